@@ -16,7 +16,17 @@ from benchmarks.common import as_object
 from benchmarks.plots import require
 from swarm.errors import UsageError
 
-NAMES = ("join", "lost_stage", "scale", "throughput", "train", "tune", "verify", "wire")
+NAMES = (
+    "incentives",
+    "join",
+    "lost_stage",
+    "scale",
+    "throughput",
+    "train",
+    "tune",
+    "verify",
+    "wire",
+)
 
 
 def main() -> int:

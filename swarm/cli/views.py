@@ -171,6 +171,7 @@ _ENDINGS = {
     "silent": "not shown",
     "unsampled": "unchecked",
     "disputed": "disputed",
+    "undecided": "undecided",
 }
 """Words for the other outcomes of a segment; all others are under way."""
 _LEAST = [2, 5, 4, 6, 3, 1]

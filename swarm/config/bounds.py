@@ -131,7 +131,7 @@ BOUNDS: dict[str, tuple[int, int]] = {
     "stake_segments": (1, 1_000_000),
     "validator_stake": (1, AMOUNT_MAX),
     "fee_min": (0, 10**12),
-    "fee_per_byte_nano": (0, 10**12),
+    "fee_per_byte_nano": (1, 10**12),
 }
 """Least and greatest value of every integer field, by its name in the spec."""
 

@@ -273,7 +273,7 @@ class LedgerSection(Section):
     validator_stake: int = _count("validator_stake", 10_000)
     """Least stake of a validator. What it buys is a voice in what is final, so it is what a lie costs."""
     fee_min: int = _count("fee_min", 1)
-    fee_per_byte: float = _ratio("fee_per_byte", 0.0)
+    fee_per_byte: float = _ratio("fee_per_byte", 0.001)
 
 
 class RunFile(Section):
@@ -324,7 +324,8 @@ class NodeConfig(Section):
     verify: bool = True
     """Check the work of others when this node is drawn as a verifier; it takes a stake."""
     stake: int = Field(default=0, ge=0, le=AMOUNT_MAX)
-    """Amount to have at stake on the ledger, as soon as the balance allows; 0 stakes nothing by itself."""
+    """Amount to have at stake on the ledger, as soon as the balance allows; 0: what it takes to train and to
+    validate, where this node does, and the balance allows."""
     generate: bool = True
     """Serve generation requests of others (swarm generate --swarm), in moderation and after our own
     training."""

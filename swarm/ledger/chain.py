@@ -3,7 +3,7 @@
 Core: pure functions over a head, which is a state and the digest of the block that led to it.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from swarm.config.spec import Genesis
@@ -16,6 +16,8 @@ from swarm.errors import (
     VerificationFailed,
 )
 from swarm.ledger.blocks import (
+    BODY_BYTES_MAX,
+    BODY_TRANSACTIONS_MAX,
     FINALIZE,
     Block,
     Certificate,
@@ -31,7 +33,13 @@ from swarm.ledger.blocks import (
 )
 from swarm.ledger.mempool import Mempool
 from swarm.ledger.state.state import State, audit_supply, genesis_state
-from swarm.ledger.transition.apply import NOTHING_KNOWN, Known, apply_block
+from swarm.ledger.transition.apply import (
+    NOTHING_KNOWN,
+    Known,
+    apply_block,
+    apply_transaction,
+    begin_block,
+)
 from swarm.primitives import vrf
 from swarm.primitives.crypto import SecretKey
 from swarm.types import Digest, Height, PeerId, View
@@ -110,6 +118,32 @@ def validate_block(state: State, block: Block, *, known: Known = NOTHING_KNOWN) 
     if validators_digest(after.validators) != header.next_validators:
         raise BrokenPromise("a block that names other validators than those that vote next")
     return after
+
+
+def find_omitted(
+    state: State, block: Block, waiting: Sequence[bytes], *, known: Known = NOTHING_KNOWN
+) -> bytes | None:
+    """Return the first of the waiting transactions that a valid block omits without a reason, or None.
+
+    Reasons are: the block is full, or the transaction is not valid after those that the block has.
+    """
+    room = BODY_BYTES_MAX - sum(map(len, block.transactions))
+    held = frozenset(block.transactions)
+    able = [data for data in waiting if data not in held and len(data) <= room]
+    if not able or len(block.transactions) >= BODY_TRANSACTIONS_MAX:
+        return None
+    header = block.header
+    beta = vrf.output(header.vrf_proof)
+    draft = begin_block(state, leader=header.leader, beta=beta, view=header.view)
+    for data in block.transactions:
+        apply_transaction(draft, data, known=known)
+    for data in able:
+        try:
+            apply_transaction(draft.attempt(), data, known=known)
+        except InvalidStatement:
+            continue
+        return data
+    return None
 
 
 def build_block(head: Head, pool: Mempool, secret: SecretKey, view: View) -> tuple[Block, State]:

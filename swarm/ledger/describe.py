@@ -3,6 +3,8 @@
 Core: states and blocks in, plain dictionaries and sentences for people out. Nothing here decides anything.
 """
 
+from functools import partial
+
 from swarm.config.spec import RunSpec
 from swarm.errors import BadEncoding
 from swarm.ledger.blocks import Block, Certificate, block_digest
@@ -46,8 +48,16 @@ from swarm.ledger.transactions import (
     VerifyReveal,
     parse_transaction,
 )
-from swarm.ledger.transition.runs import NAME_LENGTH_MAX, boundary_height, current_round, round_info
-from swarm.ledger.transition.seats import seats_free, seats_of
+from swarm.ledger.transition.phases import open_checks
+from swarm.ledger.transition.prices import solver_stake
+from swarm.ledger.transition.runs import (
+    NAME_LENGTH_MAX,
+    boundary_height,
+    current_round,
+    round_info,
+    standing_of,
+)
+from swarm.ledger.transition.seats import seats_of, will_be_seated
 from swarm.ledger.trust import trust_text
 from swarm.primitives.codec import decode
 from swarm.primitives.crypto import peer_name, peer_text
@@ -73,6 +83,7 @@ PHASE_TEXTS: dict[SegmentPhase, str] = {
     SegmentPhase.SILENT: "was not shown, and not paid",
     SegmentPhase.CLEARED: "was accused and cleared",
     SegmentPhase.GUILTY: "was proven false",
+    SegmentPhase.UNDECIDED: "was accused, and its judges gave no verdict",
 }
 
 
@@ -114,9 +125,9 @@ def segment_text(record: SegmentRecord, window_steps: int = 0) -> str:
     accusers = ", ".join(sorted({peer_name(one.peer) for one in record.accusations}))
     if record.dispute is not None:
         return f"{text}: {accusers} found window {record.dispute.window} false"
-    if record.accusations:
-        return f"{text}: {accusers} reported it"
-    return text
+    reporters = (check.peer for check in open_checks(record) if check.is_report)
+    who = ", ".join(sorted(map(peer_name, reporters)))
+    return f"{text}: {who} reported it" if who else text
 
 
 def _replayed_text(record: SegmentRecord, window_steps: int) -> str:
@@ -147,9 +158,17 @@ def segment_row(record: SegmentRecord, window_steps: int) -> dict[str, object]:
         "throws": len(record.draws),
         "reward": record.reward,
         "paid": record.is_paid,
+        "check_pay": record.check_pay,
+        "volunteer": record.is_volunteer,
         "windows": len(record.windows),
         "verifiers": [
-            {"name": peer_name(check.peer), "window": check.window, "state": str(check.phase)}
+            {
+                "name": peer_name(check.peer),
+                "window": check.window,
+                "state": str(check.phase),
+                "report": check.is_report,
+                "bond": check.bond,
+            }
             for check in record.checks
         ],
         "accusers": [peer_name(accusation.peer) for accusation in record.accusations],
@@ -189,12 +208,20 @@ def verdicts_row(verdicts: Verdicts) -> dict[str, int]:
         "unsampled": verdicts.unsampled,
         "silent": verdicts.silent,
         "guilty": verdicts.guilty,
+        "undecided": verdicts.undecided,
     }
 
 
 def verdicts_text(verdicts: Verdicts) -> str:
     """Return ``checked: 40 passed a sampled check, 2 cleared ...``; empty before the first verdict."""
-    labels = ("passed a sampled check", "cleared", "unchecked", "not shown", "proven false")
+    labels = (
+        "passed a sampled check",
+        "cleared",
+        "unchecked",
+        "not shown",
+        "proven false",
+        "undecided",
+    )
     counts = zip(verdicts_row(verdicts).values(), labels, strict=True)
     text = ", ".join(f"{number} {word}" for number, word in counts if number)
     return f"checked: {text}" if text else ""
@@ -223,6 +250,7 @@ def record_row(work: Contribution) -> dict[str, object]:
         "silent": work.silent,
         "checked": work.checked,
         "missed": work.missed,
+        "refuted": work.refuted,
         "barred": work.is_barred,
     }
 
@@ -388,6 +416,7 @@ def run_row(state: State, run: Run) -> Row:
         "segments": run.num_segments,
         "tokens": run.tokens,
         "escrow": run.escrow,
+        "solver_stake": solver_stake(state.params, run.spec),
         "owner": peer_name(run.owner),
         **verdicts_row(state.verdicts(run.index)),
     }
@@ -476,11 +505,14 @@ def seat_outlook(state: State, run: Run, peer: PeerId) -> str:
         return f"the run is {run.phase}"
     boundary = boundary_height(run, run.next_round)
     blocks = boundary - state.height
-    if positions[0] <= seats_free(run):
-        return f"number {positions[0]} in the queue, a seat in {blocks} blocks"
-    return (
-        f"number {positions[0]} in the queue, every seat is taken; next chance in {blocks} blocks"
-    )
+    place = f"number {positions[0]} in the queue"
+    if will_be_seated(run, peer, partial(standing_of, state, run)):
+        return f"{place}, a seat in {blocks} blocks"
+    wanted = solver_stake(state.params, run.spec)
+    if state.account(peer).stake < wanted:
+        room = f"every seat for peers without a stake of {wanted:,} is taken"
+        return f"{place}, {room}; next chance in {blocks} blocks"
+    return f"{place}, every seat is taken; next chance in {blocks} blocks"
 
 
 def _statement_text(state: State | None, body: SeatStatement) -> str:

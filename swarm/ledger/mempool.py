@@ -2,20 +2,28 @@
 
 Core: a machine without time; the shell reports which transactions became final.
 
-Seat statements first, oldest round first: their number is bounded by the seats. Then the few that a run's
-escrow sponsors. Then the others by fee per byte, highest first, each sender's nonces in order.
+A body is taken lane by lane. Seat statements first, oldest round first: their number is bounded by the seats.
+Then what checks, disputes and evidence need: it is late soon, and a flood of payments must not hold it up. Then
+the few that a run's escrow sponsors. Then the others by fee per byte, highest first, each sender's nonces in
+order. In a full lane who pays more per byte takes the place of who pays least.
+
+What a validator has held in the first two lanes for some blocks, a block must not omit without a reason.
 """
 
 import heapq
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from enum import IntEnum
 
 from swarm.errors import InvalidStatement, Reason
 from swarm.ledger.blocks import BODY_BYTES_MAX, BODY_TRANSACTIONS_MAX
+from swarm.ledger.state.draft import Draft
 from swarm.ledger.state.state import State
 from swarm.ledger.transactions import (
+    CheckStatement,
     CommitSegment,
+    Evidence,
     PostCheckpoint,
     RevealSegment,
     SeatStatement,
@@ -24,16 +32,13 @@ from swarm.ledger.transactions import (
 )
 from swarm.ledger.transition.accounts import NONCE_WINDOW
 from swarm.ledger.transition.apply import apply_transaction, begin_block, check_transaction
-from swarm.types import Digest, PeerId, View
+from swarm.types import Digest, Height, PeerId, View
 
 POOL_MAX = 5_000
 """Transactions held: five full blocks, a few megabytes."""
 
-PAID_MAX = 4_000
-"""Transactions held other than seat statements, at most: the rest of the mempool is kept for those."""
-
-SPONSORED_MAX = 256
-"""Transactions held that an escrow pays for, at most: keys are free, so a flood can fill this part."""
+OVERDUE_BLOCKS = 10
+"""Blocks for which a validator holds a statement before it rejects a block without it."""
 
 EARLY_BLOCKS = 4
 """Blocks by which a transaction may be early: its sender may have finalised more blocks than this node."""
@@ -48,20 +53,59 @@ Slot = tuple[int | bytes, ...]
 """Key held by one transaction at a time: a seat's statement of a round, or a sender's nonce."""
 
 
+class Lane(IntEnum):
+    """Lane of a transaction: a body takes the lower ones first."""
+
+    SEAT = 0
+    """Statements of seats."""
+    DUTY = 1
+    """Checks, reports, ballots and evidence."""
+    SPONSORED = 2
+    """Statements that the escrow of a run pays for."""
+    OPEN = 3
+    """Everything else, by fee per byte."""
+
+
+LANE_MAX = {Lane.SEAT: POOL_MAX, Lane.DUTY: 1_000, Lane.SPONSORED: 256, Lane.OPEN: 3_000}
+"""Transactions held of each lane: the rest is kept for seats. Keys are free: floods fill the last two."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Item:
     data: bytes
     transaction: Transaction
     signer: PeerId
     slot: Slot
+    lane: Lane
+    height: Height
+    """Height of the state at which it came."""
 
     @property
-    def is_statement(self) -> bool:
-        return isinstance(self.transaction.body, SeatStatement)
+    def price(self) -> int:
+        """Fee per byte, in 1/1024."""
+        return (self.transaction.fee << 10) // len(self.data)
 
-    @property
-    def is_sponsored(self) -> bool:
-        return not self.is_statement and self.transaction.fee == 0
+
+class _Body:
+    """The body of a block while it is put together."""
+
+    def __init__(self, draft: Draft, known: Mapping[Digest, PeerId], limit_bytes: int) -> None:
+        self.transactions: list[bytes] = []
+        self._draft, self._known, self._left = draft, known, limit_bytes
+
+    def take(self, item: _Item) -> bool:
+        """Append a transaction if there is room and it is valid here; return True if it was."""
+        if len(self.transactions) >= BODY_TRANSACTIONS_MAX or len(item.data) > self._left:
+            return False
+        attempt = self._draft.attempt()
+        try:
+            apply_transaction(attempt, item.data, known=self._known)
+        except InvalidStatement:
+            return False
+        self._draft.absorb(attempt)
+        self.transactions.append(item.data)
+        self._left -= len(item.data)
+        return True
 
 
 class Mempool:
@@ -72,8 +116,10 @@ class Mempool:
         self._slots: dict[Slot, Digest] = {}
         self._known: dict[Digest, PeerId] = {}
         self._paid_by: Counter[PeerId] = Counter()
-        self._num_paid = 0
-        self._num_sponsored = 0
+        self._in_lane: Counter[Lane] = Counter()
+        self._cheapest: dict[Lane, list[tuple[int, int, Digest]]] = {lane: [] for lane in Lane}
+        """Heaps by price, the newest first on ties; what is gone from the pool is skipped."""
+        self._num_added = 0
 
     def __len__(self) -> int:
         return len(self._items)
@@ -98,7 +144,8 @@ class Mempool:
     def add(self, data: bytes, state: State) -> bool:
         """Add a transaction that could be in the next block; return True if it is new.
 
-        Raises ``InvalidStatement`` if it could not, if its slot is taken, or if there is no room.
+        Raises ``InvalidStatement`` if it could not, if its slot is taken, or if there is no room and it
+        pays no more than what it would replace.
         """
         name = transaction_digest(data)
         if name in self._items:
@@ -106,15 +153,34 @@ class Mempool:
         if len(self._items) >= POOL_MAX:
             raise InvalidStatement(Reason.FULL, f"the pool holds {POOL_MAX} transactions")
         transaction, signer = _check_soon(state, data, {})
-        item = _Item(data, transaction, signer, _slot(transaction))
+        item = _Item(
+            data=data,
+            transaction=transaction,
+            signer=signer,
+            slot=_slot(transaction),
+            lane=_lane(transaction),
+            height=state.height,
+        )
         holder = self._slots.get(item.slot)
         if holder is not None:
             self._check_replaces(item, self._items[holder])
             self._drop(holder)
-        self._check_room(item)
+        self._make_room(item)
         self._items[name], self._slots[item.slot], self._known[name] = item, name, signer
         self._count(item, 1)
+        self._num_added += 1
+        heapq.heappush(self._cheapest[item.lane], (item.price, -self._num_added, name))
         return True
+
+    def overdue(self, height: int) -> tuple[bytes, ...]:
+        """Return what a block after ``height`` must not omit without a reason, in the order of a body."""
+        late = list[_Item]()
+        for item in self._items.values():
+            if height - item.height < OVERDUE_BLOCKS:
+                break  # in order of arrival
+            if item.lane <= Lane.DUTY:
+                late.append(item)
+        return tuple(item.data for item in sorted(late, key=lambda item: (item.lane, item.slot)))
 
     def take(
         self, state: State, *, leader: PeerId, beta: bytes, limit_bytes: int = BODY_BYTES_MAX
@@ -141,21 +207,14 @@ class Mempool:
             limit_bytes: Most bytes of all transactions together.
         """
         draft = begin_block(state, leader=leader, beta=beta, view=view)
-        body, left = list[bytes](), limit_bytes
-        for item in self._ordered():
-            if len(body) >= BODY_TRANSACTIONS_MAX:
-                break
-            if len(item.data) > left:
-                continue
-            attempt = draft.attempt()
-            try:
-                apply_transaction(attempt, item.data, known=self._known)
-            except InvalidStatement:
-                continue
-            draft.absorb(attempt)
-            body.append(item.data)
-            left -= len(item.data)
-        return tuple(body), draft.finish()
+        body = _Body(draft, self._known, limit_bytes)
+        skipped = [item for item in self._ordered() if not body.take(item)]
+        # What waits for another statement of this body would be missed by voters, view after view.
+        again = [item for item in skipped if item.lane <= Lane.DUTY]
+        while again:
+            left = [item for item in again if not body.take(item)]
+            again = left if len(left) < len(again) else []
+        return tuple(body.transactions), draft.finish()
 
     def remove(self, transactions: Iterable[bytes]) -> None:
         """Forget the transactions of a final block."""
@@ -176,24 +235,29 @@ class Mempool:
 
     def _check_replaces(self, new: _Item, old: _Item) -> None:
         least = old.transaction.fee + old.transaction.fee * RAISE_PERCENT // 100 + 1
-        if new.is_statement or new.transaction.fee < least:
+        if new.lane is Lane.SEAT or new.transaction.fee < least:
             raise InvalidStatement(Reason.DUPLICATE, "another one is on its way")
 
-    def _check_room(self, item: _Item) -> None:
-        if item.is_statement:
-            return
-        is_full = self._num_paid >= PAID_MAX or self._paid_by[item.signer] >= NONCE_WINDOW
-        if is_full or (item.is_sponsored and self._num_sponsored >= SPONSORED_MAX):
+    def _make_room(self, item: _Item) -> None:
+        """Drop the cheapest of a full lane for an item that pays more per byte; raise if none does."""
+        if item.lane is not Lane.SEAT and self._paid_by[item.signer] >= NONCE_WINDOW:
             raise InvalidStatement(Reason.FULL, "the pool has no room for this sender")
+        if self._in_lane[item.lane] < LANE_MAX[item.lane]:
+            return
+        heap = self._cheapest[item.lane]
+        while heap[0][2] not in self._items:
+            heapq.heappop(heap)
+        price, _, name = heap[0]
+        if price >= item.price:
+            raise InvalidStatement(Reason.FULL, "the pool has no room at this fee")
+        self._drop(name)
 
     def _count(self, item: _Item, step: int) -> None:
-        if item.is_statement:
-            return
-        self._num_paid += step
-        self._num_sponsored += step * item.is_sponsored
-        self._paid_by[item.signer] += step
-        if not self._paid_by[item.signer]:
-            del self._paid_by[item.signer]
+        self._in_lane[item.lane] += step
+        if item.lane is not Lane.SEAT:
+            self._paid_by[item.signer] += step
+            if not self._paid_by[item.signer]:
+                del self._paid_by[item.signer]
 
     def _drop(self, name: Digest) -> None:
         item = self._items.pop(name, None)
@@ -203,12 +267,17 @@ class Mempool:
 
     def _ordered(self) -> Iterable[_Item]:
         items = self._items.values()
-        yield from sorted((i for i in items if i.is_statement), key=lambda item: item.slot)
-        yield from [item for item in items if item.is_sponsored]
+        yield from sorted((i for i in items if i.lane is Lane.SEAT), key=lambda item: item.slot)
+        yield from self._by_fee([item for item in items if item.lane is Lane.DUTY])
+        yield from [item for item in items if item.lane is Lane.SPONSORED]
+        yield from self._by_fee([item for item in items if item.lane is Lane.OPEN])
+
+    @staticmethod
+    def _by_fee(items: Iterable[_Item]) -> Iterable[_Item]:
+        """Yield items by fee per byte, highest first, those of a sender in the order of their nonces."""
         queues: dict[PeerId, list[_Item]] = {}
         for item in items:
-            if not (item.is_statement or item.is_sponsored):
-                queues.setdefault(item.signer, []).append(item)
+            queues.setdefault(item.signer, []).append(item)
         for queue in queues.values():
             queue.sort(key=lambda item: -item.transaction.nonce)
         heap = [(_rank(queue[-1]), signer) for signer, queue in queues.items()]
@@ -240,6 +309,15 @@ def _slot(transaction: Transaction) -> Slot:
     return transaction.sender, transaction.nonce
 
 
+def _lane(transaction: Transaction) -> Lane:
+    body = transaction.body
+    if isinstance(body, SeatStatement):
+        return Lane.SEAT
+    if isinstance(body, CheckStatement | Evidence):
+        return Lane.DUTY
+    return Lane.OPEN if transaction.fee else Lane.SPONSORED
+
+
 def _rank(item: _Item) -> tuple[int, int]:
     """Return the sort key, lowest first: most fee per byte (in 1/1024), then the lowest nonce."""
-    return -(item.transaction.fee << 10) // len(item.data), item.transaction.nonce
+    return -item.price, item.transaction.nonce

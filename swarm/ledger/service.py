@@ -115,6 +115,7 @@ class LedgerService:
         follower, relay = Follower(archive, pool, host, replica), Relay(archive, pool, secret, host)
         if replica is not None:
             replica.accuse = relay.try_submit
+            replica.remind = relay.remind
         return cls(archive, pool, replica, follower, relay)
 
     async def run(

@@ -162,15 +162,18 @@ class DisputeVote(Message, frozen=True, tag=24):
 
 
 class Report(Message, frozen=True, tag=25):
-    """Accusation by a peer whose replay of a window differs; the reporter risks a bond."""
+    """Blind accusation by a peer whose replay of a window differs; the reporter risks a bond.
+
+    It shows its answer by ``VerifyReveal``, as a drawn verifier does: nobody can copy a report.
+    """
 
     run: RunIndex
     round: RoundIndex
     stage: StageIndex
     seat: int
     window: int
-    leaves: tuple[bytes, ...]
-    end_root: Digest
+    commitment: Digest
+    """Salted hash of the leaves of the window, bound to the sender (``leaves.verify_commit``)."""
 
 
 CheckStatement = DataRequest | VerifyCommit | VerifyReveal | DisputeVote | Report
@@ -203,8 +206,7 @@ def check_statement_shape(body: CheckStatement | RevealSegment) -> None:
             within("window", body.window, 0, LEAVES_MAX - 1)
         case Report():
             within("window", body.window, 0, LEAVES_MAX - 1)
-            _check_leaves(body.leaves)
-            _check_hashes(body.end_root)
+            _check_hashes(body.commitment)
 
 
 def _check_opening(opening: Opening) -> None:

@@ -401,7 +401,11 @@ async def _launch(context: NodeContext, spec: RunSpec) -> Run:
     ledger, report = context.ledger, context.report
     context.run16 = spec.digest[:16]
     is_open = join.named_run(ledger.state, context.run16) is not None
-    escrow = 0 if is_open else launch.escrow_for(ledger.state, context.me)
+    escrow = Amount(0)
+    if not is_open:
+        staked, escrow = await launch.fund(ledger, context.me, spec)
+        if staked:
+            report(EventKind.PROGRESS, f"put up {staked:,} as a stake: it trains this run")
     ticket = make_ticket(context)
     context.store.put(join.TABLE, join.TICKET_KEY, ticket.encode())
     (context.home / "ticket.txt").write_text(ticket + "\n")
@@ -411,7 +415,7 @@ async def _launch(context: NodeContext, spec: RunSpec) -> Run:
         report(EventKind.WARNING, text)
     if not is_open:
         context.stats.waits_for = "the ledger to accept the run"
-        await ledger.submit(OpenRun(encode(spec), Amount(escrow)))
+        await ledger.submit(OpenRun(encode(spec), escrow))
         report(EventKind.PROGRESS, f"opened the run with {escrow:,} in escrow; waiting for a block")
     return await join.find_run(ledger, context.run16, report)
 

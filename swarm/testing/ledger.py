@@ -52,8 +52,8 @@ from swarm.ledger.transactions import (
     VerifyReveal,
     sign_transaction,
 )
-from swarm.ledger.transition.accounts import sufficient_fee
 from swarm.ledger.transition.checks import tokens_component
+from swarm.ledger.transition.prices import sufficient_fee
 from swarm.ledger.transition.runs import boundary_height
 from swarm.ledger.transition.sampling import check_eligible, drawn_window, prove_draw
 from swarm.primitives.codec import encode
@@ -215,7 +215,7 @@ class InMemoryLedger:
             self.block()
         return self.state
 
-    def open_run(self, spec: RunSpec, *, escrow: int = 10_000) -> Run:
+    def open_run(self, spec: RunSpec, *, escrow: int = 100_000) -> Run:
         """Open a run owned by key 0."""
         self.block(self.sign(self.keys[0], OpenRun(encode(spec), Amount(escrow))))
         return self.state.run(RunIndex(self.state.globals.num_runs))
@@ -313,10 +313,10 @@ class CheckedSegment:
         Raises ``InvalidStatement`` if it is not eligible.
         """
         record = self.record(state)
-        check_eligible(state, record, key.peer)
         draw, spec = record.draws[attempt], state.run(record.run).spec
+        stake = check_eligible(state, record, spec, key.peer)
         proof = prove_draw(key, state.chain, draw, record)
-        window = drawn_window(state.chain, draw, record, spec, key.peer, proof)
+        window = drawn_window(state.chain, draw, record, spec, key.peer, stake, proof)
         if window is None:
             return None
         c = self.commit
@@ -353,10 +353,17 @@ class CheckedSegment:
         c = self.commit
         return DisputeVote(c.run, c.round, c.stage, c.seat, window, is_guilty=is_guilty)
 
-    def report(self, window: int) -> Report:
-        """Return the report of a peer whose replay gives these leaves."""
-        c = self.commit
-        return Report(c.run, c.round, c.stage, c.seat, window, *self.window(window))
+    def report(self, peer: PeerId, window: int) -> Report:
+        """Return the blind report of a peer whose replay gives these leaves; ``answer`` gives its reveal."""
+        c, blind = self.commit, self.answer(peer, window)[0]
+        return Report(
+            run=c.run,
+            round=c.round,
+            stage=c.stage,
+            seat=c.seat,
+            window=window,
+            commitment=blind.commitment,
+        )
 
 
 def make_segment(

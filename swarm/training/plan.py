@@ -136,6 +136,8 @@ class RosterSeat:
     """Rounds by which its last commit is older than it could be; partners weigh it by this age."""
     trails: bool = False
     """True if its last commit has far fewer tokens than usual in its stage; partners then receive nothing."""
+    is_on_trial: bool = False
+    """True if its peer has neither a stake nor enough work that stood; partners then receive nothing."""
 
 
 @dataclass(frozen=True, slots=True)

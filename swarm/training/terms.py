@@ -172,14 +172,14 @@ def terms_with(
 
 
 def is_pull_only(plan: RoundPlan, seat: RosterSeat) -> bool:
-    """Return True if partners receive nothing from a seat: it joined lately, trails, or is too far behind.
+    """Return True if partners receive nothing from a seat: it is new, on trial, trails, or is too far behind.
 
     A seat that is too far behind restarts from another state, and stays behind until the ledger has a segment
     of it.
     """
     pulls = plan.spec.outer.pull_only_rounds
     is_new = seat.joined_round > 0 and pulls_only(plan.round, seat.joined_round, pulls)
-    is_behind = seat.trails or seat.lag >= len(plan.spec.outer.age_weights_nano)
+    is_behind = seat.trails or seat.is_on_trial or seat.lag >= len(plan.spec.outer.age_weights_nano)
     return is_new or is_behind or catching_up(seat.lag) is Catching.ADOPT
 
 

@@ -13,13 +13,13 @@ from enum import StrEnum
 from swarm.config.spec import RunSpec
 from swarm.errors import BadEncoding
 from swarm.ledger.state.records import SegmentRecord
-from swarm.ledger.transactions import LEAVES_MAX, Report, RevealSegment, within
+from swarm.ledger.transactions import LEAVES_MAX, RevealSegment, within
 from swarm.primitives.codec import Message, decode, encode
 from swarm.primitives.commitments import window_claim
 from swarm.training.record.window import WindowKey
 from swarm.types import Digest, PeerId
 from swarm.verify.changes import where
-from swarm.verify.judging import differs
+from swarm.verify.judging import OwnAnswer, differs
 from swarm.verify.manifest import WindowManifest, check_manifest
 from swarm.verify.replay import REFUSED_LEAVES, Answer
 
@@ -72,7 +72,7 @@ class AuditVerdict(StrEnum):
     FRAUD = "fraud"
     """A log that the solver signed contradicts its commitments."""
     NOT_REVEALED = "not_revealed"
-    """A log was replayed and contradicts nothing, but the solver has not had to reveal its leaves."""
+    """A log was replayed and contradicts nothing, but the solver has not revealed its leaves yet."""
     NOT_SERVED = "not_served"
     """No log of this window could be replayed."""
 
@@ -101,20 +101,23 @@ class AuditResult:
         """All sentences as one text."""
         return "\n".join(self.lines)
 
-    def accusation(self) -> Report | None:
-        """Return the report to submit to the ledger; None if the window is honest or no log was replayed."""
-        if self.answer is None or self.verdict in {AuditVerdict.HONEST, AuditVerdict.NOT_SERVED}:
+    def accusation(self, salt: bytes) -> OwnAnswer | None:
+        """Return the answer with which to accuse the solver, hidden by ``salt``; None if it is no fraud."""
+        if self.verdict is not AuditVerdict.FRAUD:
             return None
+        assert self.answer is not None, "a fraud is found by a replay"
+        assert self.evidence is not None, "and by the log of it"
         p = self.key
-        leaves, end_root = self.answer.leaves, self.answer.end_root
-        return Report(
+        return OwnAnswer(
             run=p.run,
             round=p.round,
             stage=p.stage,
             seat=p.seat,
             window=p.window,
-            leaves=tuple(leaves),
-            end_root=end_root,
+            salt=salt,
+            leaves=tuple(self.answer.leaves),
+            end_root=self.answer.end_root,
+            root=self.evidence.manifest.root,
         )
 
 
@@ -152,8 +155,7 @@ def judge_logs(
         return _result(key, AuditVerdict.HONEST, replayed[0], claim, shown, lines)
     lines = [
         f"{about} was computed again ({num_leaves} leaves), and nothing shown so far contradicts it",
-        "its solver has not had to show its leaves: a report makes it show them, and if they agree with"
-        " this log the bond of the report goes to the solver",
+        "its solver has not shown its leaves yet: it must, or is not paid; audit the window again then",
     ]
     return _result(key, AuditVerdict.NOT_REVEALED, replayed[0], claim, shown, lines)
 

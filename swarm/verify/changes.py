@@ -61,7 +61,7 @@ def _of_segment(old: SegmentRecord | None, new: SegmentRecord, me: PeerId) -> li
     if new.phase is SegmentPhase.DISPUTED and phase is not new.phase:
         found.append(SegmentChange(EventKind.DISPUTED, segment_text(new), _fields(new)))
     if new.phase is SegmentPhase.GUILTY and phase is not new.phase:
-        found.append(_convicted(old, new))
+        found.append(_convicted(new))
     return found
 
 
@@ -72,28 +72,25 @@ def _checked(record: SegmentRecord, check: Check) -> SegmentChange:
     return SegmentChange(EventKind.CHECKED, text, fields, check.phase)
 
 
-def _convicted(old: SegmentRecord | None, record: SegmentRecord) -> SegmentChange:
+def _convicted(record: SegmentRecord) -> SegmentChange:
     window = record.judged[-1]
     text = f"{peer_name(record.peer)} was convicted: window {window} of {where(record)} is false"
     fields = {**_fields(record), "window": window}
-    accuser = _accuser(old, record, window)
+    accuser = _accuser(record, window)
     if accuser is not None:
         text += f", found by {peer_name(accuser)}"
         fields["accuser"] = peer_name(accuser)
     return SegmentChange(EventKind.CONVICTED, text, fields)
 
 
-def _accuser(old: SegmentRecord | None, record: SegmentRecord, window: int) -> PeerId | None:
-    """Return the rewarded accuser: the first blind answer that differed, else the reporter; None if neither."""
+def _accuser(record: SegmentRecord, window: int) -> PeerId | None:
+    """Return the rewarded accuser: the first blind answer that differed, a report only if no verifier's did."""
     blind = [
-        (check.commit_height, check.peer)
+        (check.is_report, check.commit_height, check.peer)
         for check in record.checks
         if check.window == window and check.phase is CheckPhase.DIFFERED
     ]
-    if blind:
-        return min(blind, key=lambda one: one[0])[1]
-    accusations = () if old is None else old.accusations
-    return next((accused.peer for accused in accusations if accused.window == window), None)
+    return min(blind, key=lambda one: one[:2])[2] if blind else None
 
 
 def where(record: SegmentRecord) -> str:

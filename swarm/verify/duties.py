@@ -36,18 +36,21 @@ from swarm.ledger.transactions import (
     VerifyCommit,
     VerifyReveal,
 )
-from swarm.ledger.transition.accounts import ENVELOPE_BYTES, required_fee
-from swarm.ledger.transition.checks import CHECKS_MAX
+from swarm.ledger.transition.disputes import first_accusation
 from swarm.ledger.transition.phases import answers_end, are_reveals_open, gather_end, open_checks
-from swarm.ledger.transition.runs import leaves_max
+from swarm.ledger.transition.prices import CHECKS_MAX, check_fees, request_bond
 from swarm.ledger.transition.sampling import check_eligible, own_window, prove_draw
 from swarm.primitives.crypto import SecretKey
 from swarm.training.record.window import WindowKey
-from swarm.types import Digest, Height, PeerId
+from swarm.types import Amount, Digest, Height, PeerId
 from swarm.verify.judging import OwnAnswer, SegmentKey, key_of, window_of
 
 SILENT_SHARE = 8
 """Verified segments that outweigh one silent segment: a solver with fewer of them is often silent."""
+
+
+SHOWN = frozenset({SegmentPhase.REVEALED, SegmentPhase.DISPUTED})
+"""Phases in which verifiers and reporters show their answers."""
 
 
 def is_often_silent(done: Contribution) -> bool:
@@ -88,24 +91,28 @@ class Draws:
 
     def __init__(self, secret: SecretKey, chain: Digest) -> None:
         self._secret, self._chain = secret, chain
-        self._proved: OrderedDict[tuple[bytes, int], tuple[int | None, bytes]] = OrderedDict()
+        self._proved: OrderedDict[tuple[bytes, int, Amount], tuple[int | None, bytes]]
+        self._proved = OrderedDict()
 
-    def of(self, record: SegmentRecord, spec: RunSpec) -> tuple[SelectedDraw, ...]:
-        """Return the draws that selected this node for a segment; the caller checks that it is eligible."""
+    def of(self, record: SegmentRecord, spec: RunSpec, stake: Amount) -> tuple[SelectedDraw, ...]:
+        """Return the draws that selected this node for a segment, with the stake that makes it eligible."""
         found = list[SelectedDraw]()
         for attempt, draw in enumerate(record.draws):
-            window, proof = self._prove(draw, record, spec)
+            window, proof = self._prove(draw, record, spec, stake)
             if window is not None:
                 found.append(SelectedDraw(attempt, window, proof))
         return tuple(found)
 
-    def _prove(self, draw: Draw, record: SegmentRecord, spec: RunSpec) -> tuple[int | None, bytes]:
+    def _prove(
+        self, draw: Draw, record: SegmentRecord, spec: RunSpec, stake: Amount
+    ) -> tuple[int | None, bytes]:
         segment_id = segment_key(record.run, record.round, record.stage, record.seat)
-        found = self._proved.get((segment_id, draw.height))
+        key = segment_id, int(draw.height), stake
+        found = self._proved.get(key)
         if found is None:
             proof = prove_draw(self._secret, self._chain, draw, record)
-            found = own_window(draw, record, spec, proof), proof
-            self._proved[segment_id, draw.height] = found
+            found = own_window(draw, record, spec, stake, proof), proof
+            self._proved[key] = found
             if len(self._proved) > PROOFS_MAX:
                 self._proved.popitem(last=False)
         return found
@@ -113,11 +120,6 @@ class Draws:
 
 RESUBMIT_BLOCKS = 4
 """Blocks after which a statement that has not changed the state is submitted again."""
-REQUEST_BYTES, COMMIT_BYTES, LEAF_BYTES = 160, 80, 34
-"""Approximate bytes of a request, of a blind answer and of each revealed leaf.
-
-A node that cannot pay for all three statements of a check does not request a window.
-"""
 
 Statement = DataRequest | VerifyCommit | VerifyReveal | RevealSegment | DisputeVote
 StepKey = tuple[type[Statement], WindowKey]
@@ -156,7 +158,7 @@ class VerifierView:
     segments: Sequence[SegmentRecord]
     """Segments that are open in ``state``, oldest first: ``changes.OpenSegments``."""
     me: PeerId
-    draws: Callable[[SegmentRecord, RunSpec], tuple[SelectedDraw, ...]]
+    draws: Callable[[SegmentRecord, RunSpec, Amount], tuple[SelectedDraw, ...]]
     answers: Mapping[WindowKey, OwnAnswer]
     reveals: Mapping[SegmentKey, RevealSegment]
     verdicts: Mapping[WindowKey, bool]
@@ -204,7 +206,7 @@ def next_duties(known: VerifierView) -> tuple[DutyStep, ...]:
 
 
 def _show_own(known: VerifierView, record: SegmentRecord) -> list[Submit]:
-    """Return our reveal once the blind answers are in or the unchecked segment is reported; never earlier."""
+    """Return our reveal once the blind answers are in, or nobody was drawn to give one; never earlier."""
     is_due = record.phase is SegmentPhase.SEALED and known.next_height < record.due
     body = known.reveals.get(key_of(record))
     if record.peer != known.me or not is_due or body is None:
@@ -214,7 +216,9 @@ def _show_own(known: VerifierView, record: SegmentRecord) -> list[Submit]:
 
 def _is_judge(known: VerifierView, record: SegmentRecord) -> bool:
     dispute = record.dispute
-    if record.phase is not SegmentPhase.DISPUTED or dispute is None or record.peer == known.me:
+    if record.phase is not SegmentPhase.DISPUTED or dispute is None:
+        return False
+    if known.me in {record.peer, first_accusation(record, dispute.window).peer}:
         return False
     is_validator = any(validator.peer == known.me for validator in known.state.validators)
     has_voted = any(ballot.peer == known.me for ballot in dispute.ballots)
@@ -261,7 +265,7 @@ def _check(
             work.append((deadline, CheckWindow(key)))
         else:
             submissions.append(Submit((VerifyCommit, key), answer.hidden(known.me)))
-    elif check.phase is CheckPhase.SEALED and record.windows and answer is not None:
+    elif check.phase is CheckPhase.SEALED and record.phase in SHOWN and answer is not None:
         is_mine = answer.commitment(known.me) == check.commitment
         if is_mine and are_reveals_open(record, height):
             submissions.append(Submit((VerifyReveal, key), answer.shown()))
@@ -283,12 +287,12 @@ def _takes_requests(known: VerifierView, record: SegmentRecord, spec: RunSpec) -
 def _requests(
     known: VerifierView, open_draws: Sequence[SegmentRecord], owed: Sequence[SegmentRecord]
 ) -> list[Submit]:
-    """Return requests for the windows of our VRF draws, as many as we can replay besides those ``owed``."""
+    """Return requests for the windows of our VRF draws that we can pay, and replay besides those ``owed``."""
     if len(owed) >= known.checks_max:
         return []
-    asked = list[tuple[SegmentRecord, Submit]]()
+    asked, spare = list[tuple[SegmentRecord, Submit]](), _spare(known)
     for record in open_draws:
-        selected = _first_draw(known, record)
+        selected = _first_draw(known, record, spare)
         if selected is not None:
             key = window_of(record, selected.window)
             body = DataRequest(*key_of(record), selected.attempt, selected.window, selected.proof)
@@ -297,7 +301,10 @@ def _requests(
     asked.sort(key=lambda one: not _is_under_way(known, one[1].key))
     submissions, taken = list[Submit](), list(owed)
     for record, submission in asked:
-        if has_slot(record, taken, known.checks_max, partial(_is_silent, known)):
+        price = _price(known, record)
+        is_free = has_slot(record, taken, known.checks_max, partial(_is_silent, known))
+        if is_free and price <= spare:
+            spare -= price
             taken.append(record)
             submissions.append(submission)
     return submissions
@@ -307,31 +314,37 @@ def _is_silent(known: VerifierView, record: SegmentRecord) -> bool:
     return is_often_silent(known.state.contribution(record.run, record.peer))
 
 
-def _first_draw(known: VerifierView, record: SegmentRecord) -> SelectedDraw | None:
+def _first_draw(known: VerifierView, record: SegmentRecord, spare: int) -> SelectedDraw | None:
     """Return the first VRF draw with which this node may request a window; None if there is none.
 
     A verifier that missed its check needs a beacon draw later than its request.
     """
     state, spec = known.state, known.state.run(record.run).spec
     try:
-        check_eligible(state, record, known.me)
+        stake = check_eligible(state, record, spec, known.me)
     except InvalidStatement:
         return None
-    if not _can_pay(known, spec):
+    if _price(known, record) > spare:
         return None
     missed = _my_check(known, record)
-    for selected in known.draws(record, spec):
+    for selected in known.draws(record, spec, stake):
         if missed is None or record.draws[selected.attempt].height > missed.height:
             return selected
     return None
 
 
-def _can_pay(known: VerifierView, spec: RunSpec) -> bool:
-    """Return True if the balance covers all three statements of a check: an unanswered request costs more."""
-    shown = ENVELOPE_BYTES + COMMIT_BYTES + LEAF_BYTES * leaves_max(spec)
-    sizes = (ENVELOPE_BYTES + REQUEST_BYTES, ENVELOPE_BYTES + COMMIT_BYTES, shown)
-    fees = sum(required_fee(known.state.params, size) for size in sizes)
-    return known.state.account(known.me).balance >= fees
+def _spare(known: VerifierView) -> int:
+    """Return the balance without the fees of the checks under way: a bond is lost if they cannot be paid."""
+    state = known.state
+    open_ = [r for r in known.segments if any(c.peer == known.me for c in open_checks(r))]
+    fees = sum(check_fees(state.params, state.run(record.run).spec) for record in open_)
+    return state.account(known.me).balance - fees
+
+
+def _price(known: VerifierView, record: SegmentRecord) -> int:
+    """Return the bond of a check and the fees of its three statements."""
+    params = known.state.params
+    return check_fees(params, known.state.run(record.run).spec) + request_bond(params, record)
 
 
 def _is_under_way(known: VerifierView, key: StepKey) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from swarm.config.spec import RunSpec
 from swarm.ledger.state.records import CheckPhase, Run, SegmentRecord
-from swarm.ledger.transactions import VerifyCommit, VerifyReveal
+from swarm.ledger.transactions import Report, VerifyCommit, VerifyReveal
 from swarm.ledger.transition.phases import DISPUTE_ROUNDS
 from swarm.ledger.transition.sampling import num_windows
 from swarm.primitives.codec import Message
@@ -134,6 +134,11 @@ class OwnAnswer(Message, frozen=True):
     def hidden(self, me: PeerId) -> VerifyCommit:
         """Return the statement that commits to the answer blindly."""
         return VerifyCommit(self.run, self.round, self.stage, self.seat, self.commitment(me))
+
+    def reported(self, me: PeerId) -> Report:
+        """Return the statement that accuses the window blindly."""
+        segment_id = (self.run, self.round, self.stage, self.seat)
+        return Report(*segment_id, self.window, self.commitment(me))
 
     def shown(self) -> VerifyReveal:
         """Return the statement that reveals the answer and its salt."""

@@ -42,6 +42,7 @@ def _roster(seats: tuple[Seat, ...], round_: RoundIndex) -> tuple[RosterSeat, ..
             joined_round=seat.joined_round,
             lag=lag_of(seat, round_),
             trails=is_trailing(seat.last_tokens, tokens),
+            is_on_trial=seat.is_on_trial,
         )
         for seat in seats
     )

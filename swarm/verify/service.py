@@ -8,6 +8,7 @@ Shell: carries out the duties from ``duties`` after every final block; decides n
 """
 
 import math
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -22,6 +23,8 @@ from swarm.ledger.describe import CHECK_KINDS
 from swarm.ledger.state.records import CheckPhase, Run
 from swarm.ledger.state.state import State
 from swarm.ledger.transactions import RevealSegment
+from swarm.ledger.transition.phases import open_checks
+from swarm.primitives.commitments import SALT_BYTES
 from swarm.primitives.crypto import SecretKey
 from swarm.store import Store
 from swarm.training.record.window import WindowData, WindowKey
@@ -39,7 +42,7 @@ from swarm.verify.duties import (
     next_duties,
 )
 from swarm.verify.jobs import Jobs
-from swarm.verify.judging import key_of, seat_of
+from swarm.verify.judging import OwnAnswer, key_of, seat_of
 from swarm.verify.log_store import LogStore
 from swarm.verify.logs import Logs
 from swarm.verify.ports import ArtifactPort, BlobsPort, EventPort, LedgerPort
@@ -192,7 +195,7 @@ class Verifier:
         return await inspect(self._me, self._ledger, self.log_store, self._logs, key)
 
     async def report(self, found: AuditResult | WindowKey) -> Digest:
-        """Accuse the solver of a window on the ledger, at the risk of a bond.
+        """Accuse the solver of a window on the ledger blindly, at the risk of a bond; ``run`` shows the answer.
 
         Args:
             found: Result of an audit, or a window, which is audited first.
@@ -201,15 +204,34 @@ class Verifier:
             The name of the submitted statement.
 
         Raises:
-            UsageError: If there is nothing to report.
+            UsageError: If there is nothing to report, or a check of ours waits to be shown.
+            BadConfig: If the disk is full.
             InvalidStatement: As the ledger's ``submit`` does.
         """
         if isinstance(found, WindowKey):
             found = await self.audit(found)
-        accusation = found.accusation()
-        if accusation is None:
+        answer = found.accusation(secrets.token_bytes(SALT_BYTES))
+        if answer is None:
             raise UsageError(f"nothing to report: {found.text}")
-        return await self._ledger.submit(accusation)
+        answer = await self._kept(answer)
+        return await self._ledger.submit(answer.reported(self._me))
+
+    async def _kept(self, answer: OwnAnswer) -> OwnAnswer:
+        """Store an answer to report and return it, or the same one as stored before.
+
+        What a check of ours or an earlier report is committed to must stay as it is, salt included: it could
+        not be shown any more, and would cost the bond.
+        """
+        known = self.log_store.answers.get(answer.key)
+        if known is not None and known.claim == answer.claim:
+            return known
+        record = self._ledger.state.segment(*seat_of(answer.key))
+        if record is not None and any(check.peer == self._me for check in open_checks(record)):
+            raise UsageError(
+                "this node's own check of the segment is not over", hint="report it afterwards"
+            )
+        await self.log_store.keep_answer(answer)
+        return answer
 
     # --- duties ---
 

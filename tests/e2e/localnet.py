@@ -80,6 +80,7 @@ NODE_FILE = """
 listen = ["127.0.0.1:0"]
 api_port = 0
 solve = {solve}
+verify = {verify}
 stake = {stake}
 validate = {validate}
 """
@@ -98,6 +99,7 @@ class HomeSetup:
     solve: bool = True
     stake: int = STAKE
     validate: bool = False
+    verify: bool = True
 
 
 class Node:
@@ -259,8 +261,17 @@ class Localnet:
         path.write_text(text)
         return path
 
-    def set_up(self, run_file: Path, validator: str, **others: "HomeSetup") -> dict[str, str]:
-        """Homes with keys, money and a node file, and the genesis they share; their names by home."""
+    def set_up(
+        self,
+        run_file: Path,
+        validator: str,
+        judge: HomeSetup = HomeSetup(stake=0),
+        **others: "HomeSetup",
+    ) -> dict[str, str]:
+        """Homes with keys, money and a node file, and the genesis they share; their names by home.
+
+        ``judge`` is what the validator does: alone, it takes no stake of a peer that it accuses itself.
+        """
         keys = {name: load_identity(self.folder / name).peer for name in (validator, *others)}
         genesis = genesis_of(
             parse_run_file(run_file.read_text(), run_file.name),
@@ -269,10 +280,11 @@ class Localnet:
             seed=bytes(32),
         )
         for name in keys:
-            setup = others.get(name, HomeSetup(stake=0))
+            setup = others.get(name, judge if name == validator else HomeSetup(stake=0))
             text = NODE_FILE.format(
                 stake=setup.stake,
                 solve=str(setup.solve).lower(),
+                verify=str(setup.verify).lower(),
                 validate=str(setup.validate or name == validator).lower(),
             )
             (self.folder / name / "node.toml").write_text(text)

@@ -1,7 +1,7 @@
 """Real processes with stakes: honest work is verified, a lie costs the stake, silence the pay, truth nothing.
 
-A launcher that votes, an honest peer, a watcher that only checks, the cheating one of the demo and one
-that serves no logs (``mute.py``). They start once; every test looks at what they have come to.
+A launcher that votes and judges, an honest peer, a watcher that only checks, the cheating one of the demo and
+one that serves no logs (``mute.py``). They start once; every test looks at what they have come to.
 """
 
 import json
@@ -56,6 +56,7 @@ def network(net: Localnet) -> CheckedNetwork:
     names = net.set_up(
         run_file,
         "launcher",
+        judge=HomeSetup(stake=0, verify=False),
         honest=HomeSetup(),
         watcher=HomeSetup(solve=False),
         cheat=HomeSetup(),
@@ -98,7 +99,7 @@ def test_a_cheating_peer_is_convicted(network: CheckedNetwork) -> None:
     )
     first = state["convictions"][-1]
     assert 0 < first["stake_taken"] <= STAKE
-    assert first["accuser"] in {network.names[home] for home in HONEST}
+    assert first["accuser"] in {network.names[home] for home in ("honest", "watcher")}
     assert (
         peer_of(state, cheat)["stake"] <= STAKE - first["stake_taken"]
     )  # a top-up may come after it

@@ -38,8 +38,13 @@ def test_a_joiner_takes_a_seat_trades_and_commits(launcher: Node, joiner: Node) 
     state = joiner.wait("a segment of the joiner", lambda s: last_commit(s) >= 0 and s)
     name = state["node"]["name"]
     joiner.wait_event("traded")
-    launcher.wait_event("traded", name)
     launcher.wait("the joiner's seat", lambda s: name in {seat["name"] for seat in s["seats"]})
+
+    def carries(state: State) -> bool:
+        """Without a stake it was on trial: the launcher took nothing from it before, and now yields to it."""
+        return [seat["name"] for seat in state["seats"] if seat["stage"] == 0] == [name]
+
+    launcher.wait("the joiner to carry its stage", carries)
     assert (joiner.home / "identity.key").stat().st_mode & 0o777 == 0o600
 
 

@@ -2,16 +2,18 @@
 
 import pytest
 
-from tests.e2e.localnet import Localnet, last_commit
+from tests.e2e.localnet import HomeSetup, Localnet, last_commit
 
 pytestmark = pytest.mark.e2e
 
 
 def test_the_owner_pauses_resumes_and_stops_and_the_replicas_end_as_one(net: Localnet) -> None:
     """Seats rest in the pause; others are refused; the last checkpoint comes after the rounds of consensus."""
-    owner = net.launch("steered")
+    run_file = net.run_file()
+    net.set_up(run_file, "steered", guest=HomeSetup(), friend=HomeSetup())
+    owner = net.start("steered", "launch", str(run_file))
     other = net.join("guest", owner.ticket())
-    third = net.join("second-guest", owner.ticket())
+    third = net.join("friend", owner.ticket())
     for node in (other, third):
         node.wait("a segment of the guest", lambda s: last_commit(s) >= 0 and s)
     refused = net.swarm("pause", home=other.home)

@@ -1,6 +1,4 @@
-"""Without a drawn verifier one peer that doubts is enough: it reports, and the cheating peer must reveal its
-leaves.
-"""
+"""Without a drawn verifier one peer that doubts is enough: leaves are shown, and it reports false ones."""
 
 import sys
 
@@ -34,10 +32,10 @@ def doubter(net: Localnet, names: dict[str, str]) -> Node:
 
 
 @pytest.mark.rule("S15")
-def test_a_report_makes_a_cheating_peer_reveal_itself(
+def test_a_report_brings_down_a_cheating_peer_that_nobody_was_drawn_for(
     net: Localnet, names: dict[str, str], doubter: Node
 ) -> None:
-    """Paid unchecked, reported, revealed, disputed, judged: the stake goes where the doubt was."""
+    """Shown, paid unchecked, reported blind, disputed, judged: the stake goes where the doubt was."""
 
     def unchecked(state: State) -> State | None:
         # The cheating peer takes none of its steps: a window that holds one is certain to be false.
@@ -60,27 +58,20 @@ def test_a_report_makes_a_cheating_peer_reveal_itself(
     assert state["ledger"]["supply_conserved"]
 
 
-def test_doubt_in_true_work_costs_only_the_doubter(
+def test_doubt_in_true_work_finds_nothing_to_report(
     net: Localnet, names: dict[str, str], doubter: Node
 ) -> None:
-    """The solver shows the same leaves, and keeps its pay, its stake, and the bond."""
-
-    def rows(state: State) -> list[State]:
-        return [row for row in state["checks"] if row["name"] == names["launcher"]]
-
+    """The window is replayed before anything is at risk: all keep their pay and their stakes."""
     state = doubter.wait("the state document", lambda s: s)
-    row = next(row for row in rows(state) if row["phase"] == "unsampled" and not row["windows"])
+    mine = [row for row in state["checks"] if row["name"] == names["launcher"]]
+    row = next(row for row in mine if row["phase"] == "unsampled" and row["windows"])
     done = net.swarm("report", *where(row), "--window", "0", home=doubter.home)
-    assert done.returncode == 0, done.stderr
-
-    def is_shown(state: State) -> State | None:
-        found = next((one for one in rows(state) if where(one) == where(row)), None)
-        return state if found and found["windows"] and not found["accusers"] else None
-
-    state = doubter.wait("the leaves of the honest", is_shown)
+    assert done.returncode != 0
+    assert "nothing to report" in done.stderr
+    state = doubter.wait("the state document", lambda s: s)
     launcher = peer_of(state, names["launcher"])
     assert (launcher["stake"], launcher["audits"]["failed"]) == (STAKE, 0)
-    assert peer_of(state, names["doubter"])["stake"] == STAKE
+    assert peer_of(state, names["doubter"])["stake"] >= STAKE
     assert state["run"]["checks"]["guilty"] == 1
 
 

@@ -7,6 +7,7 @@ from swarm.errors import InvalidStatement, Reason
 from swarm.ledger.state.records import Run, SegmentPhase, SegmentRecord
 from swarm.ledger.state.state import audit_supply
 from swarm.ledger.transactions import Body, Join
+from swarm.ledger.transition.disputes import first_accusation
 from swarm.primitives.crypto import SecretKey
 from swarm.testing.ledger import CheckedSegment, InMemoryLedger, make_segment, small_run_spec
 
@@ -111,10 +112,31 @@ class Case:
         self.submit(self.solver, self.claimed.reveal())
         return windows
 
+    @property
+    def judges(self) -> list[SecretKey]:
+        """The validators that are no party of the dispute."""
+        dispute = self.record.dispute
+        assert dispute is not None
+        parties = {self.record.peer, first_accusation(self.record, dispute.window).peer}
+        voters = (validator.peer for validator in self.ledger.state.validators)
+        return [self.ledger.key_of(peer) for peer in voters if peer not in parties]
+
+    def judge(self, *, is_guilty: bool) -> None:
+        """Every judge says the same."""
+        self.vote(self.judges, is_guilty=is_guilty)
+
+    def blow(self, key: SecretKey, window: int, like: CheckedSegment | None = None) -> None:
+        """Report a window blindly, and show the answer: what the truth (or ``like``) gives."""
+        self.submit(key, (like or self.true).report(key.peer, window))
+        self.show({key.peer: window}, like)
+
     def vote(self, keys: list[SecretKey], *, is_guilty: bool) -> None:
+        """These validators say the same, as far as the dispute lasts."""
+        dispute = self.record.dispute
+        assert dispute is not None
         for key in keys:
-            dispute = self.record.dispute
-            assert dispute is not None
+            if self.record.dispute is None or self.record.dispute.window != dispute.window:
+                return
             self.submit(key, self.claimed.vote(dispute.window, is_guilty=is_guilty))
 
 

@@ -27,6 +27,7 @@ def listed(*rounds: int) -> list[Checkpoint]:
             peer=PEER,
             seat=0,
             height=Height(r * BLOCKS + BLOCKS // 2),
+            is_void=False,
         )
         for r in rounds
     ]

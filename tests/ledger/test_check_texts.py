@@ -42,7 +42,7 @@ def test_every_statement_reads_as_a_sentence() -> None:
         f"showed its replay of segment 1/0/1: {len(shown.leaves)} leaves": shown,
         "found window 2 of segment 1/0/1 guilty": seg.vote(2, is_guilty=True),
         "found window 0 of segment 1/0/1 not guilty": seg.vote(0, is_guilty=False),
-        "reported window 1 of segment 1/0/1": seg.report(1),
+        "reported window 1 of segment 1/0/1": seg.report(key.peer, 1),
     }
     assert {type(body) for body in wanted.values()} == set(CHECK_KINDS)
     for text, body in wanted.items():
@@ -106,20 +106,24 @@ def test_rows_are_json_and_count_what_was_done() -> None:
 
 def test_a_dispute_and_a_report_are_told_with_what_is_at_stake() -> None:
     case = a_case(lie=0, num_accounts=6)
-    case.wait(SegmentPhase.UNSAMPLED)
+    case.wait(SegmentPhase.SEALED)
+    case.submit(case.solver, case.claimed.reveal())
     reporter, name = case.ledger.keys[5], peer_name(case.ledger.keys[5].peer)
-    case.submit(reporter, case.true.report(0))
-    assert segment_text(case.record, WINDOW_STEPS).endswith(f"must be revealed: {name} reported it")
+    case.submit(reporter, case.true.report(reporter.peer, 0))
+    assert segment_text(case.record, WINDOW_STEPS).endswith(f"is compared: {name} reported it")
+    waiting = {"name": name, "window": 0, "state": "sealed", "report": True, "bond": 20}
+    assert segment_row(case.record, WINDOW_STEPS)["verifiers"] == [waiting]
+    assert segment_row(case.record, WINDOW_STEPS)["dispute"] is None
+    case.show({reporter.peer: 0})
     accusations = [{"name": name, "window": 0, "report": True, "bond": 20}]
     assert segment_row(case.record, WINDOW_STEPS)["accusations"] == accusations
-    assert segment_row(case.record, WINDOW_STEPS)["dispute"] is None
-    case.submit(case.solver, case.claimed.reveal())
     case.vote([case.ledger.keys[2]], is_guilty=True)
     row = segment_row(case.record, WINDOW_STEPS)
     deadline = case.ledger.state.height + 3 * 6 - 1
     assert row["dispute"] == {"window": 0, "deadline": deadline, "guilty": 1, "not_guilty": 0}
     json.dumps(row)
-    case.vote([case.ledger.keys[3]], is_guilty=True)
+    case.vote([key for key in case.judges if key != case.ledger.keys[2]], is_guilty=False)
+    case.wait(SegmentPhase.UNDECIDED)
     row = segment_row(case.record, WINDOW_STEPS)
     assert (row["judged"], row["accusations"], row["confirmed"]) == ([0], [], False)
 
@@ -133,15 +137,23 @@ def test_verdicts_are_counted_and_named_and_the_guilty_are_listed() -> None:
         guilty=1,
         confirmed=5,
         convictions=(Conviction(RoundIndex(7), StageIndex(1), 2, ALICE, Height(9)),),
+        undecided=0,
     )
     assert verdicts_row(verdicts) == {
-        "verified": 4, "cleared": 1, "unsampled": 3, "silent": 2, "guilty": 1,
+        "verified": 4, "cleared": 1, "unsampled": 3, "silent": 2, "guilty": 1, "undecided": 0,
     }  # fmt: skip
     text = "checked: 4 passed a sampled check, 1 cleared, 3 unchecked, 2 not shown, 1 proven false"
     assert verdicts_text(verdicts) == text
     assert not verdicts_text(
         Verdicts(
-            verified=0, cleared=0, unsampled=0, silent=0, guilty=0, confirmed=0, convictions=()
+            verified=0,
+            cleared=0,
+            unsampled=0,
+            silent=0,
+            guilty=0,
+            confirmed=0,
+            convictions=(),
+            undecided=0,
         )
     )
     (row,) = guilty_rows(verdicts)

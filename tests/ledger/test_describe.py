@@ -17,6 +17,7 @@ from swarm.ledger.describe import (
     transaction_text,
     verified_share,
 )
+from swarm.ledger.state.records import SegmentPhase
 from swarm.ledger.transactions import (
     Body,
     CloseRun,
@@ -150,18 +151,17 @@ def test_a_run_shows_how_its_segments_were_judged() -> None:
     other = make_segment(case.ledger, case.run, 1, 1, 0)
     case.submit(case.ledger.keys[0], other.commit)
     case.show(case.up_to_reveal())
-    voters = [case.ledger.keys[number] for number in (2, 3)]
-    case.vote(voters, is_guilty=True)
+    case.judge(is_guilty=True)
     case.ledger.empty_blocks(30)
     state = case.ledger.state
     run = state.run(case.run.index)
     row = run_row(state, run)
     judged = [row[name] for name in ("verified", "cleared", "unsampled", "silent", "guilty")]
-    assert judged == [0, 0, 1, 0, 1]
+    assert judged == [0, 0, 0, 1, 1]
     detail = run_detail(state, run)
     assert detail["old_segments"] == {"all": 2, "verified": 0}
     assert [found["name"] for found in guilty(detail)] == [peer_name(case.ledger.keys[1].peer)]
-    assert "  checked: 1 unchecked, 1 proven false" in run_lines(state, run)
+    assert "  checked: 1 not shown, 1 proven false" in run_lines(state, run)
     json.dumps(detail)
 
 
@@ -188,6 +188,9 @@ def test_the_share_of_verified_segments_counts_the_old_ones_live_or_forgotten() 
             case.seal(windows)
             case.submit(case.solver, case.claimed.reveal())
             case.show(windows)
+        else:
+            case.wait(SegmentPhase.SEALED)
+            case.submit(case.solver, case.claimed.reveal())
         state = case.ledger.state
         for rounds in (0, 1, 2, 3):
             old = [is_checked for at, is_checked in done if at <= state.height - 6 * rounds]

@@ -4,13 +4,23 @@ import pytest
 
 from swarm.errors import InvalidStatement, Reason
 from swarm.ledger import mempool as pool_module
-from swarm.ledger.mempool import EARLY_BLOCKS, Mempool
-from swarm.ledger.transactions import Join, Stake, Transfer, parse_transaction, transaction_digest
+from swarm.ledger.blocks import NOTARIZE, VOTE_PURPOSES, vote_parts
+from swarm.ledger.mempool import EARLY_BLOCKS, LANE_MAX, OVERDUE_BLOCKS, Lane, Mempool
+from swarm.ledger.transactions import (
+    Evidence,
+    Join,
+    SignedVote,
+    Stake,
+    Transfer,
+    parse_transaction,
+    transaction_digest,
+)
 from swarm.ledger.transition.apply import apply_block
 from swarm.primitives import vrf
 from swarm.primitives.codec import encode, replace
+from swarm.primitives.crypto import SecretKey, digest
 from swarm.testing.ledger import InMemoryLedger, small_run_spec
-from swarm.types import Amount
+from swarm.types import Amount, View
 from tests.ledger.checking import a_case
 
 BETA = bytes(64)
@@ -88,12 +98,11 @@ def test_one_sender_fills_its_window_and_not_the_pool() -> None:
 def test_the_pool_is_bounded_in_all_and_per_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     stage, pool = InMemoryLedger(), Mempool()
     run = stage.open_run(small_run_spec())
-    monkeypatch.setattr(pool_module, "SPONSORED_MAX", 2)
+    monkeypatch.setattr(pool_module, "LANE_MAX", {**LANE_MAX, Lane.SPONSORED: 2, Lane.OPEN: 1})
     for number in (20, 21):
         pool.add(stage.sign(stage.keys[number], Join(run.index), fee=0), stage.state)
     flood = stage.sign(stage.keys[22], Join(run.index), fee=0)
     assert refused(pool, stage, flood) is Reason.FULL
-    monkeypatch.setattr(pool_module, "PAID_MAX", 3)
     pool.add(gift(stage, 1), stage.state)
     assert refused(pool, stage, gift(stage, 2)) is Reason.FULL
     monkeypatch.setattr(pool_module, "POOL_MAX", 3)
@@ -101,6 +110,83 @@ def test_the_pool_is_bounded_in_all_and_per_kind(monkeypatch: pytest.MonkeyPatch
     pool.remove(pool.transactions())
     assert len(pool) == 0
     pool.add(flood, stage.state)
+
+
+@pytest.mark.rule("L28")
+def test_in_a_full_lane_who_pays_more_takes_the_place_of_who_pays_least(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A flood at the least fee keeps nobody out."""
+    stage, pool = InMemoryLedger(12), Mempool()
+    monkeypatch.setattr(pool_module, "LANE_MAX", {**LANE_MAX, Lane.OPEN: 4})
+    flood = [gift(stage, number, fee=5) for number in (1, 2, 3)]
+    better = gift(stage, 4, fee=9)
+    for data in (*flood, better):
+        pool.add(data, stage.state)
+    assert refused(pool, stage, gift(stage, 5, fee=5)) is Reason.FULL
+    newer = gift(stage, 6, fee=6)
+    assert pool.add(newer, stage.state)
+    assert pool.transactions() == (*flood[:2], better, newer), "of equals the newest went"
+    pool.remove(flood[:1])
+    assert pool.add(gift(stage, 7, fee=4), stage.state)
+    for number in (8, 9, 10):
+        pool.add(gift(stage, number, fee=20), stage.state)
+    fees = sorted(parse_transaction(data).fee for data in pool.transactions())
+    assert fees == [9, 20, 20, 20]
+
+
+@pytest.mark.rule("L28", "L29", "S19a")
+def test_a_flood_of_payments_does_not_hold_up_a_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = a_case(num_accounts=8)
+    case.draw_verifiers()
+    ledger, pool = case.ledger, Mempool()
+    monkeypatch.setattr(pool_module, "LANE_MAX", {**LANE_MAX, Lane.OPEN: 3})
+    flood = [gift(ledger, number, fee=10_000) for number in (5, 6, 7)]
+    for data in flood:
+        pool.add(data, ledger.state)
+    key, body = next((k, b) for k in case.able if (b := case.claimed.request(ledger.state, k)))
+    request = ledger.sign(key, body, nonce=ledger.state.account(key.peer).nonce + 1)
+    assert pool.add(request, ledger.state)
+    assert taken(pool, ledger)[0] == request, "before all that pays more"
+
+
+@pytest.mark.rule("L58")
+def test_statements_and_checks_are_overdue_after_ten_blocks_and_payments_never() -> None:
+    case = a_case()
+    case.draw_verifiers()
+    ledger, pool = case.ledger, Mempool()
+    key, body = next((k, b) for k in case.able if (b := case.claimed.request(ledger.state, k)))
+    request, height = ledger.sign(key, body), ledger.state.height
+    pool.add(gift(ledger, 0), ledger.state)
+    pool.add(request, ledger.state)
+    assert pool.overdue(height + OVERDUE_BLOCKS - 1) == ()
+    assert pool.overdue(height + OVERDUE_BLOCKS) == (request,)
+    pool.remove([request])
+    assert pool.overdue(height + OVERDUE_BLOCKS) == ()
+
+
+@pytest.mark.rule("L29", "L58")
+def test_what_waits_for_a_dearer_statement_of_the_same_body_is_in_it_too() -> None:
+    """Voters would miss it, view after view: it is valid after all that the body has."""
+    stage, pool = InMemoryLedger(6, 4), Mempool()
+    poor, rich, thief = stage.keys[20], stage.keys[1], stage.keys[2]
+    evidence = an_evidence(stage, thief)
+    stage.block(stage.sign(rich, Transfer(poor.peer, Amount(100))))
+    dear = stage.sign(poor, evidence, fee=90)
+    pool.add(dear, stage.state)
+    stage.block(stage.sign(poor, Transfer(rich.peer, Amount(50)), fee=20, nonce=9))
+    assert taken(pool, stage) == ()
+    pool.add(stage.sign(rich, Transfer(poor.peer, Amount(80)), fee=10), stage.state)
+    assert len(taken(pool, stage)) == 2
+
+
+def an_evidence(stage: InMemoryLedger, key: SecretKey) -> Evidence:
+    """A validator's two votes in view 1."""
+    votes = list[SignedVote]()
+    for block in (digest("one"), digest("two")):
+        parts = vote_parts(stage.state.chain, 0, View(1), block)
+        votes.append(SignedVote(NOTARIZE, block, key.sign(VOTE_PURPOSES[NOTARIZE], *parts)))
+    return Evidence(key.peer, 0, View(1), *votes)
 
 
 @pytest.mark.rule("L29")

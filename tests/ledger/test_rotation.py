@@ -12,10 +12,12 @@ from swarm.config.spec import Genesis
 from swarm.errors import VerificationFailed
 from swarm.ledger.blocks import NOTARIZE, VOTE_PURPOSES, vote_parts
 from swarm.ledger.chain import verify_chain
+from swarm.ledger.mempool import OVERDUE_BLOCKS, Mempool
 from swarm.ledger.reader import open_ledger
 from swarm.ledger.service import LedgerService
-from swarm.ledger.transactions import Evidence, SignedVote, Transfer, Validate
-from swarm.primitives.crypto import digest
+from swarm.ledger.state.state import State
+from swarm.ledger.transactions import Evidence, SignedVote, Transfer, Validate, parse_transaction
+from swarm.primitives.crypto import SecretKey, digest
 from swarm.store import STORE_FILE
 from swarm.testing.ledger import numbered_key
 from swarm.types import Amount, Height, PeerId, View
@@ -88,20 +90,39 @@ async def test_who_signs_two_ways_loses_its_stake_and_its_vote(
     keys = [numbered_key(i) for i in range(5)]
     async with five_ledgers(tmp_path, genesis, net) as ledgers:
         await ledgers[1].wait_height(2)
-        votes = [
-            SignedVote(
-                NOTARIZE,
-                name,
-                keys[0].sign(VOTE_PURPOSES[NOTARIZE], *vote_parts(genesis.chain, 0, View(1), name)),
-            )
-            for name in (digest("block", b"left"), digest("block", b"right"))
-        ]
-        await ledgers[1].submit_final(Evidence(keys[0].peer, 0, View(1), *votes), 20.0)
+        await ledgers[1].submit_final(conflicting_votes(genesis, keys[0]), 20.0)
         assert ledgers[1].state.account(keys[0].peer).stake == 0
         assert ledgers[1].state.globals.burned > 0
         await ledgers[1].wait_height(3 * EPOCH)
         assert voters(ledgers[1]) == {key.peer for key in keys[1:]}
         assert not ledgers[0].is_validator
+
+
+def conflicting_votes(genesis: Genesis, key: SecretKey) -> Evidence:
+    """A validator's two votes in view 1 of the first epoch."""
+    votes = list[SignedVote]()
+    for name in (digest("block", b"left"), digest("block", b"right")):
+        parts = vote_parts(genesis.chain, 0, View(1), name)
+        votes.append(SignedVote(NOTARIZE, name, key.sign(VOTE_PURPOSES[NOTARIZE], *parts)))
+    return Evidence(key.peer, 0, View(1), *votes)
+
+
+def leave_out_evidence(monkeypatch: pytest.MonkeyPatch, censors: set[PeerId]) -> None:
+    """Let these leaders put together their blocks without evidence."""
+    honest = Mempool.assemble
+
+    def assemble(
+        pool: Mempool, state: State, *, leader: PeerId, beta: bytes, view: View | None = None
+    ) -> tuple[tuple[bytes, ...], State]:
+        if leader not in censors:
+            return honest(pool, state, leader=leader, beta=beta, view=view)
+        without = Mempool()
+        for data in pool.transactions():
+            if not isinstance(parse_transaction(data).body, Evidence):
+                without.add(data, state)
+        return honest(without, state, leader=leader, beta=beta, view=view)
+
+    monkeypatch.setattr(Mempool, "assemble", assemble)
 
 
 def first_line(error: BaseException) -> str:
@@ -151,3 +172,38 @@ async def test_a_follower_that_is_shown_two_final_blocks_at_one_height_names_bot
     ):
         ledger_on_disk.verify()
     assert "elsewhere, by validators 0 in view" in str(shown.value)
+
+
+@pytest.mark.rule("L58", "S19a")
+async def test_leaders_that_omit_evidence_make_no_blocks_until_one_has_it(
+    tmp_path: Path,
+    inline_threads: None,
+    autojump_clock: MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Three of four leave it out of their blocks, and vote by the rules; the fourth is away for a while."""
+    net, genesis = MemoryNet(), a_genesis(4, epoch_blocks=200, unbonding_epochs=3)
+    async with AsyncExitStack() as stack:
+        ledgers = [
+            await stack.enter_async_context(
+                a_ledger(tmp_path, genesis, i, MemoryHost(net, numbered_key(i)))
+            )
+            for i in range(4)
+        ]
+        honest, thief = ledgers[3], numbered_key(2)
+        net.cut.add(numbered_key(3).peer)
+        await ledgers[0].wait_height(2)
+        evidence = conflicting_votes(genesis, thief)
+        leave_out_evidence(monkeypatch, {numbered_key(number).peer for number in range(3)})
+        await ledgers[0].submit(evidence)
+        begun = ledgers[0].height
+        with trio.move_on_after(600):
+            await ledgers[0].wait_height(begun + OVERDUE_BLOCKS + 5)
+        stopped = ledgers[0].height
+        assert begun + OVERDUE_BLOCKS <= stopped < begun + OVERDUE_BLOCKS + 5
+        assert ledgers[0].state.equivocator(thief.peer) is None
+
+        net.cut.clear()
+        for ledger in ledgers:
+            await ledger.wait_height(stopped + 3)
+        assert honest.state.equivocator(thief.peer) is not None

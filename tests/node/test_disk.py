@@ -82,6 +82,7 @@ async def test_a_checkpoint_goes_when_two_newer_ones_are_here(tmp_path: Path) ->
             peer=KEY.peer,
             seat=0,
             height=Height(0),
+            is_void=False,
         )
         for round_ in (5, 4)
     )

@@ -79,17 +79,25 @@ def test_a_partner_up_to_two_rounds_behind_weighs_less(lag: int, weight: int) ->
 
 
 @pytest.mark.rule("T18", "T20c")
-def test_nothing_is_taken_from_who_is_further_behind_trails_or_joined_lately() -> None:
-    for seat in ({"lag": 3}, {"joined_round": 8}, {"joined_round": 9}, {"trails": True}):
-        terms = terms_of(a_plan(2, **seat), STAGE, 0, 0)
-        assert terms is not None
-        assert not terms.gives
-    assert not is_pull_only(a_plan(2), RosterSeat(0, PEERS[0], 1, joined_round=7))
+@pytest.mark.parametrize(
+    "seat",
+    [{"lag": 3}, {"joined_round": 8}, {"joined_round": 9}, {"trails": True}, {"is_on_trial": True}],
+)
+def test_nothing_is_taken_from_who_is_behind_trails_joined_lately_or_is_on_trial(
+    seat: dict[str, int],
+) -> None:
+    plan = a_plan(2, **seat)
+    terms = terms_of(plan, STAGE, 0, 0)
+    assert terms is not None
+    assert not terms.gives
+    assert is_pull_only(plan, plan.rosters[STAGE][1])
+    assert not is_pull_only(plan, RosterSeat(0, PEERS[0], 1, joined_round=7))
 
 
-def test_who_trails_takes_as_much_as_anybody() -> None:
-    plan = a_plan(2, trails=True)
-    assert plan.rosters[1][1].trails
+@pytest.mark.parametrize("mark", ["trails", "is_on_trial"])
+def test_who_trails_or_is_on_trial_takes_as_much_as_anybody(mark: str) -> None:
+    plan = a_plan(2, **{mark: True})
+    assert is_pull_only(plan, plan.rosters[1][1])
     terms = terms_of(plan, STAGE, 1, 0)
     assert terms is not None
     assert terms.gives

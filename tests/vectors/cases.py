@@ -417,7 +417,7 @@ def transactions() -> list[Json]:
         ),
         VerifyReveal(*segment_id, SALT, (some("leaf"),), some("end")),
         DisputeVote(*segment_id, 2, is_guilty=True),
-        Report(*segment_id, 2, (some("leaf"),), some("end")),
+        Report(*segment_id, 2, some("blind")),
     ]
     out: list[Json] = []
     for body in bodies:

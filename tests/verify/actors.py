@@ -9,7 +9,7 @@ from swarm.ledger.mempool import Mempool
 from swarm.ledger.state.records import SegmentPhase
 from swarm.ledger.state.state import State, audit_supply
 from swarm.ledger.transactions import Body, RevealSegment, SeatStatement, sign_transaction
-from swarm.ledger.transition.accounts import sufficient_fee
+from swarm.ledger.transition.prices import sufficient_fee
 from swarm.primitives.commitments import window_claim
 from swarm.primitives.crypto import SecretKey, digest
 from swarm.testing.ledger import CheckedSegment
@@ -33,6 +33,7 @@ FINAL = {
     SegmentPhase.UNSAMPLED,
     SegmentPhase.SILENT,
     SegmentPhase.CLEARED,
+    SegmentPhase.UNDECIDED,
     SegmentPhase.GUILTY,
 }
 Replay = Callable[[WindowKey], tuple[tuple[Digest, ...], Digest] | None]

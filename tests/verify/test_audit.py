@@ -3,7 +3,6 @@
 import pytest
 
 from swarm.errors import BadEncoding, BadSignature
-from swarm.ledger.transactions import Report
 from swarm.primitives.codec import encode, replace
 from swarm.primitives.crypto import digest
 from swarm.types import NO_DIGEST, Digest
@@ -22,6 +21,8 @@ from swarm.verify.judging import window_of
 from swarm.verify.manifest import sign_manifest
 from swarm.verify.replay import REFUSED, Answer
 from tests.ledger.checking import Case, a_case
+
+SALT = bytes(range(32))
 
 
 def evidence_of(case: Case, answer: Answer, window: int = 0) -> AuditEvidence:
@@ -53,7 +54,7 @@ def test_an_honest_window_is_honest_and_nobody_is_accused() -> None:
         assert result.verdict is AuditVerdict.HONEST
         assert result.found == result.claim == case.record.windows[window].claim
         assert result.first_difference is None
-        assert result.accusation() is None
+        assert result.accusation(SALT) is None
 
 
 def test_a_lie_is_named_by_its_leaf_and_can_be_reported() -> None:
@@ -65,7 +66,28 @@ def test_a_lie_is_named_by_its_leaf_and_can_be_reported() -> None:
     leaves, _ = case.true.window(1)
     assert result.first_difference == len(leaves) - 1
     assert "leaf 10 of 11" in result.text
-    assert result.accusation() == case.true.report(1)
+    me = case.able[0].peer
+    answer = result.accusation(case.true.answer(me, 1)[1].salt)
+    assert answer is not None
+    assert (answer.leaves, answer.end_root) == case.true.window(1)
+    assert answer.reported(me) == case.true.report(me, 1)
+    assert answer.shown() == case.true.answer(me, 1)[1]
+
+
+def test_a_report_tells_nobody_what_its_answer_is() -> None:
+    case = a_case(lie=1, num_steps=20)
+    case.up_to_reveal()
+    result = audited(case, true_answer(case, 1), window=1)
+    leaves, end_root = case.true.window(1)
+    blind = set[Digest]()
+    for salt in (SALT, bytes(range(1, 33))):
+        answer = result.accusation(salt)
+        assert answer is not None
+        for key in case.able:
+            report = answer.reported(key.peer)
+            assert not [part for part in (*leaves, end_root, salt) if part in encode(report)]
+            blind.add(report.commitment)
+    assert len(blind) == 2 * len(case.able), "another salt or another peer: another commitment"
 
 
 def test_one_false_log_among_honest_ones_is_a_fraud() -> None:
@@ -84,9 +106,11 @@ def test_what_was_not_shown_yet_can_only_be_false_at_its_end() -> None:
     result = audited(case, true_answer(case))
     assert result.verdict is AuditVerdict.NOT_REVEALED
     assert result.claim is None
-    assert isinstance(result.accusation(), Report)
+    assert result.accusation(SALT) is None, "its solver must show its leaves anyway"
     wrong = replace_end(true_answer(case, 1))
-    assert audited(case, wrong, window=1).verdict is AuditVerdict.FRAUD
+    found = audited(case, wrong, window=1)
+    assert found.verdict is AuditVerdict.FRAUD
+    assert found.accusation(SALT) is not None
     assert audited(case, replace_end(true_answer(case))).verdict is AuditVerdict.NOT_REVEALED
     assert audited(case, REFUSED).verdict is AuditVerdict.FRAUD
 
@@ -99,7 +123,7 @@ def test_what_nobody_serves_is_not_evidence() -> None:
     case = a_case()
     result = audited(case)
     assert result.verdict is AuditVerdict.NOT_SERVED
-    assert (result.answer, result.evidence, result.accusation()) == (None, None, None)
+    assert (result.answer, result.evidence, result.accusation(SALT)) == (None, None, None)
     assert result.text
 
 

@@ -2,7 +2,7 @@
 
 from swarm.events import EventKind
 from swarm.ledger.state.records import CheckPhase, SegmentPhase
-from swarm.primitives.crypto import peer_name
+from swarm.primitives.crypto import SecretKey, peer_name
 from swarm.verify.changes import OpenSegments, SegmentChange, find_changes
 from tests.ledger.checking import Case, a_case
 from tests.verify.actors import FINAL, nothing, peers_of
@@ -66,20 +66,41 @@ def test_checks_of_a_segment_that_is_opened_again_are_old_news() -> None:
     watch = OpenSegments()
     watch.look(case.ledger.state)
     watch.look(case.ledger.state)
-    case.submit(case.ledger.keys[0], case.true.report(0))
+    reporter = case.ledger.keys[0]
+    case.submit(reporter, case.true.report(reporter.peer, 0))
+    assert not find_changes(*watch.look(case.ledger.state), case.able[0].peer)
+    case.show({reporter.peer: 0})
     (change,) = find_changes(*watch.look(case.ledger.state), case.able[0].peer)
     assert change.kind is EventKind.DISPUTED
 
 
-def test_a_reporter_is_named_when_no_verifier_found_it() -> None:
+def a_reported_case() -> tuple[Case, SecretKey]:
+    """A lie that nobody was drawn for, and the blind report of it."""
     case = a_case(lie=0)
-    case.wait(SegmentPhase.UNSAMPLED)
+    case.wait(SegmentPhase.SEALED)
     case.submit(case.solver, case.claimed.reveal())
     reporter = case.able[0]
-    case.submit(reporter, case.true.report(0))
+    case.submit(reporter, case.true.report(reporter.peer, 0))
+    assert case.is_now(SegmentPhase.REVEALED)
+    return case, reporter
+
+
+def test_a_report_of_ours_is_told_as_a_check_once_its_answer_is_shown() -> None:
+    case, reporter = a_reported_case()
     watch = OpenSegments()
     watch.look(case.ledger.state)
-    case.vote([key for key in case.ledger.keys[:4] if key != case.solver][:2], is_guilty=True)
-    case.wait(SegmentPhase.GUILTY)
+    case.show({reporter.peer: 0})
+    checked, disputed = find_changes(*watch.look(case.ledger.state), reporter.peer)
+    assert (checked.kind, disputed.kind) == (EventKind.CHECKED, EventKind.DISPUTED)
+    assert checked.ending is CheckPhase.DIFFERED
+
+
+def test_a_reporter_is_named_when_no_verifier_found_it() -> None:
+    case, reporter = a_reported_case()
+    case.show({reporter.peer: 0})
+    watch = OpenSegments()
+    watch.look(case.ledger.state)
+    case.judge(is_guilty=True)
+    assert case.is_now(SegmentPhase.GUILTY)
     (change,) = find_changes(*watch.look(case.ledger.state), case.able[1].peer)
     assert change.fields["accuser"] == peer_name(reporter.peer)

@@ -15,12 +15,24 @@ from swarm.ledger.transactions import (
     VerifyCommit,
     VerifyReveal,
 )
+from swarm.ledger.transition.disputes import first_accusation
+from swarm.ledger.transition.prices import check_fees, report_bond, request_bond
 from swarm.primitives.crypto import SecretKey, digest
-from swarm.testing.ledger import small_run_spec
+from swarm.testing.ledger import make_segment, small_run_spec
 from swarm.types import Amount, Digest
-from swarm.verify.duties import RESUBMIT_BLOCKS, CheckWindow, Submit
+from swarm.verify.duties import RESUBMIT_BLOCKS, CheckWindow, JudgeWindow, Submit
+from swarm.verify.judging import OwnAnswer, key_of, seat_of
 from tests.ledger.checking import SOLVER, Case, a_case
-from tests.verify.actors import FINAL, Actor, BlockProducer, honest, nothing, peers_of, play
+from tests.verify.actors import (
+    FINAL,
+    Actor,
+    BlockProducer,
+    honest,
+    nothing,
+    peers_of,
+    play,
+    window_key,
+)
 
 
 def kinds(actor: Actor) -> list[type]:
@@ -237,19 +249,164 @@ def test_leaves_are_never_shown_before_the_blind_answers_are_in() -> None:
     assert isinstance(step.body, RevealSegment)
 
 
+def test_what_nobody_checks_is_shown_by_its_solver_and_paid() -> None:
+    case = a_case()
+    producer, actors = peers_of(case)
+    idle = [replace(actor, checks_max=0) for actor in actors]
+    assert play(producer, idle) is SegmentPhase.UNSAMPLED
+    assert case.record.windows
+    assert case.record.is_paid
+    assert [kinds(actor) for actor in idle if actor.submitted] == [[RevealSegment]]
+    assert_nothing_refused(idle)
+
+
+def report_by(case: Case, producer: BlockProducer, reporter: Actor) -> None:
+    """A peer reports window 0 blind, with what its own replay gives; it keeps its answer."""
+    leaves, end_root = case.true.window(0)
+    salt = case.true.answer(reporter.key.peer, 0)[1].salt
+    key, window = (*key_of(case.record), 0), window_key(case, 0)
+    answer = OwnAnswer(*key, salt, leaves, end_root, Digest(bytes(32)))
+    reporter.answers[window] = answer
+    producer.submit(reporter.key, answer.reported(reporter.key.peer))
+    producer.block()
+    assert case.is_now(SegmentPhase.REVEALED)
+
+
+@pytest.mark.parametrize("restarts", [False, True])
 @pytest.mark.parametrize("lie", [None, 0])
-def test_a_report_on_what_nobody_checked_makes_the_solver_show_its_leaves(lie: int | None) -> None:
+def test_who_reports_shows_its_answer_like_a_verifier_also_after_a_restart(
+    lie: int | None, restarts: bool
+) -> None:
     case = a_case(lie=lie)
     producer, actors = peers_of(case)
     idle = [replace(actor, checks_max=0) for actor in actors]
     assert play(producer, idle) is SegmentPhase.UNSAMPLED
     reporter = next(actor for actor in idle if actor.key in case.able)
-    producer.submit(reporter.key, case.true.report(0))
-    producer.block()
-    assert case.is_now(SegmentPhase.SEALED)
+    report_by(case, producer, reporter)
+    before = case.balance(case.solver)
+    if restarts:
+        reporter.restart()
     wanted = SegmentPhase.UNSAMPLED if lie is None else SegmentPhase.GUILTY
     assert play(producer, idle) is wanted
+    assert kinds(reporter) == [VerifyReveal]
     assert_nothing_refused(idle)
+    if lie is None:
+        bond = report_bond(case.ledger.state.params, case.record, num_refuted=0)
+        assert case.balance(case.solver) >= before + bond
+        reporters = case.ledger.state.contribution(case.run.index, reporter.key.peer)
+        assert (reporters.refuted, reporters.checked) == (1, 1)
+    else:
+        assert case.stake(case.solver) == 0
+
+
+def test_the_first_accuser_does_not_judge_and_another_accuser_does() -> None:
+    case = a_case(lie=0)
+    producer, actors = peers_of(case)
+    accusers = [actor for actor in actors if actor.key in case.able][:2]
+    while not case.is_now(SegmentPhase.DISPUTED):
+        for actor in actors:
+            actor.act()
+        producer.block()
+    first, second = sorted(accusers, key=lambda one: one.key.peer != first_accuser(case))
+    assert first.key.peer == first_accuser(case)
+    assert not [step for step in first.steps() if isinstance(step, JudgeWindow)]
+    assert [step for step in second.steps() if isinstance(step, JudgeWindow)]
+    assert play(producer, actors) is SegmentPhase.GUILTY
+    assert DisputeVote not in kinds(first)
+    assert DisputeVote in kinds(second)
+    assert_nothing_refused(actors)
+
+
+def first_accuser(case: Case) -> bytes:
+    return first_accusation(case.record, 0).peer
+
+
+@pytest.mark.rule("V26")
+def test_who_cannot_pay_the_bond_of_a_request_asks_for_nothing() -> None:
+    case = a_case()
+    _, actors = peers_of(case)
+    case.draw_verifiers()
+    actor = next(actor for actor in actors if actor.key in case.able)
+    params = case.ledger.state.params
+    assert request_bond(params, case.record) > 0
+    leave(case, actor, check_fees(params, case.run.spec) + request_bond(params, case.record) - 1)
+    assert actor.steps() == ()
+    case.submit(case.solver, Transfer(actor.key.peer, Amount(1)))
+    assert [type(step) for step in actor.steps()] == [Submit]
+
+
+def drawn_for_two() -> tuple[Case, BlockProducer, Actor]:
+    """Two segments of one round, and a peer that is drawn for both."""
+    case = a_case()
+    case.submit(case.ledger.keys[0], make_segment(case.ledger, case.run, 1, 1, 0).commit)
+    producer, actors = peers_of(case)
+    while not all(record.draws for record in case.ledger.state.live_segments()):
+        case.ledger.block()
+    (actor,) = [actor for actor in actors if actor.key == case.able[0]]
+    assert len(actor.steps()) == len(case.ledger.state.live_segments()) == 2
+    return case, producer, actor
+
+
+def leave(case: Case, actor: Actor, balance: int) -> None:
+    """The actor gives away all but this balance, in a block that it does not lead: a leader gets the fees."""
+    fee, voters = 10, case.ledger.state.validators
+    while voters[case.ledger.state.height % len(voters)].peer == actor.key.peer:
+        case.ledger.block()
+    too_much = Amount(case.balance(actor.key) - balance - fee)
+    case.submit(actor.key, Transfer(case.ledger.keys[0].peer, too_much), fee=fee)
+    assert case.balance(actor.key) == balance
+
+
+def requests_of(actor: Actor) -> int:
+    submits = [step.body for step in actor.steps() if isinstance(step, Submit)]
+    return sum(isinstance(body, DataRequest) for body in submits)
+
+
+@pytest.mark.rule("V26")
+def test_who_can_pay_for_one_check_asks_for_one() -> None:
+    case, _, actor = drawn_for_two()
+    params, fees = case.ledger.state.params, check_fees(case.ledger.state.params, case.run.spec)
+    prices = [fees + request_bond(params, record) for record in case.ledger.state.live_segments()]
+    leave(case, actor, sum(prices) - 1)
+    assert requests_of(actor) == 1
+    case.submit(case.solver, Transfer(actor.key.peer, Amount(1)))
+    assert requests_of(actor) == 2
+
+
+@pytest.mark.rule("V26")
+def test_the_fees_of_a_check_under_way_are_not_spent_on_the_next() -> None:
+    case, producer, actor = drawn_for_two()
+    first, second = actor.steps()
+    assert isinstance(first, Submit)
+    assert isinstance(second, Submit)
+    producer.submit(actor.key, first.body)
+    producer.block()
+    params, fees = case.ledger.state.params, check_fees(case.ledger.state.params, case.run.spec)
+    record = case.ledger.state.segment(*seat_of(second.key[1]))
+    assert record is not None
+    leave(case, actor, fees + fees + request_bond(params, record) - 1)
+    assert requests_of(actor) == 0
+    case.submit(case.solver, Transfer(actor.key.peer, Amount(1)))
+    assert requests_of(actor) == 1
+
+
+def test_the_only_judge_sends_a_liar_away_by_its_report_and_nobody_votes() -> None:
+    case = a_case(lie=0, num_accounts=6, num_validators=1)
+    producer, actors = peers_of(case)
+    idle = [replace(actor, checks_max=0) for actor in actors]
+    assert play(producer, idle) is SegmentPhase.UNSAMPLED
+    (owner,) = [actor for actor in idle if actor.key == case.ledger.keys[0]]
+    before = case.stake(case.solver)
+    report_by(case, producer, owner)
+    assert play(producer, idle) is SegmentPhase.GUILTY
+    assert not [actor for actor in idle if DisputeVote in kinds(actor)]
+    assert case.stake(case.solver) == before
+    assert not [
+        s
+        for roster in case.ledger.state.run(case.run.index).seats
+        for s in roster
+        if s.peer == case.record.peer
+    ]
 
 
 @pytest.mark.rule("V31")
@@ -264,3 +421,13 @@ def test_nobody_checks_or_judges_native_numerics_but_their_solver_shows_its_leav
     case.seal(windows)
     steps = [(actor.key, type(step)) for actor in actors for step in actor.steps()]
     assert steps == [(case.ledger.keys[SOLVER], Submit)]
+
+
+@pytest.mark.rule("V31")
+def test_native_work_that_nobody_asks_for_is_shown_and_paid() -> None:
+    native = small_run_spec(round_blocks=6, rounds=40, checks=CheckSpec(NANO, 10, 60))
+    case = a_case(native)
+    producer, actors = peers_of(case)
+    assert play(producer, actors) is SegmentPhase.UNSAMPLED
+    assert case.record.is_paid
+    assert [kinds(actor) for actor in actors if actor.submitted] == [[RevealSegment]]

@@ -15,7 +15,9 @@ from tests.ledger.checking import a_case
 def test_what_is_on_the_ledger_is_kept_until_the_ledger_forgets_it() -> None:
     case = a_case()
     segment_id, last = key_of(case.record), case.record.height + 60
-    case.wait(SegmentPhase.UNSAMPLED)
+    case.wait(SegmentPhase.SEALED)
+    case.submit(case.solver, case.claimed.reveal())
+    assert case.is_now(SegmentPhase.UNSAMPLED)
     for is_own in (True, False):
         assert is_needed(case.ledger.state, segment_id, is_own=is_own)
     case.ledger.empty_blocks(last + 1 - case.ledger.state.height)

@@ -3,6 +3,7 @@
 import pytest
 
 from swarm.primitives.codec import replace
+from swarm.training.terms import is_pull_only
 from swarm.types import NO_DIGEST, RoundIndex
 from swarm.verify.round_plan import past_plan, round_plan
 from tests.ledger.checking import a_case
@@ -37,3 +38,12 @@ def test_who_trails_is_read_off_the_last_commits_of_its_stage(trained: tuple[int
     plan = round_plan(case.run, replace(info, seats=(roster, *info.seats[1:])), NO_DIGEST)
     slow = [other.index for other in plan.rosters[0] if other.trails]
     assert slow == ([2] if trained == (640, 640, 479) else [])
+
+
+def test_who_is_on_trial_is_read_off_the_seat_that_the_round_froze() -> None:
+    case = a_case()
+    (info,) = [info for info in case.run.rounds if info.round == 1]
+    seats = (info.seats[0][0], replace(info.seats[0][1], is_on_trial=True))
+    plan = round_plan(case.run, replace(info, seats=(seats, *info.seats[1:])), NO_DIGEST)
+    assert [seat.is_on_trial for seat in plan.rosters[0]] == [False, True]
+    assert [is_pull_only(plan, seat) for seat in plan.rosters[0]] == [False, True]

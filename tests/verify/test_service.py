@@ -187,7 +187,7 @@ async def test_calls_that_never_return_end_with_their_deadlines(
 
 
 @pytest.mark.rule("S18")
-async def test_a_judge_who_can_get_no_log_does_not_vote_and_nobody_pays(
+async def test_a_judge_who_can_get_no_log_does_not_vote_and_nobody_gains(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     case = one_judge(lie=0)
@@ -196,11 +196,16 @@ async def test_a_judge_who_can_get_no_log_does_not_vote_and_nobody_pays(
         await network.until(SegmentPhase.REVEALED)
         for node in network.nodes.values():
             node.host.is_alive = node.secret.peer == case.run.owner
-        stakes = [case.stake(node.secret) for node in network.nodes.values()]
+        keys, supply = [node.secret for node in network.nodes.values()], case.ledger.state.supply
+        stakes, solvers = [case.stake(key) for key in keys], case.balance(case.solver)
         await network.until(SegmentPhase.DISPUTED)
+        bonds = sum(accusation.bond for accusation in case.record.accusations)
         await network.until_judged()
-        assert case.is_now(SegmentPhase.CLEARED)
-        assert [case.stake(node.secret) for node in network.nodes.values()] == stakes
+        assert case.is_now(SegmentPhase.UNDECIDED)
+        assert [case.stake(key) for key in keys] == stakes
+        assert not case.record.is_paid
+        assert case.balance(case.solver) == solvers
+        assert 0 < bonds <= supply - case.ledger.state.supply, "they are burned"
         owner = network.nodes[case.run.owner]
         assert EventKind.JUDGED not in owner.recorded.kinds()
         assert not owner.checks.jobs
@@ -339,10 +344,19 @@ async def test_an_audit_finds_the_lie_and_a_report_convicts_whom_nobody_checked(
         key = window_of(case.record, 1)
         before = await reporter.checks.audit(key)
         assert before.verdict is AuditVerdict.NOT_REVEALED
+        with pytest.raises(UsageError, match="nothing to report"):
+            await reporter.checks.report(before)
         await network.until(SegmentPhase.UNSAMPLED)
-        assert not case.record.windows
         await reporter.checks.report(key)
+        await network.until(SegmentPhase.REVEALED)
+        (check,) = case.record.checks
+        answer = reporter.on_disk().answers[key]
+        assert (check.peer, check.is_report) == (reporter.secret.peer, True)
+        assert check.commitment == answer.commitment(reporter.secret.peer), "blind, and on the disk"
         await network.until(SegmentPhase.GUILTY)
+        assert case.stake(case.solver) == 0
+        assert reporter.checks.counts.differed == 1
+        assert EventKind.JUDGED not in reporter.recorded.kinds(), "an accuser is no judge"
         result = await reporter.checks.audit(key)
         assert result.verdict is AuditVerdict.FRAUD
         assert result.first_difference == len(case.true.window(1)[0]) - 1
@@ -357,6 +371,48 @@ async def test_an_audit_finds_the_lie_and_a_report_convicts_whom_nobody_checked(
             await reporter.checks.report(result)
         with pytest.raises(UsageError):
             await reporter.checks.audit(window_of(case.record, 2))
+
+
+@pytest.mark.rule("V24")
+async def test_a_report_is_shown_after_a_restart_and_repeated_with_the_same_answer(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    case = a_case(lie=0)
+    async with a_network(case, tmp_path) as network:
+        for node in network.nodes.values():
+            node.checks_at_once = 0
+            node.reopen()
+        network.start()
+        reporter, key = network.able[0], window_of(case.record, 0)
+        await network.until(SegmentPhase.UNSAMPLED)
+        found = await reporter.checks.audit(key)
+        await reporter.checks.report(found)
+        (first,) = reporter.on_disk().answers.values()
+        await reporter.checks.report(found)
+        await network.until(SegmentPhase.REVEALED)
+        with pytest.raises(InvalidStatement, match="answer of this peer"):
+            await reporter.checks.report(found)
+        assert list(reporter.on_disk().answers.values()) == [first]
+        reporter.restart()
+        await network.until(SegmentPhase.GUILTY)
+
+
+async def test_what_a_check_of_ours_is_committed_to_is_not_replaced_by_a_report(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    case = a_case()
+    async with a_network(case, tmp_path) as network:
+        network.start()
+        await network.until(SegmentPhase.SEALED)
+        verifier, key = network.able[0], window_of(case.record, 0)
+        (answer,) = verifier.on_disk().answers.values()
+        network.replays.answers[answer.root] = REFUSED
+        with pytest.raises(UsageError, match="own check"):
+            await verifier.checks.report(key)
+        assert list(verifier.on_disk().answers.values()) == [answer]
+        await network.until_judged()
+        assert case.is_now(SegmentPhase.VERIFIED)
+        assert CheckPhase.MISSED not in phases(network)
 
 
 async def test_an_audit_of_what_nobody_serves_says_so_in_a_minute(

@@ -42,7 +42,9 @@ def test_a_look_costs_what_is_open_and_not_the_length_of_the_challenge_window() 
     checks = CheckSpec(NANO, 10, 150)
     spec = small_run_spec(round_blocks=4, rounds=40, numerics="seq-f32/1", checks=checks)
     case = a_case(spec)
-    case.wait(SegmentPhase.UNSAMPLED)
+    case.wait(SegmentPhase.SEALED)
+    case.submit(case.solver, case.claimed.reveal())
+    assert case.is_now(SegmentPhase.UNSAMPLED)
     state, asked = case.ledger.state, list[int]()
 
     class Counting(State):

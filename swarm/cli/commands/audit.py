@@ -61,7 +61,7 @@ def audit(
     address = node_of(screen.home)
     seen = fetch_state(address)
     state, found = _ledger_of(screen.home, seen, run)
-    _check_stake(seen, "solvers show their logs to peers with a stake only")
+    _check_stake(seen, 1, "solvers show their logs to peers with a stake only")
     target = choose_target(state, found, SegmentQuery(round_, stage, seat, window), _me(seen))
     screen.say(f"replaying {where(target)} of {target.solver}")
     wanted = {"round": target.round, "stage": target.stage, "seat": target.seat}
@@ -94,11 +94,13 @@ def report(
     parts = {"round": round_, "stage": stage, "seat": seat, "window": window}
     wanted = _accusation(evidence, parts)
     address = node_of(screen.home)
-    _check_stake(fetch_state(address), "a reporter risks a bond, and needs a stake")
+    seen = fetch_state(address)
+    wanted_stake = max(seen.run.solver_stake if seen.run is not None else 0, 1)
+    _check_stake(seen, wanted_stake, "a reporter has the stake of a solver")
     with screen.patient("still at it: the window is replayed, and the report waits for a block"):
         answer = act(address, "report", wanted, AUDIT_TIMEOUT_S)
     message = (
-        printable(str(answer.get("text") or ""), 400) or "reported: the validators replay it now"
+        printable(str(answer.get("text") or ""), 400) or "reported: the validators replay it next"
     )
     screen.data({"submitted": answer.get("submitted"), "text": message}, [message])
 
@@ -150,13 +152,14 @@ def _me(seen: "StateDocument") -> "PeerId | None":
         return None
 
 
-def _check_stake(seen: "StateDocument", why: str) -> None:
-    """Raise ``UsageError`` at once if this node has no stake: every peer would refuse it.
+def _check_stake(seen: "StateDocument", wanted: int, why: str) -> None:
+    """Raise ``UsageError`` at once if this node has less at stake than wanted: every peer would refuse it.
 
     A state document without this node's own row passes.
     """
     from swarm.cli.state_reader import me
 
     mine = me(seen)
-    if mine is not None and mine.stake < 1:
-        raise UsageError(f"this node has no stake: {why}", hint=_STAKE)
+    if mine is not None and mine.stake < wanted:
+        has = f"{mine.stake:,} at stake of {wanted:,}" if mine.stake else "no stake"
+        raise UsageError(f"this node has {has}: {why}", hint=_STAKE)

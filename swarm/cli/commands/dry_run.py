@@ -11,6 +11,7 @@ from swarm.cli.terminal import Terminal
 from swarm.config.load import genesis_of, planned_data, run_spec, with_shape
 from swarm.config.schema import NodeConfig, RunFile
 from swarm.config.spec import DataSpec, Genesis, RunSpec
+from swarm.ledger.transition.prices import solver_stake
 from swarm.node.launch.fit import memory_bytes
 from swarm.node.launch.launch import check_limits
 from swarm.node.launch.publish import check_length, described, read_corpus
@@ -97,6 +98,12 @@ def dry_run_lines(spec: RunSpec, sizing: Sizing, text: str | None, ink: Ink) -> 
         ),
     ]
     return [f"{ink.paint('dim', pad(label, 7))} {value}" for label, value in rows]
+
+
+def stake_line(stake: int, ink: Ink) -> str:
+    """Return the line about the stake of a solver."""
+    text = f"{stake:,} with which a peer trains at full weight, verifies and reports; others are volunteers"
+    return f"{ink.paint('dim', pad('stake', 7))} {text}"
 
 
 def dry_run_notes(
@@ -193,8 +200,9 @@ def check_launch(screen: Terminal, start: Launch, config: NodeConfig) -> None:
     check_limits(spec, genesis)
     sizing = sizing_of(spec, genesis.block_interval_ms)
     notes += dry_run_notes(spec, sizing, config, memory_bytes())
-    lines = dry_run_lines(spec, sizing, text, screen.ink)
-    screen.data(dry_run_object(spec, sizing, text, notes), lines)
+    stake = solver_stake(genesis, spec)
+    lines = [*dry_run_lines(spec, sizing, text, screen.ink), stake_line(stake, screen.ink)]
+    screen.data({**dry_run_object(spec, sizing, text, notes), "solver_stake": stake}, lines)
     for note in notes:
         screen.say(f"note: {note}")
 

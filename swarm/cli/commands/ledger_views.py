@@ -79,7 +79,7 @@ def choose_target(state: State, run: Run, query: SegmentQuery, me: PeerId | None
     """Return the segment to audit; raises ``UsageError`` if there is none.
 
     If the user named none, it is the newest segment that is revealed, still inside its challenge window and not
-    ``me``'s own. A named one may also be unchecked.
+    ``me``'s own.
     """
     if query.stage is not None and not 0 <= query.stage < run.spec.num_stages:
         raise UsageError(
@@ -93,8 +93,7 @@ def choose_target(state: State, run: Run, query: SegmentQuery, me: PeerId | None
     able = [record for record in meant if _is_open(state, run, record)]
     shown = [record for record in able if record.windows]
     others = [record for record in shown if record.peer != me and _is_in_doubt(record)]
-    hidden = [record for record in able if record.phase is SegmentPhase.UNSAMPLED]
-    pool = others if query.names_nothing else others or shown or hidden
+    pool = others if query.names_nothing else others or shown
     if not pool:
         raise _not_yet(state, run, meant)
     chosen = max(pool, key=lambda r: (r.round, r.height, -r.stage, -r.seat))
@@ -174,8 +173,8 @@ def _is_open(state: State, run: Run, record: SegmentRecord) -> bool:
 
 
 def _is_in_doubt(record: SegmentRecord) -> bool:
-    """Return True unless the segment is proven false: it needs no second auditor."""
-    return record.phase is not SegmentPhase.GUILTY
+    """Return True unless the segment may not be reported any more, false or undecided as it is."""
+    return record.phase not in {SegmentPhase.GUILTY, SegmentPhase.UNDECIDED}
 
 
 def _where(record: SegmentRecord) -> str:
@@ -234,7 +233,7 @@ def no_verdict(target: AuditTarget, verdict: str, messages: list[str]) -> SwarmE
     if verdict == NOT_REVEALED:
         return UsageError(
             cause or f"{where(target)} is not revealed yet",
-            hint=f"swarm report {named} --window {target.window or 0}   (or wait for the checks)",
+            hint=f"swarm audit {named}   (again, when its solver has shown its leaves)",
         )
     return Unreachable(
         cause or f"no peer serves the logs of {where(target)}: its solver may be gone",
@@ -348,7 +347,8 @@ def checked_line(row: ReportRow) -> str:
     """Describe a run: ``pydocs-demo: 120 segments; another peer replayed a window of 110 of 114 ...``."""
     shown = f"{row['name']}: {row['segments']} segments; of {row['old_segments']} older than two rounds,"
     shown += f" another peer replayed a window of {row['old_verified']} and found it true"
-    counts = ((row["guilty"], "proven false"), (row["silent"], "never shown"))
+    words = {"guilty": "proven false", "silent": "never shown", "undecided": "undecided"}
+    counts = ((row[key], word) for key, word in words.items())
     return ", ".join([shown, *(f"{count} {what}" for count, what in counts if count)])
 
 

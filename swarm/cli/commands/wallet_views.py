@@ -41,7 +41,9 @@ class WalletRow(Document, frozen=True):
     balance: int
     stake: int
     locked: int
-    """Part of the stake with which this peer votes now or in the next epoch: it cannot be taken back."""
+    """Part of the stake that cannot be taken back: it votes now or in the next epoch, or was earned as a
+    volunteer.
+    """
     unbonding: tuple[PartRow, ...]
     work: tuple[WorkRow, ...]
 
@@ -67,7 +69,7 @@ def wallet_row(state: State, peer: PeerId) -> WalletRow:
         height=state.height,
         balance=account.balance,
         stake=account.stake,
-        locked=min(locked_stake(state, peer), account.stake),
+        locked=min(max(locked_stake(state, peer), account.locked), account.stake),
         unbonding=parts,
         work=work,
     )
@@ -75,7 +77,7 @@ def wallet_row(state: State, peer: PeerId) -> WalletRow:
 
 def wallet_lines(row: WalletRow) -> list[str]:
     """Return the account as text, one line for each sum."""
-    locked = f", {row.locked:,} of it locked while it votes" if row.locked else ""
+    locked = f", {row.locked:,} of it locked" if row.locked else ""
     lines = [
         f"{row.name}, at height {row.height}",
         f"balance    {row.balance:,}",

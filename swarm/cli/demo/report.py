@@ -6,7 +6,7 @@ Core: figures and state documents in, text out. Source of the keys: docs/spec/fi
 from dataclasses import asdict, dataclass
 
 from swarm.cli.style import Ink, human_count, human_span
-from swarm.ledger.transition.accounts import ACCUSER_PERCENT
+from swarm.ledger.transition.payments import ACCUSER_PERCENT
 from swarm.node.api.schema import CheckRow, ConvictionRow, StateDocument
 
 

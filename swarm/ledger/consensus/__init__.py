@@ -4,6 +4,8 @@ Modules (C: pure, S: does I/O):
 
     branch.py    C  Track the finalised tip and the blocks above it, and select the justified parent
                     of the next block.
+    executor.py  C  Build and validate blocks for the consensus machine of one validator, over the
+                    mempool of its node.
     journal.py   C  Keep the log of a validator's votes and proposals, hash-chained so that a gap
                     shows.
     memory.py    S  Remember beside the database what this validator signed last, and tell whether

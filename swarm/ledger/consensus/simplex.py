@@ -78,6 +78,10 @@ class BlockExecutor(Protocol):
         """
         ...
 
+    def is_complete(self, block: Block) -> bool:
+        """Return False if a valid block omits what this node has held for long; others may see it otherwise."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Save:
@@ -366,8 +370,15 @@ class Simplex:
             self._requested = self.view
             self._send(leader, Request(self.view, views=missing.views))
         elif not missing.views:
-            timers.note(self.view, self._now)
-            self._vote(NOTARIZE, self.view, block_digest(proposal.block.header))
+            self._approve(proposal.block)
+
+    def _approve(self, block: Block) -> None:
+        """Vote for a valid block, unless it is new and omits what this node has held for long."""
+        if block.header.view == self.view and not self._executor.is_complete(block):
+            self._vote(NULLIFY, self.view, NO_DIGEST)
+            return
+        self._timers.note(self.view, self._now)
+        self._vote(NOTARIZE, self.view, block_digest(block.header))
 
     def _judge(self, name: Digest) -> None:
         """Raise ``InvalidStatement`` or ``PeerFault`` unless all blocks from the tip to this are valid."""

@@ -1,9 +1,6 @@
 """Run one validator: statements in, votes out, each saved in the vote log before it is sent.
 
 Shell: owns the inbox, the timer, the vote log and the blame; the consensus machine decides.
-
-The block executor builds and validates blocks: it keeps the state after every block above the final one, so
-each block is applied once.
 """
 
 import logging
@@ -15,15 +12,14 @@ import trio
 
 from swarm.errors import (
     BadEncoding,
-    BrokenPromise,
     Corrupt,
     InvalidStatement,
     OutOfTurn,
     PeerFault,
 )
 from swarm.host.service import Host
-from swarm.ledger.blocks import BLOCK_BYTES_MAX, Block, block_digest, is_quorum, last_height
-from swarm.ledger.chain import Head, build_block, validate_block
+from swarm.ledger.blocks import BLOCK_BYTES_MAX, is_quorum, last_height
+from swarm.ledger.consensus.executor import StateExecutor
 from swarm.ledger.consensus.journal import Journal, ProposalRecord, VoteLog, unsettled
 from swarm.ledger.consensus.memory import UNKNOWN, VoteMemory
 from swarm.ledger.consensus.simplex import (
@@ -50,7 +46,6 @@ from swarm.ledger.consensus.votes import (
 from swarm.ledger.mempool import Mempool
 from swarm.ledger.net.archive import Archive, FinalBlock
 from swarm.ledger.net.relay import Broadcaster
-from swarm.ledger.state.state import State
 from swarm.ledger.transactions import Evidence, SignedVote
 from swarm.primitives.codec import decode, encode
 from swarm.primitives.crypto import SecretKey, peer_name
@@ -98,7 +93,7 @@ class _Voting:
 
     electorate: Electorate
     machine: Simplex
-    executor: "StateExecutor"
+    executor: StateExecutor
 
 
 _Item = _Received | _Connected | None
@@ -144,8 +139,12 @@ class ValidatorRunner:
         self.is_behind = trio.Event()
         """Event set when bulk sync is needed; the follower replaces it."""
         self.num_evidence = 0
+        self.num_omissions = 0
+        """Blocks that this node voted against because they omit a statement."""
         self.accuse: Callable[[Evidence], None] = lambda _: None
         """Called with evidence against a validator, to bring it to the ledger."""
+        self.remind: Callable[[PeerId, bytes], None] = lambda _, __: None
+        """Called with a validator and a transaction that its block omits: it may not have it."""
         self._first_seen: dict[Digest, float] = {}
         self._finality_s = deque[float](maxlen=FINALITY_SAMPLES)
         host.serve(PROTOCOL, self._answer, request_limit=FRAME_BYTES_MAX, concurrency=CONCURRENCY)
@@ -241,7 +240,7 @@ class ValidatorRunner:
             last=last_height(state.params.epoch_blocks, epoch),
         )
         silent = UNKNOWN if self._memory is None else self._memory.silent_through
-        executor = StateExecutor(head, self._pool, self._secret)
+        executor = StateExecutor(head, self._pool, self._secret, self._miss)
         machine = Simplex(
             electorate,
             self._secret,
@@ -253,6 +252,11 @@ class ValidatorRunner:
             is_muted=epoch <= silent,
         )
         return _Voting(electorate, machine, executor)
+
+    def _miss(self, leader: PeerId, data: bytes) -> None:
+        self.num_omissions += 1
+        if leader != self._secret.peer:
+            self.remind(leader, data)
 
     async def _turn_epoch(self) -> None:
         """Begin the next epoch if the chain has come to it."""
@@ -507,48 +511,3 @@ def _recalled(
     if memory is None or memory.is_whole(journal):
         return journal, True
     return archive.restart_journal(max(journal.head.number, memory.number)), False
-
-
-REFUSED_MAX = 64
-"""Invalid blocks remembered: as many as the views a proposal may be ahead."""
-
-
-class StateExecutor:
-    """Block executor of one validator, over the mempool of its node."""
-
-    def __init__(self, head: Head, pool: Mempool, secret: SecretKey) -> None:
-        self._states = {head.digest: head.state}
-        self._refused: list[Digest] = []
-        self._pool, self._secret = pool, secret
-
-    def build(self, parent: Digest, height: Height, view: View) -> Block:
-        """Build this node's block on ``parent``, which was validated before."""
-        state = self._states[parent]
-        assert state.height + 1 == height, "the parent is one below"
-        block, after = build_block(Head(parent, state), self._pool, self._secret, view)
-        self._states[block_digest(block.header)] = after
-        return block
-
-    def validate(self, block: Block) -> None:
-        """Raise ``InvalidStatement`` or ``PeerFault`` unless ``block`` is valid on its parent."""
-        name = block_digest(block.header)
-        if name in self._states:
-            return
-        state = self._states.get(block.header.parent)
-        if name in self._refused or state is None:
-            raise BrokenPromise("a block that was refused, or stands on one")
-        try:
-            self._states[name] = validate_block(state, block, known=self._pool.known)
-        except (InvalidStatement, PeerFault):
-            self._refused = [*self._refused, name][-REFUSED_MAX:]
-            raise
-
-    def state_after(self, name: Digest) -> State | None:
-        """Return the state after a block that was built or validated here, or None."""
-        return self._states.get(name)
-
-    def settle(self, head: Head) -> None:
-        """Forget the states at or below the new final block, except the state after that block."""
-        height = head.state.height
-        self._states = {name: s for name, s in self._states.items() if s.height > height}
-        self._states[head.digest] = head.state

@@ -26,8 +26,8 @@ from swarm.ledger.transactions import (
     sign_transaction,
     transaction_digest,
 )
-from swarm.ledger.transition.accounts import sufficient_fee
 from swarm.ledger.transition.apply import check_transaction
+from swarm.ledger.transition.prices import sufficient_fee
 from swarm.primitives.codec import Message, decode, encode
 from swarm.primitives.crypto import SecretKey
 from swarm.types import Amount, Digest, Height, PeerId
@@ -232,6 +232,10 @@ class Relay:
     def traffic(self) -> tuple[int, int]:
         """Bytes and frames sent."""
         return self.broadcaster.num_bytes, self.broadcaster.num_frames
+
+    def remind(self, peer: PeerId, data: bytes) -> None:
+        """Send a peer a transaction that it should have."""
+        self.broadcaster.post(peer, [data])
 
     async def wait_final(self, name: Digest) -> Height:
         """Wait for the final block that holds a transaction of this node; return its height.

@@ -54,6 +54,7 @@ JUDGED = frozenset(
         SegmentPhase.UNSAMPLED,
         SegmentPhase.SILENT,
         SegmentPhase.GUILTY,
+        SegmentPhase.UNDECIDED,
     }
 )
 """Phases that are counted; each count has the name of its phase."""
@@ -120,14 +121,13 @@ class Draft(Reader):
         self.changes[equivocator_key(peer)] = conviction
 
     def put_account(self, peer: PeerId, account: Account) -> None:
-        """Write an account, and keep the count and the start height of stakes."""
+        """Write an account, and keep the sum of stakes and the height at which this one grew."""
         assert account.balance >= 0 <= account.stake, "checked before it was spent"
-        globals_, had_stake = self.globals, self.account(peer).stake > 0
-        if account.stake and not had_stake:
+        globals_, growth = self.globals, account.stake - self.account(peer).stake
+        if growth:
+            self.put_globals(replace(globals_, staked=Amount(globals_.staked + growth)))
+        if growth > 0:
             account = replace(account, staked_height=globals_.height)
-        if (account.stake > 0) != had_stake:
-            step = 1 if account.stake else -1
-            self.put_globals(replace(globals_, num_staked=globals_.num_staked + step))
         self.changes[account_key(peer)] = account
 
     def put_run(self, run: Run) -> None:
@@ -210,10 +210,20 @@ class Draft(Reader):
             self.put_account(peer, replace(account, balance=Amount(account.balance - amount)))
 
     def take_stake(self, peer: PeerId, percent: int) -> Amount:
-        """Take ``percent`` of a peer's stake, unbonding parts included; the caller credits or burns it."""
+        """Take ``percent`` of a peer's stake, unbonding parts included, rounded up.
+
+        The caller credits or burns it.
+        """
+        return self.take(peer, -(-self.at_risk(peer) * min(percent, 100) // 100))
+
+    def at_risk(self, peer: PeerId) -> int:
+        """Return a peer's stake, unbonding parts included."""
         account = self.live_account(peer)
-        at_risk = account.stake + sum(part.amount for part in account.unbonding)
-        taken = at_risk * percent // 100
+        return account.stake + sum(part.amount for part in account.unbonding)
+
+    def take(self, peer: PeerId, amount: int) -> Amount:
+        """Take at most ``amount`` of a peer's stake, unbonding parts included, and return what it was."""
+        account, taken = self.live_account(peer), min(amount, self.at_risk(peer))
         from_stake = min(taken, account.stake)
         left, parts = taken - from_stake, list[Unbonding]()
         for part in reversed(account.unbonding):

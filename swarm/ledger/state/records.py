@@ -25,19 +25,21 @@ class SegmentPhase(StrEnum):
     SAMPLED = "sampled"
     """Verifiers have requested their windows and answer blind."""
     SEALED = "sealed"
-    """The blind answers are in, or an unrevealed segment was reported: the solver must reveal its leaves."""
+    """The blind answers are in, or nobody was drawn: the solver must reveal its leaves to be paid."""
     REVEALED = "revealed"
-    """The solver has revealed its leaves: the verifiers must reveal theirs."""
+    """The solver has revealed its leaves: verifiers and reporters must reveal theirs."""
     DISPUTED = "disputed"
     """An accuser's leaves differ from the solver's: the validators decide."""
     VERIFIED = "verified"
     """At least one answer agreed with the solver's and none differed."""
     UNSAMPLED = "unsampled"
-    """No verifier completed a check: paid on trust, and open to reports."""
+    """Its leaves are revealed, but no verifier completed a check: paid on trust, and open to reports."""
     SILENT = "silent"
     """The solver did not serve its data or did not reveal its leaves: unpaid, and counted against it."""
     CLEARED = "cleared"
-    """The validators did not find it guilty."""
+    """The validators found every accusation false."""
+    UNDECIDED = "undecided"
+    """The validators reached no verdict in time: unpaid if it was not paid before, and never verified."""
     GUILTY = "guilty"
 
 
@@ -47,8 +49,8 @@ class Draw(Message, frozen=True):
     height: Height
     """Height of the block whose beacon it is."""
     beacon: Digest
-    num_eligible: int
-    """Number of peers with a stake that could be drawn."""
+    stake: Amount
+    """Stake of all peers but the solver and its partners: a peer is drawn in proportion to its part of it."""
 
 
 class CheckPhase(StrEnum):
@@ -64,16 +66,20 @@ class CheckPhase(StrEnum):
 
 
 class Check(Message, frozen=True):
-    """One drawn verifier of a segment and its check."""
+    """One drawn verifier of a segment, or one reporter, and its check."""
 
     peer: PeerId
     window: int
     phase: CheckPhase
     height: Height
-    """Height of its request."""
+    """Height of its request, or of its report."""
     commitment: Digest
     """Commitment to its blind answer; ``NO_DIGEST`` before it."""
     commit_height: Height
+    is_report: bool
+    """True if it was not drawn, but chose the window itself."""
+    bond: Amount
+    """Amount at risk until its answer is revealed; then it is back, lost, or in its accusation."""
 
 
 class Window(Message, frozen=True):
@@ -96,7 +102,7 @@ class Accusation(Message, frozen=True):
     """Height of its blind answer, or of its report."""
     is_report: bool
     bond: Amount
-    """Amount at risk in a report; 0 for drawn verifiers, which answer with their stake."""
+    """Amount at risk; drawn verifiers answer with a part of their stake besides."""
 
 
 class Ballot(Message, frozen=True):
@@ -146,8 +152,8 @@ class ChainState(Message, frozen=True):
     """Number of views without a block since genesis."""
     beacon: Digest
     params: Params
-    num_staked: int
-    """Number of accounts with a stake, from which verifiers are drawn."""
+    staked: Amount
+    """Sum of all stakes, unbonding parts excluded: verifiers are drawn in proportion to theirs."""
     last_due: Height
     """Greatest height at which a segment is due."""
     num_runs: int
@@ -205,8 +211,10 @@ class Account(Message, frozen=True):
     recent: int
     """Bitmap of the last 16 nonces: bit i is set if nonce ``nonce - i`` was used."""
     unbonding: tuple[Unbonding, ...]
+    locked: Amount
+    """Part of the stake that it earned as a volunteer: bound until it has the stake of a solver."""
     staked_height: Height
-    """Height since which it has had a stake without a break; 0 for the genesis, or if it never had one."""
+    """Height at which its stake last grew; 0 for the genesis, or if it never had one."""
 
 
 class Seat(Message, frozen=True):
@@ -220,8 +228,12 @@ class Seat(Message, frozen=True):
     """Round of the last commit; -1 before the first."""
     last_end_root: Digest
     last_tokens: int
+    last_verified_round: int
+    """Newest round whose segment was verified; -1 before the first."""
     is_volunteer: bool
-    """True if taken by a peer without means to pay; such seats are bounded in number."""
+    """True while its peer has less than the stake of a solver; such seats are bounded in number."""
+    is_on_trial: bool
+    """True for a volunteer's seat until enough of its segments have stood: partners give it no weight."""
 
 
 class RoundInfo(Message, frozen=True):
@@ -253,6 +265,8 @@ class Checkpoint(Message, frozen=True):
     seat: int
     height: Height
     """Height at which it was posted."""
+    is_void: bool
+    """True if its poster was convicted since: no start and no anchor any more, listed for replays only."""
 
 
 class Waiter(Message, frozen=True):
@@ -352,10 +366,12 @@ class Run(Message, frozen=True):
         return RoundIndex(self.rounds[-1].round + 1 if self.rounds else 0)
 
     def standing(self, stage: int) -> tuple[Checkpoint, ...]:
-        """Return the canonical checkpoints of a stage that no rollback undid, newest first."""
+        """Return the canonical checkpoints of a stage that nothing undid, newest first."""
         back = self.rollbacks[stage]
         kept = self.checkpoints[stage]
-        return tuple(c for c in kept if not back.to_round < c.round <= back.boundary)
+        return tuple(
+            c for c in kept if not c.is_void and not back.to_round < c.round <= back.boundary
+        )
 
 
 class StartKind(StrEnum):
@@ -393,6 +409,12 @@ class SegmentRecord(Message, frozen=True):
     """Amount it earns."""
     held: Amount
     """Part of the reward that is still held in this record."""
+    check_pay: Amount
+    """Amount that each verifier earns whose answer stands."""
+    reserved: Amount
+    """Amount held in this record for its verifiers."""
+    is_volunteer: bool
+    """True if its solver had less than the stake of a solver: every such segment has verifiers drawn."""
     is_paid: bool
     phase: SegmentPhase
     due: Height
@@ -401,15 +423,19 @@ class SegmentRecord(Message, frozen=True):
     """Peers the beacon paired with it for a trade: they may not check it."""
     draws: tuple[Draw, ...]
     checks: tuple[Check, ...]
+    shown_height: Height
+    """Height of the solver's reveal, or of the last verdict of its judges; 0 before."""
     reveals_end: Height
-    """Height before which verifiers reveal their answers; 0 before the solver's reveal."""
+    """Height before which verifiers and reporters reveal their answers; 0 if none must."""
     windows: tuple[Window, ...]
     """Revealed windows; empty before the solver's reveal."""
     accusations: tuple[Accusation, ...]
     """Accusations without a verdict yet, in order of arrival."""
     dispute: Dispute | None
     judged: tuple[int, ...]
-    """Windows whose dispute has been settled."""
+    """Windows whose dispute is over."""
+    is_undecided: bool
+    """True if one of these disputes ended without a verdict."""
 
 
 class Contribution(Message, frozen=True):
@@ -429,6 +455,12 @@ class Contribution(Message, frozen=True):
     """Number of other peers' windows it has replayed."""
     missed: int
     """Number of checks it requested and did not finish."""
+    refuted: int
+    """Number of its accusations that were found false, or dismissed: the next one costs twice as much."""
+    fault_height: Height
+    """Height of its last conviction: what it committed up to there is not paid; 0 if it has none."""
+    rest_until: Height
+    """Height before which it may not join again, for silence; 0 if it may."""
     is_barred: bool
     """True if found guilty in this run: it may not join or commit again."""
 
@@ -452,6 +484,7 @@ class Verdicts(Message, frozen=True):
     unsampled: int
     silent: int
     guilty: int
+    undecided: int
     confirmed: int
     """Number of those verified or cleared in which another peer's replay agreed."""
     convictions: tuple[Conviction, ...]

@@ -54,7 +54,13 @@ _KINDS: dict[bytes, type[Entry]] = {
     b"d": DueQueue,
 }
 EMPTY_ACCOUNT = Account(
-    balance=Amount(0), stake=Amount(0), nonce=0, recent=0, unbonding=(), staked_height=Height(0)
+    balance=Amount(0),
+    stake=Amount(0),
+    nonce=0,
+    recent=0,
+    unbonding=(),
+    locked=Amount(0),
+    staked_height=Height(0),
 )
 """Account of a peer that has none."""
 
@@ -68,10 +74,20 @@ _NOTHING_DONE = Contribution(
     silent=0,
     checked=0,
     missed=0,
+    refuted=0,
+    fault_height=Height(0),
+    rest_until=Height(0),
     is_barred=False,
 )
 _NOTHING_JUDGED = Verdicts(
-    verified=0, cleared=0, unsampled=0, silent=0, guilty=0, confirmed=0, convictions=()
+    verified=0,
+    cleared=0,
+    unsampled=0,
+    silent=0,
+    guilty=0,
+    undecided=0,
+    confirmed=0,
+    convictions=(),
 )
 _NOTHING_DUE = DueQueue((), ())
 
@@ -285,7 +301,9 @@ def money_in(entry: Entry | None) -> int:
         case Run():
             return entry.escrow
         case SegmentRecord():
-            return entry.held + sum(accusation.bond for accusation in entry.accusations)
+            bonds = [check.bond for check in entry.checks]
+            bonds += [accusation.bond for accusation in entry.accusations]
+            return entry.held + entry.reserved + sum(bonds)
         case _:
             return 0
 
@@ -322,7 +340,7 @@ def check_genesis(genesis: Genesis) -> None:
         (not 1 <= genesis.validator_stake <= AMOUNT_MAX, "no stake of a validator"),
         (not 1 <= genesis.stake_segments <= 1 << 20, "stake segments outside 1 to 1,048,576"),
         (not 0 <= genesis.fee_min <= AMOUNT_MAX >> 20, "its minimum fee is out of bounds"),
-        (not 0 <= genesis.fee_per_byte_nano <= 10**15, "its fee per byte is out of bounds"),
+        (not 1 <= genesis.fee_per_byte_nano <= 10**15, "its fee per byte is out of bounds"),
     )
     for is_wrong, fault in faults:
         if is_wrong:
@@ -339,6 +357,7 @@ def genesis_state(genesis: Genesis) -> State:
             nonce=0,
             recent=0,
             unbonding=(),
+            locked=Amount(0),
             staked_height=Height(0),
         )
         for a in genesis.accounts
@@ -361,7 +380,7 @@ def genesis_state(genesis: Genesis) -> State:
         num_skipped=0,
         beacon=Digest(genesis.seed),
         params=params,
-        num_staked=sum(a.stake > 0 for a in genesis.accounts),
+        staked=Amount(sum(a.stake for a in genesis.accounts)),
         last_due=Height(0),
         num_runs=0,
         active_runs=(),

@@ -2,15 +2,19 @@
 
 Modules (C: pure, S: does I/O):
 
-    accounts.py   C  Handle the money of accounts: balances, stake and nonces, fees and rewards, and
-                     penalties after a check.
+    accounts.py   C  Handle accounts: nonces, fees, transfers, and stake that is put up and taken
+                     back.
     apply.py      C  Apply one block to a state: ``apply_block(state, transactions) -> state``.
     checks.py     C  Check segments: verifiers answer blind, the solver reveals its leaves, then the
                      verifiers their answers.
-    disputes.py   C  Settle disputes between verifiers and solvers, and charge the side that was
+    disputes.py   C  Settle disputes between accusers and solvers, and charge the side that was
                      wrong.
+    payments.py   C  Move the money around a judged segment: pay solvers and verifiers, void,
+                     forfeit bonds, take stakes.
     phases.py     C  Compute the heights at which the phases of a segment end, and find the segment
                      of a statement.
+    prices.py     C  Compute what work, checks and statements cost: fees, rewards, bonds, and the
+                     stake of a solver.
     runs.py       C  Move runs through their life cycle: opened, joined, trained round by round,
                      finished, settled.
     sampling.py   C  Select the verifiers of a segment by VRF draws whose result only the drawn peer

@@ -5,11 +5,12 @@ Core: handlers on a draft. Raises ``InvalidStatement``.
     POSTED --request--> SAMPLED --all have answered--> SEALED --reveal--> REVEALED --all agree--> VERIFIED
        ^ |                 |                             |                    |
        | '-no request--.   '-no answer------.   never shown: SILENT           '-one differs--> DISPUTED
-       '---new draw----'--------------------'--last draw: UNSAMPLED if no verifier asked, else SILENT
-                       UNSAMPLED and never shown --report--> SEALED --reveal--> UNSAMPLED, or DISPUTED
+       '---new draw----'--------------------'--last draw: SEALED if no verifier asked, else SILENT
+                             SEALED and never asked for --reveal--> UNSAMPLED
 
 Silence is judged at the end of a phase, when the record is due. No peer can hold a segment up: every phase
-ends.
+ends. A verifier puts up a bond with its request and is paid for an answer that stands; whoever is asked to
+show something and does not, pays for it.
 
 A solver's reveal must match its commit: its leaves, the starts of its windows, and the tokens it is paid for.
 Steps are numbered from 0 in every segment, and window w begins with step w * window_steps; merges before the
@@ -25,7 +26,6 @@ from itertools import pairwise
 from swarm.errors import BadSignature, BrokenPromise, InvalidStatement, Reason
 from swarm.ledger.state.draft import Draft
 from swarm.ledger.state.records import (
-    Accusation,
     Check,
     CheckPhase,
     SegmentPhase,
@@ -44,17 +44,36 @@ from swarm.ledger.transactions import (
     VerifyCommit,
     VerifyReveal,
 )
-from swarm.ledger.transition.accounts import count, pay, return_bonds, void
-from swarm.ledger.transition.disputes import Arbiter, accuse, answer_report, move_dispute
+from swarm.ledger.transition.disputes import (
+    Arbiter,
+    accuse,
+    close,
+    end_reveals,
+    move_dispute,
+)
+from swarm.ledger.transition.payments import (
+    STRIKES_MAX,
+    count,
+    evict,
+    fine_silence,
+    forfeit,
+    lose_bond,
+    pay_check,
+    rest,
+    strikes,
+    void,
+    with_check,
+)
 from swarm.ledger.transition.phases import (
     answers_end,
     are_reveals_open,
     find_segment,
-    forget_height,
     gather_end,
+    is_waiting_for_answers,
     open_checks,
     reveal_end,
 )
+from swarm.ledger.transition.prices import CHECKS_MAX, request_bond
 from swarm.ledger.transition.runs import forget_round
 from swarm.ledger.transition.sampling import (
     check_eligible,
@@ -152,10 +171,6 @@ def _leaf_of(opening: Opening) -> Digest:
     return step_leaf_digest(opening.step, opening.dropped, opening.state_root, opening.leaves_root)
 
 
-CHECKS_MAX = 4
-"""Verifiers at work on one segment at a time: twice the number that one draw selects on average."""
-
-
 def request_data(draft: Draft, sender: PeerId, body: DataRequest) -> None:
     """Accept the request of a drawn verifier for its window."""
     record = find_segment(draft, body, SegmentPhase.POSTED, SegmentPhase.SAMPLED)
@@ -168,16 +183,19 @@ def request_data(draft: Draft, sender: PeerId, body: DataRequest) -> None:
         raise InvalidStatement(Reason.FULL, f"{CHECKS_MAX} verifiers are at work")
     if body.attempt >= len(record.draws) or height <= record.draws[body.attempt].height:
         raise InvalidStatement(Reason.WRONG_PHASE, "that draw has not taken place")
-    check_eligible(draft, record, sender)
+    stake = check_eligible(draft, record, spec, sender)
     draw, chain = record.draws[body.attempt], draft.globals.chain
     try:
-        window = drawn_window(chain, draw, record, spec, sender, body.proof)
+        window = drawn_window(chain, draw, record, spec, sender, stake, body.proof)
     except BadSignature as error:
         raise InvalidStatement(Reason.BAD_PROOF, str(error)) from None
     if window is None:
         raise InvalidStatement(Reason.WRONG_PEER, "the draw did not select it")
     if window != body.window:
         raise InvalidStatement(Reason.BAD_FIELD, f"the draw selected window {window}")
+    missed = next((old.bond for old in record.checks if old.peer == sender), Amount(0))
+    bond = Amount(max(missed, request_bond(draft.globals.params, record)))
+    draft.debit(sender, bond - missed)
     check = Check(
         peer=sender,
         window=window,
@@ -185,6 +203,8 @@ def request_data(draft: Draft, sender: PeerId, body: DataRequest) -> None:
         height=height,
         commitment=NO_DIGEST,
         commit_height=Height(0),
+        is_report=False,
+        bond=bond,
     )
     others = tuple(old for old in record.checks if old.peer != sender)
     record = replace(record, phase=SegmentPhase.SAMPLED, checks=(*others, check))
@@ -199,7 +219,7 @@ def commit_check(draft: Draft, sender: PeerId, body: VerifyCommit) -> None:
     changed = replace(
         check, phase=CheckPhase.SEALED, commitment=body.commitment, commit_height=draft.height
     )
-    record = _with_check(record, changed)
+    record = with_check(record, changed)
     spec, under_way = draft.run(record.run).spec, open_checks(record)
     is_gathered = len(under_way) == CHECKS_MAX or draft.height >= gather_end(record, spec)
     if is_gathered and _have_answered(record):
@@ -211,28 +231,27 @@ def commit_check(draft: Draft, sender: PeerId, body: VerifyCommit) -> None:
 def reveal_segment(draft: Draft, body: RevealSegment) -> PeerId:
     """Accept a solver's leaves; return the peer that must have signed the statement.
 
-    A solver that was not sampled may reveal its leaves too; it must once the segment is reported.
+    Without a verifier that waits for them, the segment is paid on trust.
     """
-    record = find_segment(draft, body, SegmentPhase.SEALED, SegmentPhase.UNSAMPLED)
-    if record.windows:
-        raise InvalidStatement(Reason.DUPLICATE, "its leaves are revealed")
-    spec = draft.run(record.run).spec
+    record = find_segment(draft, body, SegmentPhase.SEALED)
+    spec, height = draft.run(record.run).spec, draft.height
     windows = open_windows(record, spec.checks.window_steps, body)
     check_tokens(record, spec.outer.fragments, body)
-    record = replace(record, windows=windows)
-    if record.phase is SegmentPhase.UNSAMPLED:
-        draft.put_segment(record)
-    elif record.accusations:
-        answer_report(draft, record)
-    else:
-        end = reveal_end(spec, draft.height)
+    record = replace(record, windows=windows, shown_height=height)
+    for check in record.checks:
+        if check.phase is CheckPhase.MISSED:
+            record = lose_bond(draft, record, check)
+    if is_waiting_for_answers(record):
+        end = reveal_end(spec, height)
         opened = replace(record, phase=SegmentPhase.REVEALED, reveals_end=end, due=end)
         draft.put_segment(opened)
+    else:
+        end_reveals(draft, record)
     return record.peer
 
 
 def reveal_check(draft: Draft, sender: PeerId, body: VerifyReveal, arbiter: Arbiter) -> None:
-    """Accept a verifier's revealed answer and compare it with the solver's leaves."""
+    """Accept a verifier's or a reporter's answer and compare it with the solver's leaves."""
     record = find_segment(draft, body, SegmentPhase.REVEALED, SegmentPhase.DISPUTED)
     check = _check_of(record, sender, CheckPhase.SEALED)
     if not are_reveals_open(record, draft.height):
@@ -240,19 +259,22 @@ def reveal_check(draft: Draft, sender: PeerId, body: VerifyReveal, arbiter: Arbi
     if verify_commit(body.leaves, body.end_root, body.salt, sender) != check.commitment:
         raise InvalidStatement(Reason.BAD_PROOF, "not the answer it gave blind")
     claim = window_claim(body.leaves, body.end_root)
-    agrees = claim == record.windows[check.window].claim
-    phase = CheckPhase.AGREED if agrees else CheckPhase.DIFFERED
-    record = _with_check(record, replace(check, phase=phase))
     count(draft, record, sender, "checked")
-    if agrees:
-        draft.put_segment(record)
+    if claim != record.windows[check.window].claim:
+        accuse(draft, record, check, claim)
     else:
-        bond, height = Amount(0), check.commit_height
-        accusation = Accusation(sender, check.window, claim, height, is_report=False, bond=bond)
-        accuse(draft, record, accusation)
+        draft.put_segment(_agree(draft, record, replace(check, phase=CheckPhase.AGREED)))
     record = find_segment(draft, body, SegmentPhase.REVEALED, SegmentPhase.DISPUTED)
     if not are_reveals_open(record, draft.height):
         _end_reveals(draft, record, arbiter)
+
+
+def _agree(draft: Draft, record: SegmentRecord, check: Check) -> SegmentRecord:
+    """Pay a verifier that agrees; a report that agrees has accused nothing, and its bond is lost."""
+    if not check.is_report:
+        return pay_check(draft, record, check)
+    count(draft, record, check.peer, "refuted")
+    return forfeit(draft, record, check)
 
 
 def meet_deadlines(draft: Draft, arbiter: Arbiter) -> None:
@@ -274,10 +296,10 @@ def _meet_deadline(draft: Draft, record: SegmentRecord, arbiter: Arbiter) -> Non
             _silence(draft, record)
         case SegmentPhase.REVEALED:
             _end_reveals(draft, record, arbiter)
-        case SegmentPhase.DISPUTED if any(c.phase is CheckPhase.SEALED for c in record.checks):
-            _end_reveals(draft, record, arbiter)
-        case SegmentPhase.DISPUTED:
+        case SegmentPhase.DISPUTED if are_reveals_open(record, draft.height):
             move_dispute(draft, record, arbiter)
+        case SegmentPhase.DISPUTED:
+            _end_reveals(draft, record, arbiter)
         case _:
             assert not money_in(record), "what is judged holds no money"
             draft.drop_segment(record)
@@ -288,13 +310,14 @@ def _draw_or_give_up(draft: Draft, record: SegmentRecord) -> None:
 
     The drawn may request from the next block on. A verifier that requested and did not answer may be cheating,
     or may not have been served, so verifiers are drawn again. After the last draw, a segment with requests but
-    no answer counts as silent: otherwise a solver could be paid without ever serving its data.
+    no answer counts as silent: otherwise a solver could be paid without ever serving its data. If nobody asked,
+    the solver shows its leaves to be paid.
     """
     if len(record.draws) >= ATTEMPTS:
         if record.checks:
             _silence(draft, record)
         else:
-            _trust(draft, record)
+            _seal(draft, record)
         return
     due = Height(draft.height + redraw_blocks(draft.run(record.run).spec))
     draws = (*record.draws, record_draw(draft, record))
@@ -308,63 +331,51 @@ def _end_answers(draft: Draft, record: SegmentRecord) -> None:
         _seal(draft, record)
     elif draft.height < end:
         draft.put_segment(replace(record, due=end))
-    elif any(check.phase is CheckPhase.SEALED for check in record.checks):
+    elif is_waiting_for_answers(record):
         _seal(draft, record)
     else:
-        _draw_or_give_up(draft, _without_missing(draft, record))
+        _draw_or_give_up(draft, _missed(draft, record))
 
 
 def _seal(draft: Draft, record: SegmentRecord) -> None:
     """Mark missed checks and start the time in which the solver must reveal its leaves."""
-    record = _without_missing(draft, record)
+    record = _missed(draft, record)
     due = reveal_end(draft.run(record.run).spec, draft.height)
     draft.put_segment(replace(record, phase=SegmentPhase.SEALED, due=due))
 
 
 def _end_reveals(draft: Draft, record: SegmentRecord, arbiter: Arbiter) -> None:
-    """End the reveals: continue an open dispute, verify the segment, or pay it on trust."""
-    record = _without_missing(draft, record)
-    if record.phase is SegmentPhase.DISPUTED:
+    """End the reveals: who did not reveal its answer loses its bond; continue an open dispute, or close."""
+    for check in record.checks:
+        if check.phase is CheckPhase.SEALED and not are_reveals_open(record, draft.height):
+            count(draft, record, check.peer, "missed")
+            missed = replace(check, phase=CheckPhase.MISSED)
+            record = (forfeit if check.is_report else lose_bond)(draft, record, missed)
+    if record.dispute is not None:
         move_dispute(draft, record, arbiter)
-    elif any(check.phase is CheckPhase.AGREED for check in record.checks):
-        count(draft, record, record.peer, "verified")
-        _close(draft, pay(draft, record), SegmentPhase.VERIFIED)
     else:
-        _trust(draft, record)
-
-
-def _trust(draft: Draft, record: SegmentRecord) -> None:
-    """Pay the solver and close the segment as unsampled: no check was completed, and not by its fault."""
-    _close(draft, pay(draft, record), SegmentPhase.UNSAMPLED)
+        end_reveals(draft, record)
 
 
 def _silence(draft: Draft, record: SegmentRecord) -> None:
-    """Close the segment as silent: void its pay, count the silence, and return the bonds of accusers."""
-    record = void(draft, return_bonds(draft, _without_missing(draft, record)))
+    """Close the segment as silent: void its pay, fine it, and evict its peer after some strikes."""
+    record = void(draft, fine_silence(draft, record))
     count(draft, record, record.peer, "silent")
-    _close(draft, record, SegmentPhase.SILENT)
-
-
-def _close(draft: Draft, record: SegmentRecord, phase: SegmentPhase) -> None:
-    due = forget_height(record, draft.run(record.run).spec, draft.height)
-    draft.put_segment(replace(record, phase=phase, due=due))
+    if strikes(draft.contribution(record.run, record.peer)) >= STRIKES_MAX:
+        evict(draft, record)
+        rest(draft, record)
+    close(draft, record, SegmentPhase.SILENT)
 
 
 def _have_answered(record: SegmentRecord) -> bool:
     return all(check.phase is not CheckPhase.REQUESTED for check in record.checks)
 
 
-def _without_missing(draft: Draft, record: SegmentRecord) -> SegmentRecord:
-    """Return the record with every overdue check marked as missed.
-
-    In phase SEALED none is overdue: a solver that never reveals its leaves is not the fault of its verifiers.
-    """
-    if record.phase is SegmentPhase.SEALED:
-        return record
-    late = CheckPhase.REQUESTED if record.phase is SegmentPhase.SAMPLED else CheckPhase.SEALED
+def _missed(draft: Draft, record: SegmentRecord) -> SegmentRecord:
+    """Return the record with every request that was not answered marked as missed; the bonds stay."""
     for check in record.checks:
-        if check.phase is late:
-            record = _with_check(record, replace(check, phase=CheckPhase.MISSED))
+        if check.phase is CheckPhase.REQUESTED:
+            record = with_check(record, replace(check, phase=CheckPhase.MISSED))
             count(draft, record, check.peer, "missed")
     return record
 
@@ -376,8 +387,3 @@ def _check_of(record: SegmentRecord, peer: PeerId, phase: CheckPhase) -> Check:
                 raise InvalidStatement(Reason.DUPLICATE, f"its check is {check.phase}")
             return check
     raise InvalidStatement(Reason.WRONG_PEER, "it did not ask for a window")
-
-
-def _with_check(record: SegmentRecord, changed: Check) -> SegmentRecord:
-    checks = tuple(changed if check.peer == changed.peer else check for check in record.checks)
-    return replace(record, checks=checks)

@@ -1,15 +1,17 @@
-"""Settle disputes between verifiers and solvers, and charge the side that was wrong.
+"""Settle disputes between accusers and solvers, and charge the side that was wrong.
 
 Core: handlers on a draft. Raises ``InvalidStatement``.
 
     DISPUTED --guilty--> GUILTY
        |  ^----------- another window is accused
-       +--false, or no verdict in time--> CLEARED
-    UNSAMPLED, never shown --report--> SEALED --reveal--> as the report says: UNSAMPLED | it differs: DISPUTED
+       +--false--> CLEARED
+       +--no verdict in time--> UNDECIDED
+    VERIFIED, UNSAMPLED, CLEARED --blind report--> REVEALED --it differs--> DISPUTED
+                                                      '-------it agrees---> as before
 
 One accused window at a time is before the validators. ``settle_dispute`` is the only function that derives a
-verdict; ``apply_block`` accepts any other ``Arbiter`` in its stead. No dispute is settled while verifiers may
-still reveal their answers: the first blind answer that differs wins, not the fastest report.
+verdict; ``apply_block`` accepts any other ``Arbiter`` in its stead. No dispute is settled while answers may
+still be revealed: the first blind answer that differs wins, not the fastest report.
 """
 
 from collections.abc import Callable
@@ -20,24 +22,28 @@ from swarm.ledger.state.draft import Draft
 from swarm.ledger.state.records import (
     Accusation,
     Ballot,
+    Check,
     CheckPhase,
     Dispute,
-    Params,
     SegmentPhase,
     SegmentRecord,
 )
 from swarm.ledger.state.state import Reader
 from swarm.ledger.transactions import DisputeVote, Report
-from swarm.ledger.transition.accounts import (
+from swarm.ledger.transition.payments import (
     count,
-    evict,
+    dismiss,
+    expel,
     is_exact,
     pay,
+    pay_check,
     punish_accuser,
     punish_approver,
     punish_solver,
+    release,
     return_bonds,
     void,
+    with_check,
 )
 from swarm.ledger.transition.phases import (
     DISPUTE_ROUNDS,
@@ -46,16 +52,15 @@ from swarm.ledger.transition.phases import (
     find_segment,
     forget_height,
     is_reportable_at,
+    is_waiting_for_answers,
     reveal_end,
 )
+from swarm.ledger.transition.prices import report_bond, solver_stake
 from swarm.ledger.transition.sampling import num_windows
+from swarm.ledger.transition.seats import with_changed_seat
 from swarm.ledger.transition.segments import set_back
 from swarm.primitives.codec import replace
-from swarm.primitives.commitments import window_claim
-from swarm.types import Amount, Height, PeerId
-
-BOND_FEES = 10
-"""Least bond of a report, in minimum fees: accusing a segment that earned nothing costs something too."""
+from swarm.types import Amount, Digest, Height, PeerId
 
 UNREPORTABLE = {
     SegmentPhase.POSTED: "its verifiers come first",
@@ -63,6 +68,7 @@ UNREPORTABLE = {
     SegmentPhase.SEALED: "its solver must show its leaves first",
     SegmentPhase.SILENT: "it is silent: nothing was shown or paid that could be accused",
     SegmentPhase.GUILTY: "it is proven false already",
+    SegmentPhase.UNDECIDED: "its judges gave no verdict, and it does not count as verified",
 }
 """Reason a report is refused, by phase. Judged segments may be reported: their verifiers may have colluded."""
 
@@ -72,6 +78,8 @@ class Verdict(StrEnum):
 
     OPEN = "open"
     GUILTY = "guilty"
+    EXPELLED = "expelled"
+    """The accuser is the only judge there is: the solver loses pay and seat, and no stake."""
     FALSE = "false"
     """The accusation is false."""
 
@@ -81,80 +89,100 @@ Arbiter = Callable[[Reader, SegmentRecord], Verdict]
 
 
 def settle_dispute(reader: Reader, record: SegmentRecord) -> Verdict:
-    """Return the verdict of more than half of the validators' power, the solver's own excluded, or ``OPEN``."""
+    """Return the verdict of more than two thirds of the validators' power, or ``OPEN``.
+
+    The solver and its first accuser do not count. An accuser with more than two thirds of all power is judge
+    already over everything on this ledger; alone it may send a solver away, and not take its stake.
+    """
     assert record.dispute is not None, "only disputed segments are judged"
-    power = {v.peer: v.power for v in reader.council.current if v.peer != record.peer}
-    total, ballots = sum(power.values()), ballots_that_count(reader, record.dispute)
-    guilty = sum(power[ballot.peer] for ballot in ballots if ballot.is_guilty)
-    false = sum(power[ballot.peer] for ballot in ballots if not ballot.is_guilty)
-    if 2 * guilty > total:
+    accuser = first_accusation(record, record.dispute.window).peer
+    everybody = {validator.peer: validator.power for validator in reader.council.current}
+    if 3 * everybody.get(accuser, 0) > 2 * sum(everybody.values()):
+        return Verdict.EXPELLED
+    power = {peer: power for peer, power in everybody.items() if peer not in {record.peer, accuser}}
+    total, ballots = sum(power.values()), record.dispute.ballots
+    guilty = sum(power.get(ballot.peer, 0) for ballot in ballots if ballot.is_guilty)
+    false = sum(power.get(ballot.peer, 0) for ballot in ballots if not ballot.is_guilty)
+    if 3 * guilty > 2 * total:
         return Verdict.GUILTY
-    return Verdict.FALSE if 2 * false > total else Verdict.OPEN
+    return Verdict.FALSE if 3 * false > 2 * total else Verdict.OPEN
 
 
-def ballots_that_count(reader: Reader, dispute: Dispute) -> tuple[Ballot, ...]:
-    """Return the ballots of those that are validators now: who is none any more counts for nothing."""
-    judges = {validator.peer for validator in reader.council.current}
+def first_accusation(record: SegmentRecord, window: int) -> Accusation:
+    """Return the accusation of a window that answered blind first; a report only if no verifier did."""
+    right = [accusation for accusation in record.accusations if accusation.window == window]
+    return min(right, key=lambda accusation: (accusation.is_report, accusation.height))
+
+
+def ballots_that_count(
+    reader: Reader, record: SegmentRecord, dispute: Dispute
+) -> tuple[Ballot, ...]:
+    """Return the ballots of validators of now that are no party: who is none any more counts for nothing."""
+    parties = {record.peer, first_accusation(record, dispute.window).peer}
+    judges = {validator.peer for validator in reader.council.current} - parties
     return tuple(ballot for ballot in dispute.ballots if ballot.peer in judges)
 
 
 def report(draft: Draft, sender: PeerId, body: Report) -> None:
-    """Accuse a window at the risk of a bond; a solver that has revealed nothing yet must do so now."""
+    """Accuse a window blind, at the risk of a bond; the answer is shown within a round."""
     record = find_segment(draft, body, *SegmentPhase)
-    spec, height = draft.run(record.run).spec, draft.height
+    spec, params, height = draft.run(record.run).spec, draft.globals.params, draft.height
     if record.phase in UNREPORTABLE:
         raise InvalidStatement(Reason.WRONG_PHASE, UNREPORTABLE[record.phase])
     if not is_reportable_at(record, spec, height):
         raise InvalidStatement(Reason.EXPIRED, "its challenge window has passed")
-    if sender == record.peer or draft.account(sender).stake < 1:
+    if sender == record.peer or draft.account(sender).stake < solver_stake(params, spec):
         raise InvalidStatement(Reason.STAKE, "who reports has a stake, and is not the solver")
     windows = num_windows(record.num_steps, spec.checks.window_steps)
     if body.window >= windows:
         raise InvalidStatement(Reason.BAD_FIELD, f"window {body.window} of {windows}")
-    reports = [accusation for accusation in record.accusations if accusation.is_report]
-    if body.window in record.judged or any(old.window == body.window for old in reports):
-        raise InvalidStatement(Reason.DUPLICATE, "this window is reported or judged")
-    if any(old.peer == sender for old in reports):
-        raise InvalidStatement(Reason.DUPLICATE, "a report of this peer waits for its verdict")
-    if len(reports) >= REPORTS_MAX:
-        raise InvalidStatement(Reason.FULL, f"{REPORTS_MAX} reports wait for a verdict")
-    claim = window_claim(body.leaves, body.end_root)
-    if record.windows and claim == record.windows[body.window].claim:
-        raise InvalidStatement(Reason.BAD_FIELD, "it agrees with what the solver has shown")
-    bond = report_bond(draft.globals.params, record)
+    _check_first_word(record, sender, body.window)
+    bond = report_bond(params, record, draft.contribution(record.run, sender).refuted)
     draft.debit(sender, bond)
-    accusation = Accusation(sender, body.window, claim, height, is_report=True, bond=bond)
-    if record.windows:
-        accuse(draft, record, accusation)
-    else:
-        due = reveal_end(spec, height)
-        sealed = replace(record, phase=SegmentPhase.SEALED, accusations=(accusation,), due=due)
-        draft.put_segment(sealed)
+    check = Check(
+        peer=sender,
+        window=body.window,
+        phase=CheckPhase.SEALED,
+        height=height,
+        commitment=body.commitment,
+        commit_height=height,
+        is_report=True,
+        bond=bond,
+    )
+    others = tuple(old for old in record.checks if old.peer != sender)
+    record = replace(record, checks=(*others, check), reveals_end=reveal_end(spec, height))
+    if record.dispute is None:
+        record = replace(record, phase=SegmentPhase.REVEALED)
+    draft.put_segment(replace(record, due=_next_due(record, height)))
 
 
-def answer_report(draft: Draft, record: SegmentRecord) -> None:
-    """Compare the leaves just revealed with the report that demanded them.
-
-    If they agree, the reporter may be an accomplice that shielded the segment. It stays open to further
-    reports for a round at least.
-    """
-    (accusation,) = record.accusations
-    spec, height = draft.run(record.run).spec, draft.height
-    record = replace(record, reveals_end=reveal_end(spec, height))
-    if accusation.claim != record.windows[accusation.window].claim:
-        _open_next(draft, record)
-        return
-    draft.credit(record.peer, accusation.bond)
-    _close(draft, replace(record, phase=SegmentPhase.UNSAMPLED, accusations=()))
-
-
-def report_bond(params: Params, record: SegmentRecord) -> Amount:
-    """Return the bond a reporter loses if it is wrong: the solver's reward, or a few fees if that is more."""
-    return Amount(max(record.reward, BOND_FEES * params.fee_min))
+def _check_first_word(record: SegmentRecord, sender: PeerId, window: int) -> None:
+    """Raise unless the window is not judged yet, and the sender has said nothing of the segment that stands."""
+    if window in record.judged:
+        raise InvalidStatement(Reason.DUPLICATE, "this window is judged")
+    waiting = [check for check in record.checks if check.phase is CheckPhase.SEALED]
+    answered = {check.peer for check in waiting} | {one.peer for one in record.accusations}
+    if sender in answered:
+        raise InvalidStatement(Reason.DUPLICATE, "an answer of this peer waits for its verdict")
+    agreed = [check for check in record.checks if check.phase is CheckPhase.AGREED]
+    if any(check.peer == sender and not check.is_report for check in agreed):
+        raise InvalidStatement(Reason.DUPLICATE, "this peer has approved the segment")
+    num_reports = sum(check.is_report for check in waiting)
+    if num_reports + sum(one.is_report for one in record.accusations) >= REPORTS_MAX:
+        raise InvalidStatement(Reason.FULL, f"{REPORTS_MAX} reports wait for a verdict")
 
 
-def accuse(draft: Draft, record: SegmentRecord, accusation: Accusation) -> None:
-    """Record an accusation; the first of a segment opens a dispute."""
+def accuse(draft: Draft, record: SegmentRecord, check: Check, claim: Digest) -> None:
+    """Turn a check that differs into an accusation; the first of a segment opens a dispute."""
+    accusation = Accusation(
+        peer=check.peer,
+        window=check.window,
+        claim=claim,
+        height=check.commit_height,
+        is_report=check.is_report,
+        bond=check.bond,
+    )
+    record = with_check(record, replace(check, phase=CheckPhase.DIFFERED, bond=Amount(0)))
     record = replace(record, accusations=(*record.accusations, accusation))
     if record.dispute is not None:
         draft.put_segment(record)
@@ -171,29 +199,77 @@ def cast_ballot(draft: Draft, sender: PeerId, body: DisputeVote, arbiter: Arbite
     if body.window != dispute.window:
         raise InvalidStatement(Reason.WRONG_PHASE, f"window {dispute.window} is disputed now")
     is_judge = any(validator.peer == sender for validator in draft.council.current)
-    if not is_judge or sender == record.peer:
-        raise InvalidStatement(Reason.WRONG_PEER, "validators judge, and nobody its own work")
+    if not is_judge or sender in {record.peer, first_accusation(record, dispute.window).peer}:
+        raise InvalidStatement(Reason.WRONG_PEER, "validators judge, and no party its own case")
     if any(ballot.peer == sender for ballot in dispute.ballots):
         raise InvalidStatement(Reason.DUPLICATE, "it has voted")
-    ballots = (*ballots_that_count(draft, dispute), Ballot(sender, is_guilty=body.is_guilty))
+    left = ballots_that_count(draft, record, dispute)
+    ballots = (*left, Ballot(sender, is_guilty=body.is_guilty))
     record = replace(record, dispute=replace(dispute, ballots=ballots))
     move_dispute(draft, record, arbiter)
 
 
 def move_dispute(draft: Draft, record: SegmentRecord, arbiter: Arbiter) -> None:
-    """Settle a dispute if there is a verdict or its deadline has come; wait otherwise."""
-    dispute = record.dispute
+    """Settle a dispute if there is a verdict or its deadline has come; wait otherwise.
+
+    While answers may still be revealed it waits for them, but not beyond the deadline.
+    """
+    dispute, height = record.dispute, draft.height
     assert dispute is not None, "a disputed segment has a dispute"
-    if are_reveals_open(record, draft.height):
-        draft.put_segment(record)
+    is_over = height >= dispute.deadline
+    if are_reveals_open(record, height) and not is_over:
+        draft.put_segment(replace(record, due=_next_due(record, height)))
         return
     verdict = arbiter(draft, record)
-    if verdict is Verdict.GUILTY:
-        _convict(draft, record, dispute)
-    elif verdict is Verdict.FALSE or draft.height >= dispute.deadline:
+    if verdict in {Verdict.GUILTY, Verdict.EXPELLED}:
+        _convict(draft, record, dispute, takes_stake=verdict is Verdict.GUILTY)
+    elif verdict is Verdict.FALSE or is_over:
         _dismiss(draft, record, dispute, is_false=verdict is Verdict.FALSE)
     else:
-        draft.put_segment(replace(record, due=dispute.deadline))
+        draft.put_segment(replace(record, due=_next_due(record, height)))
+
+
+def end_reveals(draft: Draft, record: SegmentRecord) -> None:
+    """Close a revealed segment that nobody accuses, once all answers are in: verified, or paid on trust."""
+    if record.is_undecided:
+        phase = SegmentPhase.UNDECIDED
+    elif record.judged:
+        phase = SegmentPhase.CLEARED
+    elif any(c.phase is CheckPhase.AGREED and not c.is_report for c in record.checks):
+        phase = SegmentPhase.VERIFIED
+    else:
+        phase = SegmentPhase.UNSAMPLED
+    if phase is SegmentPhase.UNDECIDED:
+        record = record if record.is_paid else void(draft, record)
+    else:
+        if not record.is_paid and phase is not SegmentPhase.UNSAMPLED:
+            count_verified(draft, record)
+        record = pay(draft, record)
+    close(draft, record, phase)
+
+
+def close(draft: Draft, record: SegmentRecord, phase: SegmentPhase) -> None:
+    """Give a segment its verdict, and the rest of its verifiers' pay back to the run."""
+    record = release(draft, record)
+    due = forget_height(record, draft.run(record.run).spec, draft.height)
+    draft.put_segment(replace(record, phase=phase, due=due))
+
+
+def count_verified(draft: Draft, record: SegmentRecord) -> None:
+    """Count a segment that was checked and stands, for its peer and its seat."""
+    count(draft, record, record.peer, "verified")
+    run = draft.run(record.run)
+    for seat in run.seats[record.stage] if run.seats else ():
+        if seat.index == record.seat and seat.last_verified_round < record.round:
+            draft.put_run(with_changed_seat(run, replace(seat, last_verified_round=record.round)))
+
+
+def _next_due(record: SegmentRecord, height: int) -> Height:
+    """Return the height at which silence moves a revealed segment: answers end, or the dispute."""
+    ends = [record.dispute.deadline] if record.dispute is not None else []
+    if are_reveals_open(record, height):
+        ends.append(record.reveals_end)
+    return min(ends)
 
 
 def _open_next(draft: Draft, record: SegmentRecord) -> None:
@@ -201,50 +277,56 @@ def _open_next(draft: Draft, record: SegmentRecord) -> None:
     height = draft.height
     deadline = Height(height + DISPUTE_ROUNDS * draft.run(record.run).spec.round_blocks)
     dispute = Dispute(record.accusations[0].window, deadline, ())
-    due = record.reveals_end if are_reveals_open(record, height) else deadline
-    draft.put_segment(replace(record, phase=SegmentPhase.DISPUTED, dispute=dispute, due=due))
+    record = replace(record, phase=SegmentPhase.DISPUTED, dispute=dispute)
+    draft.put_segment(replace(record, due=_next_due(record, height)))
 
 
-def _convict(draft: Draft, record: SegmentRecord, dispute: Dispute) -> None:
+def _convict(draft: Draft, record: SegmentRecord, dispute: Dispute, *, takes_stake: bool) -> None:
     """Convict the solver: it loses pay and seat, and in exact runs its stake.
 
-    In exact runs the first accuser and the validators that voted guilty are rewarded, and verifiers that
-    approved the window lose a part of their stake.
+    The first accuser and the validators that voted guilty share in the stake, and verifiers that approved the
+    window lose a part of theirs. Drawn accusers of the window are paid for their work.
     """
-    right = [a for a in record.accusations if a.window == dispute.window]
-    first = min(right, key=lambda accusation: (accusation.is_report, accusation.height))
+    first = first_accusation(record, dispute.window)
+    judges = [b.peer for b in ballots_that_count(draft, record, dispute) if b.is_guilty]
+    for check in record.checks:
+        if check.phase is CheckPhase.DIFFERED and check.window == dispute.window:
+            record = record if check.is_report else pay_check(draft, record, check)
+        elif check.phase is CheckPhase.SEALED:  # it had time left, and says nothing any more
+            draft.credit(check.peer, check.bond)
+            record = with_check(record, replace(check, bond=Amount(0)))
     record = void(draft, return_bonds(draft, record))
-    if is_exact(draft, record):
-        judges = [b.peer for b in ballots_that_count(draft, dispute) if b.is_guilty]
+    if takes_stake and is_exact(draft, record):
         punish_solver(draft, record, first.peer, judges)
         for check in record.checks:
             if check.phase is CheckPhase.AGREED and check.window == dispute.window:
                 punish_approver(draft, check.peer)
-    evict(draft, record)
+    expel(draft, record)
     set_back(draft, record)
-    count(draft, record, record.peer, "failed")
     judged = (*record.judged, dispute.window)
-    _close(draft, replace(record, phase=SegmentPhase.GUILTY, dispute=None, judged=judged))
+    close(draft, replace(record, dispute=None, judged=judged), SegmentPhase.GUILTY)
 
 
 def _dismiss(draft: Draft, record: SegmentRecord, dispute: Dispute, *, is_false: bool) -> None:
-    """Dismiss the accusations of the disputed window; an accuser pays only if proven false."""
+    """Settle the accusations of a window that were found false, or of which nothing was found in time."""
+    judges = [b.peer for b in ballots_that_count(draft, record, dispute) if not b.is_guilty]
     left = tuple(a for a in record.accusations if a.window != dispute.window)
     for accusation in (a for a in record.accusations if a.window == dispute.window):
         if is_false:
-            punish_accuser(draft, record, accusation)
+            punish_accuser(draft, record, accusation, judges)
         else:
-            draft.credit(accusation.peer, accusation.bond)
-    judged = (*record.judged, dispute.window)
-    record = replace(record, accusations=left, dispute=None, judged=judged)
+            dismiss(draft, record, accusation)
+    record = replace(
+        record,
+        accusations=left,
+        dispute=None,
+        judged=(*record.judged, dispute.window),
+        is_undecided=record.is_undecided or not is_false,
+    )
     if left:
         _open_next(draft, record)
-        return
-    if not record.is_paid:
-        count(draft, record, record.peer, "verified")
-    _close(draft, replace(pay(draft, record), phase=SegmentPhase.CLEARED))
-
-
-def _close(draft: Draft, record: SegmentRecord) -> None:
-    spec = draft.run(record.run).spec
-    draft.put_segment(replace(record, due=forget_height(record, spec, draft.height)))
+    elif is_waiting_for_answers(record):
+        record = replace(record, phase=SegmentPhase.REVEALED)
+        draft.put_segment(replace(record, due=max(record.reveals_end, Height(draft.height + 1))))
+    else:
+        end_reveals(draft, record)

@@ -2,11 +2,11 @@
 
 Core: pure functions of a record.
 
-    commit --k--> draw --redraw--> draw --redraw--> draw --redraw--> no request: UNSAMPLED
+    commit --k--> draw --redraw--> draw --redraw--> draw --redraw--> no request: SEALED
     first request --redraw--> no more requests --...--> 2 rounds: no more blind answers
     SEALED --1 round--> the solver is silent       REVEALED --1 round--> no more open answers
-    DISPUTED --3 rounds--> no verdict              commit --challenge window--> forgotten
-    report on an unrevealed segment --1 round--> the solver is silent
+    DISPUTED --3 rounds--> UNDECIDED               commit --challenge window--> forgotten
+    report --1 round--> no more reporter's answers
 """
 
 from typing import Protocol
@@ -75,6 +75,11 @@ def open_checks(record: SegmentRecord) -> tuple[Check, ...]:
     return tuple(check for check in record.checks if check.phase in under_way)
 
 
+def is_waiting_for_answers(record: SegmentRecord) -> bool:
+    """Return True if a verifier or a reporter has yet to reveal its answer."""
+    return any(check.phase is CheckPhase.SEALED for check in record.checks)
+
+
 def gather_end(record: SegmentRecord, spec: RunSpec) -> Height:
     """Return the height from which on requests for a window are refused."""
     return Height(min(check.height for check in open_checks(record)) + redraw_blocks(spec))
@@ -87,17 +92,17 @@ def answers_end(record: SegmentRecord, spec: RunSpec) -> Height:
 
 
 def are_reveals_open(record: SegmentRecord, height: int) -> bool:
-    """Return True if a verifier may still reveal its answer."""
-    waits = any(check.phase is CheckPhase.SEALED for check in record.checks)
-    return waits and height < record.reveals_end
+    """Return True if a verifier or a reporter may still reveal its answer."""
+    return is_waiting_for_answers(record) and height < record.reveals_end
 
 
 def challenge_end(record: SegmentRecord, spec: RunSpec) -> Height:
     """Return the height from which on reports are refused.
 
-    It comes after the challenge window, and after the time for reveals.
+    It comes after the challenge window, and at least a round after the solver's reveal.
     """
-    return Height(max(record.height + spec.checks.challenge_window_blocks + 1, record.reveals_end))
+    window = record.height + spec.checks.challenge_window_blocks + 1
+    return Height(max(window, reveal_end(spec, record.shown_height)))
 
 
 def is_reportable_at(record: SegmentRecord, spec: RunSpec, height: int) -> bool:

@@ -13,12 +13,15 @@ boundary block is updated before the boundary is crossed, and the boundary is cr
 transactions are applied: a peer that can see a beacon cannot change the roster it is used for.
 """
 
+from functools import partial
+
 from swarm.config.bounds import check_spec
 from swarm.config.spec import RunSpec
 from swarm.errors import BadConfig, BadEncoding, InvalidStatement, Reason
 from swarm.gossip.pairing import final_rounds
 from swarm.ledger.state.draft import Draft
 from swarm.ledger.state.records import NO_ROLLBACK, ROUNDS_KEPT, RoundInfo, Run, RunPhase, Waiter
+from swarm.ledger.state.state import Reader
 from swarm.ledger.transactions import (
     COMPONENT_PROOF_DEPTH,
     LEAVES_MAX,
@@ -33,10 +36,18 @@ from swarm.ledger.transactions import (
     PauseRun,
     ResumeRun,
 )
-from swarm.ledger.transition.accounts import run_deposit
 from swarm.ledger.transition.phases import COMMIT_ROUNDS, DISPUTE_ROUNDS, REPORTS_MAX, REVEAL_ROUNDS
+from swarm.ledger.transition.prices import (
+    RESERVED_ROUNDS,
+    leaves_max,
+    round_cost,
+    run_deposit,
+    segment_tokens_max,
+    solver_stake,
+)
 from swarm.ledger.transition.sampling import num_windows
 from swarm.ledger.transition.seats import (
+    Standing,
     draw_posters,
     last_roster,
     next_roster,
@@ -120,9 +131,13 @@ def open_run(draft: Draft, sender: PeerId, body: OpenRun) -> None:
         raise InvalidStatement(Reason.BAD_FIELD, detail)
     if len(globals_.active_runs) >= ACTIVE_RUNS_MAX or globals_.num_runs >= SHORT_MAX:
         raise InvalidStatement(Reason.FULL, f"{ACTIVE_RUNS_MAX} runs are open")
-    deposit = run_deposit(globals_.params)
+    deposit = run_deposit(globals_.params, spec)
     if body.escrow < deposit:
         raise InvalidStatement(Reason.BALANCE, f"a run opens with at least {deposit} in escrow")
+    held, wanted = draft.account(sender).stake, solver_stake(globals_.params, spec)
+    if held < wanted:
+        detail = f"{held} where its owner, who sits in every stage at first, has {wanted}"
+        raise InvalidStatement(Reason.STAKE, detail)
     draft.debit(sender, body.escrow)
     index = RunIndex(globals_.num_runs + 1)
     run = Run(
@@ -203,6 +218,9 @@ def join(draft: Draft, sender: PeerId, body: Join, *, is_volunteer: bool) -> Non
     run = _live_run(draft, body.run)
     if draft.contribution(run.index, sender).is_barred:
         raise InvalidStatement(Reason.BARRED, "found guilty in this run")
+    rest_until = draft.contribution(run.index, sender).rest_until
+    if draft.height < rest_until:
+        raise InvalidStatement(Reason.BARRED, f"silent too often: again from block {rest_until} on")
     if any(waiter.peer == sender for waiter in run.waiting) or seats_of(run, sender):
         raise InvalidStatement(Reason.DUPLICATE, "already seated or in the queue")
     if len(run.waiting) >= WAITING_MAX or (is_volunteer and _volunteers(run) >= VOLUNTEERS_MAX):
@@ -251,12 +269,14 @@ def forget_round(draft: Draft, index: RunIndex, round_: RoundIndex) -> None:
 
 
 def _cross(draft: Draft, run: Run, round_: RoundIndex) -> None:
+    if round_ < run.end_round and run.rounds and not _can_pay_on(draft, run):
+        run = replace(run, end_round=round_)
     if round_ < run.end_round and run.is_pausing:
         rest = replace(run, phase=RunPhase.PAUSED, is_pausing=False, paused_height=draft.height)
         draft.put_run(rest)
     elif round_ < run.end_round:
         patience = draft.globals.params.epoch_blocks
-        run = next_roster(run, round_, draft.height, patience)
+        run = next_roster(run, round_, draft.height, patience, partial(standing_of, draft, run))
         _freeze(draft, replace(run, phase=RunPhase.TRAINING), round_)
     elif round_ == run.end_round and run.rounds:
         run = last_roster(replace(run, is_pausing=False), round_)
@@ -269,6 +289,23 @@ def _cross(draft: Draft, run: Run, round_: RoundIndex) -> None:
         _freeze(draft, replace(run, phase=RunPhase.FINISHED, waiting=(), leaving=()), round_)
     elif round_ == run.final_round + SETTLE_ROUNDS:
         _settle(draft, run)
+
+
+def _can_pay_on(draft: Draft, run: Run) -> bool:
+    """Return True if the escrow covers the round that begins, and those whose segments are still to come."""
+    num_seats = sum(map(len, run.seats))
+    cost = round_cost(draft.globals.params, run.spec, num_seats)
+    return run.escrow >= RESERVED_ROUNDS * cost
+
+
+def standing_of(reader: Reader, run: Run, peer: PeerId) -> Standing:
+    """Return what the roster of ``run`` needs to know of a peer."""
+    wanted, work = (
+        solver_stake(reader.globals.params, run.spec),
+        reader.contribution(run.index, peer),
+    )
+    num_good = work.verified if run.spec.is_exact else work.segments
+    return Standing(reader.account(peer).stake >= wanted, num_good)
 
 
 def _freeze(draft: Draft, run: Run, round_: RoundIndex) -> None:
@@ -400,23 +437,12 @@ def check_run_spec(spec: RunSpec) -> None:
             raise InvalidStatement(Reason.BAD_FIELD, fault)
 
 
-def leaves_max(spec: RunSpec) -> int:
-    """Return the most leaves of one segment: its steps, and a merge per exchange."""
-    return spec.inner_steps_max + spec.outer.exchanges
-
-
 def reveal_bytes_max(spec: RunSpec) -> int:
     """Return the most bytes with which a segment reveals its leaves and the openings of its windows."""
     windows = num_windows(spec.inner_steps_max, spec.checks.window_steps)
     tokens = HASH_BYTES * COMPONENT_PROOF_DEPTH + COUNT_BYTES_MAX * (1 + spec.outer.fragments)
     shown = HASH_BYTES * leaves_max(spec) + OPENING_BYTES * windows + 2 * tokens
     return REVEAL_SPARE_BYTES + shown
-
-
-def segment_tokens_max(spec: RunSpec, num_origins: int) -> int:
-    """Return the most tokens of one segment of a seat that ``num_origins`` seats feed."""
-    step = spec.microbatches_per_step * spec.microbatch_size * spec.model.seq_len
-    return spec.inner_steps_max * step * max(num_origins, 1)
 
 
 def rounds_kept(spec: RunSpec) -> int:

@@ -2,10 +2,12 @@
 
 Core: pure functions of a record and a key. Source: docs/spec/verification.md section 3.
 
-Some blocks after a commit the beacon is noted in its record. Every peer with a stake proves by VRF over that
-beacon and the segment whether it is drawn, and for which window; on average 2q are. If no verifier requests
-its window, verifiers are drawn again. The solver, its trading partners of that round, and stakes younger than
-the commit are excluded: a peer that could choose its key after the beacon would draw itself.
+Some blocks after a commit the beacon is noted in its record. Every peer with the stake of a solver proves by
+VRF over that beacon and the segment whether it is drawn, in proportion to its stake, and for which window; on
+average at most 2q are. A stake in many accounts is drawn no more often than in one, and an account below the
+stake of a solver is drawn for nothing. If no verifier requests its window, verifiers are drawn again. The
+solver, its trading partners of that round, and stakes that grew since the commit are excluded: a peer that
+could choose its key or its stake after the beacon would draw itself.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,10 +18,11 @@ from swarm.errors import InvalidStatement, Reason
 from swarm.gossip.pairing import SeatKey, final_trades, pair_up
 from swarm.ledger.state.records import Draw, RoundInfo, SegmentRecord
 from swarm.ledger.state.state import Reader
+from swarm.ledger.transition.prices import solver_stake
 from swarm.primitives import vrf
 from swarm.primitives.codec import encode
 from swarm.primitives.crypto import SecretKey, framed
-from swarm.types import Digest, PeerId, RoundIndex, StageIndex
+from swarm.types import Amount, Digest, PeerId, RoundIndex, StageIndex
 
 REDRAW_BLOCKS_MIN = 3
 """Blocks per draw, at least: a request needs a block to become final and one to be made."""
@@ -56,50 +59,70 @@ def prove_draw(secret: SecretKey, chain: Digest, draw: Draw, record: SegmentReco
 
 
 def drawn_window(
-    chain: Digest, draw: Draw, record: SegmentRecord, spec: RunSpec, peer: PeerId, proof: bytes
+    chain: Digest,
+    draw: Draw,
+    record: SegmentRecord,
+    spec: RunSpec,
+    peer: PeerId,
+    stake: Amount,
+    proof: bytes,
 ) -> int | None:
-    """Return the window ``peer`` is drawn for, or None if it is not drawn.
+    """Return the window ``peer`` is drawn for with this stake, or None if it is not drawn.
 
     Raises ``BadSignature`` if the proof is not its own.
     """
     beta = vrf.verify(peer, draw_alpha(chain, draw, record), proof)
-    return _window_of(beta, draw, record, spec)
+    return _window_of(beta, draw, record, spec, stake)
 
 
-def own_window(draw: Draw, record: SegmentRecord, spec: RunSpec, proof: bytes) -> int | None:
+def own_window(
+    draw: Draw, record: SegmentRecord, spec: RunSpec, stake: Amount, proof: bytes
+) -> int | None:
     """Return the window that a proof made by ``prove_draw`` selects, or None; it is not verified again."""
-    return _window_of(vrf.output(proof), draw, record, spec)
+    return _window_of(vrf.output(proof), draw, record, spec, stake)
 
 
-def _window_of(beta: bytes, draw: Draw, record: SegmentRecord, spec: RunSpec) -> int | None:
+def _window_of(
+    beta: bytes, draw: Draw, record: SegmentRecord, spec: RunSpec, stake: Amount
+) -> int | None:
     value = int.from_bytes(beta[:8], "big")
-    if value * max(draw.num_eligible, 1) * NANO >= 2 * spec.checks.probability_nano << 64:
+    probability = NANO if record.is_volunteer else spec.checks.probability_nano
+    if value * max(draw.stake, 1) * NANO >= 2 * probability * stake << 64:
         return None
     windows = num_windows(record.num_steps, spec.checks.window_steps)
     return int.from_bytes(beta[8:16], "big") % windows
 
 
 def is_drawn(
-    chain: Digest, draw: Draw, record: SegmentRecord, spec: RunSpec, peer: PeerId, proof: bytes
+    chain: Digest,
+    draw: Draw,
+    record: SegmentRecord,
+    spec: RunSpec,
+    peer: PeerId,
+    stake: Amount,
+    proof: bytes,
 ) -> bool:
     """Return True if a draw made ``peer`` a verifier of this segment; raise as ``drawn_window`` does."""
-    return drawn_window(chain, draw, record, spec, peer, proof) is not None
+    return drawn_window(chain, draw, record, spec, peer, stake, proof) is not None
 
 
-def check_eligible(reader: Reader, record: SegmentRecord, peer: PeerId) -> None:
-    """Raise ``InvalidStatement`` if no draw can make ``peer`` a verifier of this segment."""
+def check_eligible(reader: Reader, record: SegmentRecord, spec: RunSpec, peer: PeerId) -> Amount:
+    """Return the stake with which ``peer`` may be drawn; raise ``InvalidStatement`` if it may not."""
     if peer == record.peer or peer in record.partners:
         raise InvalidStatement(Reason.WRONG_PEER, "it trained this, or traded with who did")
-    account = reader.account(peer)
-    if account.stake < 1 or account.staked_height >= record.height:
-        raise InvalidStatement(Reason.STAKE, "no stake older than the segment")
+    account, least = reader.account(peer), solver_stake(reader.globals.params, spec)
+    if account.stake < least:
+        raise InvalidStatement(Reason.STAKE, f"{account.stake} where a verifier has {least}")
+    if account.staked_height >= record.height:
+        raise InvalidStatement(Reason.STAKE, "its stake grew since the segment was committed")
+    return account.stake
 
 
 def record_draw(reader: Reader, record: SegmentRecord) -> Draw:
     """Return the draw of this block for a segment."""
     globals_ = reader.globals
-    out = sum(reader.account(peer).stake > 0 for peer in (record.peer, *record.partners))
-    return Draw(globals_.height, globals_.beacon, globals_.num_staked - out)
+    out = sum(reader.account(peer).stake for peer in (record.peer, *record.partners))
+    return Draw(globals_.height, globals_.beacon, Amount(globals_.staked - out))
 
 
 def partners_of(

@@ -2,10 +2,17 @@
 
 Core: functions from a run to a run.
 
-In order: peers that asked to leave go; seats that fell silent go; the owner fills empty stages; the owner
-yields where others have committed; the queue is seated, thinnest stage first; a stage that is over-full even
-then gives its newest seat to the thinnest.
+In order: peers that asked to leave go; seats that fell silent go; volunteers beyond their share go; the owner
+fills empty stages; the owner yields where others have proven their work; the queue is seated, thinnest stage
+first, peers with a stake before volunteers; a stage that is over-full even then gives its newest seat to the
+thinnest.
+
+A volunteer is a peer without the stake of a solver. Keys are free, so volunteers hold at most a quarter of the
+seats of a stage, and partners give a volunteer no weight until ``TRIAL_SEGMENTS`` of its segments have stood.
 """
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from swarm.ledger.state.records import Run, Seat
 from swarm.primitives.codec import replace
@@ -24,18 +31,53 @@ UNEVEN_MIN = 2
 A smaller difference would only change sides, and the move costs the shard its moments.
 """
 
+VOLUNTEER_SHARE = 4
+"""Seats of a stage per seat that a volunteer may hold; one of every stage at least."""
+
+TRIAL_SEGMENTS = 8
+"""Segments of a volunteer that must stand before partners average with it."""
+
+PROVEN_ROUNDS = 6
+"""Rounds from a segment to its verdict, at most, if a verifier answers the first draw."""
+
 NEVER = -1
 
 
-def next_roster(run: Run, round_: RoundIndex, height: Height, patience_blocks: int) -> Run:
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Stake and record of a peer in a run, as the ledger knows them."""
+
+    has_stake: bool
+    """True if it has the stake of a solver."""
+    num_good: int
+    """Segments of it that were verified; in runs without exact numerics, those it has committed."""
+
+    @property
+    def is_on_trial(self) -> bool:
+        """True for a volunteer of whose work too little has stood."""
+        return not self.has_stake and self.num_good < TRIAL_SEGMENTS
+
+
+Standings = Callable[[PeerId], Standing]
+
+
+def next_roster(
+    run: Run, round_: RoundIndex, height: Height, patience_blocks: int, standing: Standings
+) -> Run:
     """Return the run with the seats of ``round_``; peers that waited longer than the patience are dropped."""
     run = _without(run, frozenset(run.leaving))
     run = replace(run, leaving=())
     run = _without_silent(run, round_)
+    run = _within_share(_with_standing(run, standing))
     run = _owner_fills_empty(run, round_)
     run = _owner_yields(run)
     waiting = tuple(w for w in run.waiting if w.height + patience_blocks >= height)
-    return _evened(_seated(replace(run, waiting=waiting), round_), round_)
+    return _evened(_seated(replace(run, waiting=waiting), round_, standing), round_)
+
+
+def volunteer_seats(run: Run) -> int:
+    """Return the most seats of one stage that volunteers may hold."""
+    return max(run.spec.replicas_max // VOLUNTEER_SHARE, 1)
 
 
 def last_roster(run: Run, round_: RoundIndex) -> Run:
@@ -46,19 +88,22 @@ def last_roster(run: Run, round_: RoundIndex) -> Run:
     """
     run = replace(_without(run, frozenset(run.leaving)), leaving=(), waiting=())
     able = (_able(roster, round_, LAST_MISSED_MAX) for roster in run.seats)
-    seats = tuple(few or all_ for few, all_ in zip(able, run.seats, strict=True))
+    chosen = (few or all_ for few, all_ in zip(able, run.seats, strict=True))
+    seats = tuple(tuple(s for s in few if not s.is_on_trial) or few for few in chosen)
     return _owner_fills_empty(replace(run, seats=seats), round_)
 
 
-def seats_free(run: Run) -> int:
-    """Return the number of waiting peers to be seated at the next boundary if no seat is freed until then."""
-    return len(run.waiting) - len(_seated(run, run.next_round).waiting)
+def will_be_seated(run: Run, peer: PeerId, standing: Standings) -> bool:
+    """Return True if a waiting peer gets a seat at the next boundary, if none is freed until then."""
+    seated = _seated(run, run.next_round, standing)
+    return bool(seats_of(seated, peer)) and not seats_of(run, peer)
 
 
 def draw_posters(run: Run, round_: RoundIndex, beacon: Digest) -> tuple[int, ...]:
     """Return per stage the seat that posts the checkpoint from the end of the round before, or -1.
 
-    Drawn by the beacon from the seats that were held through that round and whose last commit is recent.
+    Drawn by the beacon from the seats that were held through that round and whose last commit is recent; from
+    those of them whose work was verified lately, if there are any, and else from those that are not on trial.
     """
     every = run.spec.checkpoint_rounds
     if round_ == 0 or (round_ % every and round_ != run.final_round):
@@ -66,6 +111,8 @@ def draw_posters(run: Run, round_: RoundIndex, beacon: Digest) -> tuple[int, ...
     drawn: list[int] = []
     for stage, roster in enumerate(run.seats):
         able = _able(roster, round_) if run.rollbacks[stage].boundary != round_ else ()
+        proven = tuple(s for s in able if s.last_verified_round >= max(round_ - PROVEN_ROUNDS, 0))
+        able = proven or tuple(s for s in able if not s.is_on_trial) or able
         rng = stream(beacon, "ledger.checkpoint", run.index, stage, round_)
         drawn.append(rng.choice(able).index if able else NEVER)
     return tuple(drawn)
@@ -77,7 +124,11 @@ def seats_of(run: Run, peer: PeerId) -> tuple[Seat, ...]:
 
 
 def with_seat(
-    run: Run, stage: int, peer: PeerId, round_: RoundIndex, *, is_volunteer: bool = False
+    run: Run,
+    stage: int,
+    peer: PeerId,
+    round_: RoundIndex,
+    standing: Standing = Standing(has_stake=True, num_good=0),
 ) -> Run:
     """Return the run with one more seat, under an index that was never used."""
     index = run.next_seats[stage]
@@ -89,7 +140,9 @@ def with_seat(
         last_commit_round=NEVER,
         last_end_root=NO_DIGEST,
         last_tokens=0,
-        is_volunteer=is_volunteer,
+        last_verified_round=NEVER,
+        is_volunteer=not standing.has_stake,
+        is_on_trial=standing.is_on_trial,
     )
     seats = tuple((*r, seat) if i == stage else r for i, r in enumerate(run.seats))
     following = tuple(n + 1 if i == stage else n for i, n in enumerate(run.next_seats))
@@ -149,6 +202,29 @@ def _without_silent(run: Run, round_: RoundIndex) -> Run:
     return replace(run, seats=seats)
 
 
+def _with_standing(run: Run, standing: Standings) -> Run:
+    """Return the run with every seat marked anew as a volunteer's, or not; the owner is none."""
+    seats: list[tuple[Seat, ...]] = []
+    for roster in run.seats:
+        marked: list[Seat] = []
+        for seat in roster:
+            now = standing(seat.peer)
+            is_volunteer = not now.has_stake and seat.peer != run.owner
+            is_on_trial = is_volunteer and now.is_on_trial
+            marked.append(replace(seat, is_volunteer=is_volunteer, is_on_trial=is_on_trial))
+        seats.append(tuple(marked))
+    return replace(run, seats=tuple(seats))
+
+
+def _within_share(run: Run) -> Run:
+    """Return the run without the newest volunteers beyond their share of a stage: stakes were lost or taken."""
+    limit, seats = volunteer_seats(run), list[tuple[Seat, ...]]()
+    for roster in run.seats:
+        kept = {seat.index for seat in [s for s in roster if s.is_volunteer][:limit]}
+        seats.append(tuple(s for s in roster if not s.is_volunteer or s.index in kept))
+    return replace(run, seats=tuple(seats))
+
+
 def _owner_fills_empty(run: Run, round_: RoundIndex) -> Run:
     for stage, roster in enumerate(run.seats):
         if not roster:
@@ -163,7 +239,7 @@ def _owner_yields(run: Run) -> Run:
             (-len(roster), stage)
             for stage, roster in enumerate(run.seats)
             if any(s.peer == run.owner for s in roster)
-            and any(s.peer != run.owner and s.last_commit_round > NEVER for s in roster)
+            and any(s.peer != run.owner and _is_proven(run, s) for s in roster)
         ]
         if not carried:
             break
@@ -174,15 +250,34 @@ def _owner_yields(run: Run) -> Run:
     return run
 
 
-def _seated(run: Run, round_: RoundIndex) -> Run:
-    queue = list(run.waiting)
-    while queue:
-        size, stage = min((len(roster), stage) for stage, roster in enumerate(run.seats))
-        if size >= run.spec.replicas_max + _has_to_spare(run, stage):
-            break
-        waiter = queue.pop(0)
-        run = with_seat(run, stage, waiter.peer, round_, is_volunteer=waiter.is_volunteer)
-    return replace(run, waiting=tuple(queue))
+def _is_proven(run: Run, seat: Seat) -> bool:
+    """Return True if a seat may carry a stage: its work has stood, and its partners average with it."""
+    newest = seat.last_verified_round if run.spec.is_exact else seat.last_commit_round
+    return newest > NEVER and not seat.is_on_trial
+
+
+def _seated(run: Run, round_: RoundIndex, standing: Standings) -> Run:
+    """Return the run with as many of the queue seated as there is room for: peers with a stake first."""
+    known = {waiter.peer: standing(waiter.peer) for waiter in run.waiting}
+    queue = sorted(run.waiting, key=lambda waiter: not known[waiter.peer].has_stake)
+    for waiter in queue:
+        peer = known[waiter.peer]
+        stage = _stage_with_room(run, peer)
+        if stage is not None:
+            run = with_seat(run, stage, waiter.peer, round_, peer)
+    seated = {seat.peer for roster in run.seats for seat in roster}
+    return replace(run, waiting=tuple(w for w in run.waiting if w.peer not in seated))
+
+
+def _stage_with_room(run: Run, peer: Standing) -> int | None:
+    """Return the thinnest stage that has room for a peer of this standing, the lowest on ties; or None."""
+    for size, stage in sorted((len(roster), stage) for stage, roster in enumerate(run.seats)):
+        num_volunteers = sum(seat.is_volunteer for seat in run.seats[stage])
+        if not peer.has_stake and num_volunteers >= volunteer_seats(run):
+            continue
+        if size < run.spec.replicas_max + _has_to_spare(run, stage):
+            return stage
+    return None
 
 
 def _has_to_spare(run: Run, stage: int) -> bool:
@@ -212,7 +307,14 @@ def _evened(run: Run, round_: RoundIndex) -> Run:
     if full[0] - thin[0] < UNEVEN_MIN or not others:
         return run
     moved = max(others, key=lambda seat: (seat.joined_round, seat.index))
+    num_volunteers = sum(seat.is_volunteer for seat in run.seats[thin[1]])
+    if moved.is_volunteer and num_volunteers >= volunteer_seats(run):
+        return run
     left = tuple(seat for seat in roster if seat != moved)
     seats = tuple(left if stage == moved.stage else r for stage, r in enumerate(run.seats))
-    run = replace(run, seats=seats)
-    return with_seat(run, thin[1], moved.peer, round_, is_volunteer=moved.is_volunteer)
+    run = with_seat(replace(run, seats=seats), thin[1], moved.peer, round_)
+    new = run.seats[thin[1]][-1]
+    return with_changed_seat(
+        run,
+        replace(new, is_volunteer=moved.is_volunteer, is_on_trial=moved.is_on_trial),
+    )

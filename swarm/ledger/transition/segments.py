@@ -34,9 +34,15 @@ from swarm.ledger.transactions import (
     PostCheckpoint,
     RosterStatement,
 )
-from swarm.ledger.transition.accounts import segment_reward
 from swarm.ledger.transition.phases import COMMIT_ROUNDS
-from swarm.ledger.transition.runs import checkpoints_kept, round_info, segment_tokens_max
+from swarm.ledger.transition.prices import (
+    CHECKS_MAX,
+    check_pay,
+    segment_reward,
+    segment_tokens_max,
+    solver_stake,
+)
+from swarm.ledger.transition.runs import checkpoints_kept, round_info
 from swarm.ledger.transition.sampling import partners_of
 from swarm.ledger.transition.seats import with_changed_seat
 from swarm.primitives.codec import replace
@@ -102,9 +108,10 @@ def statement_seat(reader: Reader, body: RosterStatement) -> Seat:
 
 
 def commit_segment(draft: Draft, seat: Seat, body: CommitSegment) -> None:
-    """Accept a segment, count it, and hold its reward until it is checked."""
+    """Accept a segment, count it, and hold its reward and its verifiers' pay until it is checked."""
     run, height = _open_for_work(draft, body), draft.height
     _check_not_barred(draft, run, seat)
+    _check_stake(draft, run, seat)
     info = round_info(run, body.round)
     assert info is not None, "its seat was found in this round"
     _within_rounds(run, info.height + run.spec.round_blocks, height)
@@ -115,7 +122,7 @@ def commit_segment(draft: Draft, seat: Seat, body: CommitSegment) -> None:
     _check_work(run, info, body)
     held = _held_now(draft, run, seat)
     kind = _start_kind(draft, run, held, body)
-    reward = segment_reward(body.tokens, run.escrow)
+    per_check, reserved, reward = _prices(draft, run, body)
     record = SegmentRecord(
         run=run.index,
         round=body.round,
@@ -135,17 +142,22 @@ def commit_segment(draft: Draft, seat: Seat, body: CommitSegment) -> None:
         height=height,
         reward=reward,
         held=reward,
+        check_pay=per_check,
+        reserved=reserved,
+        is_volunteer=seat.is_volunteer,
         is_paid=False,
         phase=SegmentPhase.POSTED,
         due=Height(height + draft.globals.params.beacon_delay),
         partners=tuple(partners_of(info, run.spec, run.spec_digest, body.stage, body.seat)),
         draws=(),
         checks=(),
+        shown_height=Height(0),
         reveals_end=Height(0),
         windows=(),
         accusations=(),
         dispute=None,
         judged=(),
+        is_undecided=False,
     )
     draft.put_segment(record)
     changed = replace(
@@ -192,6 +204,7 @@ def post_checkpoint(draft: Draft, seat: Seat, body: PostCheckpoint) -> None:
         peer=seat.peer,
         seat=seat.index,
         height=height,
+        is_void=False,
     )
     newest = sorted((new, *kept), key=lambda checkpoint: -checkpoint.round)
     newest = newest[: checkpoints_kept(run.spec)]
@@ -226,6 +239,24 @@ def _check_not_barred(draft: Draft, run: Run, seat: Seat) -> None:
     """Raise if the peer is barred, also for a segment it began before it was convicted."""
     if draft.contribution(run.index, seat.peer).is_barred:
         raise InvalidStatement(Reason.BARRED, "found guilty in this run")
+
+
+def _check_stake(draft: Draft, run: Run, seat: Seat) -> None:
+    """Raise unless the peer has the stake of a solver at risk, or sits as a volunteer."""
+    wanted, held = solver_stake(draft.globals.params, run.spec), draft.account(seat.peer).stake
+    if held < wanted and not seat.is_volunteer:
+        raise InvalidStatement(Reason.STAKE, f"{held} where a solver of this run has {wanted}")
+
+
+def _prices(draft: Draft, run: Run, body: CommitSegment) -> tuple[Amount, Amount, Amount]:
+    """Return the pay of one verifier, of all, and of the solver; less than usual if the escrow is used up.
+
+    Verifiers come first: a solver that nobody checks is owed nothing.
+    """
+    per_check = check_pay(draft.globals.params, run.spec, body.tokens, body.num_steps)
+    reserved = min(CHECKS_MAX * per_check, run.escrow)
+    reward = min(segment_reward(body.tokens), run.escrow - reserved)
+    return Amount(min(per_check, reserved // CHECKS_MAX)), Amount(reserved), Amount(reward)
 
 
 def _within_rounds(run: Run, begin: int, height: int) -> None:
@@ -285,12 +316,12 @@ def _is_committed_end(draft: Draft, run: Run, body: CommitSegment) -> bool:
 
 
 def _count(draft: Draft, run: Run, record: SegmentRecord) -> None:
-    """Take the reward from the escrow; add the segment to the counts of the run and the peer."""
+    """Take reward and checks from the escrow; add the segment to the counts of the run and the peer."""
     is_last_stage = record.stage == len(run.seats) - 1
     draft.put_run(
         replace(
             run,
-            escrow=Amount(run.escrow - record.reward),
+            escrow=Amount(run.escrow - record.reward - record.reserved),
             num_segments=run.num_segments + 1,
             tokens=run.tokens + (record.tokens if is_last_stage else 0),
         )

@@ -131,7 +131,8 @@ class Auditor:
         finally:
             self.is_busy = False
         where = f"window {key.window} of segment {key.round}/{key.stage}/{key.seat}"
-        text = f"reported {where}: the validators replay it now; statement {name.hex()[:12]}"
+        next_ = "this node shows its answer next, and the validators replay it"
+        text = f"reported {where}: {next_}; statement {name.hex()[:12]}"
         return {"submitted": name.hex(), "text": text}
 
     def _enter(self) -> None:

@@ -148,6 +148,8 @@ class RunRow(Document, frozen=True):
     evaluations: tuple[EvaluationRow, ...] = ()
     """All measured checkpoints, oldest first."""
     is_measured_here: bool = False
+    solver_stake: int = 0
+    """Stake with which a peer is no volunteer: it may verify, report, and train with full weight."""
     segments: int = 0
     """Segments committed to the ledger."""
     checks: dict[str, int] = {}  # noqa: RUF012  msgspec copies an empty default

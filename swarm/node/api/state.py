@@ -13,6 +13,7 @@ from swarm.dht.directory import SOLVE, VALIDATE, VERIFY, Announcement
 from swarm.ledger.describe import record_row, transaction_row
 from swarm.ledger.state.records import Run
 from swarm.ledger.state.state import audit_supply
+from swarm.ledger.transition.prices import solver_stake
 from swarm.ledger.trust import trust_text
 from swarm.ledger.views import conviction_row, recent_rows, run_checks
 from swarm.node.api.figures import node_state, replayed_share, swarm_rate
@@ -212,6 +213,7 @@ class StateBuilder:
             heldout_round=newest.round if newest else None,
             evaluations=evaluations,
             is_measured_here=measures(context, run),
+            solver_stake=solver_stake(state.params, run.spec),
             segments=run.num_segments,
             checks=run_checks(state, run),
             confirmed=state.verdicts(run.index).confirmed,

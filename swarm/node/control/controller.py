@@ -14,15 +14,16 @@ import trio
 from swarm.errors import BadConfig, InvalidStatement, Unreachable
 from swarm.events import EventKind
 from swarm.ledger.describe import progress_text
-from swarm.ledger.state.records import Contribution, Run, RunPhase
+from swarm.ledger.state.records import Account, Contribution, Run, RunPhase
 from swarm.ledger.state.state import State
-from swarm.ledger.transactions import Join, Stake, Validate
-from swarm.ledger.transition.accounts import sufficient_fee
+from swarm.ledger.transactions import AMOUNT_MAX, Join, Stake, Validate
+from swarm.ledger.transition.prices import solver_stake, sufficient_fee
 from swarm.ledger.views import new_convictions
 from swarm.node.artifacts import checkpoints
 from swarm.node.context import NodeContext, TokenRate, validates
 from swarm.node.control.planner import (
     ENDED,
+    FEES_KEPT,
     Action,
     AskToJoin,
     BeginRound,
@@ -161,7 +162,8 @@ class Controller:
             height=height,
             is_solver=context.config.solve,
             is_archive=self._is_archive(run),
-            is_joining=height - self._joined_at < JOIN_RETRY_BLOCKS,
+            is_joining=height - self._joined_at < JOIN_RETRY_BLOCKS
+            or height < context.ledger.state.contribution(run.index, context.me).rest_until,
             seats=self.seats.locals(),
             trades_begun=frozenset(self._trades),
             trades_open=frozenset(self._trades_open),
@@ -192,17 +194,26 @@ class Controller:
         account, wanted = state.account(context.me), context.config.stake
         if validates(context.config, context.genesis, context.me):
             wanted = max(wanted, state.params.validator_stake)
+        fee = sufficient_fee(state.params, Stake(Amount(AMOUNT_MAX)))
+        if context.config.solve:
+            wanted = max(wanted, self._affordable_stake(run, account, fee))
         is_waiting = state.height < self._stake_from
         mine = () if account.stake >= wanted else state.live_segments()
         return StakePosition(
             balance=account.balance,
             stake=account.stake,
             wanted=wanted,
-            fee=sufficient_fee(state.params, Stake(Amount(wanted))),
+            fee=fee,
             is_staking=self._is_staking or is_waiting,
             is_accused=any(record.peer == context.me and is_accused(record) for record in mine),
             is_barred=state.contribution(run.index, context.me).is_barred,
         )
+
+    def _affordable_stake(self, run: Run, account: Account, fee: Amount) -> int:
+        """Return the stake of a solver if this node has the money for it; 0 leaves it a volunteer."""
+        wanted = solver_stake(self._context.ledger.state.params, run.spec)
+        spare = account.balance + account.stake - FEES_KEPT * fee
+        return wanted if spare >= wanted else 0
 
     def _do(self, duty: Action) -> None:
         """Note that a duty is under way, so that it is not given again, and start it."""

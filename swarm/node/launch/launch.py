@@ -4,6 +4,7 @@ Shell: reads this machine's disk and chooses the seed of a new network; ``node/l
 text.
 """
 
+import math
 import secrets
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -18,13 +19,16 @@ from swarm.events import EventKind
 from swarm.executor import ExecutorPort
 from swarm.gossip.blobs.service import Blobs
 from swarm.ledger.state.state import State
-from swarm.ledger.transition.accounts import run_deposit
+from swarm.ledger.transactions import OpenRun, Stake
+from swarm.ledger.transition.prices import run_deposit, solver_stake, sufficient_fee
 from swarm.ledger.transition.runs import LIVE_PHASES, check_run_spec
 from swarm.node.artifacts.cache import seeded_root
 from swarm.node.launch.publish import opened_start, publish_data, publish_start
 from swarm.node.launch.sizing import check_window
+from swarm.node.ports import LedgerPort
 from swarm.node.reporting import EventLog
 from swarm.node.start import saved_genesis
+from swarm.primitives.codec import encode
 from swarm.primitives.crypto import SecretKey
 from swarm.primitives.merkle import merkle_root
 from swarm.store import Store
@@ -112,16 +116,30 @@ def genesis_for(file: RunFile, home: Path, secret: SecretKey) -> Genesis:
     )
 
 
-def escrow_for(state: State, owner: PeerId) -> Amount:
-    """Return the escrow of a launch; raises ``BadConfig`` if the account cannot pay the minimum."""
-    balance = state.account(owner).balance
-    least = run_deposit(state.params)
-    if balance < least:
+async def fund(ledger: LedgerPort, owner: PeerId, spec: RunSpec) -> tuple[Amount, Amount]:
+    """Put up what the owner of a run lacks of a solver's stake, wait until that is final.
+
+    Returns the stake put up and the escrow to open the run with. Raises ``BadConfig``, before anything is
+    submitted, if the account cannot pay both and their fees.
+    """
+    state = ledger.state
+    account, wanted = state.account(owner), solver_stake(state.params, spec)
+    missing, least = Amount(max(wanted - account.stake, 0)), run_deposit(state.params, spec)
+    body = Stake(missing)
+    fees = sufficient_fee(state.params, OpenRun(encode(spec), least))
+    if missing:
+        fees = Amount(fees + sufficient_fee(state.params, body))
+    spare = account.balance - missing - fees
+    if spare < least:
+        stake = f" beside {missing:,} of stake" if missing else ""
         raise BadConfig(
-            f"this key holds {balance} on the ledger, and a run needs an escrow of at least {least}",
+            f"this key holds {account.balance:,} on the ledger, and a run needs an escrow of at least"
+            f" {least:,}{stake} and {fees:,} of fees",
             hint="ask a holder of money on this network for a transfer",
         )
-    return Amount(max(balance // ESCROW_SHARE, least))
+    if missing:
+        await ledger.submit_final(body, math.inf)
+    return missing, Amount(max(spare // ESCROW_SHARE, least))
 
 
 def left_text(state: State, owner: PeerId) -> str:

@@ -21,7 +21,7 @@ export function auditsText(peer) {
   return judged ? `${count(verified)}/${count(judged)}` : DASH;
 }
 
-const GROUPS = [["passed", ["verified", "cleared"]], ["under way", ["posted", "sampled", "sealed", "revealed"]], ["disputed", ["disputed"]], ["unchecked", ["unsampled"]], ["not shown", ["silent"]], ["false", ["guilty"]]];
+const GROUPS = [["passed", ["verified", "cleared"]], ["under way", ["posted", "sampled", "sealed", "revealed"]], ["disputed", ["disputed"]], ["undecided", ["undecided"]], ["unchecked", ["unsampled"]], ["not shown", ["silent"]], ["false", ["guilty"]]];
 const ROWS_MAX = 40;
 
 export function checkedOf(run) {

@@ -21,6 +21,7 @@ from tests.web.snapshots import a_snapshot, a_state
 
 KEYS = """round stage seat window solver height verdict claim replay first_difference evidence
 text""".split()
+SOLVER_STAKE = 720
 FRAUD = {"verdict": "fraud", "window": 0, "text": ["leaf 4 of 12"], "evidence": "/h/e.swarm"}
 
 
@@ -34,7 +35,7 @@ class FakeNode:
         default_factory=lambda: {"verdict": "honest", "window": 0, "text": ["11 leaves equal"]}
     )
     asked: list[Mapping[str, object]] = field(default_factory=list)
-    stake: int = 5
+    stake: int = SOLVER_STAKE
 
     def document(self) -> StateDocument:
         document = a_snapshot()
@@ -44,7 +45,11 @@ class FakeNode:
         changed = {
             **document,
             "node": {"peer": peer_text(self.case.ledger.keys[0].peer)},
-            "run": {"name": spec.name, "index": self.case.run.index},
+            "run": {
+                "name": spec.name,
+                "index": self.case.run.index,
+                "solver_stake": SOLVER_STAKE,
+            },
             "peers": [me, *peers[1:]],
         }
         return a_state(changed)
@@ -154,6 +159,19 @@ async def test_without_a_stake_nothing_is_asked(
         printed = capsys.readouterr().err
         assert printed.count("this node has no stake") == 2
         assert printed.count("put stake = N into node.toml") == 2
+
+
+async def test_a_small_stake_audits_and_does_not_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger would refuse the report: the command says what is missing first."""
+    window = ["--round=1", "--stage=0", "--seat=1", "--window=0"]
+    async with a_node(tmp_path, monkeypatch) as node:
+        node.stake = SOLVER_STAKE - 1
+        assert await node.execute("report", *window) == 2
+        assert node.asked == []
+        assert "719 at stake of 720: a reporter has the stake" in capsys.readouterr().err
+        assert await node.execute("audit") == 0
 
 
 async def test_a_report_goes_by_file_or_by_window(

@@ -11,9 +11,8 @@ from tests.ledger.checking import SOLVER, Case, a_case
 def judged(lie: int | None = None) -> Case:
     case = a_case(lie=lie)
     case.show(case.up_to_reveal())
-    for key in case.able:
-        if case.is_now(SegmentPhase.DISPUTED):
-            case.vote([key], is_guilty=True)
+    if lie is not None:
+        case.judge(is_guilty=True)
     return case
 
 
@@ -49,3 +48,12 @@ def test_a_stake_that_was_taken_is_not_there() -> None:
     assert len(stakes) == 3
     (row,) = run_rows(case.ledger.state)
     assert "1 proven false" in checked_line(row)
+
+
+def test_a_dispute_that_nobody_judged_counts_as_undecided_and_not_as_passed() -> None:
+    case = a_case(lie=0)
+    case.show(case.up_to_reveal())
+    case.wait(SegmentPhase.UNDECIDED)
+    (row,) = run_rows(case.ledger.state)
+    assert (row["undecided"], row["verified"], row["cleared"], row["guilty"]) == (1, 0, 0, 0)
+    assert "1 undecided" in checked_line(row)

@@ -89,7 +89,7 @@ def test_before_the_reveal_it_says_what_it_waits_for_and_how_long() -> None:
 
 
 def test_silence_and_trust_are_told_apart() -> None:
-    """Never shown: nothing to audit. Never asked: its logs can be replayed all the same, by name."""
+    """Never shown: nothing to audit. Never asked: shown all the same, and open to audits like any other."""
     silent = a_case()
     silent.draw_verifiers()
     silent.seal(silent.ask(silent.able[:2]))
@@ -97,20 +97,29 @@ def test_silence_and_trust_are_told_apart() -> None:
     with pytest.raises(UsageError, match="was never shown, and never paid"):
         choose(silent)
     trusted = a_case()
-    trusted.wait(SegmentPhase.UNSAMPLED)
-    with pytest.raises(UsageError, match="nothing of others"):
-        choose(trusted)
-    assert choose(trusted, SegmentQuery(round=1)).seat == 1
+    trusted.wait(SegmentPhase.SEALED)
+    with pytest.raises(UsageError, match="its solver has yet to show its leaves"):
+        choose(trusted, SegmentQuery(round=1))
+    trusted.submit(trusted.solver, trusted.claimed.reveal())
+    assert trusted.is_now(SegmentPhase.UNSAMPLED)
+    assert choose(trusted).seat == choose(trusted, SegmentQuery(round=1)).seat == 1
 
 
 def test_what_is_proven_false_is_not_chosen_again() -> None:
     """It can be audited by name, while its logs are there."""
     case = a_case(lie=0)
     case.show(case.up_to_reveal())
-    for key in case.able:
-        if case.is_now(SegmentPhase.DISPUTED):
-            case.vote([key], is_guilty=True)
+    case.judge(is_guilty=True)
     assert case.is_now(SegmentPhase.GUILTY)
+    with pytest.raises(UsageError, match="nothing of others"):
+        choose(case)
+    assert choose(case, SegmentQuery(1, 0, 1, 0)).window == 0
+
+
+def test_what_ended_undecided_is_not_chosen_for_it_cannot_be_reported() -> None:
+    case = a_case(lie=0)
+    case.show(case.up_to_reveal())
+    case.wait(SegmentPhase.UNDECIDED)
     with pytest.raises(UsageError, match="nothing of others"):
         choose(case)
     assert choose(case, SegmentQuery(1, 0, 1, 0)).window == 0

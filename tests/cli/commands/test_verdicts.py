@@ -41,8 +41,9 @@ def test_a_fraud_names_the_difference_and_the_next_command() -> None:
 
 def test_no_verdict_is_an_error_with_a_cause() -> None:
     """Not shown yet is a matter of time, not served one of the network."""
-    with pytest.raises(UsageError, match="40/1/0 is not revealed yet"):
+    with pytest.raises(UsageError, match="40/1/0 is not revealed yet") as caught:
         audit_row(TARGET, {"verdict": "not_revealed"})
+    assert caught.value.hint.startswith("swarm audit "), "there is nothing to report yet"
     with pytest.raises(Unreachable, match="glad-quail-197 does not answer"):
         audit_row(TARGET, {"verdict": "not_served", "text": ["glad-quail-197 does not answer"]})
     with pytest.raises(Unreachable, match="no peer serves the logs of segment 40/1/0"):

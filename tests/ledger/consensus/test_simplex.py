@@ -137,6 +137,9 @@ class PlainExecutor:
             raise InvalidStatement(Reason.BAD_FIELD, "says so")
         self._know(block)
 
+    def is_complete(self, block: Block) -> bool:
+        return block.transactions != (b"unfair",)
+
     def _know(self, block: Block) -> None:
         if self.known is not None:
             assert block.header.parent in self.known, "a state that the validator does not have"
@@ -638,6 +641,28 @@ def test_a_bad_block_is_nullified_not_notarized() -> None:
     effects = machine.receive(proposal, leader, 0.1)
     assert votes_in(effects, NULLIFY)
     assert not votes_in(effects, NOTARIZE)
+
+
+@pytest.mark.rule("L58")
+def test_an_unfair_block_is_nullified_and_followed_where_others_notarize_it() -> None:
+    replicas, electorate = a_quartet()
+    leader = electorate.leader(View(1))
+    executor = PlainExecutor(replicas[leader].secret)
+    executor.twist = b"unfair"
+    block = executor.build(CHAIN, Height(1), View(1))
+    proposal = electorate.sign_proposal(replicas[leader].secret, block.header.view, block, ())
+    others = [i for i in range(4) if i != leader]
+    machine = replicas[others[0]].machine
+    assert machine is not None
+    machine.start(0.0)
+    effects = machine.receive(proposal, leader, 0.1)
+    assert votes_in(effects, NULLIFY)
+    assert not votes_in(effects, NOTARIZE)
+    name, voters = block_digest(block.header), sorted({0, 1, 2, 3} - {others[0]})
+    marks = tuple(_mark(i, NOTARIZE, 1, name) for i in voters)
+    notarized = Certificate(NOTARIZE, View(1), name, sum(1 << i for i in voters), marks)
+    machine.receive(Proof(notarized), leader, 0.2)
+    assert machine.view == 2, "three of four saw it otherwise: it is built on"
 
 
 def test_a_bad_block_that_a_quorum_finalized_ends_the_validator() -> None:

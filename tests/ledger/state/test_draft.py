@@ -84,6 +84,7 @@ def test_what_has_unbonded_counts_as_balance_from_its_height_on() -> None:
             nonce=0,
             recent=0,
             unbonding=parts,
+            locked=Amount(0),
             staked_height=Height(0),
         ),
     )
@@ -108,7 +109,7 @@ def test_a_stake_is_taken_from_what_is_staked_first_and_then_from_what_is_on_its
     draft.burn(STAKE * 96 // 100)
     after = draft.finish()
     assert after.supply == state.supply - STAKE * 96 // 100
-    assert after.globals.num_staked == 1
+    assert after.globals.staked == STAKE, "of the other account"
 
 
 @pytest.mark.rule("L4")
@@ -145,16 +146,29 @@ def test_a_round_is_noted_where_it_is_due() -> None:
     assert draft.round_info(RunIndex(1), RoundIndex(3)) is None
 
 
-def test_a_stake_is_as_old_as_its_last_beginning() -> None:
+def test_a_penalty_is_rounded_up_and_takes_something_of_the_smallest_stake() -> None:
+    _, draft = a_draft()
+    draft.put_account(A, replace(draft.account(A), stake=Amount(1)))
+    assert draft.take_stake(A, 10) == 1
+    assert draft.take_stake(A, 10) == 0, "there is nothing left"
+    draft.put_account(A, replace(draft.account(A), stake=Amount(101)))
+    assert draft.take_stake(A, 10) == 11
+    assert draft.take_stake(A, 160) == 90, "never more than there is"
+
+
+def test_a_stake_is_as_old_as_its_last_growth() -> None:
     state, draft = a_draft()
     draft.put_globals(replace(state.globals, height=Height(9)))
     draft.put_account(
         A, replace(draft.account(A), stake=Amount(STAKE + 1), balance=Amount(BALANCE - 1))
     )
-    assert draft.account(A).staked_height == 0
+    assert draft.account(A).staked_height == 9
+    draft.put_globals(replace(draft.globals, height=Height(10)))
+    draft.put_account(A, replace(draft.account(A), stake=STAKE, balance=BALANCE))
+    assert draft.account(A).staked_height == 9, "it shrank"
     draft.put_account(
         A, replace(draft.account(A), stake=Amount(0), balance=Amount(BALANCE + STAKE))
     )
     draft.put_account(A, replace(draft.account(A), stake=Amount(STAKE), balance=BALANCE))
-    assert (draft.account(A).staked_height, draft.globals.num_staked) == (9, 2)
+    assert (draft.account(A).staked_height, draft.globals.staked) == (10, 2 * STAKE)
     draft.finish()

@@ -48,6 +48,6 @@ def test_names_of_phases_are_final() -> None:
     ]
     assert [*map(str, StartKind)] == ["continued", "joined", "adopted"]
     before = ["posted", "sampled", "sealed", "revealed", "disputed"]
-    judged = ["verified", "unsampled", "silent", "cleared", "guilty"]
+    judged = ["verified", "unsampled", "silent", "cleared", "undecided", "guilty"]
     assert [*map(str, SegmentPhase)] == before + judged
     assert [*map(str, CheckPhase)] == ["requested", "sealed", "agreed", "differed", "missed"]

@@ -12,11 +12,11 @@ from swarm.ledger.state.records import (
     Verdicts,
 )
 from swarm.primitives.codec import replace
-from swarm.types import NO_DIGEST, Height, PeerId, RoundIndex
+from swarm.types import NO_DIGEST, Amount, Height, PeerId, RoundIndex
 from tests.ledger.checking import EXACT, a_case
 
 NOTHING = Verdicts(
-    verified=0, cleared=0, unsampled=0, silent=0, guilty=0, confirmed=0, convictions=()
+    verified=0, cleared=0, unsampled=0, silent=0, guilty=0, confirmed=0, convictions=(), undecided=0
 )
 
 
@@ -29,6 +29,8 @@ def a_record(phase: SegmentPhase, *checks: CheckPhase) -> SegmentRecord:
             height=Height(1),
             commitment=NO_DIGEST,
             commit_height=Height(2),
+            is_report=False,
+            bond=Amount(0),
         )
         for c in checks
     )
@@ -40,9 +42,8 @@ def test_a_count_bears_the_name_of_its_phase() -> None:
     for phase in JUDGED:
         after = recounted(NOTHING, posted, replace(posted, phase=phase), Height(9))
         assert getattr(after, phase.value) == 1
-        assert (
-            sum((after.verified, after.cleared, after.unsampled, after.silent, after.guilty)) == 1
-        )
+        counts = (after.verified, after.cleared, after.unsampled, after.silent)
+        assert sum((*counts, after.guilty, after.undecided)) == 1
     for phase in {*SegmentPhase} - JUDGED:
         assert recounted(NOTHING, posted, replace(posted, phase=phase), Height(9)) == NOTHING
 

@@ -3,14 +3,15 @@
 import pytest
 
 from swarm.errors import InvalidStatement, Reason
+from swarm.ledger.state.draft import Draft
 from swarm.ledger.transactions import HEIGHT_MAX, Body, Join, Stake, Transfer, Unstake
 from swarm.ledger.transition.accounts import (
     NONCE_WINDOW,
     UNBONDING_PARTS_MAX,
-    offered_fee,
-    required_fee,
-    sufficient_fee,
+    unstake,
 )
+from swarm.ledger.transition.prices import offered_fee, required_fee, sufficient_fee
+from swarm.primitives.codec import replace
 from swarm.testing.ledger import BALANCE, STAKE, InMemoryLedger, small_run_spec
 from swarm.types import Amount
 
@@ -130,3 +131,15 @@ def test_the_power_of_validators_is_their_stake_at_genesis() -> None:
     stage.block(stage.sign(voter, Stake(Amount(500)), fee=10))
     assert stage.state.account(voter.peer).stake == STAKE + 500
     assert stage.state.validators == before
+
+
+@pytest.mark.rule("L57")
+def test_what_was_earned_as_a_volunteer_stays_in_the_stake_until_it_is_that_of_a_solver() -> None:
+    stage = InMemoryLedger()
+    key, state = stage.keys[1], stage.state
+    draft = Draft(state, stage.keys[0].peer)
+    draft.put_account(key.peer, replace(state.account(key.peer), locked=Amount(400)))
+    unstake(draft, key.peer, Unstake(Amount(STAKE - 400)))
+    with pytest.raises(InvalidStatement, match="400 is locked") as caught:
+        unstake(draft, key.peer, Unstake(Amount(1)))
+    assert caught.value.reason is Reason.STAKE

@@ -11,7 +11,7 @@ from swarm.ledger.mempool import Mempool
 from swarm.ledger.state.records import CheckPhase, SegmentPhase, SegmentRecord
 from swarm.ledger.state.state import State, audit_supply, decode_state, encode_state
 from swarm.ledger.transactions import Body, Join
-from swarm.ledger.transition.checks import CHECKS_MAX
+from swarm.ledger.transition.prices import CHECKS_MAX, request_bond
 from swarm.ledger.transition.runs import SETTLE_ROUNDS
 from swarm.ledger.transition.sampling import redraw_blocks
 from swarm.primitives import vrf
@@ -37,7 +37,8 @@ def phases(case: Case) -> list[CheckPhase]:
 @pytest.mark.rule("L38", "L41")
 def test_the_honest_path_ends_verified_and_paid() -> None:
     case = a_case(num_steps=25)
-    escrow = case.ledger.state.run(case.run.index).escrow
+    escrow, per_check = case.ledger.state.run(case.run.index).escrow, case.record.check_pay
+    assert case.record.reserved == CHECKS_MAX * per_check
     case.draw_verifiers()
     windows = case.ask(case.able)
     assert (len(windows), case.phase) == (2, SegmentPhase.SAMPLED)
@@ -51,7 +52,8 @@ def test_the_honest_path_ends_verified_and_paid() -> None:
     assert phases(case) == [CheckPhase.AGREED] * 2
     assert (case.record.held, case.record.is_paid) == (0, True)
     assert case.balance(case.solver) >= before + 5
-    assert case.ledger.state.run(case.run.index).escrow == escrow
+    left = (CHECKS_MAX - len(windows)) * per_check
+    assert case.ledger.state.run(case.run.index).escrow == escrow + left
     assert (work(case, 1), work(case, 2)) == ((1, 0, 0, 0, 0), (0, 0, 0, 1, 0))
     assert case.claimed.commit.tokens // 1000 == case.record.reward == 5
 
@@ -163,32 +165,66 @@ def test_a_request_in_the_block_of_the_dice_is_too_early() -> None:
     assert early.refused(early.able[0], probe) is Reason.WRONG_PHASE
 
 
-@pytest.mark.rule("L40", "S14")
-def test_a_solver_that_shows_nothing_is_not_paid_and_has_a_strike() -> None:
-    case = a_case()
+@pytest.mark.rule("L55")
+def test_an_honest_verifier_gains_and_one_that_only_asks_loses_its_bond() -> None:
+    case = a_case(num_validators=1)
+    case.draw_verifiers()
+    busy, idle = case.able
+    before = [case.balance(key) for key in (busy, idle, case.solver)]
+    windows = case.ask(case.able)
+    bond = case.record.checks[0].bond
+    assert bond == request_bond(case.ledger.state.params, case.record) > 0
+    case.seal({busy.peer: windows[busy.peer]})
+    case.submit(case.solver, case.claimed.reveal())
+    case.show({busy.peer: windows[busy.peer]})
+    case.wait(SegmentPhase.VERIFIED)
+    after = [case.balance(key) for key in (busy, idle, case.solver)]
+    gains = [b - a for a, b in zip(before, after, strict=True)]
+    assert gains[0] > 0, "its pay is more than the fees of its three statements"
+    assert gains[1] < -bond
+    assert gains[2] == 5, "a solver that serves its friends only gains nothing by the others"
+    assert case.ledger.state.globals.burned == bond
+
+
+@pytest.mark.rule("L40", "L56", "S14")
+def test_a_solver_that_shows_nothing_is_not_paid_and_fined_for_those_that_worked() -> None:
+    case = a_case(num_validators=1)
     escrow, before = case.ledger.state.run(case.run.index).escrow, case.balance(case.solver)
     stake = case.stake(case.solver)
     case.draw_verifiers()
     case.seal(case.ask(case.able))
+    record, verifiers = case.record, [case.balance(key) for key in case.able]
     height = case.ledger.state.height
     case.wait(SegmentPhase.SILENT)
     assert case.ledger.state.height - height == ROUND
-    assert case.ledger.state.run(case.run.index).escrow == escrow + 5
+    per_check, bond = record.check_pay, record.checks[0].bond
+    assert case.ledger.state.run(case.run.index).escrow == escrow + 5 + record.reserved
+    fine = max(2 * record.reward, bond)
+    assert per_check <= fine == bond
     assert (work(case, 1), work(case, 2)) == ((0, 0, 1, 0, 0), (0, 0, 0, 0, 0))
-    assert case.stake(case.solver) == stake, "silence is unpaid, not slashed"
-    assert case.balance(case.solver) - before < 5 + 20
+    assert case.stake(case.solver) == stake, "it has the money, so its stake stays whole"
+    assert case.balance(case.solver) == before - fine
+    gains = [case.balance(key) - old for key, old in zip(case.able, verifiers, strict=True)]
+    assert sum(gains) == 2 * bond + fine, "their bonds, and all of the fine"
+    assert case.ledger.state.globals.burned == 0
     assert case.refused(case.solver, case.claimed.reveal()) is Reason.WRONG_PHASE
 
 
 @pytest.mark.rule("L37", "L39", "S14")
 def test_a_solver_that_serves_nobody_is_silent_after_the_last_dice() -> None:
-    case = a_case()
+    case = a_case(num_validators=1)
+    before = case.balance(case.able[0]), case.balance(case.solver)
     for attempt in range(3):
         case.draw_verifiers()
         assert len(case.ask(case.able, attempt)) == 2, "who was not served may ask again"
     case.wait(SegmentPhase.SILENT)
     assert (work(case, 1), work(case, 2)) == ((0, 0, 1, 0, 0), (0, 0, 0, 0, 3))
     assert case.ledger.state.contribution(case.run.index, case.solver.peer).earned == 0
+    bond = request_bond(case.ledger.state.params, case.record)
+    assert case.balance(case.solver) == before[1] - bond, "the fine, however many asked in vain"
+    assert case.ledger.state.globals.burned == bond
+    lost = before[0] - case.balance(case.able[0])
+    assert 0 < lost < 40, "fees: its bond is back, and no more: asking in vain is no living"
 
 
 @pytest.mark.rule("L39")
@@ -237,13 +273,26 @@ def test_one_answer_is_enough() -> None:
     assert phases(case) == [CheckPhase.AGREED, CheckPhase.MISSED]
 
 
-def test_an_unsampled_solver_may_show_its_leaves_and_only_it() -> None:
+@pytest.mark.rule("L39")
+def test_a_segment_that_nobody_asked_for_is_paid_once_it_is_shown_by_its_solver() -> None:
     case = a_case()
-    case.wait(SegmentPhase.UNSAMPLED)
+    case.wait(SegmentPhase.SEALED)
+    assert not case.record.checks
     assert case.refused(case.able[0], case.claimed.reveal()) is Reason.BAD_SIGNATURE
     case.submit(case.solver, case.claimed.reveal())
     assert (case.phase, len(case.record.windows)) == (SegmentPhase.UNSAMPLED, 1)
-    assert case.refused(case.solver, case.claimed.reveal()) is Reason.DUPLICATE
+    assert case.record.is_paid
+    assert case.refused(case.solver, case.claimed.reveal()) is Reason.WRONG_PHASE
+
+
+@pytest.mark.rule("L39")
+def test_no_opening_no_pay() -> None:
+    case = a_case()
+    before = case.balance(case.solver)
+    case.wait(SegmentPhase.SEALED)
+    case.wait(SegmentPhase.SILENT)
+    assert (case.record.is_paid, case.balance(case.solver)) == (False, before)
+    assert work(case, 1) == (0, 0, 1, 0, 0)
 
 
 def test_a_segment_is_checked_and_paid_after_its_run_is_settled() -> None:
@@ -304,6 +353,7 @@ def test_nobody_speaks_about_a_segment_that_is_not_there() -> None:
 
 
 JUDGED = {*SegmentPhase} - {*list(SegmentPhase)[:5]}
+"""Phases of a segment in which no statement is missing."""
 
 
 class Crowd:
@@ -371,7 +421,7 @@ class Crowd:
         if record.phase is SegmentPhase.DISPUTED and key.peer not in self.cheats:
             return claimed.vote(0, is_guilty=claimed.leaves != true.leaves)
         if key.peer in self.cheats and self.rng.random() < 0.3:
-            ideas.append(view.report(0))
+            ideas.append(view.report(key.peer, 0))
         return self.rng.choice(ideas)
 
 
@@ -401,7 +451,10 @@ def play_crowd(seed: int) -> tuple[int, int]:
     crowd.ledger.empty_blocks(EXACT.checks.challenge_window_blocks + 40)
     state = crowd.ledger.state
     assert audit_supply(state) == state.supply
-    assert all(record.phase is SegmentPhase.UNSAMPLED for record in state.live_segments())
+    assert not {record.phase for record in state.live_segments()} & {
+        SegmentPhase.VERIFIED,
+        SegmentPhase.CLEARED,
+    }, "nobody says anything any more"
     found = [state.contribution(crowd.run.index, key.peer) for key in crowd.ledger.keys[:8]]
     verdicts = state.verdicts(crowd.run.index)
     judged = (
@@ -410,6 +463,7 @@ def play_crowd(seed: int) -> tuple[int, int]:
         + verdicts.unsampled
         + verdicts.silent
         + verdicts.guilty
+        + verdicts.undecided
     )
     assert judged + count_open(state) == state.run(crowd.run.index).num_segments
     assert (verdicts.guilty, len(verdicts.convictions)) == (sum(w.failed for w in found),) * 2

@@ -16,7 +16,7 @@ from swarm.ledger.transition.phases import (
     reveal_end,
 )
 from swarm.primitives.codec import replace
-from swarm.types import NO_DIGEST, Height, PeerId
+from swarm.types import NO_DIGEST, Amount, Height, PeerId
 from tests.ledger.checking import EXACT, a_case
 
 
@@ -28,6 +28,8 @@ def a_check(number: int, phase: CheckPhase, height: int) -> Check:
         height=Height(height),
         commitment=NO_DIGEST,
         commit_height=Height(0),
+        is_report=False,
+        bond=Amount(0),
     )
 
 
@@ -58,9 +60,9 @@ def test_a_segment_is_kept_as_long_as_it_can_be_reported_or_is_judged() -> None:
 
 
 def test_leaves_that_were_shown_late_can_be_reported_for_a_round() -> None:
-    record = replace(a_case().record, height=Height(100), reveals_end=Height(158))
+    record = replace(a_case().record, height=Height(100), shown_height=Height(155))
     assert challenge_end(record, EXACT) == 161
-    late = replace(record, reveals_end=Height(165))
+    late = replace(record, shown_height=Height(159))
     assert challenge_end(late, EXACT) == forget_height(late, EXACT, 150) == 165
     assert is_reportable_at(late, EXACT, 164)
     assert not is_reportable_at(late, EXACT, 165)

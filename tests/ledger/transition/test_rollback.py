@@ -31,7 +31,7 @@ def convicted(spec: RunSpec = BACK) -> Case:
     windows = case.up_to_reveal()
     case.show(windows)
     assert case.is_now(SegmentPhase.DISPUTED)
-    case.vote([case.ledger.keys[n] for n in (0, 2)], is_guilty=True)
+    case.judge(is_guilty=True)
     assert case.is_now(SegmentPhase.GUILTY)
     return case
 
@@ -45,6 +45,7 @@ def listed(*rounds: int) -> tuple[Checkpoint, ...]:
             peer=PeerId(b""),
             seat=0,
             height=Height(1),
+            is_void=False,
         )
         for r in sorted(rounds, reverse=True)
     )

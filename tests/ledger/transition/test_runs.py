@@ -7,9 +7,9 @@ from swarm.errors import InvalidStatement, Reason
 from swarm.ledger.chain import verify_chain
 from swarm.ledger.state.records import ROUNDS_KEPT, RunPhase
 from swarm.ledger.state.state import decode_state, encode_state
-from swarm.ledger.transactions import CloseRun, Join, Leave, OpenRun, Transfer
+from swarm.ledger.transactions import CloseRun, Join, Leave, OpenRun, Stake, Transfer, Unstake
 from swarm.ledger.transition import runs as runs_module
-from swarm.ledger.transition.accounts import run_deposit
+from swarm.ledger.transition.prices import run_deposit
 from swarm.ledger.transition.runs import (
     ACTIVE_RUNS_MAX,
     SETTLE_ROUNDS,
@@ -188,8 +188,8 @@ def test_a_run_closed_before_its_start_never_trains() -> None:
 @pytest.mark.rule("L13")
 def test_opening_needs_a_deposit_a_balance_and_a_readable_spec() -> None:
     stage = InMemoryLedger()
-    deposit = run_deposit(stage.state.params)
-    sign, owner = stage.sign, stage.keys[0]
+    deposit = run_deposit(stage.state.params, SPEC)
+    sign, owner = stage.sign, stage.keys[1]
     assert refuses(stage, sign(owner, OpenRun(encode(SPEC), Amount(deposit - 1)))) is Reason.BALANCE
     assert refuses(stage, sign(owner, OpenRun(encode(SPEC), Amount(10**12)))) is Reason.BALANCE
     assert refuses(stage, sign(owner, OpenRun(b"junk", deposit))) is Reason.BAD_FIELD
@@ -199,13 +199,31 @@ def test_opening_needs_a_deposit_a_balance_and_a_readable_spec() -> None:
     )
     bad = small_run_spec(num_stages=65)
     assert refuses(stage, sign(owner, OpenRun(encode(bad), deposit))) is Reason.BAD_FIELD
+    stage.block(sign(owner, Unstake(Amount(281))))
+    assert refuses(stage, sign(owner, OpenRun(encode(SPEC), deposit))) is Reason.STAKE, (
+        "719 where its owner, who trains at first, has 720"
+    )
+    stage.block(sign(owner, Stake(Amount(1))))
     stage.block(sign(owner, OpenRun(encode(SPEC), deposit)))
+
+
+@pytest.mark.rule("L20")
+def test_a_run_ends_at_the_boundary_at_which_it_could_not_pay_another_round() -> None:
+    """Nobody trains what the escrow may not be able to pay."""
+    stage = InMemoryLedger()
+    run = stage.reach_round(stage.open_run(SPEC, escrow=run_deposit(stage.state.params, SPEC)), 1)
+    assert run.phase is RunPhase.TRAINING
+    stage.block(*stage.commit_all(run, 0))
+    run = stage.reach_round(run, 2)
+    assert (run.phase, run.end_round) == (RunPhase.FINISHED, 2)
+    held = [record for record in stage.state.live_segments() if record.run == run.index]
+    assert [record.reward for record in held] == [5, 5], "what was trained is paid"
 
 
 @pytest.mark.rule("L17")
 def test_the_number_of_open_runs_is_bounded() -> None:
     stage = InMemoryLedger()
-    body = OpenRun(encode(SPEC), run_deposit(stage.state.params))
+    body = OpenRun(encode(SPEC), run_deposit(stage.state.params, SPEC))
     for _ in range(ACTIVE_RUNS_MAX // 16):
         nonce = stage.state.account(stage.keys[0].peer).nonce
         stage.block(*(stage.sign(stage.keys[0], body, nonce=nonce + 1 + i) for i in range(16)))
@@ -238,11 +256,11 @@ def test_the_queue_for_seats_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.rule("L10")
 def test_a_volunteer_without_an_account_joins_and_leaves_at_the_expense_of_the_run() -> None:
     stage = InMemoryLedger()
-    run, volunteer = stage.open_run(SPEC, escrow=1_000), stage.keys[20]
+    run, volunteer = stage.open_run(SPEC, escrow=50_000), stage.keys[20]
     stage.block(stage.sign(volunteer, Join(run.index), fee=0))
     run = stage.state.run(run.index)
     assert run.waiting[0].is_volunteer
-    paid = 1_000 - run.escrow
+    paid = 50_000 - run.escrow
     assert paid > 0
     assert stage.state.account(volunteer.peer).balance == 0
     run = stage.reach_round(run, 0)

@@ -6,6 +6,7 @@ from swarm.config.spec import NANO, CheckSpec
 from swarm.errors import BadSignature, InvalidStatement, Reason
 from swarm.ledger.state.records import Draw, SegmentPhase
 from swarm.ledger.transactions import DataRequest, Stake, Unstake
+from swarm.ledger.transition.prices import solver_stake
 from swarm.ledger.transition.runs import round_info
 from swarm.ledger.transition.sampling import (
     check_eligible,
@@ -17,7 +18,7 @@ from swarm.ledger.transition.sampling import (
     redraw_blocks,
 )
 from swarm.primitives.codec import replace
-from swarm.testing.ledger import numbered_key, small_run_spec
+from swarm.testing.ledger import STAKE, numbered_key, small_run_spec
 from swarm.types import Amount, Digest, Height, PeerId
 from tests.ledger.checking import EXACT, a_case
 
@@ -31,25 +32,57 @@ def test_windows_and_redraws_are_counted_in_whole_steps_and_blocks() -> None:
 def test_on_average_twice_the_probability_is_drawn_and_every_window_alike() -> None:
     case = a_case(num_steps=40)
     chain, peers, attempts, drawn = case.ledger.state.chain, 10, 20, list[int]()
+    stake = Amount(7_000)
     spec = replace(EXACT, checks=CheckSpec(NANO // 2, 10, 120))
     for attempt in range(attempts):
-        draw = Draw(Height(9), Digest(bytes([attempt]) * 32), peers)
+        draw = Draw(Height(9), Digest(bytes([attempt]) * 32), Amount(peers * stake))
         for key in (numbered_key(100 + i) for i in range(peers)):
             proof = prove_draw(key, chain, draw, case.record)
-            window = drawn_window(chain, draw, case.record, spec, key.peer, proof)
+            window = drawn_window(chain, draw, case.record, spec, key.peer, stake, proof)
             drawn += [] if window is None else [window]
     assert 11 <= len(drawn) <= 31, "20 expected"
     assert sorted(set(drawn)) == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize(("probability", "eligible", "wanted"), [(0, 1, False), (NANO, 2, True)])
-def test_certain_dice_are_certain(probability: int, eligible: int, wanted: bool) -> None:
+@pytest.mark.rule("L35")
+def test_a_stake_in_many_accounts_is_drawn_as_often_as_in_one() -> None:
+    """And one with most of the stake is certain: q = 1 draws whoever holds half of it."""
+    case = a_case()
+    chain, total = case.ledger.state.chain, Amount(100)
+    key = numbered_key(3)
+    drawn = dict.fromkeys((1, 10, 49, 50, 99), 0)
+    for attempt in range(100):
+        draw = Draw(Height(9), Digest(bytes([attempt]) * 32), total)
+        proof = prove_draw(key, chain, draw, case.record)
+        for stake in drawn:
+            is_mine = is_drawn(chain, draw, case.record, EXACT, key.peer, Amount(stake), proof)
+            drawn[stake] += is_mine
+    assert drawn[50] == drawn[99] == 100
+    assert abs(drawn[10] - 20) < 15
+    assert drawn[1] < 10
+
+
+@pytest.mark.rule("L35", "L57")
+def test_a_volunteers_segment_is_always_drawn_for() -> None:
+    case = a_case()
+    chain, key = case.ledger.state.chain, numbered_key(3)
+    spec = replace(EXACT, checks=CheckSpec(0, 10, 120))
+    draw = Draw(Height(9), Digest(bytes(32)), Amount(2))
+    proof = prove_draw(key, chain, draw, case.record)
+    for is_volunteer in (False, True):
+        record = replace(case.record, is_volunteer=is_volunteer)
+        found = is_drawn(chain, draw, record, spec, key.peer, Amount(1), proof)
+        assert found is is_volunteer
+
+
+@pytest.mark.parametrize(("probability", "total", "wanted"), [(0, 1, False), (NANO, 2, True)])
+def test_certain_dice_are_certain(probability: int, total: int, wanted: bool) -> None:
     case = a_case()
     chain, key = case.ledger.state.chain, case.ledger.keys[3]
     spec = replace(EXACT, checks=CheckSpec(probability, 10, 120))
-    draw = Draw(Height(9), Digest(bytes(32)), eligible)
+    draw = Draw(Height(9), Digest(bytes(32)), Amount(total))
     proof = prove_draw(key, chain, draw, case.record)
-    assert is_drawn(chain, draw, case.record, spec, key.peer, proof) is wanted
+    assert is_drawn(chain, draw, case.record, spec, key.peer, Amount(1), proof) is wanted
 
 
 @pytest.mark.rule("L35")
@@ -59,7 +92,7 @@ def test_a_proof_is_worth_nothing_for_another_peer_throw_or_segment() -> None:
     chain, key, record = case.ledger.state.chain, case.ledger.keys[2], case.record
     draw = record.draws[0]
     proof = prove_draw(key, chain, draw, record)
-    drawn_window(chain, draw, record, EXACT, key.peer, proof)
+    drawn_window(chain, draw, record, EXACT, key.peer, STAKE, proof)
     other = replace(record, end_root=record.start_root)
     for wrong in (
         (draw, record, case.ledger.keys[3].peer),
@@ -68,7 +101,7 @@ def test_a_proof_is_worth_nothing_for_another_peer_throw_or_segment() -> None:
         (draw, replace(record, round=9), key.peer),
     ):
         with pytest.raises(BadSignature):
-            drawn_window(chain, wrong[0], wrong[1], EXACT, wrong[2], proof)
+            drawn_window(chain, wrong[0], wrong[1], EXACT, wrong[2], STAKE, proof)
 
 
 @pytest.mark.rule("L35")
@@ -78,7 +111,7 @@ def test_the_dice_are_of_the_block_after_the_delay_and_count_who_is_able() -> No
     case.draw_verifiers()
     state = case.ledger.state
     assert state.height == committed + state.params.beacon_delay
-    assert case.record.draws == (Draw(state.height, state.beacon, len(case.able)),)
+    assert case.record.draws == (Draw(state.height, state.beacon, Amount(len(case.able) * STAKE)),)
     assert len(case.able) == 10, "neither the solver nor its one partner"
 
 
@@ -112,23 +145,25 @@ def test_the_solver_its_partners_and_those_without_stake_are_out() -> None:
     assert record.partners == (case.ledger.keys[0].peer,)
     for number, reason in ((0, Reason.WRONG_PEER), (1, Reason.WRONG_PEER), (20, Reason.STAKE)):
         with pytest.raises(InvalidStatement) as caught:
-            check_eligible(state, record, case.ledger.keys[number].peer)
+            check_eligible(state, record, EXACT, case.ledger.keys[number].peer)
         assert caught.value.reason is reason
 
 
 @pytest.mark.rule("L36")
-def test_a_stake_younger_than_the_segment_does_not_check_it() -> None:
+def test_a_stake_that_grew_since_the_commit_or_is_too_small_checks_nothing() -> None:
     case = a_case(num_accounts=5, num_validators=4)
-    key = case.ledger.keys[4]
-    check_eligible(case.ledger.state, case.record, key.peer)
-    assert case.ledger.state.globals.num_staked == 5
-    case.submit(key, Unstake(Amount(case.stake(key))))
-    assert case.ledger.state.globals.num_staked == 4
-    case.submit(key, Stake(Amount(10)))
-    assert case.ledger.state.globals.num_staked == 5
-    with pytest.raises(InvalidStatement) as caught:
-        check_eligible(case.ledger.state, case.record, key.peer)
+    key, least = case.ledger.keys[4], solver_stake(case.ledger.state.params, EXACT)
+    assert check_eligible(case.ledger.state, case.record, EXACT, key.peer) == STAKE
+    case.submit(key, Unstake(Amount(STAKE - least)))
+    assert check_eligible(case.ledger.state, case.record, EXACT, key.peer) == least, "less is fine"
+    case.submit(key, Stake(Amount(1)))
+    with pytest.raises(InvalidStatement, match="grew since") as caught:
+        check_eligible(case.ledger.state, case.record, EXACT, key.peer)
     assert caught.value.reason is Reason.STAKE
+    case.submit(key, Unstake(Amount(2)))
+    with pytest.raises(InvalidStatement, match="719 where a verifier has 720"):
+        check_eligible(case.ledger.state, case.record, EXACT, key.peer)
+    assert case.ledger.state.globals.staked == 4 * STAKE + least - 1
 
 
 def test_partners_are_the_same_for_both_and_never_oneself() -> None:
@@ -160,15 +195,17 @@ def test_partners_of_further_trades_of_a_round_may_check_it() -> None:
 
 
 @pytest.mark.rule("L35", "L39")
-def test_dice_are_thrown_three_times_then_the_segment_is_paid_unchecked() -> None:
+def test_dice_are_thrown_three_times_then_the_segment_is_paid_unchecked_if_it_is_shown() -> None:
     case = a_case()
     state, height = case.ledger.state, case.record.height
     solver, before = case.solver, case.balance(case.solver)
-    case.wait(SegmentPhase.UNSAMPLED)
+    case.wait(SegmentPhase.SEALED)
     delay, pause = state.params.beacon_delay, redraw_blocks(EXACT)
     delays = [draw.height - height for draw in case.record.draws]
     assert delays == [delay, delay + pause, delay + 2 * pause]
     assert case.ledger.state.height - height == delay + 3 * pause
+    case.submit(solver, case.claimed.reveal())
+    assert case.is_now(SegmentPhase.UNSAMPLED)
     assert case.balance(solver) - before >= case.record.reward == 5
     assert case.ledger.state.contribution(case.run.index, solver.peer).earned == 5
 

@@ -6,6 +6,8 @@ from swarm.ledger.state.records import Run, Waiter
 from swarm.ledger.transition.seats import (
     NEVER,
     SILENT_ROUNDS_MAX,
+    Standing,
+    Standings,
     draw_posters,
     last_roster,
     next_roster,
@@ -37,8 +39,12 @@ def waiting(run: Run, *numbers: int, height: int = 0) -> Run:
     return replace(run, waiting=(*run.waiting, *queue))
 
 
-def at(run: Run, round_: int, height: int = 0) -> Run:
-    return next_roster(run, RoundIndex(round_), Height(height), PATIENCE)
+def with_stake(peer: PeerId) -> Standing:
+    return Standing(has_stake=True, num_good=0)
+
+
+def at(run: Run, round_: int, height: int = 0, standing: Standings = with_stake) -> Run:
+    return next_roster(run, RoundIndex(round_), Height(height), PATIENCE, standing)
 
 
 def committed(run: Run, round_: int, *but: int) -> Run:
@@ -251,3 +257,107 @@ def test_the_draw_depends_on_the_beacon_and_repeats_with_it() -> None:
         draw_posters(run, RoundIndex(4), digest("beacon", bytes([i]))) for i in range(40)
     ]
     assert {stage for stage, _ in draws} == {0, 1, 2}
+
+
+def volunteers(*numbers: int, good: int = 0) -> Standings:
+    """Everybody has the stake of a solver, but these peers."""
+    poor = {peer(number) for number in numbers}
+    return lambda who: Standing(has_stake=who not in poor, num_good=good)
+
+
+@pytest.mark.rule("L57")
+def test_volunteers_hold_at_most_a_quarter_of_the_seats_of_a_stage() -> None:
+    standing = volunteers(*range(1, 8))
+    run = at(waiting(a_run(replicas_max=8), *range(1, 8)), 1, standing=standing)
+    assert who(run) == [[0, 1, 3], [0, 2, 4]]
+    assert [waiter.peer for waiter in run.waiting] == [peer(5), peer(6), peer(7)]
+    small = at(waiting(a_run(replicas_max=2), 1, 2, 3), 1, standing=standing)
+    assert who(small) == [[0, 1], [0, 2]], "one in every stage at least"
+
+
+@pytest.mark.rule("L57")
+def test_a_hundred_free_keys_do_not_keep_out_who_has_a_stake() -> None:
+    """They came first, and fill the queue of volunteers."""
+    run = a_run(num_stages=1, replicas_max=8)
+    keys = [numbered_key(number).peer for number in range(100, 164)]
+    queue = tuple(Waiter(key, Height(0), is_volunteer=True) for key in keys)
+    honest = Waiter(peer(1), Height(5), is_volunteer=False)
+    poor = set(keys)
+    run = at(
+        replace(run, waiting=(*queue, honest)),
+        1,
+        standing=lambda who: Standing(has_stake=who not in poor, num_good=0),
+    )
+    assert [seat.peer for seat in run.seats[0]][1] == peer(1), "at the first boundary"
+    assert sum(seat.is_volunteer for seat in run.seats[0]) == 2
+
+
+@pytest.mark.rule("L57")
+def test_a_volunteer_is_on_trial_until_enough_of_its_work_has_stood() -> None:
+    run = waiting(a_run(), 1)
+    for good, is_on_trial in ((0, True), (7, True), (8, False)):
+        run = at(run, 1, standing=volunteers(1, good=good))
+        (seat,) = seats_of(run, peer(1))
+        assert (seat.is_volunteer, seat.is_on_trial) == (True, is_on_trial)
+    run = at(run, 2)
+    (seat,) = seats_of(run, peer(1))
+    assert not seat.is_volunteer, "it has put up its stake"
+
+
+@pytest.mark.rule("L15", "L57")
+def test_the_owner_does_not_yield_to_a_volunteer_on_trial() -> None:
+    run = committed(at(waiting(a_run(), 1), 1, standing=volunteers(1)), 1)
+    assert who(at(run, 3, standing=volunteers(1, good=7))) == [[0, 1], [0]]
+    assert who(at(run, 3, standing=volunteers(1, good=8))) == [[1], [0]]
+
+
+@pytest.mark.rule("L15")
+def test_in_an_exact_run_the_owner_yields_to_verified_work_only() -> None:
+    run = a_run()
+    run = replace(run, spec=replace(run.spec, numerics="seq-f32/1"))
+    run = committed(at(waiting(run, 1), 1), 1)
+    assert who(at(run, 3)) == [[0, 1], [0]], "a commit is a claim"
+    checked = with_changed_seat(run, replace(run.seats[0][1], last_verified_round=1))
+    assert who(at(checked, 3)) == [[1], [0]]
+
+
+@pytest.mark.rule("L57")
+def test_who_lost_its_stake_sits_as_a_volunteer_and_goes_where_there_are_too_many() -> None:
+    run = at(waiting(a_run(num_stages=1, replicas_max=8), 1, 2, 3), 1)
+    assert who(at(run, 2, standing=volunteers(2, 3))) == [[0, 1, 2, 3]]
+    assert who(at(run, 2, standing=volunteers(1, 2, 3))) == [[0, 1, 2]], "the newest goes"
+    assert who(at(run, 2, standing=volunteers(0, 1, 2))) == [[0, 1, 2, 3]], "the owner is none"
+
+
+@pytest.mark.rule("L57")
+def test_a_volunteer_is_not_moved_where_others_are() -> None:
+    run = at(waiting(a_run(replicas_max=4), 1, 2, 3, 4), 1)
+    run = replace(run, seats=(run.seats[0], run.seats[1][-1:]))
+    standing = volunteers(3, 4)
+    assert who(run) == [[0, 1, 3], [4]]
+    assert who(at(committed(run, 1), 2, standing=standing))[1] == [4]
+
+
+@pytest.mark.rule("L19a", "L57")
+def test_seats_on_trial_stay_out_of_the_final_averaging() -> None:
+    run = at(waiting(a_run(), 1, 2, 3), 1, standing=volunteers(1))
+    run = replace(committed(run, 4), end_round=RoundIndex(6))
+    assert who(run) == [[0, 2, 1], [0, 3]], "who has a stake comes first"
+    assert who(last_roster(run, RoundIndex(6))) == [[0, 2], [0, 3]]
+
+
+@pytest.mark.rule("L19")
+def test_checkpoints_come_from_seats_whose_work_was_verified_lately_if_there_are_any() -> None:
+    run = committed(at(waiting(a_run(), 1, 2, 3, 4), 1, standing=with_stake), 10)
+    boundary = RoundIndex(12)
+
+    def drawn(run: Run) -> set[int]:
+        beacons = [digest("beacon", bytes([i])) for i in range(40)]
+        return {draw_posters(run, boundary, beacon)[0] for beacon in beacons}
+
+    assert who(run)[0] == [0, 1, 3]
+    late = with_changed_seat(run, replace(run.seats[0][2], is_on_trial=True))
+    assert drawn(late) == {0, 1}, "nobody is verified, so anybody but who is on trial"
+    for verified, wanted in ((6, {1}), (5, {0, 1, 2})):
+        proven = with_changed_seat(run, replace(run.seats[0][1], last_verified_round=verified))
+        assert drawn(proven) == wanted

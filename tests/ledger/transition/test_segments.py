@@ -5,6 +5,7 @@ import pytest
 from swarm.config.spec import NANO, CheckSpec
 from swarm.errors import InvalidStatement, Reason
 from swarm.gossip.pairing import SeatKey, pair_up
+from swarm.ledger.state.draft import Draft
 from swarm.ledger.state.records import Run, RunPhase, SegmentPhase, SegmentRecord, StartKind
 from swarm.ledger.state.state import audit_supply
 from swarm.ledger.transactions import (
@@ -14,13 +15,18 @@ from swarm.ledger.transactions import (
     Leave,
     PostCheckpoint,
     SeatStatement,
+    Stake,
+    Unstake,
 )
-from swarm.ledger.transition.runs import checkpoints_kept, round_info, segment_tokens_max
+from swarm.ledger.transition import checks
+from swarm.ledger.transition.prices import CHECKS_MAX, check_pay, segment_tokens_max
+from swarm.ledger.transition.runs import checkpoints_kept, round_info
+from swarm.ledger.transition.segments import commit_segment
 from swarm.primitives.codec import replace
 from swarm.primitives.crypto import SecretKey, digest
 from swarm.primitives.merkle import merkle_proof, merkle_root
 from swarm.testing.ledger import InMemoryLedger, small_run_spec
-from swarm.types import RoundIndex, RunIndex, StageIndex
+from swarm.types import Amount, RoundIndex, RunIndex, StageIndex
 
 SPEC = small_run_spec(round_blocks=3, rounds=12)
 COMPONENTS = [digest("component", bytes([i])) for i in range(STATE_COMPONENTS)]
@@ -61,7 +67,10 @@ def test_a_commit_is_recorded_and_counted_and_its_pay_set_aside() -> None:
         7,
         stage.state.height,
     )
-    assert (after.escrow, after.num_segments, after.tokens) == (run.escrow - 7, 1, 7_900)
+    per_check = check_pay(stage.state.params, run.spec, 7_900, body.num_steps)
+    assert (record.check_pay, record.reserved) == (per_check, CHECKS_MAX * per_check)
+    spent = 7 + record.reserved
+    assert (after.escrow, after.num_segments, after.tokens) == (run.escrow - spent, 1, 7_900)
     seat = after.seats[1][0]
     assert (seat.last_commit_round, seat.last_end_root, seat.last_tokens) == (
         0,
@@ -92,21 +101,41 @@ def test_who_traded_with_a_seat_is_noted_with_its_commit() -> None:
 
 
 @pytest.mark.rule("L24")
-def test_an_empty_escrow_pays_nothing_and_refuses_nothing() -> None:
-    stage = InMemoryLedger()
-    run = stage.reach_round(stage.open_run(SPEC, escrow=200), 1)
-    most = segment_tokens_max(SPEC, 1)
-    for stage_index in (0, 1):
-        body = stage.commit(run, 0, stage_index, 0, tokens=most)
-        stage.block(stage.sign(stage.keys[0], body))
-    assert stage.state.run(run.index).escrow == 200 - 2 * (most // 1000)
-    for round_ in range(1, 10):
-        run = stage.reach_round(run, round_ + 1)
-        bodies = [stage.commit(run, round_, index, 0, tokens=most) for index in (0, 1)]
-        stage.block(*(stage.sign(stage.keys[0], body) for body in bodies))
-    assert stage.state.run(run.index).escrow == 0
-    stage.empty_blocks(12)
-    assert stage.state.contribution(run.index, stage.keys[0].peer).earned == 200
+def test_what_is_left_in_escrow_pays_verifiers_first() -> None:
+    """A run of which nobody can say how it came to have so little: the rules end it long before."""
+    stage, run = a_stage()
+    wanted_pay = check_pay(stage.state.params, SPEC, 7_900, 10)
+    for left, wanted in ((0, (0, 0)), (3, (3, 0)), (10_000, (4 * wanted_pay, 7))):
+        draft = Draft(stage.state, stage.keys[0].peer)
+        draft.put_run(replace(run, escrow=Amount(left)))
+        body = stage.commit(run, 0, 1, 0, tokens=7_900)
+        commit_segment(draft, run.seats[1][0], body)
+        record = draft.segment(run.index, RoundIndex(0), StageIndex(1), 0)
+        assert record is not None
+        assert (record.reserved, record.reward) == wanted
+        assert record.check_pay * CHECKS_MAX <= record.reserved
+        assert draft.run(run.index).escrow == left - sum(wanted)
+
+
+@pytest.mark.rule("L54")
+def test_who_has_less_than_the_stake_of_a_solver_commits_as_a_volunteer_or_not_at_all() -> None:
+    stage, run = a_stage()
+    seat = run.rounds[0].seats[0][1]
+    key = stage.key_of(seat.peer)
+    stage.block(stage.sign(key, Unstake(Amount(281))))
+    body = stage.commit(run, 0, 0, seat.index)
+    assert refused(stage, body, key) is Reason.STAKE
+    stage.block(stage.sign(key, Stake(Amount(1))))
+    stage.block(stage.sign(key, body))
+    assert not record_of(stage, body).is_volunteer
+    stage.block(stage.sign(key, Unstake(Amount(1))))
+    run = stage.reach_round(run, 3)
+    late = stage.commit(run, 2, 0, seat.index)
+    assert refused(stage, late, key) is Reason.STAKE, "its seat of round 2 was no volunteer's"
+    run = stage.reach_round(run, 4)
+    later = stage.commit(run, 3, 0, seat.index)
+    stage.block(stage.sign(key, later))
+    assert record_of(stage, later).is_volunteer
 
 
 @pytest.mark.rule("L22")
@@ -273,10 +302,13 @@ def test_nobody_else_and_no_other_round_posts_a_checkpoint() -> None:
 
 
 @pytest.mark.rule("L25")
-def test_checkpoints_are_kept_newest_first_as_long_as_anybody_may_need_them() -> None:
+def test_checkpoints_are_kept_newest_first_as_long_as_anybody_may_need_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(checks, "STRIKES_MAX", 1_000)  # nobody shows its leaves here
     stage = InMemoryLedger()
     spec = replace(SPEC, rounds=100, checkpoint_rounds=8, checks=CheckSpec(NANO, 10, 3))
-    run = stage.reach_round(stage.open_run(spec), 1)
+    run = stage.reach_round(stage.open_run(spec, escrow=900_000), 1)
     for round_ in range(1, 81):
         run = stage.reach_round(run, round_)
         ends = [

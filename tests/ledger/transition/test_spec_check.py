@@ -11,15 +11,14 @@ from swarm.ledger.transactions import (
     RevealSegment,
     TokensOpening,
 )
+from swarm.ledger.transition.prices import leaves_max, segment_tokens_max
 from swarm.ledger.transition.runs import (
     JUDGING_ROUNDS,
     REVEAL_SPARE_BYTES,
     check_run_spec,
     checkpoints_kept,
-    leaves_max,
     reveal_bytes_max,
     rounds_kept,
-    segment_tokens_max,
 )
 from swarm.primitives.codec import encode, replace
 from swarm.testing.ledger import small_run_spec

@@ -13,7 +13,7 @@ from swarm.ledger.state.records import Equivocator
 from swarm.ledger.state.state import audit_supply
 from swarm.ledger.transactions import Body, Evidence, SignedVote, Stake, Unstake, Validate
 from swarm.ledger.transition import validators as rules
-from swarm.ledger.transition.accounts import sufficient_fee
+from swarm.ledger.transition.prices import sufficient_fee
 from swarm.ledger.transition.validators import (
     CANDIDATES_MAX,
     INDEPENDENT_MIN,

@@ -50,6 +50,8 @@ def a_seat(stage: int, index: int, peer: PeerId) -> Seat:
         last_end_root=NO_DIGEST,
         last_tokens=0,
         is_volunteer=False,
+        last_verified_round=-1,
+        is_on_trial=False,
     )
 
 
@@ -64,6 +66,7 @@ def some_run(rounds: list[int], seats: list[list[PeerId]]) -> Run:
                 peer=seats[stage][0],
                 seat=0,
                 height=Height(0),
+                is_void=False,
             )
             for r in rounds
         )

@@ -13,6 +13,7 @@ import trio
 from swarm.dht.directory import Announcement, PeerTable, fold, measured
 from swarm.events import EventKind, make_event
 from swarm.ledger.state.records import Run
+from swarm.ledger.transition.prices import solver_stake
 from swarm.ledger.views import ConvictionView
 from swarm.node.api.schema import PeerRow, RunRow, StateDocument
 from swarm.node.api.state import StateBuilder
@@ -341,13 +342,14 @@ async def test_what_was_replayed_is_told_as_a_share(tmp_path: Path, autojump_clo
     run = run_of(state)
     assert (run.replayed_steps, run.judged_steps) == (check.replayed_steps, 25)
     assert run.confirmed == 1
+    assert run.solver_stake == solver_stake(harness.case.ledger.state.params, EXACT) > 0
 
 
 async def test_a_conviction_is_told_newest_first(tmp_path: Path, autojump_clock: object) -> None:
     harness = Harness(tmp_path, a_case(lie=0))
     case = harness.case
     case.show(case.up_to_reveal())
-    case.vote([case.ledger.keys[number] for number in (0, 2)], is_guilty=True)
+    case.judge(is_guilty=True)
     (found,) = case.ledger.state.verdicts(case.run.index).convictions
     harness.stats.convictions.append(ConvictionView(found, None, 7))
     state = await a_busy_harness(harness)

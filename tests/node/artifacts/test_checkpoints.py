@@ -54,6 +54,7 @@ def some_rounds(*rounds: int) -> Run:
             peer=KEY.peer,
             seat=0,
             height=Height(0),
+            is_void=False,
         )
         for r in rounds
     )

@@ -143,6 +143,7 @@ class Harness:
             peer=ME,
             seat=0,
             height=Height(0),
+            is_void=False,
         )
         listed[stage] = (found, *listed[stage])
         self.change(checkpoints=tuple(listed), rounds=(a_round(round_, 0),))

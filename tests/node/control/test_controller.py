@@ -13,7 +13,17 @@ from swarm.errors import InvalidStatement, Reason, SwarmError, Unreachable
 from swarm.events import EventKind
 from swarm.ledger.state.records import Checkpoint, Run
 from swarm.ledger.state.state import State
-from swarm.ledger.transactions import Body, CloseRun, Join, PauseRun, ResumeRun, Stake
+from swarm.ledger.transactions import (
+    AMOUNT_MAX,
+    Body,
+    CloseRun,
+    Join,
+    PauseRun,
+    ResumeRun,
+    Stake,
+    Transfer,
+)
+from swarm.ledger.transition.prices import solver_stake, sufficient_fee
 from swarm.node.artifacts import checkpoints
 from swarm.node.context import NodeStats
 from swarm.node.control.controller import (
@@ -24,6 +34,7 @@ from swarm.node.control.controller import (
     Controller,
 )
 from swarm.node.control.planner import (
+    FEES_KEPT,
     Action,
     BeginRound,
     CloseRound,
@@ -35,7 +46,7 @@ from swarm.node.control.planner import (
 from swarm.primitives.codec import replace
 from swarm.primitives.crypto import SecretKey
 from swarm.testing.ledger import InMemoryLedger, small_run_spec
-from swarm.types import Digest, Height, PeerId, RoundIndex, RunIndex, StageIndex
+from swarm.types import Amount, Digest, Height, PeerId, RoundIndex, RunIndex, StageIndex
 from tests.fakes import FakeHost, FakeNetwork
 
 SPEC = small_run_spec(round_blocks=6, checkpoint_rounds=1)
@@ -462,6 +473,50 @@ async def test_a_stake_beyond_the_balance_is_mentioned_once(
     assert "asks for a stake of 10,000,000" in message
 
 
+@pytest.mark.rule("N11")
+async def test_a_solver_puts_up_the_stake_of_its_run_once_its_balance_allows_it(
+    begin: Begin, autojump_clock: MockClock
+) -> None:
+    """Key 9 has no account: until it is given enough for the stake and some fees, it is a volunteer."""
+    harness = begin(9)
+    chain, me = harness.ledger.chain, harness.context.me
+    wanted = solver_stake(chain.state.params, SPEC)
+    kept = FEES_KEPT * sufficient_fee(chain.state.params, Stake(Amount(AMOUNT_MAX)))
+    await harness.say(Transfer(me, Amount(wanted + kept - 1)))
+    await harness.block(count=2)
+    assert harness.stakes() == []
+    assert not [text for text in harness.context.texts(EventKind.PROGRESS) if "stake" in text]
+    assert harness.joins() >= 1, "it asks for a seat all the same"
+    await harness.say(Transfer(me, Amount(1)))
+    assert harness.stakes() == [wanted]
+
+
+@pytest.mark.rule("N11")
+async def test_a_solver_tops_up_its_stake_and_who_does_not_solve_puts_up_none(
+    begin: Begin, autojump_clock: MockClock
+) -> None:
+    for solves, stakes in ((True, [solver_stake_of() - 100]), (False, [])):
+        harness = begin(9, solve=solves)
+        chain, key = harness.ledger.chain, harness.context.secret
+        await harness.say(Transfer(key.peer, Amount(120)))
+        await harness.block(chain.sign(key, Stake(Amount(100))))
+        await harness.say(Transfer(key.peer, Amount(10_000)))
+        assert harness.stakes() == stakes
+
+
+def solver_stake_of() -> int:
+    return solver_stake(InMemoryLedger().state.params, SPEC)
+
+
+@pytest.mark.rule("N11")
+async def test_who_asks_for_a_larger_stake_puts_up_that(
+    begin: Begin, autojump_clock: MockClock
+) -> None:
+    harness = begin(9, stake=2_000)
+    await harness.say(Transfer(harness.context.me, Amount(10_000)))
+    assert harness.stakes() == [2_000]
+
+
 @pytest.mark.rule("N7")
 async def test_a_checkpoint_is_posted_as_soon_as_its_segment_is_closed(
     begin: Begin, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
@@ -496,6 +551,7 @@ def a_checkpoint(round_: int) -> Checkpoint:
         peer=PeerId(bytes(32)),
         seat=0,
         height=Height(round_),
+        is_void=False,
     )
 
 

@@ -61,6 +61,8 @@ def a_seat(peer: PeerId, index: int, stage: int = 0, joined: int = 0) -> Seat:
         last_end_root=NO_DIGEST,
         last_tokens=0,
         is_volunteer=False,
+        last_verified_round=-1,
+        is_on_trial=False,
     )
 
 
@@ -312,6 +314,7 @@ def test_a_checkpoint_is_posted_also_after_the_seat_was_left_and_never_too_late(
                 peer=ME,
                 seat=0,
                 height=Height(90),
+                is_void=False,
             ),
         ),
         (),
@@ -377,6 +380,7 @@ def test_checkpoints_are_fetched_for_my_stage_and_the_one_behind_it_and_all_by_a
                 peer=OTHER,
                 seat=0,
                 height=Height(90),
+                is_void=False,
             ),
         )
         for s in range(3)

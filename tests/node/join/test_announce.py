@@ -48,6 +48,8 @@ def a_node(phase: RunPhase = RunPhase.TRAINING, *, is_seated: bool = True) -> De
         last_end_root=NO_DIGEST,
         last_tokens=0,
         is_volunteer=False,
+        last_verified_round=-1,
+        is_on_trial=False,
     )
     rounds = (a_round(3, 9),)
     node = Described(a_run(small_run_spec(), phase=phase, seats=((seat,),), rounds=rounds))

@@ -157,6 +157,8 @@ class ReplicaGroup:
             last_end_root=NO_DIGEST,
             last_tokens=tokens,
             is_volunteer=False,
+            last_verified_round=-1,
+            is_on_trial=False,
         )
 
     async def close(self, number: int, *, round_: int = ROUND, height: int = 100) -> None:
@@ -230,6 +232,7 @@ async def test_slow_weights_that_were_posted_meanwhile_stay_for_those_who_fetch_
             phi_root=root,
             phi_bytes=4 * group.shards[n].phi_P.numel(),
             seat=n,
+            is_void=False,
         )
         for n, root in roots.items()
     )

@@ -129,6 +129,8 @@ class Harness(FakeArtifacts):
             last_end_root=NO_DIGEST,
             last_tokens=0,
             is_volunteer=False,
+            last_verified_round=-1,
+            is_on_trial=False,
         )
         self.live = RunningSeat(seat, runner=self.runner, keeper=KEEPER)  # type: ignore[arg-type]
         self.seats.live[STAGE, 0] = self.live
@@ -189,6 +191,7 @@ class Harness(FakeArtifacts):
             peer=PeerId(bytes(32)),
             seat=0,
             height=height,
+            is_void=False,
         )
         self.change(checkpoints=((kept, *self.run.checkpoints[0]),))
 

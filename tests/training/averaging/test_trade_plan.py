@@ -151,7 +151,9 @@ def test_the_drawn_partner_has_all_the_time_unless_another_may_take_its_place(
     assert action.wanted.to_seat == SEAT
 
 
-@pytest.mark.parametrize("last", [{"lag": 3}, {"joined_round": 8}, {"trails": True}])
+@pytest.mark.parametrize(
+    "last", [{"lag": 3}, {"joined_round": 8}, {"trails": True}, {"is_on_trial": True}]
+)
 def test_a_partner_that_only_receives_is_offered_to_and_not_pulled_from(
     last: dict[str, Any],
 ) -> None:

@@ -1,0 +1,425 @@
+"""Play one segment on a real ledger: a solver, its friends, honest verifiers, and some that never answer.
+
+All keys, VRF draws, blocks and statements are real; only the training is left out: the leaves of a segment are
+invented, and a window with a false step has another leaf than its honest replay. Prices are those of the
+packaged run file.
+
+Money is what the accounts of the ledger have after the verdict, less what they had before the commit. What a
+peer spends on computing is not on the ledger, and is added by the caller.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from fractions import Fraction
+
+from swarm.config.load import planned_data, run_spec
+from swarm.config.schema import RunFile
+from swarm.config.spec import NANO, GenesisAccount, RunSpec
+from swarm.errors import InvalidStatement
+from swarm.ledger.state.draft import JUDGED
+from swarm.ledger.state.records import Check, CheckPhase, Run, SegmentPhase, SegmentRecord
+from swarm.ledger.state.state import State, audit_supply
+from swarm.ledger.transactions import Body, DataRequest, Join, VerifyCommit, VerifyReveal
+from swarm.ledger.transition.disputes import first_accusation
+from swarm.ledger.transition.phases import (
+    answers_end,
+    are_reveals_open,
+    gather_end,
+    open_checks,
+)
+from swarm.ledger.transition.prices import (
+    CHECKS_MAX,
+    segment_reward,
+    segment_tokens_max,
+    solver_stake,
+)
+from swarm.ledger.transition.sampling import check_eligible
+from swarm.primitives.codec import replace
+from swarm.primitives.commitments import verify_commit
+from swarm.primitives.crypto import SecretKey, digest
+from swarm.testing.ledger import CheckedSegment, InMemoryLedger, make_segment, numbered_key
+from swarm.types import Amount, PeerId
+
+FILE = RunFile()
+REWARD_OVER_COST = Fraction(5, 4)
+"""R: the reward of a segment, in what it costs to compute."""
+OWNER, SOLVER, FIRST_HONEST = 0, 1, 2
+"""Key numbers: the owner is the partner of the solver, so that neither of them checks it."""
+NUM_HONEST, NUM_JUDGES = 8, 4
+PRESENT = Fraction(12)
+"""Stake of all that answer, friends of the solver included, in stakes of a solver; as much is absent."""
+BALANCE = 10_000_000
+ROUND = 1
+BLOCKS_MAX = 400
+"""Blocks of one game, at most: every phase ends long before."""
+
+
+class Serves(StrEnum):
+    """Whom a solver gives the data of its segment, without which nobody can replay it."""
+
+    ALL = "all"
+    FRIENDS = "friends"
+    NOBODY = "nobody"
+
+
+class Shows(StrEnum):
+    """When a solver reveals its leaves."""
+
+    ALWAYS = "always"
+    UNLESS_HIT = "unless_hit"
+    """Not if an honest verifier has answered for a false window."""
+    NEVER = "never"
+
+
+class Friends(StrEnum):
+    """What the attackers' verifiers do."""
+
+    HONEST = "honest"
+    AGREE = "agree"
+    """Ask, and answer what the solver claims without a replay."""
+    ABSENT = "absent"
+    GUESS = "guess"
+    """Ask, answer something, and never show it."""
+    GUESS_SHOWN = "guess_shown"
+    """Ask, answer something, and show it."""
+    WITHHOLD = "withhold"
+    """Ask as soon as they are drawn, and never answer."""
+    WITHHOLD_LATE = "withhold_late"
+    """Wait until the last draw is nearly over; if nobody has asked, ask and never answer."""
+
+
+ASK_ONLY = frozenset({Friends.WITHHOLD, Friends.WITHHOLD_LATE})
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the attackers do with one segment."""
+
+    false_windows: int = 0
+    """Windows with a false step: the first ones."""
+    serves: Serves = Serves.ALL
+    shows: Shows = Shows.ALWAYS
+    friends: Friends = Friends.AGREE
+    reports: bool = False
+    """True if a friend reports the segment once it is paid."""
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """A network with one seat that is about to commit, at which every game begins."""
+
+    ledger: InMemoryLedger
+    run: Run
+    honest: tuple[SecretKey, ...]
+    friends: tuple[SecretKey, ...]
+
+    @property
+    def eligible(self) -> int:
+        """Stake of all that could be drawn, the absent included."""
+        state = self.ledger.state
+        out = (OWNER, SOLVER)
+        return state.globals.staked - sum(self.stake(self.ledger.keys[n]) for n in out)
+
+    @property
+    def cost(self) -> float:
+        """What an honest segment costs its solver: the unit of every expectation."""
+        tokens = segment_tokens_max(self.run.spec, 1)
+        return float(segment_reward(tokens) / REWARD_OVER_COST)
+
+    def stake(self, key: SecretKey) -> int:
+        """Stake of a key."""
+        return self.ledger.state.account(key.peer).stake
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """How a game ended."""
+
+    phase: SegmentPhase
+    gains: tuple[int, ...]
+    """Money that each key has won, by number."""
+    replays: tuple[int, ...]
+    """Windows that each key has replayed, by number."""
+    is_hit: bool
+    """True if an honest verifier was served a false window."""
+    friends_asked: int
+    honest_asked: int
+    answered_by: frozenset[int]
+    """Numbers of the keys whose answers decided the segment."""
+
+
+def exact_spec() -> RunSpec:
+    """Return the spec of the packaged run file, with exact numerics."""
+    spec = run_spec(FILE, data=planned_data(FILE), init_root=digest("bench", b"init"))
+    return replace(spec, numerics="seq-f32/1")
+
+
+def make_world(
+    share: Fraction, *, present: Fraction = PRESENT, num_friends: int | None = None
+) -> World:
+    """Return a world in which ``share`` of the stake of those that answer are friends of the solver.
+
+    Args:
+        share: The friends' part of the stake that answers.
+        present: That stake, in stakes of a solver; as much again belongs to verifiers that never answer.
+        num_friends: Accounts of the friends; None for as many as have the stake of a solver each.
+    """
+    spec, own = exact_spec(), FILE.ledger
+    probe = InMemoryLedger(2, 1, stake_segments=own.stake_segments)
+    unit = solver_stake(probe.state.params, spec)
+    theirs = share * present * unit
+    count = int(share * present) if num_friends is None else num_friends
+    each = (present * unit - theirs) // NUM_HONEST
+    stakes = [unit, unit, *[int(each)] * NUM_HONEST]
+    stakes += [int(theirs // count)] * count if count else []
+    stakes.append(int(present * unit))
+    keys = [numbered_key(number) for number in range(len(stakes))]
+    accounts = (
+        GenesisAccount(k.peer, Amount(BALANCE), Amount(s))
+        for k, s in zip(keys, stakes, strict=True)
+    )
+    ledger = InMemoryLedger(
+        len(keys),
+        1,
+        accounts=tuple(sorted(accounts, key=lambda account: account.peer)),
+        validators=tuple(sorted(k.peer for k in keys[FIRST_HONEST : FIRST_HONEST + NUM_JUDGES])),
+        epoch_blocks=own.epoch_blocks,
+        beacon_delay=own.beacon_delay,
+        unbonding_epochs=own.unbonding_epochs,
+        stake_segments=own.stake_segments,
+        fee_min=Amount(own.fee_min),
+        fee_per_byte_nano=round(own.fee_per_byte * NANO),
+    )
+    run = ledger.open_run(spec, escrow=BALANCE // 2)
+    ledger.block(ledger.sign(keys[SOLVER], Join(run.index)))
+    run = ledger.reach_round(run, ROUND + 1)
+    end = FIRST_HONEST + NUM_HONEST
+    return World(ledger, run, tuple(keys[FIRST_HONEST:end]), tuple(keys[end : end + count]))
+
+
+def play(world: World, plan: Plan, seed: int) -> Played:
+    """Play one segment from its commit to its last verdict; the seed decides all draws."""
+    try:
+        return _Game(world, plan, seed).play()
+    except InvalidStatement as error:
+        error.add_note(f"{plan}, seed {seed}")
+        raise
+
+
+def committed(world: World, seed: int) -> SegmentRecord:
+    """Return the record of a segment that has just been committed."""
+    game = _Game(world, Plan(), seed)
+    game.commit()
+    return game.record
+
+
+def eligible_friends(world: World) -> int:
+    """Return how many of the friends could be drawn to check a segment."""
+    game = _Game(world, Plan(), 0)
+    game.commit()
+    return sum(_is_eligible(game.ledger.state, game.record, key) for key in world.friends)
+
+
+def _is_eligible(state: State, record: SegmentRecord, key: SecretKey) -> bool:
+    try:
+        check_eligible(state, record, state.run(record.run).spec, key.peer)
+    except InvalidStatement:
+        return False
+    return True
+
+
+def wealth(state: State, peer: PeerId) -> int:
+    """Return all money of a peer."""
+    account = state.account(peer)
+    return account.balance + account.stake + sum(part.amount for part in account.unbonding)
+
+
+@dataclass(slots=True)
+class _Game:
+    world: World
+    plan: Plan
+    seed: int
+    ledger: InMemoryLedger = field(init=False)
+    true: CheckedSegment = field(init=False)
+    claimed: CheckedSegment = field(init=False)
+    drawn: dict[tuple[int, PeerId], DataRequest | None] = field(init=False, default_factory=dict)
+    replays: dict[PeerId, int] = field(init=False, default_factory=dict)
+    asked: dict[PeerId, int] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.ledger = copy.copy(self.world.ledger)
+        self.ledger.links, self.ledger.ends = [], dict(self.world.ledger.ends)
+        run = self.world.run
+        end = digest("bench-game", self.seed.to_bytes(8, "big"))
+        steps, tokens = run.spec.inner_steps_max, segment_tokens_max(run.spec, 1)
+        shape = {"num_steps": steps, "tokens": tokens, "end_root": end}
+        self.true = make_segment(self.ledger, run, ROUND, 0, 1, **shape)
+        self.claimed = self.true
+        for window in range(self.plan.false_windows):
+            self.claimed = self.claimed.with_lie(window)
+
+    @property
+    def record(self) -> SegmentRecord:
+        return self.claimed.record(self.ledger.state)
+
+    def commit(self) -> None:
+        solver = self.ledger.keys[SOLVER]
+        self.ledger.block(self.ledger.sign(solver, self.claimed.commit))
+
+    def play(self) -> Played:
+        keys = self.ledger.keys
+        before = [wealth(self.ledger.state, key.peer) for key in keys]
+        self.commit()
+        for _ in range(BLOCKS_MAX):
+            statements = self._statements()
+            if not statements and self.record.phase in JUDGED:
+                break
+            self.ledger.block(*(self.ledger.sign(key, body) for key, body in statements))
+        else:
+            raise AssertionError(f"no verdict: {self.plan}, seed {self.seed}")
+        state = self.ledger.state
+        assert audit_supply(state) == state.supply, f"{self.plan}, seed {self.seed}"
+        gains = (wealth(state, key.peer) - old for key, old in zip(keys, before, strict=True))
+        friends = {key.peer for key in self.world.friends}
+        friends_asked = sum(peer in friends for peer in self.asked)
+        shown = {CheckPhase.AGREED, CheckPhase.DIFFERED}
+        decided = {c.peer for c in self.record.checks if c.phase in shown}
+        return Played(
+            phase=self.record.phase,
+            gains=tuple(gains),
+            replays=tuple(self.replays.get(key.peer, 0) for key in keys),
+            is_hit=self._is_hit(self.record),
+            friends_asked=friends_asked,
+            honest_asked=len(self.asked) - friends_asked,
+            answered_by=frozenset(n for n, key in enumerate(keys) if key.peer in decided),
+        )
+
+    def _statements(self) -> list[tuple[SecretKey, Body]]:
+        record = self.record
+        match record.phase:
+            case SegmentPhase.POSTED | SegmentPhase.SAMPLED:
+                return [*self._requests(record), *self._answers(record)]
+            case SegmentPhase.SEALED:
+                return self._leaves(record)
+            case SegmentPhase.REVEALED:
+                return self._shown(record)
+            case SegmentPhase.DISPUTED:
+                return self._shown(record) or self._ballot(record)
+            case SegmentPhase.VERIFIED | SegmentPhase.UNSAMPLED if self.plan.reports:
+                friend = self.world.friends[0]
+                return [(friend, self.true.report(friend.peer, 0))]
+            case _:
+                return []
+
+    def _requests(self, record: SegmentRecord) -> list[tuple[SecretKey, Body]]:
+        """Let those that are drawn ask, honest verifiers first."""
+        height, under_way = self.ledger.state.height + 1, open_checks(record)
+        is_last = len(record.draws) == 3 and not under_way
+        if not record.draws or (is_last and height >= record.due):
+            return []
+        if under_way and height >= gather_end(record, self.world.run.spec):
+            return []
+        asking = [*self.world.honest]
+        if self.plan.friends is Friends.WITHHOLD_LATE:
+            asking += self.world.friends if is_last and height == record.due - 1 else ()
+        elif self.plan.friends is not Friends.ABSENT:
+            asking += self.world.friends
+        bodies = list[tuple[SecretKey, Body]]()
+        for key in asking:
+            body = self._drawn(record, key)
+            if body is not None and len(under_way) + len(bodies) < CHECKS_MAX:
+                bodies.append((key, body))
+                self.asked[key.peer] = self.asked.get(key.peer, 0) + 1
+        return bodies
+
+    def _drawn(self, record: SegmentRecord, key: SecretKey) -> DataRequest | None:
+        """Return the first draw that selects a key; one that has missed its check needs a later one."""
+        mine = next((check for check in record.checks if check.peer == key.peer), None)
+        if mine is not None and mine.phase is not CheckPhase.MISSED:
+            return None
+        for attempt, draw in enumerate(record.draws):
+            if mine is not None and draw.height <= mine.height:
+                continue
+            name = attempt, key.peer
+            if name not in self.drawn:
+                self.drawn[name] = self.claimed.request(self.ledger.state, key, attempt)
+            if self.drawn[name] is not None:
+                return self.drawn[name]
+        return None
+
+    def _answers(self, record: SegmentRecord) -> list[tuple[SecretKey, Body]]:
+        """Let those that asked answer blind, if they can or pretend to."""
+        if not open_checks(record):
+            return []
+        if self.ledger.state.height + 1 >= answers_end(record, self.world.run.spec):
+            return []
+        bodies = list[tuple[SecretKey, Body]]()
+        for check in record.checks:
+            if check.phase is CheckPhase.REQUESTED:
+                answer = self._answer(check)
+                if answer is not None:
+                    bodies.append((self.ledger.key_of(check.peer), answer[0]))
+        return bodies
+
+    def _answer(self, check: Check) -> tuple[VerifyCommit, VerifyReveal] | None:
+        """Return what a peer answers; None if it cannot, or does not."""
+        plan, is_friend = self.plan, any(k.peer == check.peer for k in self.world.friends)
+        if check.is_report or not is_friend or plan.friends is Friends.HONEST:
+            if not check.is_report and plan.serves is not Serves.ALL:
+                return None
+            self.replays[check.peer] = 1
+            return self.true.answer(check.peer, check.window)
+        if plan.friends in ASK_ONLY:
+            return None
+        if plan.friends is Friends.AGREE:
+            return self.claimed.answer(check.peer, check.window)
+        blind, shown = self.true.answer(check.peer, check.window)
+        guess = (digest("guess", check.peer),)
+        hidden = verify_commit(guess, shown.end_root, shown.salt, check.peer)
+        return replace(blind, commitment=hidden), replace(shown, leaves=guess)
+
+    def _leaves(self, record: SegmentRecord) -> list[tuple[SecretKey, Body]]:
+        is_shown = self.plan.shows is Shows.ALWAYS or (
+            self.plan.shows is Shows.UNLESS_HIT and not self._is_hit(record)
+        )
+        if not is_shown or self.ledger.state.height + 1 >= record.due:
+            return []
+        return [(self.ledger.key_of(record.peer), self.claimed.reveal())]
+
+    def _shown(self, record: SegmentRecord) -> list[tuple[SecretKey, Body]]:
+        if not are_reveals_open(record, self.ledger.state.height + 1):
+            return []
+        bodies = list[tuple[SecretKey, Body]]()
+        for check in record.checks:
+            is_friend = any(key.peer == check.peer for key in self.world.friends)
+            is_hidden = is_friend and self.plan.friends is Friends.GUESS
+            if check.phase is CheckPhase.SEALED and not is_hidden:
+                answer = self._answer(check)
+                assert answer is not None, "it has answered blind"
+                bodies.append((self.ledger.key_of(check.peer), answer[1]))
+        return bodies
+
+    def _ballot(self, record: SegmentRecord) -> list[tuple[SecretKey, Body]]:
+        """Let the next judge that has not voted say the truth."""
+        dispute = record.dispute
+        assert dispute is not None, "it is disputed"
+        out = {record.peer, first_accusation(record, dispute.window).peer}
+        out |= {ballot.peer for ballot in dispute.ballots}
+        judge = next(key for key in self.world.honest[:NUM_JUDGES] if key.peer not in out)
+        is_guilty = dispute.window < self.plan.false_windows
+        return [(judge, self.claimed.vote(dispute.window, is_guilty=is_guilty))]
+
+    def _is_hit(self, record: SegmentRecord) -> bool:
+        honest = {key.peer for key in self.world.honest}
+        return self.plan.serves is Serves.ALL and any(
+            check.peer in honest and check.window < self.plan.false_windows
+            for check in record.checks
+        )
+
+
+def total(gains: Sequence[int], keys: Sequence[SecretKey], world: World) -> int:
+    """Return what some keys have won together."""
+    wanted = {key.peer for key in keys}
+    return sum(g for g, key in zip(gains, world.ledger.keys, strict=True) if key.peer in wanted)

@@ -1,0 +1,408 @@
+"""Benchmark ``incentives``: what attackers on the ledger can expect, in honest segments' costs.
+
+Half of the stake that could be drawn never answers; of the rest a share belongs to the attackers. Segments are
+played on a real ledger (``incentive_games``). Their money is taken by verdict; how often each verdict comes is
+taken from a formula (``incentive_odds``), which is compared with games and with draws without blocks. What a
+seat does in one segment it can do in the next, until it is convicted or evicted.
+
+An expectation of a solver is what it has more than an honest one with the same friends; a silent solver, a
+withholder and dust, which compute nothing, are compared with who stays away.
+"""
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+
+from benchmarks.common import Outcome, say
+from benchmarks.incentive_games import (
+    SOLVER,
+    Friends,
+    Plan,
+    Played,
+    Serves,
+    Shows,
+    World,
+    committed,
+    eligible_friends,
+    make_world,
+    play,
+    total,
+)
+from benchmarks.incentive_odds import (
+    caught,
+    caught_in_row,
+    decided_by_friends,
+    frequency,
+    none_of,
+    prove_all,
+    segments_until_caught,
+    segments_until_evicted,
+    unpaid,
+    windows_drawn,
+    windows_of,
+)
+from swarm.ledger.state.records import SegmentPhase
+from swarm.ledger.transactions import ATTEMPTS
+from swarm.ledger.transition.payments import ACCUSER_PERCENT, JUDGES_PERCENT
+
+SHARES = (Fraction(0), Fraction(1, 10), Fraction(1, 3))
+"""Part of the stake that answers which belongs to the attackers."""
+FALSE_STEPS = (1, 5, 25, 50)
+"""Steps of one segment that are not computed: consecutive ones, in as few windows as they fit in."""
+IN_A_ROW = (1, 3, 10, 60)
+DUST_SHARE, DUST_PRESENT, DUST_ACCOUNTS = Fraction(1, 50), Fraction(52), 1_000
+"""Dust is a fiftieth of what answers, so a hundredth of all; in a network of 104 stakes that is one stake."""
+SEEN_MIN, TRIES_MAX = 2, 400
+"""Games of each kind that are wanted, and games after which they are not waited for any more."""
+MONEY_BACK = (ACCUSER_PERCENT + JUDGES_PERCENT) / 100
+"""Part of its own stake that a convicted solver gets back at most: its friends accuse first, and judge."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much is played."""
+
+    draws: int
+    """Beacons over which every key proves its draws."""
+    segments: int
+    """Segments that are composed of these draws, for each point of the grid."""
+    games: int
+    """Full games for each way to cheat and share."""
+    rare: int
+    """Full games where what matters is rare."""
+
+
+FULL = Sizes(14_000, 300_000, 60, 400)
+QUICK = Sizes(250, 20_000, 6, 20)
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A way to cheat, and the probability of the verdict that it fears."""
+
+    plan: Plan
+    feared: SegmentPhase
+    odds: Callable[[World, int], float]
+    until_out: Callable[[float, int], float]
+
+
+WAYS: Mapping[str, Way] = {
+    "serves_all": Way(Plan(), SegmentPhase.GUILTY, caught, segments_until_caught),
+    "silent_if_hit": Way(
+        Plan(shows=Shows.UNLESS_HIT), SegmentPhase.SILENT, caught, segments_until_evicted
+    ),
+    "serves_friends": Way(
+        Plan(serves=Serves.FRIENDS),
+        SegmentPhase.SILENT,
+        lambda world, _: unpaid(world),
+        segments_until_evicted,
+    ),
+}
+
+
+def measure(quick: bool) -> Outcome:
+    """Play all attacks."""
+    sizes = QUICK if quick else FULL
+    worlds = {share: make_world(share) for share in SHARES}
+    cost = worlds[SHARES[0]].cost
+    outcome = Outcome(
+        {
+            "shares": [round(float(share), 3) for share in SHARES],
+            "absent": 0.5,
+            "false_steps": list(FALSE_STEPS),
+            "in_a_row": list(IN_A_ROW),
+            "segment_cost": cost,
+            "stake_in_costs": round(
+                worlds[SHARES[0]].stake(worlds[SHARES[0]].ledger.keys[1]) / cost, 2
+            ),
+            "draws": sizes.draws,
+            "games": sizes.games,
+            "games_of_rare": sizes.rare,
+        }
+    )
+    say(f"{sizes.draws} beacons, proved by every key")
+    _detection(worlds, sizes, outcome)
+    say("honest segments")
+    honest = {share: _honest(world, sizes.games) for share, world in worlds.items()}
+    say("cheats")
+    _cheats(worlds, honest, sizes, outcome)
+    say("lazy verifiers")
+    _lazy(worlds, sizes, outcome)
+    say("self-reports")
+    _self_reports(worlds, honest, sizes, outcome)
+    say("silent solvers")
+    _silence(worlds, sizes, outcome)
+    say("withheld answers")
+    _withheld(worlds, sizes, outcome)
+    say("dust")
+    _dust(sizes, outcome)
+    return outcome
+
+
+def _detection(worlds: Mapping[Fraction, World], sizes: Sizes, outcome: Outcome) -> None:
+    """Compare the formula with draws: all prove for many beacons, and segments are dealt from them."""
+    widest = worlds[SHARES[-1]]
+    record = committed(widest, 0)
+    keys = [*widest.honest, *widest.friends]
+    proofs = prove_all(widest, keys, record, sizes.draws)
+    rng, rows, worst = np.random.default_rng(1), dict[str, object](), 0.0
+    for share, world in worlds.items():
+        honest = windows_drawn(world, world.honest, record, proofs)
+        friends = windows_drawn(world, world.friends, record, proofs)
+        for steps in FALSE_STEPS:
+            false = false_windows(steps, world)
+            found = frequency(honest, friends, false, windows_of(world), sizes.segments, rng)
+            for length in IN_A_ROW:
+                whole = len(found) // length * length
+                played = float(found[:whole].reshape(-1, length).any(axis=1).mean())
+                wanted = caught_in_row(caught(world, false), length)
+                worst = max(worst, abs(played - wanted))
+                name = f"share {float(share):.2f}, {steps} steps, {length} in a row"
+                rows[name] = {"played": round(played, 4), "formula": round(wanted, 4)}
+    outcome.figures["detection_error_max"] = round(worst, 4)
+    outcome.detail["detection"] = rows
+
+
+def false_windows(steps: int, world: World) -> int:
+    """Return the windows that hold so many false steps, at least."""
+    return -(-steps // world.run.spec.checks.window_steps)
+
+
+def _honest(world: World, games: int) -> float:
+    """Return what solver and friends have together for an honest segment and honest checks."""
+    gained = list[float]()
+    for seed in range(games):
+        played = play(world, Plan(friends=Friends.HONEST), seed)
+        gained.append(_together(world, played) - 1 - _replay_cost(world) * _replays(world, played))
+    return statistics.fmean(gained)
+
+
+def _together(world: World, played: Played) -> float:
+    """Return what solver and friends have won, in costs of a segment."""
+    keys = [world.ledger.keys[SOLVER], *world.friends]
+    return total(played.gains, keys, world) / world.cost
+
+
+def _replays(world: World, played: Played) -> int:
+    friends = {key.peer for key in world.friends}
+    pairs = zip(world.ledger.keys, played.replays, strict=True)
+    return sum(replays for key, replays in pairs if key.peer in friends)
+
+
+def _replay_cost(world: World) -> float:
+    """Return what the replay of one window costs."""
+    spec = world.run.spec
+    return spec.checks.window_steps / spec.inner_steps_max
+
+
+def _cheats(
+    worlds: Mapping[Fraction, World],
+    honest: Mapping[Fraction, float],
+    sizes: Sizes,
+    outcome: Outcome,
+) -> None:
+    rows, largest = dict[str, object](), dict[str, float]()
+    for name, way in WAYS.items():
+        for share, world in worlds.items():
+            games = _games_of(world, way, sizes.games)
+            for steps in FALSE_STEPS:
+                false = false_windows(steps, world)
+                p = way.odds(world, false)
+                money = p * _mean(world, games, feared=way.feared, is_feared=True)
+                money += (1 - p) * _mean(world, games, feared=way.feared, is_feared=False)
+                once = money - 1 + steps / world.run.spec.inner_steps_max - honest[share]
+                row = {n: round(once * way.until_out(p, n), 4) for n in IN_A_ROW}
+                rows[f"{name}, share {float(share):.2f}, {steps} steps"] = row
+                largest[name] = max(largest.get(name, -np.inf), *row.values())
+            played = statistics.fmean(g.phase is way.feared for g in games)
+            wanted = statistics.fmean(way.odds(world, n) for n in _windows_played(world))
+            rows[f"{name}, share {float(share):.2f}, {way.feared}"] = {
+                "games": len(games),
+                "played": round(played, 3),
+                "formula": round(wanted, 3),
+            }
+    outcome.figures["cheat_ev_max"] = max(largest.values())
+    outcome.detail |= {"cheat_ev_max_by_way": largest, "cheats": rows}
+
+
+def _windows_played(world: World) -> Sequence[int]:
+    return sorted({false_windows(steps, world) for steps in FALSE_STEPS})
+
+
+def _games_of(world: World, way: Way, games: int) -> list[Played]:
+    """Play a way to cheat with every number of false windows, until both verdicts have been seen."""
+    played, windows = list[Played](), _windows_played(world)
+    for seed in range(TRIES_MAX):
+        num_feared = sum(game.phase is way.feared for game in played)
+        is_enough = SEEN_MIN <= num_feared <= len(played) - SEEN_MIN
+        if len(played) >= games and len(played) % len(windows) == 0 and is_enough:
+            break
+        plan = replace(way.plan, false_windows=windows[seed % len(windows)])
+        played.append(play(world, plan, seed))
+    return played
+
+
+def _mean(world: World, games: Sequence[Played], *, feared: SegmentPhase, is_feared: bool) -> float:
+    """Return the mean money of solver and friends in the games with the verdict they fear, or without it."""
+    return statistics.fmean(
+        _together(world, game) for game in games if (game.phase is feared) is is_feared
+    )
+
+
+def _lazy(worlds: Mapping[Fraction, World], sizes: Sizes, outcome: Outcome) -> None:
+    """Compare verifiers by the check: what one has for each window it was drawn for."""
+    rows, differences = dict[str, object](), list[float]()
+    for share, world in worlds.items():
+        if not world.friends:
+            continue
+        games = {way: _per_check(world, way, 2 * sizes.games) for way in _VERIFIERS}
+        honest = games[Friends.HONEST]
+        lazy = {"asks_nothing": 0.0, "guesses": games[Friends.GUESS]}
+        lazy["guesses_and_shows"] = games[Friends.GUESS_SHOWN]
+        differences += [value - honest for value in lazy.values()]
+        rows[f"share {float(share):.2f}"] = {
+            "honest": round(honest, 4),
+            **{name: round(value, 4) for name, value in lazy.items()},
+            "told_by_the_solver": round(games[Friends.AGREE], 4),
+        }
+    outcome.figures["lazy_minus_honest_ev_max"] = round(max(differences), 4)
+    outcome.detail["verifiers_per_check"] = rows
+
+
+_VERIFIERS = (Friends.HONEST, Friends.AGREE, Friends.GUESS, Friends.GUESS_SHOWN)
+
+
+def _per_check(world: World, friends: Friends, games: int) -> float:
+    """Return what the friends have for each check they asked for, if the solver is honest and none of them."""
+    gained, asked = 0.0, 0
+    for seed in range(TRIES_MAX):
+        if seed >= games and asked >= SEEN_MIN:
+            break
+        played = play(world, Plan(friends=friends), seed)
+        gained += total(played.gains, world.friends, world) / world.cost
+        gained -= _replay_cost(world) * _replays(world, played)
+        asked += played.friends_asked
+    return gained / asked
+
+
+def _self_reports(
+    worlds: Mapping[Fraction, World],
+    honest: Mapping[Fraction, float],
+    sizes: Sizes,
+    outcome: Outcome,
+) -> None:
+    """Let a friend report a segment once it is paid, or accuse first in case that it is found anyway."""
+    rows, largest = dict[str, object](), list[float]()
+    for share, world in worlds.items():
+        if not world.friends:
+            continue
+        plan = Plan(windows_of(world), friends=Friends.ABSENT, reports=True)
+        games = [play(world, plan, seed) for seed in range(sizes.games)]
+        money = [_together(world, game) for game in games if not game.is_hit]
+        reported = statistics.fmean(money) - honest[share]  # all steps are saved
+        at_risk = world.stake(world.ledger.keys[SOLVER]) / world.cost * (1 - MONEY_BACK)
+        insured = max(
+            steps / world.run.spec.inner_steps_max
+            - caught(world, false_windows(steps, world)) * at_risk
+            for steps in FALSE_STEPS
+        )
+        largest += [reported, insured]
+        rows[f"share {float(share):.2f}"] = {
+            "reported": round(reported, 3),
+            "insured_at_most": round(insured, 3),
+        }
+    outcome.figures["selfreport_ev_max"] = round(max(largest), 3)
+    outcome.detail["self_reports"] = rows
+
+
+def _silence(worlds: Mapping[Fraction, World], sizes: Sizes, outcome: Outcome) -> None:
+    rows, largest = dict[str, object](), list[float]()
+    for share, world in worlds.items():
+        # Friends that answer anything make the outcome vary more, and need more games.
+        plays = {Friends.ABSENT: sizes.rare // 4}
+        if world.friends:
+            plays[Friends.GUESS] = sizes.rare
+        for friends, count in plays.items():
+            plan = Plan(serves=Serves.NOBODY, shows=Shows.NEVER, friends=friends)
+            games = [play(world, plan, seed) for seed in range(count)]
+            money = [(game.friends_asked > 0, _together(world, game)) for game in games]
+            asks = 1 - none_of(world, world.friends) ** ATTEMPTS
+            name = f"share {float(share):.2f}, friends {friends}"
+            largest.append(_weighted(rows, name, money, asks))
+    outcome.figures["silence_ev_max"] = max(largest)
+    outcome.detail["silent_solvers"] = rows
+
+
+def _weighted(
+    rows: dict[str, object], name: str, values: Sequence[tuple[bool, float]], odds: float
+) -> float:
+    """Return the mean of two kinds of games, of which one comes with certain odds; note its standard error."""
+    kinds = [[value for is_it, value in values if is_it is kind] for kind in (True, False)]
+    weights = [odds, 1 - odds]
+    if not all(kinds):
+        kinds, weights = [[value for _, value in values]], [1.0]
+    mean = sum(w * statistics.fmean(kind) for w, kind in zip(weights, kinds, strict=True))
+    error = sum(
+        w * w * statistics.pvariance(kind) / len(kind)
+        for w, kind in zip(weights, kinds, strict=True)
+    )
+    rows[name] = {
+        "mean": round(mean, 4),
+        "standard_error": round(error**0.5, 4),
+        "games": len(values),
+    }
+    return round(mean, 4)
+
+
+def _withheld(worlds: Mapping[Fraction, World], sizes: Sizes, outcome: Outcome) -> None:
+    rows, largest = dict[str, object](), list[float]()
+    for share, world in worlds.items():
+        if world.friends:
+            largest += _withholders(rows, f"share {float(share):.2f}", world, sizes.rare)
+    outcome.figures["withhold_ev_max"] = max(largest)
+    outcome.detail["withholders"] = rows
+
+
+def _withholders(rows: dict[str, object], name: str, world: World, num_games: int) -> list[float]:
+    """Return what verifiers have that ask and never answer; note how many honest segments that voids."""
+    odds = 1 - none_of(world, world.friends) ** ATTEMPTS
+    odds *= none_of(world, world.honest) ** ATTEMPTS
+    largest = list[float]()
+    for way in (Friends.WITHHOLD, Friends.WITHHOLD_LATE):
+        games = [play(world, Plan(friends=way), seed) for seed in range(num_games)]
+        money = [
+            (
+                game.phase is SegmentPhase.SILENT,
+                total(game.gains, world.friends, world) / world.cost,
+            )
+            for game in games
+        ]
+        largest.append(_weighted(rows, f"{name}, {way}", money, odds))
+        void = statistics.fmean(is_void for is_void, _ in money)
+        rows[f"{name}, {way}, honest segments void"] = round(void, 4)
+    rows[f"{name}, honest segments void by formula"] = round(odds, 4)
+    return largest
+
+
+def _dust(sizes: Sizes, outcome: Outcome) -> None:
+    """Play 1% of all stake in 1,000 accounts, and the same 1% in as many as may be drawn: one."""
+    many = make_world(DUST_SHARE, num_friends=DUST_ACCOUNTS)
+    rows: dict[str, object] = {"accounts_that_may_be_drawn": eligible_friends(many)}
+    world = make_world(DUST_SHARE, present=DUST_PRESENT, num_friends=1)
+    first = len(world.ledger.keys)
+    numbers = {n for n, key in enumerate(world.ledger.keys) if key.peer == world.friends[0].peer}
+    games = [play(world, Plan(friends=Friends.AGREE), first + seed) for seed in range(sizes.rare)]
+    checked = [game.answered_by for game in games if game.answered_by]
+    decided = statistics.fmean(bool(peers) and peers <= numbers for peers in checked)
+    share = decided_by_friends(world)
+    rows["one_account_decides"] = {
+        "played": round(decided, 4),
+        "formula": round(share, 4),
+        "checked": len(checked),
+    }
+    largest = [0.0, *_withholders(rows, "one account", world, sizes.rare)]
+    outcome.figures |= {"dust_ev_max": max(largest), "dust_decides_share": round(share, 4)}
+    outcome.detail["dust"] = rows

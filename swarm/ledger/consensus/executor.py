@@ -1,0 +1,83 @@
+"""Build and validate blocks for the consensus machine of one validator, over the mempool of its node.
+
+Core: a table of states. The state after every block above the final one is kept, so each block is applied once.
+
+A valid block may still be an unfair one: a leader that omits a check or a report for ten blocks helps a cheat.
+Each validator judges that by its own mempool, and votes against such a block; no other node refuses it.
+"""
+
+from collections.abc import Callable
+
+from swarm.errors import BrokenPromise, InvalidStatement, PeerFault
+from swarm.ledger.blocks import Block, block_digest
+from swarm.ledger.chain import Head, build_block, find_omitted, validate_block
+from swarm.ledger.mempool import Mempool
+from swarm.ledger.state.state import State
+from swarm.primitives.crypto import SecretKey
+from swarm.types import Digest, Height, PeerId, View
+
+REFUSED_MAX = 64
+"""Invalid blocks remembered: as many as the views a proposal may be ahead."""
+
+
+class StateExecutor:
+    """Block executor of one validator, over the mempool of its node.
+
+    ``miss`` is called with the leader of a block and a transaction that it omits.
+    """
+
+    def __init__(
+        self,
+        head: Head,
+        pool: Mempool,
+        secret: SecretKey,
+        miss: Callable[[PeerId, bytes], None] = lambda _, __: None,
+    ) -> None:
+        self._miss = miss
+        self._states = {head.digest: head.state}
+        self._refused: list[Digest] = []
+        self._pool, self._secret = pool, secret
+
+    def build(self, parent: Digest, height: Height, view: View) -> Block:
+        """Build this node's block on ``parent``, which was validated before."""
+        state = self._states[parent]
+        assert state.height + 1 == height, "the parent is one below"
+        block, after = build_block(Head(parent, state), self._pool, self._secret, view)
+        self._states[block_digest(block.header)] = after
+        return block
+
+    def validate(self, block: Block) -> None:
+        """Raise ``InvalidStatement`` or ``PeerFault`` unless ``block`` is valid on its parent."""
+        name = block_digest(block.header)
+        if name in self._states:
+            return
+        state = self._states.get(block.header.parent)
+        if name in self._refused or state is None:
+            raise BrokenPromise("a block that was refused, or stands on one")
+        try:
+            self._states[name] = validate_block(state, block, known=self._pool.known)
+        except (InvalidStatement, PeerFault):
+            self._refused = [*self._refused, name][-REFUSED_MAX:]
+            raise
+
+    def is_complete(self, block: Block) -> bool:
+        """Return False if a valid block omits without a reason what this node has held for some blocks."""
+        state = self._states.get(block.header.parent)
+        if state is None:
+            return True  # final meanwhile
+        waiting = self._pool.overdue(state.height)
+        missed = find_omitted(state, block, waiting, known=self._pool.known) if waiting else None
+        if missed is None:
+            return True
+        self._miss(block.header.leader, missed)
+        return False
+
+    def state_after(self, name: Digest) -> State | None:
+        """Return the state after a block that was built or validated here, or None."""
+        return self._states.get(name)
+
+    def settle(self, head: Head) -> None:
+        """Forget the states at or below the new final block, except the state after that block."""
+        height = head.state.height
+        self._states = {name: s for name, s in self._states.items() if s.height > height}
+        self._states[head.digest] = head.state

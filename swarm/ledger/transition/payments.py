@@ -1,0 +1,245 @@
+"""Move the money around a judged segment: pay solvers and verifiers, void, forfeit bonds, take stakes.
+
+Core: handlers on a draft.
+
+A commit takes the reward of its solver and the pay of its verifiers out of the escrow and holds both in its
+record, so that a verdict is never owed what is not there. Every unit taken is credited to an account or burned.
+What a peer earns while it has less than the stake of a solver is added to its stake.
+"""
+
+from collections.abc import Sequence
+
+from swarm.ledger.state.draft import Draft
+from swarm.ledger.state.records import (
+    Accusation,
+    Check,
+    CheckPhase,
+    Contribution,
+    RunPhase,
+    SegmentRecord,
+)
+from swarm.ledger.transition.prices import request_bond, solver_stake
+from swarm.ledger.transition.seats import evicted
+from swarm.primitives.codec import replace
+from swarm.types import Amount, Height, PeerId
+
+ACCUSER_PERCENT = 40
+"""Percent of a convicted solver's stake for its accuser; half or more is burned: self-reporting loses."""
+
+JUDGES_PERCENT = 10
+"""Percent of what a verdict takes, shared by the validators that voted for it, whichever way it went."""
+
+FALSE_WITNESS_PERCENT = 10
+"""Percent of the stake of a verifier that accused falsely, or agreed with a window proven false."""
+
+STRIKES_MAX = 3
+"""Silent segments for which a peer is evicted."""
+
+VERIFIED_PER_STRIKE = 4
+"""Verified segments that make up for one silent one."""
+
+SILENCE_REWARDS = 2
+"""Fine of a silent segment that somebody asked for, in rewards: hiding a lie must cost more than it hides."""
+
+
+def pay(draft: Draft, record: SegmentRecord) -> SegmentRecord:
+    """Pay what the record holds to the solver, once: into its stake up to S, and into its balance above."""
+    if record.is_paid:
+        return record
+    work = draft.contribution(record.run, record.peer)
+    if record.height <= work.fault_height:
+        return void(draft, record)
+    account = draft.live_account(record.peer)
+    wanted = solver_stake(draft.globals.params, draft.run(record.run).spec)
+    locked = min(record.held, max(wanted - account.stake, 0))
+    if locked or account.locked:
+        stake = Amount(account.stake + locked)
+        bound = 0 if stake >= wanted else account.locked + locked
+        draft.put_account(record.peer, replace(account, stake=stake, locked=Amount(bound)))
+    draft.credit(record.peer, record.held - locked)
+    earned = Amount(work.earned + record.held)
+    draft.put_contribution(record.run, record.peer, replace(work, earned=earned))
+    return replace(record, held=Amount(0), is_paid=True)
+
+
+def void(draft: Draft, record: SegmentRecord) -> SegmentRecord:
+    """Return the reward to the run: from the record or, if it was paid, from what the solver's balance has."""
+    if record.is_paid:
+        balance = draft.live_account(record.peer).balance
+        back = min(balance, record.reward)
+        draft.debit(record.peer, back)
+        work = draft.contribution(record.run, record.peer)
+        earned = Amount(work.earned - back)
+        draft.put_contribution(record.run, record.peer, replace(work, earned=earned))
+    else:
+        back = record.held
+    _return_to_run(draft, record, back)
+    return replace(record, held=Amount(0), is_paid=False)
+
+
+def release(draft: Draft, record: SegmentRecord) -> SegmentRecord:
+    """Return to the run what is left of the pay of verifiers."""
+    _return_to_run(draft, record, record.reserved)
+    return replace(record, reserved=Amount(0))
+
+
+def with_check(record: SegmentRecord, changed: Check) -> SegmentRecord:
+    """Return the record with one check replaced."""
+    checks = tuple(changed if check.peer == changed.peer else check for check in record.checks)
+    return replace(record, checks=checks)
+
+
+def pay_check(draft: Draft, record: SegmentRecord, check: Check) -> SegmentRecord:
+    """Pay a drawn verifier for a window, and return its bond."""
+    earned = min(record.check_pay, record.reserved)
+    draft.credit(check.peer, earned + check.bond)
+    record = replace(record, reserved=Amount(record.reserved - earned))
+    return with_check(record, replace(check, bond=Amount(0)))
+
+
+def forfeit(draft: Draft, record: SegmentRecord, check: Check) -> SegmentRecord:
+    """Give the bond of a report that accused nothing to the solver."""
+    draft.credit(record.peer, check.bond)
+    return with_check(record, replace(check, bond=Amount(0)))
+
+
+def lose_bond(draft: Draft, record: SegmentRecord, check: Check) -> SegmentRecord:
+    """Burn the bond of a check that was asked for and not finished.
+
+    The solver does not get it: one that serves its friends only would live on the bonds of all others.
+    """
+    draft.burn(check.bond)
+    return with_check(record, replace(check, bond=Amount(0)))
+
+
+def fine_silence(draft: Draft, record: SegmentRecord) -> SegmentRecord:
+    """Return the bonds of those that asked a silent solver, and fine it, in exact runs, more than it hoped for.
+
+    Those that had answered blind have worked, and get as much as their bond out of the fine; the rest is
+    burned: nobody gains by asking and not answering. Without a request there is no fine.
+    """
+    owed = request_bond(draft.globals.params, record)
+    asked = [check for check in record.checks if check.bond]
+    fine = max(SILENCE_REWARDS * record.reward, owed) if asked and is_exact(draft, record) else 0
+    left = _collect(draft, record.peer, fine)
+    for check in asked:
+        paid = min(owed, left) if check.phase is CheckPhase.SEALED else 0
+        left -= paid
+        draft.credit(check.peer, check.bond + paid)
+        record = with_check(record, replace(check, bond=Amount(0)))
+    draft.burn(left)
+    return record
+
+
+def return_bonds(draft: Draft, record: SegmentRecord) -> SegmentRecord:
+    """Return the bonds of all accusations, and remove the accusations from the record."""
+    for accusation in record.accusations:
+        draft.credit(accusation.peer, accusation.bond)
+    return replace(record, accusations=())
+
+
+def count(draft: Draft, record: SegmentRecord, peer: PeerId, what: str) -> None:
+    """Add one to a peer's ``verified``, ``failed``, ``silent``, ``checked``, ``missed`` or ``refuted``."""
+    work = draft.contribution(record.run, peer)
+    number: int = getattr(work, what)
+    draft.put_contribution(record.run, peer, replace(work, **{what: number + 1}))
+
+
+def punish_solver(
+    draft: Draft, record: SegmentRecord, accuser: PeerId, judges: Sequence[PeerId]
+) -> None:
+    """Take the whole stake of a convicted solver and share it out."""
+    taken = draft.take_stake(record.peer, 100)
+    to_accuser = taken * ACCUSER_PERCENT // 100
+    draft.credit(accuser, to_accuser)
+    draft.burn(taken - to_accuser - _pay_judges(draft, taken, judges))
+
+
+def punish_approver(draft: Draft, peer: PeerId) -> None:
+    """Burn a part of the stake of a verifier that agreed with a window proven false."""
+    draft.burn(draft.take_stake(peer, FALSE_WITNESS_PERCENT))
+
+
+def punish_accuser(
+    draft: Draft, record: SegmentRecord, false: Accusation, judges: Sequence[PeerId]
+) -> None:
+    """Make a false accuser pay its judges and the solver: its bond, and in exact runs, if it was drawn, a
+    part of its stake that doubles with each refuted accusation.
+    """
+    taken = int(false.bond)
+    if not false.is_report and is_exact(draft, record):
+        num_refuted = draft.contribution(record.run, false.peer).refuted
+        taken += draft.take_stake(false.peer, FALSE_WITNESS_PERCENT << min(num_refuted, 4))
+    draft.credit(record.peer, taken - _pay_judges(draft, taken, judges))
+    count(draft, record, false.peer, "refuted")
+
+
+def dismiss(draft: Draft, record: SegmentRecord, unproven: Accusation) -> None:
+    """Burn the bond of an accusation that no verdict confirmed: nobody gains by leaving it undecided."""
+    draft.burn(unproven.bond)
+    count(draft, record, unproven.peer, "refuted")
+
+
+def strikes(work: Contribution) -> int:
+    """Return the silent segments of a peer that no verified ones make up for."""
+    return work.silent - work.verified // VERIFIED_PER_STRIKE
+
+
+def evict(draft: Draft, record: SegmentRecord) -> None:
+    """Remove a solver from its run; an owner, which may have to fill empty stages, loses only this seat."""
+    run = draft.run(record.run)
+    draft.put_run(evicted(run, record.peer, record.stage, record.seat))
+
+
+def rest(draft: Draft, record: SegmentRecord) -> None:
+    """Keep a peer with too many strikes from joining for an epoch per strike."""
+    work = draft.contribution(record.run, record.peer)
+    blocks = strikes(work) * draft.globals.params.epoch_blocks
+    until = Height(draft.height + blocks)
+    draft.put_contribution(record.run, record.peer, replace(work, rest_until=until))
+
+
+def expel(draft: Draft, record: SegmentRecord) -> None:
+    """Evict a convicted solver, bar it from the run, and void what it posted and what waits to be paid."""
+    evict(draft, record)
+    run = draft.run(record.run)
+    checkpoints = tuple(
+        tuple(replace(c, is_void=c.is_void or c.peer == record.peer) for c in kept)
+        for kept in run.checkpoints
+    )
+    draft.put_run(replace(run, checkpoints=checkpoints))
+    work = draft.contribution(record.run, record.peer)
+    is_barred = work.is_barred or record.peer != run.owner
+    draft.put_contribution(
+        record.run,
+        record.peer,
+        replace(work, failed=work.failed + 1, fault_height=draft.height, is_barred=is_barred),
+    )
+
+
+def is_exact(draft: Draft, record: SegmentRecord) -> bool:
+    """Return True if honest machines agree on every bit of this run, so that a difference may cost a stake."""
+    return draft.run(record.run).spec.is_exact
+
+
+def _collect(draft: Draft, peer: PeerId, amount: int) -> int:
+    """Take an amount from a peer's balance, and what is missing from its stake; return what it had."""
+    ready = min(draft.live_account(peer).balance, amount)
+    draft.debit(peer, ready)
+    return ready + draft.take(peer, amount - ready)
+
+
+def _pay_judges(draft: Draft, taken: int, judges: Sequence[PeerId]) -> int:
+    """Share a part of what was taken among judges; return what they got together."""
+    each = taken * JUDGES_PERCENT // 100 // len(judges) if judges else 0
+    for judge in judges:
+        draft.credit(judge, each)
+    return each * len(judges)
+
+
+def _return_to_run(draft: Draft, record: SegmentRecord, amount: int) -> None:
+    run = draft.run(record.run)
+    if run.phase is RunPhase.SETTLED:
+        draft.credit(run.owner, amount)
+    elif amount:
+        draft.put_run(replace(run, escrow=Amount(run.escrow + amount)))

@@ -1,0 +1,115 @@
+"""Compute what work, checks and statements cost: fees, rewards, bonds, and the stake of a solver.
+
+Core: pure functions of the ledger's parameters and a run's spec; amounts are integers.
+
+The stake S of a solver is ``stake_segments`` times the reward of the largest segment that one seat can train on
+its own share of the text. A lie about one segment gains at most that reward, so it loses money where it is
+found with a probability above 1 / (S + 1).
+
+Source: docs/spec/verification.md section 5.
+"""
+
+from swarm.config.spec import NANO, Genesis, RunSpec
+from swarm.ledger.state.records import Params, SegmentRecord
+from swarm.ledger.transactions import Body, Join, Leave
+from swarm.primitives.codec import encode
+from swarm.types import Amount
+
+CHECKS_MAX = 4
+"""Verifiers at work on one segment at a time: twice the number that one draw selects on average."""
+
+TOKENS_PER_UNIT = 1000
+"""Committed tokens that earn one unit of money, until runs post their own price."""
+
+DEPOSIT_FEES = 100
+"""Least escrow of an open run, in minimum fees: an idle run costs every node work at every boundary."""
+
+RESERVED_ROUNDS = 3
+"""Rounds that an escrow must be able to pay at a boundary: the new one, and two that commit after theirs."""
+
+BOND_FEES = 10
+"""Least bond of a request or a report, in minimum fees: accusing what earned nothing costs something too."""
+
+REFUTED_MAX = 10
+"""Refuted accusations after which the price of the next one doubles no more: it is a thousandfold."""
+
+ENVELOPE_BYTES = 192
+"""Bytes reserved for sender, nonce, fee, expiry and signature around a body (at most 145 are used)."""
+
+REQUEST_BYTES, COMMIT_BYTES, LEAF_BYTES = 160, 80, 34
+"""Bytes of a request, of a blind answer and of each revealed leaf, rounded up."""
+
+
+def required_fee(params: Params, num_bytes: int) -> Amount:
+    """Return the least fee for a transaction of ``num_bytes`` encoded bytes, rounded up."""
+    return Amount(params.fee_min + -(-num_bytes * params.fee_per_byte_nano // NANO))
+
+
+def sufficient_fee(params: Params, body: Body) -> Amount:
+    """Return a fee that is enough for ``body``, whatever the other fields of the transaction are."""
+    return required_fee(params, len(encode(body)) + ENVELOPE_BYTES)
+
+
+def offered_fee(params: Params, body: Body, balance: Amount) -> Amount:
+    """Return the fee a sender with this balance should offer: 0 if the run's escrow pays for it."""
+    fee = sufficient_fee(params, body)
+    return Amount(0) if balance < fee and isinstance(body, Join | Leave) else fee
+
+
+def leaves_max(spec: RunSpec) -> int:
+    """Return the most leaves of one segment: its steps, and a merge per exchange."""
+    return spec.inner_steps_max + spec.outer.exchanges
+
+
+def segment_tokens_max(spec: RunSpec, num_origins: int) -> int:
+    """Return the most tokens of one segment of a seat that ``num_origins`` seats feed."""
+    step = spec.microbatches_per_step * spec.microbatch_size * spec.model.seq_len
+    return spec.inner_steps_max * step * max(num_origins, 1)
+
+
+def segment_reward(tokens: int) -> Amount:
+    """Return the reward of a segment of ``tokens``."""
+    return Amount(tokens // TOKENS_PER_UNIT)
+
+
+def solver_stake(params: Params | Genesis, spec: RunSpec) -> Amount:
+    """Return S, the stake of a solver of this run: without it a peer is a volunteer and checks nobody."""
+    return Amount(params.stake_segments * max(segment_reward(segment_tokens_max(spec, 1)), 1))
+
+
+def check_fees(params: Params, spec: RunSpec) -> Amount:
+    """Return the fees of the three statements of a check, at most."""
+    shown = ENVELOPE_BYTES + COMMIT_BYTES + LEAF_BYTES * leaves_max(spec)
+    sizes = (ENVELOPE_BYTES + REQUEST_BYTES, ENVELOPE_BYTES + COMMIT_BYTES, shown)
+    return Amount(sum(required_fee(params, size) for size in sizes))
+
+
+def check_pay(params: Params, spec: RunSpec, tokens: int, num_steps: int) -> Amount:
+    """Return what a verifier of one window of such a segment earns: its fees, and the pay of the window."""
+    steps = min(spec.checks.window_steps, num_steps)
+    work = -(-tokens * steps // (TOKENS_PER_UNIT * num_steps)) if num_steps else 0
+    return Amount(check_fees(params, spec) + max(work, 1))
+
+
+def round_cost(params: Params, spec: RunSpec, num_seats: int) -> Amount:
+    """Return what a round of ``num_seats`` seats costs its run, at most: solvers and verifiers."""
+    tokens, steps = segment_tokens_max(spec, 1), spec.inner_steps_max
+    checks = CHECKS_MAX * check_pay(params, spec, tokens, steps)
+    return Amount(num_seats * (segment_reward(tokens) + checks))
+
+
+def run_deposit(params: Params, spec: RunSpec) -> Amount:
+    """Return the least escrow with which a run opens: it can pay its first rounds."""
+    first = RESERVED_ROUNDS * round_cost(params, spec, spec.num_stages)
+    return Amount(max(DEPOSIT_FEES * params.fee_min, first))
+
+
+def request_bond(params: Params, record: SegmentRecord) -> Amount:
+    """Return the bond of a verifier's request, and the amount that a silent solver owes each of them."""
+    return Amount(max(record.check_pay, BOND_FEES * params.fee_min))
+
+
+def report_bond(params: Params, record: SegmentRecord, num_refuted: int) -> Amount:
+    """Return the bond a reporter loses if it is wrong; it doubles with each accusation refuted before."""
+    base = max(record.reward, BOND_FEES * params.fee_min, 1)
+    return Amount(base << min(num_refuted, REFUTED_MAX))

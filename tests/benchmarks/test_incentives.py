@@ -1,0 +1,132 @@
+"""Games of incentives are decided by their seed, and end as the formulas of their odds say."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from benchmarks.incentive_games import (
+    SOLVER,
+    Friends,
+    Plan,
+    Serves,
+    Shows,
+    World,
+    eligible_friends,
+    make_world,
+    play,
+    total,
+)
+from benchmarks.incentive_odds import (
+    caught,
+    caught_in_row,
+    chance,
+    decided_by_friends,
+    frequency,
+    none_of,
+    segments_until_caught,
+    segments_until_evicted,
+    unpaid,
+    windows_of,
+)
+from swarm.ledger.state.records import SegmentPhase
+
+GAMES = 12
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return make_world(Fraction(1, 3))
+
+
+def test_half_of_the_stake_is_absent_and_a_third_of_the_rest_belongs_to_friends(
+    world: World,
+) -> None:
+    honest, friends = (
+        sum(world.stake(key) for key in keys) for keys in (world.honest, world.friends)
+    )
+    assert (honest + friends) * 2 == world.eligible
+    assert friends * 3 == honest + friends
+    drawn = sum(chance(world, key) for key in (*world.honest, *world.friends))
+    assert drawn == pytest.approx(0.5), "one verifier on average, and half of them are absent"
+
+
+def test_a_game_is_a_function_of_its_seed(world: World) -> None:
+    plan = Plan(false_windows=5)
+    for seed in range(3):
+        assert play(world, plan, seed) == play(world, plan, seed), f"seed {seed}"
+
+
+def test_an_honest_segment_earns_its_reward_and_honest_checks_pay(world: World) -> None:
+    for seed in range(GAMES):
+        played = play(world, Plan(friends=Friends.HONEST), seed)
+        assert played.phase in {SegmentPhase.VERIFIED, SegmentPhase.UNSAMPLED}, f"seed {seed}"
+        assert played.gains[SOLVER] == pytest.approx(1.25 * world.cost), f"seed {seed}"
+        asked = played.friends_asked
+        gained = total(played.gains, world.friends, world)
+        assert gained >= 0.2 * world.cost * asked, f"seed {seed}: a fifth of a segment each"
+
+
+def test_a_cheat_is_caught_exactly_if_an_honest_verifier_was_served_a_false_window(
+    world: World,
+) -> None:
+    stake = world.stake(world.ledger.keys[SOLVER])
+    phases = set[SegmentPhase]()
+    for seed in range(GAMES):
+        played = play(world, Plan(false_windows=3), seed)
+        phases.add(played.phase)
+        assert (played.phase is SegmentPhase.GUILTY) is played.is_hit, f"seed {seed}"
+        if played.is_hit:
+            assert played.gains[SOLVER] == -stake, f"seed {seed}"
+    assert len(phases) > 1
+
+
+@pytest.mark.parametrize(
+    ("plan", "phases"),
+    [
+        (Plan(serves=Serves.NOBODY, shows=Shows.NEVER), "silent"),
+        (Plan(serves=Serves.FRIENDS), "silent verified unsampled"),
+        (Plan(5, shows=Shows.UNLESS_HIT), "silent verified unsampled"),
+        (Plan(5, friends=Friends.ABSENT, reports=True), "guilty"),
+        (Plan(friends=Friends.GUESS), "verified unsampled"),
+        (Plan(friends=Friends.GUESS_SHOWN), "verified unsampled cleared"),
+        (Plan(friends=Friends.WITHHOLD), "silent verified unsampled"),
+        (Plan(friends=Friends.WITHHOLD_LATE), "silent verified unsampled"),
+    ],
+    ids=["nobody", "friends", "unless-hit", "report", "guess", "shown-guess", "withhold", "late"],
+)
+def test_each_plan_ends_with_one_of_its_verdicts(world: World, plan: Plan, phases: str) -> None:
+    for seed in range(GAMES):
+        assert play(world, plan, seed).phase in phases.split(), f"seed {seed}"
+
+
+def test_dust_below_the_stake_of_a_solver_is_never_drawn() -> None:
+    dust = make_world(Fraction(1, 50), num_friends=30)
+    assert len(dust.friends) == 30
+    assert eligible_friends(dust) == 0
+
+
+def test_formulas_at_their_ends(world: World) -> None:
+    everything = caught(world, windows_of(world))
+    assert caught(world, 0) == 0
+    assert 0 < caught(world, 1) < everything < 1 - none_of(world, world.honest) ** 3
+    assert 0 < unpaid(world) < 1
+    assert 0.2 < decided_by_friends(world) < 1 / 3, "less than their part: some draws take both"
+    assert caught_in_row(0.5, 2) == 0.75
+    assert segments_until_caught(0.5, 2) == 1.5
+    assert segments_until_caught(0.0, 7) == 7
+    assert segments_until_evicted(1.0, 60) == 3, "the third strike"
+    assert segments_until_evicted(0.0, 60) == 60
+    assert 3 < segments_until_evicted(0.5, 60) < 7
+
+
+def test_segments_dealt_from_draws_are_caught_as_often_as_they_should() -> None:
+    """Two honest verifiers, each drawn by one draw of four, for a window of five."""
+    rng = np.random.default_rng(3)
+    honest = np.array([[0, -1, -1, -1], [4, -1, -1, -1]])
+    found = frequency(honest, np.empty((0, 4), dtype=np.int64), 5, 5, 20_000, rng)
+    assert found.mean() == pytest.approx(1 - 0.75**6, abs=0.02)
+    some = frequency(honest, np.empty((0, 4), dtype=np.int64), 1, 5, 20_000, rng)
+    hit = 1 - (1 - 0.25 / 5) ** 2
+    again = 0.75**2
+    assert some.mean() == pytest.approx(hit * (1 + again + again**2), abs=0.02)
