@@ -5,6 +5,7 @@ out.
 """
 
 import json
+import math
 import os
 import secrets
 from collections.abc import AsyncGenerator, Callable
@@ -29,7 +30,7 @@ from swarm.host.service import Host, open_host
 from swarm.ledger.consensus.memory import VoteMemory
 from swarm.ledger.service import LedgerService
 from swarm.ledger.state.records import Run
-from swarm.ledger.transactions import OpenRun
+from swarm.ledger.transactions import OpenRun, Stake
 from swarm.node.api.actions import RunControl, actions_of, make_ticket
 from swarm.node.api.audit import Auditor
 from swarm.node.api.generate import sessions_of
@@ -401,11 +402,9 @@ async def _launch(context: NodeContext, spec: RunSpec) -> Run:
     ledger, report = context.ledger, context.report
     context.run16 = spec.digest[:16]
     is_open = join.named_run(ledger.state, context.run16) is not None
-    escrow = Amount(0)
+    missing, escrow = Amount(0), Amount(0)
     if not is_open:
-        staked, escrow = await launch.fund(ledger, context.me, spec)
-        if staked:
-            report(EventKind.PROGRESS, f"put up {staked:,} as a stake: it trains this run")
+        missing, escrow = launch.funds_for(ledger.state, context.me, spec)
     ticket = make_ticket(context)
     context.store.put(join.TABLE, join.TICKET_KEY, ticket.encode())
     (context.home / "ticket.txt").write_text(ticket + "\n")
@@ -413,6 +412,10 @@ async def _launch(context: NodeContext, spec: RunSpec) -> Run:
     others = "" if is_open else launch.left_text(ledger.state, context.me)
     for text in filter(None, (reach_text(widest(context.host.addresses())), others)):
         report(EventKind.WARNING, text)
+    if missing:  # with the ticket out: other validators may wait for it
+        context.stats.waits_for = "the stake that trains this run"
+        await ledger.submit_final(Stake(missing), math.inf)
+        report(EventKind.PROGRESS, f"put up {missing:,} as a stake: it trains this run")
     if not is_open:
         context.stats.waits_for = "the ledger to accept the run"
         await ledger.submit(OpenRun(encode(spec), escrow))

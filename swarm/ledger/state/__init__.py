@@ -6,5 +6,7 @@ Modules (C: pure, S: does I/O):
                   block is done.
     records.py C  Define the entries of a state: accounts, runs, seats, rounds, and segments with
                   their checks.
+    runs.py    C  Keep a run as entries of their own: its head, its queue, and per stage its seats
+                  and each checkpoint.
     state.py   C  Hold the whole ledger as one immutable map with one root.
 """

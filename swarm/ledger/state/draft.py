@@ -28,6 +28,7 @@ from swarm.ledger.state.records import (
     Unbonding,
     Verdicts,
 )
+from swarm.ledger.state.runs import changed_entries, round_key
 from swarm.ledger.state.state import (
     COUNCIL_KEY,
     EMPTY_ACCOUNT,
@@ -39,8 +40,6 @@ from swarm.ledger.state.state import (
     due_queue_key,
     equivocator_key,
     money_in,
-    round_key,
-    run_key,
     segment_key,
     verdicts_key,
 )
@@ -90,6 +89,12 @@ class Draft(Reader):
     leader: PeerId
     """Validator that made the block and receives its fees."""
     changes: dict[bytes, Entry | None] = field(default_factory=dict[bytes, Entry | None])
+    views: dict[RunIndex, Run] = field(default_factory=dict[RunIndex, Run])
+    """Runs written by this draft."""
+
+    def find_run(self, run: RunIndex) -> Run | None:
+        """Return a run with the changes of this draft, or None."""
+        return self.views.get(run) or self.base.find_run(run)
 
     def get(self, key: bytes) -> Entry | None:
         """Return the entry under ``key`` with the changes of this draft, or None."""
@@ -102,6 +107,7 @@ class Draft(Reader):
     def absorb(self, attempt: "Draft") -> None:
         """Merge the changes of an attempt on this draft."""
         self.changes.update(attempt.changes)
+        self.views.update(attempt.views)
 
     @property
     def height(self) -> Height:
@@ -131,9 +137,10 @@ class Draft(Reader):
         self.changes[account_key(peer)] = account
 
     def put_run(self, run: Run) -> None:
-        """Write a run."""
+        """Write what has changed of a run."""
         assert run.escrow >= 0, "checked before it was spent"
-        self.changes[run_key(run.index)] = run
+        self.changes.update(changed_entries(self.find_run(run.index), run))
+        self.views[run.index] = run
 
     def put_round(self, run: RunIndex, info: RoundInfo, due: Height) -> None:
         """Keep a frozen round until height ``due``; called again, keep it longer."""
@@ -253,4 +260,4 @@ class Draft(Reader):
         )
         made = (after.minted - before.minted) - (after.burned - before.burned)
         assert moved == made == after.supply - before.supply, "supply is conserved"
-        return State(self.base.entries.update(self.changes))
+        return State(self.base.entries.update(self.changes), {**self.base.views, **self.views})

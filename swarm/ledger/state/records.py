@@ -305,8 +305,47 @@ class RunPhase(StrEnum):
     """The rest of the escrow is back with the owner; nothing changes any more."""
 
 
+class RunHead(Message, frozen=True):
+    """A run without its queue, seats, rounds and checkpoints, which are entries of their own."""
+
+    index: RunIndex
+    owner: PeerId
+    spec: RunSpec
+    spec_digest: Digest
+    escrow: Amount
+    opened_height: Height
+    start_height: Height
+    start_round: RoundIndex
+    end_round: RoundIndex
+    consensus_rounds: int
+    phase: RunPhase
+    is_pausing: bool
+    paused_height: Height
+    next_seats: tuple[int, ...]
+    """Index of the next new seat, per stage."""
+    kept_rounds: tuple[RoundIndex, ...]
+    """Rounds that the run lists, oldest first."""
+    rollbacks: tuple[Rollback, ...]
+    num_segments: int
+    tokens: int
+
+
+class RunQueue(Message, frozen=True):
+    """Peers that wait for a seat of a run, and those that leave it at the next boundary."""
+
+    waiting: tuple[Waiter, ...]
+    leaving: tuple[PeerId, ...]
+
+
+class StageSeats(Message, frozen=True):
+    """Seats of one stage, and the rounds of the checkpoints that it lists, newest first."""
+
+    seats: tuple[Seat, ...]
+    checkpoint_rounds: tuple[RoundIndex, ...]
+
+
 class Run(Message, frozen=True):
-    """A training run."""
+    """A training run, as the rules work with it; ``state.runs`` keeps it in several entries."""
 
     index: RunIndex
     owner: PeerId
@@ -504,7 +543,10 @@ Entry = (
     ChainState
     | Council
     | Account
-    | Run
+    | RunHead
+    | RunQueue
+    | StageSeats
+    | Checkpoint
     | RoundInfo
     | SegmentRecord
     | Contribution

@@ -9,7 +9,7 @@ so a snapshot is the sorted list of its entries and carries the root of the stat
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from swarm.config.spec import Genesis
@@ -18,6 +18,7 @@ from swarm.ledger.blocks import VALIDATORS_MAX, Validator, epoch_of, validators_
 from swarm.ledger.state.records import (
     Account,
     ChainState,
+    Checkpoint,
     Contribution,
     Council,
     DueQueue,
@@ -26,9 +27,13 @@ from swarm.ledger.state.records import (
     Params,
     RoundInfo,
     Run,
+    RunHead,
+    RunQueue,
     SegmentRecord,
+    StageSeats,
     Verdicts,
 )
+from swarm.ledger.state.runs import find_run, round_key
 from swarm.ledger.transactions import AMOUNT_MAX, HEIGHT_MAX
 from swarm.primitives.codec import Message, decode, encode
 from swarm.primitives.merkle import SparseMap
@@ -46,7 +51,10 @@ _KINDS: dict[bytes, type[Entry]] = {
     b"e": Council,
     b"x": Equivocator,
     b"a": Account,
-    b"r": Run,
+    b"r": RunHead,
+    b"q": RunQueue,
+    b"t": StageSeats,
+    b"k": Checkpoint,
     b"b": RoundInfo,
     b"s": SegmentRecord,
     b"c": Contribution,
@@ -100,16 +108,6 @@ def account_key(peer: PeerId) -> bytes:
 def equivocator_key(peer: PeerId) -> bytes:
     """Return the key of a validator's conviction."""
     return b"x" + peer
-
-
-def run_key(run: RunIndex) -> bytes:
-    """Return the key of a run."""
-    return b"r" + run.to_bytes(8, "big")
-
-
-def round_key(run: RunIndex, round_: RoundIndex) -> bytes:
-    """Return the key of the frozen roster and beacon of a round."""
-    return b"b" + run.to_bytes(8, "big") + round_.to_bytes(8, "big")
 
 
 def segment_key(run: RunIndex, round_: RoundIndex, stage: StageIndex, seat: int) -> bytes:
@@ -167,8 +165,7 @@ class Reader(ABC):
 
     def find_run(self, run: RunIndex) -> Run | None:
         """Return a run, or None."""
-        found = self.get(run_key(run))
-        return found if isinstance(found, Run) else None
+        return find_run(self.get, run)
 
     def run(self, run: RunIndex) -> Run:
         """Return a run; raise ``InvalidStatement`` if there is none with this number."""
@@ -210,6 +207,19 @@ class State(Reader):
     """The ledger after some block. Cheap to keep: states share their unchanged entries."""
 
     entries: SparseMap[Entry]
+    views: dict[RunIndex, Run] = field(
+        default_factory=dict[RunIndex, Run], compare=False, repr=False
+    )
+    """Runs that were put together before; states share them as they share entries."""
+
+    def find_run(self, run: RunIndex) -> Run | None:
+        """Return a run, or None."""
+        found = self.views.get(run)
+        if found is None:
+            found = find_run(self.get, run)
+            if found is not None:
+                self.views[run] = found
+        return found
 
     def get(self, key: bytes) -> Entry | None:
         """Return the entry under ``key``, or None."""
@@ -298,7 +308,7 @@ def money_in(entry: Entry | None) -> int:
     match entry:
         case Account():
             return entry.balance + entry.stake + sum(part.amount for part in entry.unbonding)
-        case Run():
+        case RunHead():
             return entry.escrow
         case SegmentRecord():
             bonds = [check.bond for check in entry.checks]

@@ -262,6 +262,9 @@ def forget_round(draft: Draft, index: RunIndex, round_: RoundIndex) -> None:
     seats = (seat for roster in info.seats for seat in roster)
     found = (draft.segment(index, round_, seat.stage, seat.index) for seat in seats)
     due = [record.due for record in found if record is not None]
+    run = draft.run(index)
+    if any(kept.round == round_ for kept in run.rounds):  # in a long pause
+        due.append(Height(draft.height + run.spec.checks.challenge_window_blocks))
     if due:
         draft.put_round(index, info, max(due))
     else:

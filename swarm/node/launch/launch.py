@@ -4,7 +4,6 @@ Shell: reads this machine's disk and chooses the seed of a new network; ``node/l
 text.
 """
 
-import math
 import secrets
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -25,7 +24,6 @@ from swarm.ledger.transition.runs import LIVE_PHASES, check_run_spec
 from swarm.node.artifacts.cache import seeded_root
 from swarm.node.launch.publish import opened_start, publish_data, publish_start
 from swarm.node.launch.sizing import check_window
-from swarm.node.ports import LedgerPort
 from swarm.node.reporting import EventLog
 from swarm.node.start import saved_genesis
 from swarm.primitives.codec import encode
@@ -116,19 +114,16 @@ def genesis_for(file: RunFile, home: Path, secret: SecretKey) -> Genesis:
     )
 
 
-async def fund(ledger: LedgerPort, owner: PeerId, spec: RunSpec) -> tuple[Amount, Amount]:
-    """Put up what the owner of a run lacks of a solver's stake, wait until that is final.
+def funds_for(state: State, owner: PeerId, spec: RunSpec) -> tuple[Amount, Amount]:
+    """Return what the owner of a run lacks of a solver's stake, and the escrow to open the run with.
 
-    Returns the stake put up and the escrow to open the run with. Raises ``BadConfig``, before anything is
-    submitted, if the account cannot pay both and their fees.
+    Raises ``BadConfig`` if the account cannot pay both and their fees.
     """
-    state = ledger.state
     account, wanted = state.account(owner), solver_stake(state.params, spec)
     missing, least = Amount(max(wanted - account.stake, 0)), run_deposit(state.params, spec)
-    body = Stake(missing)
     fees = sufficient_fee(state.params, OpenRun(encode(spec), least))
     if missing:
-        fees = Amount(fees + sufficient_fee(state.params, body))
+        fees = Amount(fees + sufficient_fee(state.params, Stake(missing)))
     spare = account.balance - missing - fees
     if spare < least:
         stake = f" beside {missing:,} of stake" if missing else ""
@@ -137,8 +132,6 @@ async def fund(ledger: LedgerPort, owner: PeerId, spec: RunSpec) -> tuple[Amount
             f" {least:,}{stake} and {fees:,} of fees",
             hint="ask a holder of money on this network for a transfer",
         )
-    if missing:
-        await ledger.submit_final(body, math.inf)
     return missing, Amount(max(spare // ESCROW_SHARE, least))
 
 

@@ -121,7 +121,7 @@ def test_what_is_counted_as_money_is_all_there_is() -> None:
     holds = {key[:1] for key, entry in stage.state.entries.items() if money_in(entry)}
     assert holds <= MONEY_KINDS
     others = [entry for key, entry in stage.state.entries.items() if key[:1] not in MONEY_KINDS]
-    assert len({type(entry) for entry in others}) == 6
+    assert len({type(entry) for entry in others}) == 8
     assert not any(map(money_in, others))
 
 
