@@ -12,7 +12,18 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from swarm.cli.commands import audit, control, data, join, ledger, models, status, ticket, wallet
+from swarm.cli.commands import (
+    audit,
+    checkpoint,
+    control,
+    data,
+    join,
+    ledger,
+    models,
+    status,
+    ticket,
+    wallet,
+)
 from swarm.cli.demo import command
 from swarm.cli.errors import INTERRUPTED, Explained, explain, is_reader_gone, save_trace
 from swarm.cli.options import HELP, split_globals
@@ -26,7 +37,7 @@ _SECTIONS = {
     "Own money": ("wallet",),
     "Look": ("status", "map", "peers", "run", "ledger"),
     "Doubt": ("audit", "report"),
-    "Use the model": ("export", "eval", "generate"),
+    "Use the model": ("export", "checkpoint", "eval", "generate"),
 }
 
 
@@ -70,6 +81,7 @@ wallet.register(app)
 audit.register(app)
 ticket.register(app)
 models.register(app)
+checkpoint.register(app)
 control.register(app)
 data.register(app)
 

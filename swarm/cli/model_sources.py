@@ -13,9 +13,11 @@ from torch import Tensor
 from swarm.config.spec import AdapterSpec, ModelSpec, RunSpec
 from swarm.errors import BadConfig, Corrupt, Unreachable, UsageError
 from swarm.gossip.blobs.disk import BLOBS
-from swarm.ledger.reader import read_state
+from swarm.ledger.model_proof import PROOF_FILE, ModelProof, model_keys
+from swarm.ledger.reader import open_ledger, read_state
 from swarm.ledger.state.records import Run
 from swarm.ledger.views import common_rounds
+from swarm.primitives.codec import encode
 from swarm.primitives.commitments import hash_of
 from swarm.training.data.disk import root_of_file, tokenizer_root
 from swarm.training.data.tokenizer import BytesTokenizer, Tokenizer, load_tokenizer
@@ -45,7 +47,7 @@ from swarm.training.model.stages import (
     plans_of,
 )
 from swarm.training.record.checkpoint import decode_phi, joined
-from swarm.types import NO_DIGEST, Digest
+from swarm.types import NO_DIGEST, Digest, RoundIndex
 
 _WAIT = "keep the node running until it has fetched them: swarm join"
 
@@ -135,6 +137,19 @@ def save_model(folder: Path, model: Model, *, format_: str = "hf", base: str = "
                 (folder / name).write_bytes(data)
             else:  # one from an earlier export is not this model's
                 (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise BadConfig(f"cannot write {folder}: {error.strerror}", hint="df -h, ls -ld") from None
+
+
+def save_proof(folder: Path, home: Path, round_: int) -> None:
+    """Write beside the weights of a boundary what proves them final: ``swarm checkpoint verify`` reads it."""
+    with open_ledger(home) as ledger:
+        run = ledger.runs()[-1]
+        index, num_stages = run.index, run.spec.num_stages
+        light = ledger.prove(model_keys(index, round_, num_stages))
+        proof = ModelProof(ledger.genesis, index, RoundIndex(round_), num_stages, light)
+    try:
+        (folder / PROOF_FILE).write_bytes(encode(proof))
     except OSError as error:
         raise BadConfig(f"cannot write {folder}: {error.strerror}", hint="df -h, ls -ld") from None
 

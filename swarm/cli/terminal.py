@@ -26,7 +26,8 @@ PATIENCE_S = 7.0
 PROGRAM = "swarm"
 COMMANDS = (
     *("demo", "launch", "join", "init", "data", "ticket", "id", "pause", "resume", "stop", "status", "map"),
-    *("peers", "run", "ledger", "wallet", "audit", "report", "export", "eval", "generate", "version"),
+    *("peers", "run", "ledger", "wallet", "audit", "report", "checkpoint", "export", "eval", "generate"),
+    "version",
 )  # fmt: skip
 """Pattern of the rest of a command, after the name of the program, in a message."""
 _OFFERED = re.compile(rf"(?<![\w./-]){PROGRAM} (?=(?:{'|'.join(COMMANDS)})\b)")

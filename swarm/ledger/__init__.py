@@ -8,8 +8,11 @@ Modules (C: pure, S: does I/O):
                        ledger`` and ``swarm run``.
     leaders.py      C  Draw the leaders of views: every cycle of views is a fresh permutation of the
                        validators, weighted by stake.
+    light.py        C  Prove entries of the ledger to somebody who has the genesis and nothing else.
     mempool.py      C  Hold transactions that wait for a block: bounded, checked, and handed out in
                        a valid order.
+    model_proof.py  C  Prove that the weights in a folder are a canonical checkpoint of a run, made
+                       final by a network's validators.
     reader.py       S  Read the ledger of a home from its disk, whether or not a node runs there.
     recover.py      S  Let a validator vote again at once that lost its memory, on its owner's word.
     service.py      S  Serve the ledger to the rest of the node: the final state, and submission of

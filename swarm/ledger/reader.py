@@ -3,7 +3,7 @@
 Shell: opens the store for reading only.
 """
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +14,17 @@ from swarm.errors import UsageError, VerificationFailed
 from swarm.ledger.blocks import Block, Certificate, block_digest
 from swarm.ledger.chain import ChainReport, verify_chain
 from swarm.ledger.describe import block_lines, block_row
-from swarm.ledger.net.archive import Archive, newest_height, read_block, read_forks, read_genesis
+from swarm.ledger.light import LightProof, prove_entries
+from swarm.ledger.net.archive import (
+    Archive,
+    load_state,
+    newest_height,
+    proved_height,
+    read_block,
+    read_forks,
+    read_genesis,
+    read_handoffs,
+)
 from swarm.ledger.state.records import Run, SegmentRecord
 from swarm.ledger.state.state import State
 from swarm.primitives.crypto import peer_name
@@ -137,6 +147,23 @@ class Ledger:
             raise VerificationFailed(str(error), hint=again) from None
         self._check_forks()
         return LedgerReport(report, sum(left_out))
+
+    def prove(self, keys: Sequence[bytes]) -> LightProof:
+        """Return a proof of these entries as of the newest block with a finalization, from the genesis on.
+
+        Raises ``UsageError`` if one is not there, and ``Corrupt`` if the disk is damaged.
+        """
+        height = proved_height(self._store)
+        link = read_block(self._store, height)
+        if link is None or link[1] is None:
+            raise UsageError("this ledger has no final block yet", hint="swarm status")
+        state = load_state(self._store, self.genesis, height)
+        if any(state.get(key) is None for key in keys):
+            raise UsageError(
+                "this is not on the ledger any more", hint="keep the node running: swarm join"
+            )
+        handoffs = read_handoffs(self._store, link[0].header.epoch)
+        return prove_entries(state, link[0].header, link[1], handoffs, keys)
 
     def _check_forks(self) -> None:
         """Raise ``VerificationFailed`` with both blocks of the newest height at which two became final."""

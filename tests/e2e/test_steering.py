@@ -53,3 +53,11 @@ def test_the_owner_pauses_resumes_and_stops_and_the_replicas_end_as_one(net: Loc
     last = over["run"]["final_round"]
     assert last == over["run"]["rounds"] + 1, "three peers in two stages: one pair"
     assert net.export(owner, "steered-model").returncode == 0
+    folder = net.folder / "steered-model"
+    proved = net.read("checkpoint", "verify", str(folder), home=owner.home)
+    assert (proved["round"], proved["is_trusted"]) == (last, True)
+    weights = bytearray((folder / "model.safetensors").read_bytes())
+    weights[-5] ^= 1
+    (folder / "model.safetensors").write_bytes(weights)
+    refused = net.swarm("checkpoint", "verify", str(folder), home=owner.home)
+    assert (refused.returncode, "are not those of round" in refused.stderr) == (6, True)

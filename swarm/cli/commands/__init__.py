@@ -4,6 +4,8 @@ Modules (C: pure, S: does I/O):
 
     audit.py        S  Audit the work of other peers through the node of this home, and report a
                        false window.
+    checkpoint.py   S  Verify an exported model against the ledger that made it final, with no node
+                       and no other file.
     control.py      S  Control a run that this node launched: pause, resume, stop.
     data.py         S  Build datasets, and list, verify or clean up those on this disk: data build,
                        ls, verify, clean.

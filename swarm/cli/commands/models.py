@@ -107,7 +107,7 @@ def export(
     ] = "",
 ) -> None:
     """Write the run's newest checkpoint as a folder that transformers loads, with its tokenizer."""
-    from swarm.cli.model_sources import adapter_of, model_of_run, save_model
+    from swarm.cli.model_sources import adapter_of, model_of_run, save_model, save_proof
     from swarm.training.hf.export import FORMATS, PEFT
 
     screen, out = terminal(), Path(folder)
@@ -124,12 +124,15 @@ def export(
         raise UsageError("--base is for an adapter alone", hint=f"swarm export {out} --format peft")
     model = model_of_run(screen.home, initial=initial)
     save_model(out, model, format_=format_, base=base)
+    if not initial and format_ != PEFT:
+        save_proof(out, screen.home, model.round)
     written = model.params_P if format_ != PEFT else adapter_of(model)[1]
     row = {"dir": str(out), "round": model.round, "parameters": written.numel()}
     where = "before training" if initial else f"of round {model.round}"
     screen.data({**row, "format": format_}, [f"{out}: {row['parameters']:,} parameters {where}"])
     if format_ == "hf":
         screen.say(f'load it: transformers.pipeline("text-generation", model="{out}")')
+        screen.say(f"prove it: swarm checkpoint verify {out}") if not initial else None
     if format_ == PEFT:
         screen.say(f'load it: peft.PeftModel.from_pretrained(MODEL, "{out}")')
 

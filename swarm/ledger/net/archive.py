@@ -17,6 +17,7 @@ from swarm.ledger.chain import Head, check_final, ends_epoch, extend, genesis_he
 from swarm.ledger.consensus.branch import FinalPoint
 from swarm.ledger.consensus.journal import TABLE as JOURNAL_TABLE
 from swarm.ledger.consensus.journal import Journal, load_journal
+from swarm.ledger.light import Handoff, votes_of
 from swarm.ledger.state.state import State, decode_state, encode_state
 from swarm.ledger.transition.apply import Known
 from swarm.primitives.codec import Message, decode, encode
@@ -27,6 +28,7 @@ BLOCKS = "ledger_blocks"
 CERTIFICATES = "ledger_certificates"
 SNAPSHOTS = "ledger_snapshots"
 FORKS = "ledger_forks"
+HANDOFFS = "ledger_handoffs"
 CHAIN = "ledger_chain"
 GENESIS_KEY = b"genesis"
 SNAPSHOT_BLOCKS = 100
@@ -185,6 +187,10 @@ class Archive:
         writes: list[Change] = [(BLOCKS, key, encode(final.block))]
         if certificate is not None:
             writes.append((CERTIFICATES, key, encode(certificate)))
+            if ends_epoch(final.state):
+                header = final.block.header
+                handoff = Handoff(header, votes_of(certificate), final.state.validators)
+                writes.append((HANDOFFS, header.epoch.to_bytes(8, "big"), encode(handoff)))
         if final.height % SNAPSHOT_BLOCKS == 0:
             writes.append((SNAPSHOTS, key, encode_state(final.state)))
             old = final.height - SNAPSHOTS_KEPT * SNAPSHOT_BLOCKS
@@ -232,6 +238,21 @@ def read_block(store: Store, height: Height) -> tuple[Block, Certificate | None]
         raise _damaged(store, f"block {height}: {error}") from None
 
 
+def read_handoffs(store: Store, epoch: int) -> list[Handoff]:
+    """Return the ends of all epochs before ``epoch``, from epoch 0 on; raise ``Corrupt`` if one is missing."""
+    rows = (store.get(HANDOFFS, number.to_bytes(8, "big")) for number in range(epoch))
+    try:
+        return [decode(Handoff, data or b"") for data in rows]
+    except BadEncoding as error:
+        raise _damaged(store, f"the end of an epoch: {error}") from None
+
+
+def proved_height(store: Store) -> Height:
+    """Return the height of the newest block with a finalization of its own; 0 if there is none."""
+    rows = store.last(CERTIFICATES)
+    return Height(int.from_bytes(rows[0][0], "big") if rows else 0)
+
+
 def newest_height(store: Store) -> Height:
     """Return the greatest height at which a store has a block; 0 if it has none."""
     rows = store.last(BLOCKS)
@@ -247,12 +268,22 @@ def read_genesis(store: Store) -> Genesis | None:
         raise _damaged(store, f"genesis: {error}") from None
 
 
-def _load(store: Store, genesis: Genesis) -> Head:
-    """Load the newest snapshot and replay the blocks after it; raise what the checks raise."""
+def load_state(store: Store, genesis: Genesis, height: Height) -> State:
+    """Return the state after a final block, one of the newest; raise ``Corrupt`` if it cannot be had."""
+    try:
+        return _load(store, genesis, height).state
+    except (BadEncoding, PeerFault, InvalidStatement) as error:
+        raise _damaged(store, str(error)) from None
+
+
+def _load(store: Store, genesis: Genesis, last: Height | None = None) -> Head:
+    """Load the newest snapshot and replay the blocks after it up to ``last``; raise what the checks raise."""
     head = genesis_head(genesis)
-    last = newest_height(store)
-    for key, data in store.last(SNAPSHOTS):
+    last = newest_height(store) if last is None else last
+    for key, data in store.last(SNAPSHOTS, limit=SNAPSHOTS_KEPT):
         height = Height(int.from_bytes(key, "big"))
+        if height > last or head.state.height:
+            continue
         link = read_block(store, height)
         state = decode_state(data)
         if link is None or state.root != link[0].header.state_root or state.height != height:

@@ -18,7 +18,7 @@ def test_the_parts_of_an_account_add_up_and_say_what_is_locked() -> None:
     assert row.balance == BALANCE - 50, "this ledger's only leader gets its own fees back"
     assert row.peer == peer_text(key.peer)
     lines = wallet_lines(row)
-    assert lines[2] == "stake      1,020, 1,000 of it locked while it votes"
+    assert lines[2] == "stake      1,020, 1,000 of it locked"
     assert lines[3] == f"unbonding  30, balance again from block {2 + 180} on"
     assert lines[-1].startswith("entry      61")
 

@@ -1,0 +1,131 @@
+"""Verify an exported model against the ledger that made it final, with no node and no other file.
+
+Shell: reads the folder, hashes the weights of each stage, prints.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from swarm.cli.terminal import terminal
+from swarm.errors import BadConfig, PeerFault, SwarmError, UsageError, VerificationFailed
+
+if TYPE_CHECKING:
+    from swarm.ledger.model_proof import ProvedModel
+    from swarm.types import Digest
+
+checkpoint_app = typer.Typer(
+    help="Exported checkpoints: verify what a folder holds.", no_args_is_help=True
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.add_typer(
+        checkpoint_app, name="checkpoint", short_help="Verify an exported model: verify FOLDER."
+    )
+
+
+@checkpoint_app.command("verify")
+def verify(
+    folder: Annotated[str, typer.Argument(help="A folder that swarm export wrote.")],
+    network: Annotated[
+        str,
+        typer.Option(help="Id of the network you trust, in hex; without it, that of this home."),
+    ] = "",
+) -> None:
+    """Prove that a folder holds a checkpoint that a network made final, weight by weight.
+
+    Validators of the genesis hand over epoch by epoch to those that made the checkpoint final. Exit code 6
+    if the proof, or one byte of the weights, does not hold.
+    """
+    screen, where = terminal(), Path(folder)
+    trusted = trusted_network(screen.home, network)
+    with screen.patient("hashing the weights"):
+        proved = read_proof(where)
+        compare_weights(where, proved)
+    if trusted is not None and trusted != proved.network:
+        raise VerificationFailed(
+            f"{where} is of network {proved.network.hex()[:16]}, not {trusted.hex()[:16]}"
+        )
+    known = "the network of this home" if trusted is not None and not network else "as you said"
+    whose = known if trusted is not None else "which you must know by yourself: --network HEX"
+    row = {
+        "dir": str(where),
+        "network": proved.network.hex(),
+        "is_trusted": trusted is not None,
+        "run": proved.spec.name,
+        "round": proved.round,
+        "height": proved.height,
+        "stages": len(proved.roots),
+        "roots": [root.hex() for root in proved.roots],
+    }
+    lines = [
+        f"{where}: the checkpoint of round {proved.round} of run {proved.spec.name}, every weight",
+        f"final in block {proved.height} of network {proved.network.hex()[:16]}, {whose}",
+    ]
+    screen.data(row, lines)
+
+
+def trusted_network(home: Path, network: str) -> "Digest | None":
+    """Return the network that the user trusts: by name, else that of this home; None if there is neither."""
+    from swarm.node.start import saved_genesis
+    from swarm.types import Digest
+
+    if network:
+        try:
+            raw = bytes.fromhex(network)
+        except ValueError:
+            raw = b""
+        if len(raw) != 32:
+            raise UsageError(
+                "a network is named by 64 hexadecimal digits", hint="swarm ledger show --json"
+            )
+        return Digest(raw)
+    try:
+        held = saved_genesis(home)
+    except SwarmError:
+        return None
+    return None if held is None else held.chain
+
+
+def read_proof(folder: Path) -> "ProvedModel":
+    """Read the proof in a folder and check it; raises ``BadConfig`` if there is none."""
+    from swarm.ledger.light import LIGHT_PROOF_BYTES_MAX
+    from swarm.ledger.model_proof import PROOF_FILE, parse_model_proof, verify_model
+
+    path = folder / PROOF_FILE
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is no folder", hint="swarm export DIR writes one")
+    if not path.is_file():
+        raise BadConfig(
+            f"{folder} has no {PROOF_FILE}: it was not exported from a checkpoint on a ledger",
+            hint="swarm export DIR, from a home that takes part in the run",
+        )
+    try:
+        with path.open("rb") as file:
+            return verify_model(parse_model_proof(file.read(2 * LIGHT_PROOF_BYTES_MAX + 1)))
+    except OSError as error:
+        raise BadConfig(f"{path} cannot be read: {error.strerror}") from None
+    except PeerFault as fault:
+        raise VerificationFailed(f"{path} proves nothing: {fault}") from None
+
+
+def compare_weights(folder: Path, proved: "ProvedModel") -> None:
+    """Raise ``VerificationFailed`` unless the folder holds the weights that were proved."""
+    from swarm.primitives.commitments import hash_of
+    from swarm.training.hf.load import open_folder, read_stage
+    from swarm.training.model.stages import plans_of
+
+    if proved.spec.adapter.rank:
+        raise BadConfig(
+            f"{folder} holds an adapter merged into its base: their sum has no hash on the ledger",
+            hint="verify a run that trains all weights",
+        )
+    found = open_folder(folder)
+    for stage, (plan, root) in enumerate(zip(plans_of(proved.spec), proved.roots, strict=True)):
+        if hash_of(read_stage(found, plan)) != root:
+            raise VerificationFailed(
+                f"the weights of stage {stage} in {folder} are not those of round {proved.round}"
+            )

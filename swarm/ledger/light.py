@@ -1,0 +1,180 @@
+"""Prove entries of the ledger to somebody who has the genesis and nothing else.
+
+Core: pure functions over frozen structs.
+
+    genesis --validators of epoch 0--> handoff --of epoch 1--> ... --of epoch E--> finalization --> header
+    header --state root--> path --> entry
+
+A handoff is the last header of an epoch with its finalization: it names the validators of the next epoch. So a
+proof grows by a handoff per epoch, and not with the blocks, the seats or the accounts.
+
+Source: docs/spec/ledger.md section 2, after light clients of proof-of-stake chains.
+"""
+
+from collections.abc import Sequence
+
+from swarm.config.spec import Genesis
+from swarm.errors import BadEncoding, BrokenPromise
+from swarm.ledger.blocks import (
+    FINALIZE,
+    VALIDATORS_MAX,
+    Certificate,
+    Header,
+    Validator,
+    block_digest,
+    check_certificate,
+    epoch_of,
+    is_last_of_epoch,
+    validators_digest,
+    validators_of,
+)
+from swarm.ledger.state.records import Entry
+from swarm.ledger.state.state import State
+from swarm.primitives.codec import Message, decode, encode
+from swarm.primitives.crypto import SIGNATURE_BYTES
+from swarm.primitives.merkle import SparseProof, verify_included
+from swarm.types import View
+
+LIGHT_PROOF_BYTES_MAX = 64 << 20
+"""Bytes of a proof: 20,000 epochs of 16 validators."""
+
+ENTRIES_MAX = 256
+"""Entries of one proof: a run's head, and a checkpoint for each of its stages, four times over."""
+
+HASH_BYTES = 32
+PATH_HASHES_MAX = 256
+
+
+class Votes(Message, frozen=True):
+    """The votes of a finalization, without what the header beside them says."""
+
+    view: View
+    bitmap: int
+    signatures: bytes
+    """64 bytes of each voter, in the order of the set."""
+
+
+class Handoff(Message, frozen=True):
+    """The last header of an epoch, made final by its validators, and the validators of the next epoch."""
+
+    header: Header
+    votes: Votes
+    validators: tuple[Validator, ...]
+
+
+class Inclusion(Message, frozen=True):
+    """An entry and its path to the state root; who asked knows its key."""
+
+    value: bytes
+    siblings: bytes
+    """32 bytes of each sibling, from the root down."""
+
+
+class LightProof(Message, frozen=True):
+    """Proof of some entries, from the validators of the genesis on."""
+
+    handoffs: tuple[Handoff, ...]
+    header: Header
+    votes: Votes
+    entries: tuple[Inclusion, ...]
+
+
+def votes_of(certificate: Certificate) -> Votes:
+    """Return the votes of a finalization in their short form."""
+    assert certificate.kind == FINALIZE, "nothing else proves a block final"
+    return Votes(certificate.view, certificate.bitmap, b"".join(certificate.signatures))
+
+
+def prove_entries(
+    state: State,
+    header: Header,
+    certificate: Certificate,
+    handoffs: Sequence[Handoff],
+    keys: Sequence[bytes],
+) -> LightProof:
+    """Return a proof of entries of ``state``, which is the one after the final block of ``header``.
+
+    ``handoffs`` are those of all earlier epochs, from epoch 0 on. Every key must have an entry.
+    """
+    entries = list[Inclusion]()
+    for key in keys:
+        found = state.get(key)
+        assert found is not None, "only what is there is proved"
+        siblings = state.entries.prove(key).siblings
+        entries.append(Inclusion(encode(found), b"".join(siblings)))
+    return LightProof(tuple(handoffs), header, votes_of(certificate), tuple(entries))
+
+
+def parse_light_proof(data: bytes) -> LightProof:
+    """Decode a proof and check its sizes; raise ``BadEncoding``."""
+    proof = decode(LightProof, data, limit=LIGHT_PROOF_BYTES_MAX)
+    if len(proof.entries) > ENTRIES_MAX:
+        raise BadEncoding(f"a proof of more than {ENTRIES_MAX} entries")
+    return proof
+
+
+def verify_entries(
+    genesis: Genesis, proof: LightProof, expected: Sequence[tuple[bytes, type[Entry]]]
+) -> list[Entry]:
+    """Return the proved entries, which have these keys and types.
+
+    Raises ``PeerFault`` unless the validators of the genesis, and those they handed over to, made the header
+    final, and every entry is under its state root.
+    """
+    chain = genesis.chain
+    voters = follow_handoffs(genesis, proof.handoffs)
+    if proof.header.epoch != len(proof.handoffs):
+        raise BrokenPromise("a header of another epoch than its handoffs lead to")
+    _check_final(genesis, proof.header, proof.votes, voters)
+    if len(proof.entries) != len(expected) or proof.header.chain != chain:
+        raise BrokenPromise("not the entries that were asked for")
+    found = list[Entry]()
+    for inclusion, (key, kind) in zip(proof.entries, expected, strict=True):
+        path = SparseProof(_hashes(inclusion.siblings), b"", b"")
+        verify_included(proof.header.state_root, key, inclusion.value, path)
+        found.append(decode(kind, inclusion.value, limit=len(inclusion.value)))
+    return found
+
+
+def follow_handoffs(genesis: Genesis, handoffs: Sequence[Handoff]) -> tuple[Validator, ...]:
+    """Return the validators of the epoch after these handoffs; raise ``PeerFault`` if one does not hold."""
+    voters = validators_of(genesis)
+    for epoch, handoff in enumerate(handoffs):
+        header = handoff.header
+        if header.epoch != epoch or not is_last_of_epoch(genesis.epoch_blocks, header.height):
+            raise BrokenPromise(f"a handoff that is not the end of epoch {epoch}")
+        _check_final(genesis, header, handoff.votes, voters)
+        if not 1 <= len(handoff.validators) <= VALIDATORS_MAX:
+            raise BadEncoding("a handoff to nobody, or to too many")
+        if validators_digest(handoff.validators) != header.next_validators:
+            raise BrokenPromise(f"epoch {epoch} was handed over to other validators")
+        voters = handoff.validators
+    return voters
+
+
+def _check_final(
+    genesis: Genesis, header: Header, votes: Votes, voters: Sequence[Validator]
+) -> None:
+    if header.chain != genesis.chain:
+        raise BrokenPromise("a header of another network")
+    if header.epoch != epoch_of(genesis.epoch_blocks, header.height):
+        raise BrokenPromise("a header outside its epoch")
+    if votes.view < header.view:
+        raise BrokenPromise("votes from before the block was proposed")
+    if len(votes.signatures) % SIGNATURE_BYTES:
+        raise BadEncoding("a signature that is cut")
+    starts = range(0, len(votes.signatures), SIGNATURE_BYTES)
+    certificate = Certificate(
+        kind=FINALIZE,
+        view=votes.view,
+        block=block_digest(header),
+        bitmap=votes.bitmap,
+        signatures=tuple(votes.signatures[at : at + SIGNATURE_BYTES] for at in starts),
+    )
+    check_certificate(certificate, genesis.chain, header.epoch, voters)
+
+
+def _hashes(joined: bytes) -> tuple[bytes, ...]:
+    if len(joined) % HASH_BYTES or len(joined) > PATH_HASHES_MAX * HASH_BYTES:
+        raise BadEncoding("a path that is cut, or too long")
+    return tuple(joined[at : at + HASH_BYTES] for at in range(0, len(joined), HASH_BYTES))

@@ -1,0 +1,162 @@
+"""An entry is proved to who has the genesis alone, in a few hundred bytes; a false byte anywhere is refused."""
+
+from collections.abc import Callable
+
+import pytest
+
+from swarm.errors import BadEncoding, PeerFault
+from swarm.ledger.blocks import VALIDATORS_MAX
+from swarm.ledger.light import (
+    Handoff,
+    Inclusion,
+    LightProof,
+    Votes,
+    follow_handoffs,
+    parse_light_proof,
+    prove_entries,
+    verify_entries,
+    votes_of,
+)
+from swarm.ledger.state.records import Account
+from swarm.ledger.state.state import account_key
+from swarm.ledger.transactions import Transfer, Validate
+from swarm.primitives.codec import encode, replace
+from swarm.primitives.crypto import digest
+from swarm.testing.ledger import InMemoryLedger, numbered_key
+from swarm.types import Amount, Height, PeerId
+
+EPOCH = 10
+KEY = account_key(numbered_key(3).peer)
+
+
+def handoffs_of(ledger: InMemoryLedger) -> list[Handoff]:
+    """The ends of all epochs that are over; the validators of each are those of the genesis here."""
+    found = list[Handoff]()
+    for block, certificate in ledger.links:
+        if block.header.height % EPOCH == EPOCH - 1:
+            votes = votes_of(certificate)
+            found.append(Handoff(block.header, votes, ledger.state.council.previous))
+    return found
+
+
+def a_proof(num_blocks: int = 25, num_validators: int = 4) -> tuple[InMemoryLedger, LightProof]:
+    ledger = InMemoryLedger(
+        max(num_validators, 6), num_validators, epoch_blocks=EPOCH, unbonding_epochs=20
+    )
+    ledger.empty_blocks(num_blocks)
+    block, certificate = ledger.links[-1]
+    proof = prove_entries(ledger.state, block.header, certificate, handoffs_of(ledger), [KEY])
+    return ledger, proof
+
+
+@pytest.mark.rule("L27a")
+def test_an_account_is_proved_from_the_genesis_over_two_epochs() -> None:
+    ledger, proof = a_proof()
+    again = parse_light_proof(encode(proof))
+    (found,) = verify_entries(ledger.genesis, again, [(KEY, Account)])
+    assert found == ledger.state.account(numbered_key(3).peer)
+    assert len(proof.handoffs) == 2
+
+
+def flipped(data: bytes) -> bytes:
+    return data[:-1] + bytes([data[-1] ^ 1])
+
+
+def first(proof: LightProof, **changes: object) -> LightProof:
+    """The proof with its first handoff changed."""
+    return replace(proof, handoffs=(replace(proof.handoffs[0], **changes), *proof.handoffs[1:]))
+
+
+FALSE: dict[str, Callable[[LightProof], LightProof]] = {
+    "value": lambda p: replace(
+        p, entries=(Inclusion(flipped(p.entries[0].value), p.entries[0].siblings),)
+    ),
+    "path": lambda p: replace(
+        p, entries=(replace(p.entries[0], siblings=flipped(p.entries[0].siblings)),)
+    ),
+    "cut path": lambda p: replace(
+        p, entries=(replace(p.entries[0], siblings=p.entries[0].siblings[:-1]),)
+    ),
+    "long path": lambda p: replace(p, entries=(replace(p.entries[0], siblings=bytes(32 * 300)),)),
+    "root": lambda p: replace(p, header=replace(p.header, state_root=digest("other"))),
+    "chain": lambda p: replace(p, header=replace(p.header, chain=digest("other"))),
+    "height": lambda p: replace(p, header=replace(p.header, height=Height(p.header.height + 1))),
+    "epoch": lambda p: replace(p, header=replace(p.header, epoch=1)),
+    "no quorum": lambda p: replace(
+        p, votes=Votes(p.votes.view, 0b11, p.votes.signatures[: 2 * 64])
+    ),
+    "vote": lambda p: replace(p, votes=replace(p.votes, signatures=flipped(p.votes.signatures))),
+    "cut vote": lambda p: replace(p, votes=replace(p.votes, signatures=p.votes.signatures[:-1])),
+    "early view": lambda p: replace(p, votes=replace(p.votes, view=0)),
+    "no entry": lambda p: replace(p, entries=()),
+    "missing epoch": lambda p: replace(p, handoffs=p.handoffs[1:]),
+    "an epoch twice": lambda p: replace(p, handoffs=(p.handoffs[0], *p.handoffs)),
+    "other heirs": lambda p: first(p, validators=p.handoffs[0].validators[:3]),
+    "no heirs": lambda p: first(p, validators=()),
+    "many heirs": lambda p: first(p, validators=p.handoffs[0].validators * VALIDATORS_MAX),
+    "handoff vote": lambda p: first(
+        p, votes=replace(p.handoffs[0].votes, signatures=flipped(p.handoffs[0].votes.signatures))
+    ),
+    "not the end": lambda p: first(p, header=replace(p.handoffs[0].header, height=Height(8))),
+}
+
+
+@pytest.mark.parametrize("name", FALSE)
+def test_a_false_byte_anywhere_is_refused(name: str) -> None:
+    ledger, proof = a_proof()
+    with pytest.raises(PeerFault):
+        verify_entries(ledger.genesis, FALSE[name](proof), [(KEY, Account)])
+
+
+def test_a_proof_is_worth_nothing_for_another_key_or_network() -> None:
+    ledger, proof = a_proof()
+    other = account_key(PeerId(bytes(32)))
+    with pytest.raises(PeerFault):
+        verify_entries(ledger.genesis, proof, [(other, Account)])
+    elsewhere = InMemoryLedger(7, 4, epoch_blocks=EPOCH).genesis
+    with pytest.raises(PeerFault):
+        verify_entries(elsewhere, proof, [(KEY, Account)])
+    with pytest.raises(BadEncoding):
+        parse_light_proof(encode(proof)[:-1])
+
+
+@pytest.mark.rule("L27a")
+def test_handoffs_follow_the_validators_as_they_change() -> None:
+    """Key 4 offers in epoch 0, and votes from epoch 2 on."""
+    ledger = InMemoryLedger(6, 4, epoch_blocks=EPOCH, unbonding_epochs=20)
+    ledger.block(ledger.sign(ledger.keys[4], Validate(is_on=True)))
+    found = list[Handoff]()
+    while ledger.state.height < 3 * EPOCH:
+        state = ledger.block()
+        block, certificate = ledger.links[-1]
+        if state.height % EPOCH == EPOCH - 1:
+            found.append(Handoff(block.header, votes_of(certificate), state.validators))
+    sets = [follow_handoffs(ledger.genesis, found[:count]) for count in range(4)]
+    peers = [{validator.peer for validator in voters} for voters in sets]
+    newcomer = ledger.keys[4].peer
+    assert [newcomer in voters for voters in peers] == [False, False, True, True]
+
+
+def test_with_sixteen_validators_and_thousands_of_accounts_a_proof_is_below_1600_bytes() -> None:
+    ledger = InMemoryLedger(20, 16, epoch_blocks=1_000)
+    giver = ledger.keys[0]
+    for start in range(0, 2_048, 16):
+        gifts = [
+            ledger.sign(
+                giver,
+                Transfer(PeerId(digest("somebody", (start + i).to_bytes(8, "big"))), Amount(1)),
+                nonce=ledger.state.account(giver.peer).nonce + 1 + i,
+            )
+            for i in range(16)
+        ]
+        ledger.block(*gifts)
+    block, certificate = ledger.links[-1]
+    voters = sorted(range(16))[:11]
+    quorum = replace(
+        certificate,
+        bitmap=sum(1 << i for i in voters),
+        signatures=tuple(certificate.signatures[i] for i in voters),
+    )
+    proof = prove_entries(ledger.state, block.header, quorum, [], [KEY])
+    assert verify_entries(ledger.genesis, proof, [(KEY, Account)])
+    assert len(encode(proof)) <= 1_600
