@@ -32,7 +32,7 @@ from swarm.config.advice import nearest
 from swarm.errors import UsageError
 
 _SECTIONS = {
-    "Take part": ("demo", "launch", "join", "init", "data", "ticket", "id"),
+    "Take part": ("demo", "launch", "join", "leave", "init", "data", "ticket", "id"),
     "Own a run": ("pause", "resume", "stop"),
     "Own money": ("wallet",),
     "Look": ("status", "map", "peers", "run", "ledger"),

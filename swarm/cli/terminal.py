@@ -25,7 +25,8 @@ PATIENCE_S = 7.0
 
 PROGRAM = "swarm"
 COMMANDS = (
-    *("demo", "launch", "join", "init", "data", "ticket", "id", "pause", "resume", "stop", "status", "map"),
+    *("demo", "launch", "join", "leave", "init", "data", "ticket", "id", "pause", "resume", "stop", "status"),
+    "map",
     *("peers", "run", "ledger", "wallet", "audit", "report", "checkpoint", "export", "eval", "generate"),
     "version",
 )  # fmt: skip

@@ -31,7 +31,7 @@ from swarm.ledger.consensus.memory import VoteMemory
 from swarm.ledger.service import LedgerService
 from swarm.ledger.state.records import Run
 from swarm.ledger.transactions import OpenRun, Stake
-from swarm.node.api.actions import RunControl, actions_of, make_ticket
+from swarm.node.api.actions import RunControl, SeatControl, actions_of, make_ticket
 from swarm.node.api.audit import Auditor
 from swarm.node.api.generate import sessions_of
 from swarm.node.api.state import StateBuilder
@@ -160,7 +160,7 @@ async def _run(
                 report.lines,
                 port=config.api_port,
                 token=token,
-                actions=actions_of(context, auditor, control)
+                actions=actions_of(context, auditor, control, SeatControl(context))
                 | Purse(context).actions()
                 | sessions_of(context, workers.serving, nursery).actions,
             )

@@ -6,7 +6,8 @@ Modules (C: pure, S: does I/O):
                        false window.
     checkpoint.py   S  Verify an exported model against the ledger that made it final, with no node
                        and no other file.
-    control.py      S  Control a run that this node launched: pause, resume, stop.
+    control.py      S  Control a run that this node launched: pause, resume, stop; or leave one of
+                       another.
     data.py         S  Build datasets, and list, verify or clean up those on this disk: data build,
                        ls, verify, clean.
     dry_run.py      S  Check a launch without starting anything: read the file, the text, the model;

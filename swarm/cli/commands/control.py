@@ -1,4 +1,4 @@
-"""Control a run that this node launched: pause, resume, stop.
+"""Control a run that this node launched: pause, resume, stop; or leave one of another.
 
 Shell: asks the node of this home, prints what follows.
 """
@@ -21,7 +21,16 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command("pause", short_help="Let your run rest from the next round boundary on.")(pause)
     app.command("resume", short_help="Go on with your run after a pause.")(resume)
+    app.command("leave", short_help="Give up this node's seat, with a handover.")(leave)
     app.command("stop", short_help="End your run for all its peers, with one model.")(stop)
+
+
+def leave() -> None:
+    """Give up this node's seat at the next round boundary; it trains no more until it is started again.
+
+    Keep the node running for a round after that: those that follow get what its seat has learned.
+    """
+    _steer("leave")
 
 
 def pause() -> None:

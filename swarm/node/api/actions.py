@@ -2,8 +2,8 @@
 
 Shell: answers the local API; every failure is raised as a typed error.
 
-These are the actions behind the commands. Only its owner can pause, resume or end a run; ``node/api/audit.py``
-carries out an audit or a report.
+These are the actions behind the commands. Only its owner can pause, resume or end a run, and everybody else can
+leave it; ``node/api/audit.py`` carries out an audit or a report.
 """
 
 import time
@@ -14,10 +14,10 @@ from swarm.errors import InvalidStatement, UsageError
 from swarm.events import EventKind
 from swarm.ledger.describe import progress_text
 from swarm.ledger.state.records import Run, RunPhase
-from swarm.ledger.transactions import CloseRun, PauseRun, ResumeRun
+from swarm.ledger.transactions import CloseRun, Leave, PauseRun, ResumeRun
 from swarm.ledger.transition.runs import boundary_height, current_round
 from swarm.node.api.audit import Auditor
-from swarm.node.ports import HasGenesis, HasHost, HasLedger, HasMe, HasReport, HasRun
+from swarm.node.ports import HasConfig, HasGenesis, HasHost, HasLedger, HasMe, HasReport, HasRun
 from swarm.ticket import Ticket, format_ticket, widest
 from swarm.types import Height, RunIndex
 from swarm.web.app import Action
@@ -34,6 +34,10 @@ class OwningNode(HasMe, HasRun, HasLedger, HasReport, Protocol):
 
 class InvitingNode(HasMe, HasRun, HasHost, HasGenesis, Protocol):
     """Parts of a node that a ticket names."""
+
+
+class SeatedNode(HasMe, HasRun, HasLedger, HasConfig, HasReport, Protocol):
+    """Parts of a node that gives up its seat."""
 
 
 class RunControl:
@@ -100,6 +104,49 @@ class RunControl:
         return run, height
 
 
+class SeatControl:
+    """Action of a peer that gives up its seat."""
+
+    def __init__(self, context: SeatedNode) -> None:
+        self._context = context
+
+    async def leave(self, _: Mapping[str, object]) -> Mapping[str, object]:
+        """Give up seat and queue position at the next boundary, and train no more until the next start.
+
+        The node goes on, and serves what its seat has learned to those that follow.
+
+        Raises:
+            UsageError: This node owns the run, or has nothing to give up, or the ledger refuses.
+            Unreachable: The statement was not final within ``FINAL_WAIT_S``.
+        """
+        context = self._context
+        run = context.run
+        if run is None:
+            raise UsageError("this node has no run yet", hint="swarm status")
+        if run.owner == context.me:
+            raise UsageError(
+                f"the owner of run {run.spec.name} fills its empty stages and does not leave",
+                hint="swarm stop ends the run; Ctrl-C leaves it for a while",
+            )
+        trains = context.config.solve
+        context.config = context.config.model_copy(update={"solve": False})  # or it asks again
+        try:
+            height = await context.ledger.submit_final(Leave(run.index), FINAL_WAIT_S)
+        except InvalidStatement as refused:
+            context.config = context.config.model_copy(update={"solve": trains})
+            why = str(refused).removeprefix(f"{refused.reason.value}: ")
+            raise UsageError(f"nothing to leave in run {run.spec.name}: {why}") from None
+        run = context.run
+        assert run is not None, "a run does not go away"
+        blocks = boundary_height(run, run.next_round) - context.ledger.height
+        text = (
+            f"gives up its seat in run {run.spec.name} in {blocks} blocks; keep this node running for a round"
+            " after that, so that those that follow get what it has learned, then Ctrl-C"
+        )
+        context.report(EventKind.PROGRESS, text)
+        return {"run": run.spec.name, "round": run.next_round, "height": height, "text": text}
+
+
 def outlook(run: Run, height: int) -> str:
     """Return a sentence about what a run does now and next."""
     name, left = run.spec.name, boundary_height(run, run.next_round) - height
@@ -118,7 +165,9 @@ def outlook(run: Run, height: int) -> str:
 TICKET_DAYS = 30
 
 
-def actions_of(context: InvitingNode, auditor: Auditor, control: RunControl) -> dict[str, Action]:
+def actions_of(
+    context: InvitingNode, auditor: Auditor, control: RunControl, seats: SeatControl
+) -> dict[str, Action]:
     """Return the actions by name."""
 
     async def invite(_: Mapping[str, object]) -> Mapping[str, object]:
@@ -126,7 +175,7 @@ def actions_of(context: InvitingNode, auditor: Auditor, control: RunControl) -> 
         return {"ticket": ticket_of(context)}
 
     checking = {"audit": auditor.audit, "report": auditor.report}
-    return {"ticket": invite, **checking, **control.actions()}
+    return {"ticket": invite, "leave": seats.leave, **checking, **control.actions()}
 
 
 def ticket_of(context: InvitingNode) -> str:

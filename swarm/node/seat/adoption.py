@@ -114,6 +114,38 @@ async def saved_shard(
     return saved
 
 
+async def former_state(
+    context: SavingNode, run: Run, stage: StageIndex, but: int
+) -> tuple[AdoptedState, int] | None:
+    """Return the newest state that this node saved in another seat of the stage, and its round; None if none.
+
+    Who yielded a stage still has what it had learned: it need not begin again when it gets the stage back.
+    """
+    found = list[SavedShard]()
+    for index in await trio.to_thread.run_sync(_saved_indices, context, stage):
+        if index == but:
+            continue
+        try:
+            saved = await saved_shard(context, run, stage, index)
+        except Corrupt as error:
+            context.report(EventKind.WARNING, f"a saved shard cannot be used: {error}")
+            continue
+        if saved is not None and (not found or saved.round > found[0].round):
+            found = [saved]
+    if not found:
+        return None
+    saved, plan = found[0], stage_of(run.spec, stage).plan
+    numel, second = plan.num_parameters, num_second_moments(run.spec.optimizer, plan)
+    offered = OfferedState(saved.phi_P, saved.v_A, saved.step)
+    return await context.compute.run(adopt, offered, numel, second), saved.round
+
+
+def _saved_indices(context: SavedFolder, stage: StageIndex) -> list[int]:
+    prefix = f"{context.run16.hex()}-{stage}-"
+    names = [path.stem for path in (context.home / FOLDER).glob(f"{prefix}*.bin")]
+    return sorted(int(name.removeprefix(prefix)) for name in names)
+
+
 def _file(context: SavedFolder, stage: StageIndex, index: int) -> Path:
     return context.home / FOLDER / f"{context.run16.hex()}-{stage}-{index}.bin"
 
@@ -190,9 +222,14 @@ async def adopt_from_replica(
     """
     if not run.rounds:
         return None
-    plan = round_plan(run, run.rounds[-1], context.genesis.chain)
+    chain = context.genesis.chain
     last = context.ledger.height + WAIT_ROUNDS * run.spec.round_blocks
-    for replica in replicas_to_ask(plan, stage, context.me):
+    plans = [round_plan(run, info, chain) for info in reversed(run.rounds)]
+    asked = set[tuple[int, PeerId]]()
+    for replica in (seat for plan in plans for seat in replicas_to_ask(plan, stage, context.me)):
+        if (replica.index, replica.peer) in asked:
+            continue  # who has left the stage since serves what it had for a while
+        asked.add((replica.index, replica.peer))
         try:
             found, adopted = await _from(context, run, stage, replica, last)
         except PeerFault as fault:
@@ -299,7 +336,9 @@ class StateServer:
         if run is None or run.index != request.run or not 0 <= request.stage < len(run.seats):
             return encode(StateMissing())
         roster = run.seats[request.stage]
-        is_mine = any((s.index, s.peer) == (request.seat, self._context.me) for s in roster)
+        held = [roster, *(info.seats[request.stage] for info in run.rounds)]
+        mine = (request.seat, self._context.me)
+        is_mine = any((s.index, s.peer) == mine for seats in held for s in seats)
         if not is_mine or all(seat.peer != peer for seat in roster):
             return encode(StateMissing())
         async with self._turn:

@@ -29,14 +29,18 @@ from swarm.node.ports import (
     HasRun,
     HasWeights,
 )
-from swarm.node.seat.adoption import adopt_from_replica, saved_shard
+from swarm.node.seat.adoption import adopt_from_replica, former_state, saved_shard
 from swarm.node.seat.commits import state_root_of
 from swarm.node.seat.compute import HasDevices, open_engine
+from swarm.training.averaging.adoption import AdoptedState
 from swarm.training.devices.engine import Engine
 from swarm.training.record.restore import adopted_shard, resume_shard
 from swarm.training.shard import Shard
 from swarm.training.terms import Catching, catching_up
 from swarm.types import RoundIndex
+
+LOST_ROUNDS = 3
+"""Rounds to wait for those that hold the state of a trained stage, before it begins again from nothing."""
 
 
 class StartingNode(
@@ -61,9 +65,11 @@ async def find_shard(context: StartingNode, run: Run, seat: Seat) -> tuple[Shard
     """Return our own saved shard if it is fresh and committed; else a replica's state; else the checkpoint's.
 
     A shard that is too far behind, or was rolled back after fraud, is not fresh. A replica's state is taken
-    with its second moments, a canonical checkpoint with none: docs/spec/protocol.md section 5.
+    with its second moments, a canonical checkpoint with none: docs/spec/protocol.md section 5. Where no
+    replica is left, what this node had when it yielded the stage is newer than the checkpoint, maybe.
 
-    The text names the source. Raises ``Unreachable`` if no shard can be had.
+    The text names the source. Raises ``Unreachable`` if no shard can be had, and for some rounds rather than
+    begin a stage again that has been trained.
     """
     base_W = await context.artifacts.base(run, seat.stage)
     newest_round = run.rounds[-1].round if run.rounds else RoundIndex(0)
@@ -81,6 +87,10 @@ async def find_shard(context: StartingNode, run: Run, seat: Seat) -> tuple[Shard
         raise Unreachable("the replicas agree on their end, and this one has none to bring")
     phi_P, root, boundary = await newest(context, run, seat.stage)
     adoption = None if is_behind else await adopt_from_replica(context, run, seat.stage)
+    if adoption is None and not is_behind:
+        adoption = await _former(context, run, seat, boundary)
+    if adoption is None and not boundary and not is_behind:
+        check_lost(context, run, seat, newest_round)
     if adoption is not None:
         adopted, came_from = adoption
         build = partial(
@@ -90,6 +100,38 @@ async def find_shard(context: StartingNode, run: Run, seat: Seat) -> tuple[Shard
     begun = partial(Shard, run.spec, seat.stage, phi_P, time.thread_time)
     shard = await _on_engine(context, run, seat, base_W, begun)
     return shard, f"the checkpoint of round {boundary}" if boundary else "the initial weights"
+
+
+async def _former(
+    context: StartingNode, run: Run, seat: Seat, boundary: int
+) -> tuple[AdoptedState, str] | None:
+    """Return what this node had in a former seat of the stage, if that is newer than the checkpoint."""
+    found = await former_state(context, run, seat.stage, seat.index)
+    if found is None or found[1] < boundary:
+        return None
+    return found[0], f"what it had in round {found[1]}, before it yielded the stage"
+
+
+def check_lost(context: StartingNode, run: Run, seat: Seat, round_: int) -> None:
+    """Say aloud that a trained stage begins again from the initial weights; raise for the first rounds.
+
+    Those that hold its state may come back meanwhile.
+    """
+    rosters = [info.seats[seat.stage] for info in run.rounds]
+    if not any(one.last_commit_round >= 0 for roster in rosters for one in roster):
+        return  # it was never trained
+    left = seat.joined_round + LOST_ROUNDS - round_
+    if left > 0:
+        raise Unreachable(
+            f"nobody that is here has the state of stage {seat.stage}: in {left} rounds it begins again from"
+            " its initial weights"
+        )
+    context.report(
+        EventKind.WARNING,
+        f"stage {seat.stage} begins again from its initial weights: what it had learned went with the peers"
+        " that held it, before a checkpoint",
+        stage=seat.stage,
+    )
 
 
 async def _saved(

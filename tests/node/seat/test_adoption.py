@@ -22,7 +22,7 @@ from swarm.ledger.state.records import (
     Seat,
     SegmentPhase,
 )
-from swarm.node.seat.adoption import StateServer, adopt_from_replica, keep_shard
+from swarm.node.seat.adoption import StateServer, adopt_from_replica, former_state, keep_shard
 from swarm.primitives.codec import encode
 from swarm.primitives.codec import replace as changed
 from swarm.primitives.commitments import hash_of
@@ -301,6 +301,47 @@ async def test_nothing_is_taken_from_a_segment_that_is_disputed_or_was_undone(
         record.accusations = ("one",)
     assert await group.adopt() is None
     assert not group.nodes[NEWCOMER].host.blamed
+
+
+@pytest.mark.rule("N9a")
+async def test_who_has_left_the_stage_since_still_gives_what_it_had(tmp_path: Path) -> None:
+    """The newcomer sits alone: those that held the stage left at the boundary, and are still there."""
+    group = await ReplicaGroup(tmp_path).settle()
+    before = group.run.rounds
+    group.change(((), group.run.seats[STAGE][-1:]))
+    group.run = changed(group.run, rounds=(*before, *group.run.rounds))
+    group.ledger.current = group.run
+    for node in group.nodes.values():
+        node.run = group.run
+    found = await group.adopt()
+    assert found is not None
+    assert group.giver_of(found[0]) in SENDERS
+    forgotten = changed(group.run, rounds=group.run.rounds[-1:])
+    for node in group.nodes.values():
+        node.run = forgotten
+    assert isinstance(await group.ask(1, REQUEST[1]), StateMissing), "its round is kept no more"
+
+
+@pytest.mark.rule("N9a")
+async def test_a_stage_that_was_yielded_is_taken_up_again_where_it_was_left(tmp_path: Path) -> None:
+    group = ReplicaGroup(tmp_path)
+    node = group.nodes[1]
+    assert await former_state(node, group.run, STAGE, 7) is None
+    await group.close(1, round_=4)
+    found = await former_state(node, group.run, STAGE, 7)
+    assert found is not None
+    assert found[1] == 4
+    assert torch.equal(found[0].optimizer.v_A, group.shards[1].optimizer.v_A)
+    assert await former_state(node, group.run, STAGE, 1) is None, "that is the seat itself"
+    newer = group.shards[2]
+    await keep_shard(node, group.run, changed(group._seat(1), index=5), newer, RoundIndex(9))
+    newest = await former_state(node, group.run, STAGE, 7)
+    assert newest is not None
+    assert newest[1] == 9
+    (node.home / "seats").joinpath(f"{node.run16.hex()}-{STAGE}-5.bin").write_bytes(b"junk")
+    again = await former_state(node, group.run, STAGE, 7)
+    assert again is not None
+    assert again[1] == 4, "a damaged one is passed over"
 
 
 async def test_states_are_for_those_who_sit_in_the_stage(
