@@ -20,6 +20,7 @@ from swarm.cli.commands import (
     join,
     ledger,
     models,
+    network,
     status,
     ticket,
     wallet,
@@ -32,7 +33,7 @@ from swarm.config.advice import nearest
 from swarm.errors import UsageError
 
 _SECTIONS = {
-    "Take part": ("demo", "launch", "join", "leave", "init", "data", "ticket", "id"),
+    "Take part": ("demo", "launch", "join", "leave", "init", "data", "network", "ticket", "id"),
     "Own a run": ("pause", "resume", "stop"),
     "Own money": ("wallet",),
     "Look": ("status", "map", "peers", "run", "ledger"),
@@ -81,6 +82,7 @@ wallet.register(app)
 audit.register(app)
 ticket.register(app)
 models.register(app)
+network.register(app)
 checkpoint.register(app)
 control.register(app)
 data.register(app)

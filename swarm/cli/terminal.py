@@ -26,6 +26,7 @@ PATIENCE_S = 7.0
 PROGRAM = "swarm"
 COMMANDS = (
     *("demo", "launch", "join", "leave", "init", "data", "ticket", "id", "pause", "resume", "stop", "status"),
+    "network",
     "map",
     *("peers", "run", "ledger", "wallet", "audit", "report", "checkpoint", "export", "eval", "generate"),
     "version",

@@ -18,6 +18,8 @@ Modules (C: pure, S: does I/O):
                        checks of a ledger.
     models.py       S  Export the run's model, evaluate a model, and let it write: export, eval,
                        generate.
+    network.py      S  Found a network with several validators, and look at the genesis of one:
+                       network new, show, use.
     status.py       S  Show the node that runs here: status, map, peers, run.
     ticket.py       S  Make and show tickets, and show or export the identity of this node.
     wallet.py       S  Show and move this node's own money: what is free, at stake, locked and on
