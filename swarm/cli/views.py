@@ -202,6 +202,8 @@ def status_lines(state: StateDocument, ink: Ink) -> list[str]:
         rows.append(("run", "none yet"))
     rows.append(("ledger", ledger_text(ledger)))
     rows.append(("final by", ledger.trust))
+    if node.outlook:
+        rows.append(("seat", node.outlook))
     if node.waits_for:
         rows.append(("waits", node.waits_for))
     rows.append(("health", health(state, ink)))

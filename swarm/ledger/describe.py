@@ -3,8 +3,6 @@
 Core: states and blocks in, plain dictionaries and sentences for people out. Nothing here decides anything.
 """
 
-from functools import partial
-
 from swarm.config.spec import RunSpec
 from swarm.errors import BadEncoding
 from swarm.ledger.blocks import Block, Certificate, block_digest
@@ -55,9 +53,7 @@ from swarm.ledger.transition.runs import (
     boundary_height,
     current_round,
     round_info,
-    standing_of,
 )
-from swarm.ledger.transition.seats import seats_of, will_be_seated
 from swarm.ledger.trust import trust_text
 from swarm.primitives.codec import decode
 from swarm.primitives.crypto import peer_name, peer_text
@@ -491,28 +487,6 @@ def progress_text(run: Run, round_: int | None) -> str:
         return f"final averaging, round {number} of {run.consensus_rounds}"
     text = f"round {round_} of {run.end_round}"
     return f"{text}, then a pause" if run.is_pausing else text
-
-
-def seat_outlook(state: State, run: Run, peer: PeerId) -> str:
-    """Return the prospects of a peer: its seats, or its position in the queue and the next boundary."""
-    seats = seats_of(run, peer)
-    if seats:
-        return "seated at " + ", ".join(f"{seat.stage}/{seat.index}" for seat in seats)
-    positions = [i for i, waiter in enumerate(run.waiting, start=1) if waiter.peer == peer]
-    if not positions:
-        return "not in this run"
-    if run.phase not in {RunPhase.OPEN, RunPhase.TRAINING}:
-        return f"the run is {run.phase}"
-    boundary = boundary_height(run, run.next_round)
-    blocks = boundary - state.height
-    place = f"number {positions[0]} in the queue"
-    if will_be_seated(run, peer, partial(standing_of, state, run)):
-        return f"{place}, a seat in {blocks} blocks"
-    wanted = solver_stake(state.params, run.spec)
-    if state.account(peer).stake < wanted:
-        room = f"every seat for peers without a stake of {wanted:,} is taken"
-        return f"{place}, {room}; next chance in {blocks} blocks"
-    return f"{place}, every seat is taken; next chance in {blocks} blocks"
 
 
 def _statement_text(state: State | None, body: SeatStatement) -> str:

@@ -5,10 +5,21 @@ Core: pure functions of final states; rows of plain values out.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from swarm.ledger.describe import phase_counts, segment_row, verdicts_row
-from swarm.ledger.state.records import CheckPhase, Checkpoint, Conviction, Run, SegmentRecord
+from swarm.ledger.state.records import (
+    CheckPhase,
+    Checkpoint,
+    Conviction,
+    Run,
+    RunPhase,
+    SegmentRecord,
+)
 from swarm.ledger.state.state import State
+from swarm.ledger.transition.prices import solver_stake
+from swarm.ledger.transition.runs import boundary_height, standing_of
+from swarm.ledger.transition.seats import seats_of, will_be_seated
 from swarm.primitives.crypto import peer_name, peer_text
 from swarm.types import Digest, PeerId, RunIndex
 
@@ -156,3 +167,34 @@ def is_lasting(
     """
     roots = {kept.phi_root for kept in lasting(checkpoints, height)}
     return anchor_root == initial_root or anchor_root in roots
+
+
+def seat_outlook(state: State, run: Run, peer: PeerId) -> str:
+    """Return the prospects of a peer: its seats, or its position in the queue and the next boundary."""
+    seats = seats_of(run, peer)
+    if seats:
+        return "seated at " + ", ".join(f"{seat.stage}/{seat.index}" for seat in seats)
+    for position, waiter in enumerate(run.waiting, start=1):
+        if waiter.peer == peer:
+            return _queue_outlook(state, run, peer, position)
+    rest_until = state.contribution(run.index, peer).rest_until
+    if rest_until > state.height:
+        blocks = rest_until - state.height
+        return f"silent too often: it may ask for a seat again in {blocks} blocks"
+    return "not in this run"
+
+
+def _queue_outlook(state: State, run: Run, peer: PeerId, position: int) -> str:
+    """Return what a peer in the queue can expect, and what it lacks."""
+    if run.phase not in {RunPhase.OPEN, RunPhase.TRAINING}:
+        return f"the run is {run.phase}"
+    place, blocks = (
+        f"number {position} in the queue",
+        boundary_height(run, run.next_round) - state.height,
+    )
+    if will_be_seated(run, peer, partial(standing_of, state, run)):
+        return f"{place}, a seat in {blocks} blocks"
+    wanted = solver_stake(state.params, run.spec)
+    lacks = f" for peers without a stake of {wanted:,}"
+    whose = lacks if state.account(peer).stake < wanted else ""
+    return f"{place}, every seat{whose} is taken; next chance in {blocks} blocks"

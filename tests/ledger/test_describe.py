@@ -11,12 +11,12 @@ from swarm.ledger.describe import (
     run_detail,
     run_lines,
     run_row,
-    seat_outlook,
     short_count,
     transaction_row,
     transaction_text,
     verified_share,
 )
+from swarm.ledger.state.draft import Draft
 from swarm.ledger.state.records import SegmentPhase
 from swarm.ledger.transactions import (
     Body,
@@ -29,10 +29,11 @@ from swarm.ledger.transactions import (
     Unstake,
     parse_transaction,
 )
+from swarm.ledger.views import seat_outlook
 from swarm.primitives.codec import encode, replace
 from swarm.primitives.crypto import peer_name
 from swarm.testing.ledger import InMemoryLedger, make_segment, small_run_spec
-from swarm.types import Amount, RunIndex
+from swarm.types import Amount, Height, RunIndex
 from tests.ledger.checking import EXACT, a_case
 
 
@@ -144,6 +145,28 @@ def test_a_peer_is_told_what_to_expect() -> None:
         "number 3 in the queue, every seat is taken; next chance in 3 blocks",
         "not in this run",
     ]
+
+
+def test_a_volunteer_that_waits_is_told_what_it_lacks_and_a_silent_one_when_it_may_ask_again() -> (
+    None
+):
+    stage = InMemoryLedger()
+    run = stage.open_run(small_run_spec())
+    poor = stage.keys[20:23]
+    stage.block(*(stage.sign(key, Join(run.index), fee=0) for key in poor))
+    run = stage.reach_round(run, 0)
+    waits = seat_outlook(stage.state, run, poor[2].peer)
+    assert waits == (
+        "number 1 in the queue, every seat for peers without a stake of 720 is taken;"
+        " next chance in 4 blocks"
+    )
+    draft = Draft(stage.state, stage.keys[0].peer)
+    work = draft.contribution(run.index, stage.keys[5].peer)
+    until = Height(stage.state.height + 60)
+    draft.put_contribution(run.index, stage.keys[5].peer, replace(work, rest_until=until))
+    after = draft.finish()
+    silent = seat_outlook(after, run, stage.keys[5].peer)
+    assert silent == "silent too often: it may ask for a seat again in 60 blocks"
 
 
 def test_a_run_shows_how_its_segments_were_judged() -> None:

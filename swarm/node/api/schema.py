@@ -75,6 +75,8 @@ class NodeRow(Document, frozen=True):
     """Activity in one to three words; never ``training`` while its tokens or the ledger stand still."""
     waits_for: str = ""
     """Object of its wait, as a noun phrase; empty if it waits for nothing."""
+    outlook: str = ""
+    """Prospects of a seat while it waits for one, and what it lacks; empty otherwise."""
     uptime_s: int = 0
     addresses: tuple[str, ...] = ()
     api_url: str = ""

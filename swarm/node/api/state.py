@@ -15,7 +15,7 @@ from swarm.ledger.state.records import Run
 from swarm.ledger.state.state import audit_supply
 from swarm.ledger.transition.prices import solver_stake
 from swarm.ledger.trust import trust_text
-from swarm.ledger.views import conviction_row, recent_rows, run_checks
+from swarm.ledger.views import conviction_row, recent_rows, run_checks, seat_outlook
 from swarm.node.api.figures import node_state, replayed_share, swarm_rate
 from swarm.node.api.schema import (
     AuditRecord,
@@ -132,6 +132,7 @@ class StateBuilder:
                 solves=context.config.solve,
             ),
             waits_for=stats.waits_for,
+            outlook=self._outlook(vitals),
             uptime_s=int(vitals.now - self._started),
             addresses=tuple(context.host.addresses()),
             api_url=self.url,
@@ -227,6 +228,14 @@ class StateBuilder:
             waiting=len(run.waiting),
             ticket=self._ticket(),
         )
+
+    def _outlook(self, vitals: VitalsReading) -> str:
+        """Return this node's prospects of a seat; empty if it sits, or wants none."""
+        context = self._context
+        run = context.run
+        if run is None or not context.config.solve or vitals.seats:
+            return ""
+        return seat_outlook(context.ledger.state, run, context.me)
 
     def _ticket(self) -> str | None:
         raw = self._context.store.get(TABLE, TICKET_KEY)

@@ -18,7 +18,7 @@ from swarm.ledger.state.records import Account, Contribution, Run, RunPhase
 from swarm.ledger.state.state import State
 from swarm.ledger.transactions import AMOUNT_MAX, Join, Stake, Validate
 from swarm.ledger.transition.prices import solver_stake, sufficient_fee
-from swarm.ledger.views import new_convictions
+from swarm.ledger.views import new_convictions, seat_outlook
 from swarm.node.artifacts import checkpoints
 from swarm.node.context import NodeContext, TokenRate, validates
 from swarm.node.control.planner import (
@@ -86,6 +86,8 @@ POLL_S = 2.0
 JOIN_RETRY_BLOCKS = 5
 STAKE_RETRY_BLOCKS = 10
 """Blocks after a stake that the ledger refused: a balance that was spent meanwhile has to be earned again."""
+OUTLOOK_ROUNDS = 4
+"""Rounds between two words to a node that waits for a seat about why it has none yet."""
 POSTED_ROUNDS = 8
 """Rounds that posted checkpoints are remembered: longer than the ledger asks for one."""
 RATE_S = 5.0
@@ -375,6 +377,9 @@ class Controller:
                 round=newest,
                 peers=len(peers),
             )
+            if newest % OUTLOOK_ROUNDS == 0 and any(w.peer == context.me for w in run.waiting):
+                text = seat_outlook(context.ledger.state, run, context.me)
+                context.report(EventKind.PROGRESS, f"waits for a seat: {text}")
             self._trades = {key for key in self._trades if key[2] >= newest - 1}
             self._posted = {key for key in self._posted if key[1] >= newest - POSTED_ROUNDS}
         if (run.phase is RunPhase.PAUSED) != self._is_paused:
