@@ -10,7 +10,7 @@ import os
 import secrets
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, assert_never
@@ -48,7 +48,15 @@ from swarm.node.launch.fit import check_fits
 from swarm.node.launch.publish import adopt_dataset
 from swarm.node.reporting import EventLog
 from swarm.node.seat.compute import find_devices, notice_of
-from swarm.node.start import Join, Launch, Resume, Start, save_genesis
+from swarm.node.start import (
+    Join,
+    Launch,
+    Resume,
+    Start,
+    fitted_to,
+    save_genesis,
+    saved_genesis,
+)
 from swarm.primitives.codec import encode
 from swarm.primitives.crypto import SecretKey, peer_name
 from swarm.spill import SPILL, use_folder
@@ -142,6 +150,8 @@ async def _run(
         )
         await known_peers.remember_port(store, join.TABLE, config, host.addresses())
         genesis = await _met(setup, network, host, nursery, store, report)
+        if isinstance(setup.start, Launch) and setup.start.network is not None:
+            setup = replace(setup, start=fitted_to(setup.start, genesis, setup.home))
         blobs = Blobs(setup.home / BLOBS, host, quota_bytes=config.disk_quota_mb << 20)
         wanted = await _wanted(setup, genesis, blobs, workers, store, report)
         # Only now: a home whose launch failed belongs to no network, and a corrected file starts afresh.
@@ -182,8 +192,12 @@ def _network_of(setup: NodeSetup, store: Store) -> Genesis | Ticket:
             if stored is not None:
                 join.check_network(stored, ticket)
             return stored or ticket
-        case Launch(file):
-            return stored or launch.genesis_for(file, setup.home, setup.secret)
+        case Launch(file) as start:
+            if stored is not None and start.network is not None:
+                join.check_network(stored, start.network)
+            ours = saved_genesis(setup.home) if start.network is not None else None
+            elsewhere = ours or start.network
+            return stored or elsewhere or launch.genesis_for(file, setup.home, setup.secret)
         case Resume():
             if stored is None:
                 raise UsageError(
@@ -352,7 +366,8 @@ async def _find_run(setup: NodeSetup, context: NodeContext, wanted: RunSpec | by
     store, report = context.store, context.report
     match wanted:
         case RunSpec():
-            run = await _launch(context, wanted)
+            is_ours = not (isinstance(setup.start, Launch) and setup.start.network)
+            run = await _launch(context, wanted, is_ours=is_ours)
         case bytes():
             run = await _await_run(setup, context, wanted)
         case _:
@@ -397,9 +412,16 @@ async def _await_run(setup: NodeSetup, context: NodeContext, run16: bytes) -> Ru
     return run
 
 
-async def _launch(context: NodeContext, spec: RunSpec) -> Run:
-    """Write the ticket and open the run; raises ``BadConfig`` before both where this key cannot pay."""
+async def _launch(context: NodeContext, spec: RunSpec, *, is_ours: bool) -> Run:
+    """Write the ticket and open the run; raises ``BadConfig`` before both where this key cannot pay.
+
+    On a network of others (``is_ours`` is False) the ledger is caught up with first: it tells what there is.
+    """
     ledger, report = context.ledger, context.report
+    if not is_ours:
+        context.stats.waits_for = "the ledger of the network"
+        while not ledger.is_caught_up:
+            await ledger.wait_height(ledger.height + 1)
     context.run16 = spec.digest[:16]
     is_open = join.named_run(ledger.state, context.run16) is not None
     missing, escrow = Amount(0), Amount(0)

@@ -62,6 +62,8 @@ class Launch:
     """Folder that the paths in ``file`` are relative to."""
     path: str
     """Path of the run file; empty for the packaged one, and for settings that are no file."""
+    network: Ticket | None
+    """Ticket of a network that is there; its settings count. None: that of the home, or a new one."""
 
     def __init__(
         self,
@@ -69,6 +71,7 @@ class Launch:
         *,
         base: str | Path | None = None,
         dataset: str | Path = "",
+        network: str | Ticket = "",
     ) -> None:
         """Read the run file, if it is named by its path.
 
@@ -77,8 +80,10 @@ class Launch:
             base: Folder that the paths in it are relative to. By default that of the run file, and the current
                 one for settings that are no file.
             dataset: Dataset to train on, as a name or a path with a /; by default what the file says.
+            network: Ticket of any run on the network to launch on.
 
         Raises:
+            BadTicket: The ticket is mistyped, cut short, expired or made by a newer version.
             BadConfig: The file is unreadable, names an unknown setting, or has a value out of bounds.
         """
         path = "" if isinstance(file, RunFile) else str(file)
@@ -90,6 +95,9 @@ class Launch:
         object.__setattr__(self, "file", file)
         object.__setattr__(self, "base", Path(path).parent if base is None else Path(base))
         object.__setattr__(self, "path", path)
+        if network and not isinstance(network, Ticket):
+            network = parse_ticket(network, int(time.time()))
+        object.__setattr__(self, "network", network or None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +136,13 @@ def fitted(start: Launch, home: Path) -> Launch:
     with the launch that works.
     """
     network = saved_genesis(home)
+    if network is None and start.network is not None:
+        return start  # its peers tell the settings that count
+    return fitted_to(start, network, home)
+
+
+def fitted_to(start: Launch, network: Genesis | None, home: Path) -> Launch:
+    """Return the launch with the ``[ledger]`` section of a network; raise as ``fitted`` does."""
     file = check_run_file(start.file, start.path or UNNAMED, network)
     if network is not None:
         try:
@@ -181,7 +196,7 @@ def _with_dataset(start: Launch, home: Path) -> Launch:
 
 
 def _with_file(start: Launch, file: RunFile) -> Launch:
-    changed = Launch(file, base=start.base)
+    changed = Launch(file, base=start.base, network=start.network or "")
     object.__setattr__(changed, "path", start.path)
     return changed
 

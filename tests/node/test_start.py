@@ -8,7 +8,7 @@ from swarm.config.load import genesis_of, parse_run_file
 from swarm.config.schema import NodeConfig, RunFile
 from swarm.errors import BadConfig, BadTicket, VerificationFailed
 from swarm.node.join.join import NO_RUN, RUN_KEY, TABLE, targets_of, wanted_run
-from swarm.node.start import Join, Launch, Resume, Start, fitted, prepared, save_genesis
+from swarm.node.start import Join, Launch, Resume, Start, fitted, fitted_to, prepared, save_genesis
 from swarm.store import Store
 from swarm.ticket import Ticket, format_ticket
 from swarm.types import PeerId
@@ -63,6 +63,20 @@ def test_a_launch_takes_the_pace_of_the_network_of_its_home(tmp_path: Path) -> N
         prepared(Launch(path), tmp_path)
     other = tmp_path.with_name(f"{tmp_path.name}-2")
     assert caught.value.hint == f"swarm launch {path} --home {other}"
+
+
+def test_a_launch_elsewhere_takes_its_settings_from_the_peers_of_its_ticket(tmp_path: Path) -> None:
+    start = Launch(RunFile(), network=format_ticket(TICKET))
+    assert start.network == TICKET
+    assert fitted(start, tmp_path) is start, "nobody knows them yet"
+    pace = parse_run_file("[ledger]\nblock_interval_s = 2.0", "old.toml")
+    one = {PEER: 1}
+    genesis = genesis_of(pace, validators=one, accounts=one, seed=bytes(32))
+    fits = fitted_to(start, genesis, tmp_path)
+    assert (fits.file.ledger, fits.network) == (pace.ledger, TICKET)
+    assert targets_of(fits, NodeConfig(), ()) == [(PEER, TICKET.addresses)]
+    with pytest.raises(BadTicket):
+        Launch(RunFile(), network="swarm1:nonsense")
 
 
 def test_a_dataset_is_found_by_name_before_the_start(tmp_path: Path) -> None:

@@ -91,6 +91,10 @@ def launch(
         str,
         typer.Option(help="Train on this one: a name, or a path with a /; the file may name none."),
     ] = "",
+    network: Annotated[
+        str,
+        typer.Option(metavar="TICKET", help="Open the run on the network of this ticket."),
+    ] = "",
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Check the file and say what the run takes; start nothing."),
@@ -98,11 +102,12 @@ def launch(
 ) -> None:
     """Start a run and train it at once, alone if need be; prints the ticket that others join with.
 
-    In a home that belongs to a network the run is opened on that one, and [ledger] of the file is not used.
+    In a home that belongs to a network, and with --network, the run is opened on that one, and [ledger] of the
+    file is not used: this key needs money there, for the escrow and its stake.
     """
     from swarm.node.start import Launch, fitted, prepared
 
-    screen, start = terminal(), Launch(file, dataset=dataset)
+    screen, start = terminal(), Launch(file, dataset=dataset, network=network)
     if dry_run:
         from swarm.cli.commands.dry_run import check_launch
 

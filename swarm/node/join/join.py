@@ -28,7 +28,7 @@ from swarm.ledger.state.records import Run
 from swarm.ledger.state.state import State
 from swarm.node.join import known_peers
 from swarm.node.reporting import EventLog
-from swarm.node.start import Join, Resume, Start
+from swarm.node.start import Join, Launch, Resume, Start
 from swarm.primitives.codec import decode, encode
 from swarm.primitives.crypto import parse_peer, peer_name
 from swarm.store import Store
@@ -61,8 +61,11 @@ def targets_of(
     The peer of the ticket comes first, then those of the node file, then those of the last start.
     """
     found: list[tuple[PeerId, Sequence[str]]] = []
-    if isinstance(start, Join):
-        found.append((start.ticket.peer, start.ticket.addresses))
+    ticket = start.ticket if isinstance(start, Join) else None
+    if isinstance(start, Launch):
+        ticket = start.network
+    if ticket is not None:
+        found.append((ticket.peer, ticket.addresses))
     for entry in config.bootstrap:
         address, mark, peer = entry.rpartition("/p2p/")
         try:

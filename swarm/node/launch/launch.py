@@ -27,7 +27,7 @@ from swarm.node.launch.sizing import check_window
 from swarm.node.reporting import EventLog
 from swarm.node.start import saved_genesis
 from swarm.primitives.codec import encode
-from swarm.primitives.crypto import SecretKey
+from swarm.primitives.crypto import SecretKey, peer_text
 from swarm.primitives.merkle import merkle_root
 from swarm.store import Store
 from swarm.training.model.profiles import table
@@ -130,7 +130,7 @@ def funds_for(state: State, owner: PeerId, spec: RunSpec) -> tuple[Amount, Amoun
         raise BadConfig(
             f"this key holds {account.balance:,} on the ledger, and a run needs an escrow of at least"
             f" {least:,}{stake} and {fees:,} of fees",
-            hint="ask a holder of money on this network for a transfer",
+            hint=f"somebody that has it: swarm wallet send {peer_text(owner)} AMOUNT",
         )
     return missing, Amount(max(spare // ESCROW_SHARE, least))
 

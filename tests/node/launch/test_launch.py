@@ -71,7 +71,7 @@ def test_a_balance_that_lacks_stake_escrow_or_fees_is_told() -> None:
     chain.give(chain.wanted + deposit + fees - 1)
     with pytest.raises(BadConfig, match=f"beside {chain.wanted:,} of stake") as caught:
         funds_for(chain.state, chain.key.peer, SPEC)
-    assert "transfer" in caught.value.hint
+    assert "swarm wallet send 12D3Koo" in caught.value.hint
     chain.give(1)
     assert funds_for(chain.state, chain.key.peer, SPEC) == (chain.wanted, deposit)
     chain.submit(Stake(chain.wanted))
