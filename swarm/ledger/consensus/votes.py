@@ -187,6 +187,8 @@ class Electorate:
             raise BrokenPromise("a proposal over its bounds, or past the end of its epoch")
         if header.view != view and (header.view > view or header.height < self.last):
             raise BrokenPromise("a block is proposed in its own view, but for the last of an epoch")
+        if header.leader != self.validators[self.leader(header.view)].peer:
+            raise BrokenPromise("a block in the name of another than the leader of its view")
 
     def check_certificate(self, certificate: Certificate) -> None:
         """Raise ``BadEncoding`` or ``BadSignature`` unless a quorum signed it."""

@@ -1,4 +1,4 @@
-"""Run the consensus simulation of ``test_simplex.py`` for many seeds: ``scripts/soak ledger``.
+"""Run the consensus simulation of ``simulation.py`` for many seeds: ``scripts/soak ledger``.
 
 Every seed is one history of one scenario. A violation is an assertion of the simulation: two final blocks at
 one height, an honest validator accused or voting twice, a chain that does not grow after everything has healed.
@@ -12,21 +12,20 @@ import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 
-from tests.ledger.consensus.test_simplex import (
-    SCENARIOS,
-    test_whatever_fails_there_is_one_chain_and_it_grows_again,
-)
+from tests.ledger.consensus.scenarios import SCENARIOS
+from tests.ledger.consensus.simulation import a_world, name_of
 
 SEEDS = 2_600
 
 
-def violation(seed: int) -> str:
-    """Return what a history violates, with the command that replays it; empty if nothing."""
+def history(seed: int) -> tuple[str, int]:
+    """Return what the history of a seed violates, empty if nothing, and how many honest ones it accuses."""
+    world, text = a_world(seed), ""
     try:
-        test_whatever_fails_there_is_one_chain_and_it_grows_again(seed)
+        world.live()
     except Exception as error:
-        return f"seed {seed}: {type(error).__name__}: {error}"
-    return ""
+        text = f"seed {seed}, {name_of(seed)}: {type(error).__name__}: {error}"
+    return text, len(world.accused - set(world.scenario.equivocators))
 
 
 def main() -> int:
@@ -35,18 +34,18 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=SEEDS, metavar="N")
     parser.add_argument("--from", type=int, default=0, metavar="N", dest="first")
     args = parser.parse_args()
-    began, names = time.monotonic(), sorted(SCENARIOS)
+    began = time.monotonic()
     seeds = range(args.first, args.first + args.seeds)
     found = Counter[str]()
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        for seed, text in zip(seeds, pool.map(violation, seeds, chunksize=20), strict=True):
+        for seed, (text, _) in zip(seeds, pool.map(history, seeds, chunksize=20), strict=True):
             if text:
-                found[names[seed % len(names)]] += 1
+                found[name_of(seed)] += 1
                 print(text, file=sys.stderr, flush=True)
     row = {
         "seeds": args.seeds,
         "first": args.first,
-        "scenarios": len(names),
+        "scenarios": len(SCENARIOS),
         "violations": sum(found.values()),
         "violations_by_scenario": dict(found),
         "seconds": round(time.monotonic() - began, 1),

@@ -162,6 +162,11 @@ def test_only_the_leaders_signature_makes_a_proposal() -> None:
     )
     with pytest.raises(BadSignature):
         electorate.check_proposal(electorate.sign_proposal(others[0], block.header.view, block, ()))
+    stranger = replace(block, header=replace(block.header, leader=others[0].peer))
+    with pytest.raises(BrokenPromise, match="in the name of another"):
+        electorate.check_proposal(
+            electorate.sign_proposal(ledger.key_of(leader), block.header.view, stranger, ())
+        )
     certificate = Certificate(NULLIFY, View(1), NO_DIGEST, 7, ())
     good = electorate.sign_proposal(ledger.key_of(leader), block.header.view, block, ())
     with pytest.raises(BrokenPromise):
