@@ -167,8 +167,13 @@ MUTANTS = (
         (
             VOTES,
             "return next((o for o in others if o.kind",
-            "return next((o for o in others[:0] if o.kind",
+            "return next((o for o in () if o.kind",
         ),
+    ),
+    _mutant(
+        "votes in certificates are evidence, too",
+        (VOTES, "for vote in votes_in(certificate) if ballot", "for vote in () if ballot"),
+        (VOTES, "or self._contradicted(vote)", "or None"),
     ),
     _mutant(
         "a view that does not end is nullified",
@@ -238,13 +243,14 @@ class _Finder(importlib.abc.MetaPathFinder):
 def _play(edits: Sequence[Edit], seeds: int) -> Mapping[str, object]:
     finder = _Finder(edits)
     sys.meta_path.insert(0, finder)
+    from swarm.errors import SwarmError  # noqa: PLC0415
     from tests.ledger.consensus.simulation import a_world, name_of  # noqa: PLC0415
 
     assert not finder.left, f"{finder.left} was not imported with its edits"
     for seed in range(seeds):
         try:
             a_world(seed).live()
-        except Exception as error:
+        except (AssertionError, SwarmError) as error:
             by = f"{name_of(seed)}: {type(error).__name__}: {str(error)[:160]}"
             return {"caught_after": seed + 1, "by": by}
     return {"caught_after": None, "by": "nothing"}

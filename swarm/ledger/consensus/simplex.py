@@ -426,7 +426,7 @@ class Simplex:
         """Act on a certificate that was verified."""
         if certificate.view <= self.tip.view:
             return
-        self._counter.add_certificate(certificate)
+        self._effects += self._counter.add_certificate(certificate)
         if self._vote_log.lack(certificate, self.me) and not self.is_muted:
             self.is_muted = True
             self._effects.append(Muted(certificate.view))

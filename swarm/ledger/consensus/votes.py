@@ -38,6 +38,9 @@ REQUEST_MAX = 32
 VIEWS_AHEAD_MAX = 64
 """Views ahead of the current one up to which votes are kept: longer than a restart, and small in memory."""
 
+RIVALS = {NOTARIZE: (NOTARIZE,), NULLIFY: (FINALIZE,), FINALIZE: (NULLIFY, FINALIZE)}
+"""Kinds of votes of which one may contradict a vote of each kind."""
+
 BLOCKS_PER_VOTER_MAX = 2
 """Different blocks counted per voter, kind and view: one is honest, two convict, three add nothing."""
 
@@ -210,6 +213,19 @@ def first_voter(certificate: Certificate) -> int:
     return (certificate.bitmap & -certificate.bitmap).bit_length() - 1
 
 
+def votes_in(certificate: Certificate) -> list[Vote]:
+    """Return the votes of a certificate, in the order of their voters."""
+    kind, view, block, bitmap = (
+        certificate.kind,
+        certificate.view,
+        certificate.block,
+        certificate.bitmap,
+    )
+    voters = [i for i in range(bitmap.bit_length()) if bitmap >> i & 1]
+    pairs = zip(voters, certificate.signatures, strict=True)
+    return [Vote(kind, view, block, voter, signature) for voter, signature in pairs]
+
+
 @dataclass(slots=True)
 class _Ballot:
     """Votes of one view by voter, and by block for the quorum."""
@@ -246,7 +262,7 @@ class VoteCounter:
         if known or len(earlier) >= BLOCKS_PER_VOTER_MAX:
             return None
         needless = (vote.kind, vote.view) in self._certificates
-        conflicting = self._conflicting(ballot, vote)
+        conflicting = self._conflicting(ballot, vote) or self._contradicted(vote)
         if needless and conflicting is None and vote.kind != FINALIZE:
             # Its certificate exists already: the signature would be checked for nothing. A finalize
             # vote is still recorded, it may convict its voter of a nullify vote.
@@ -257,10 +273,7 @@ class VoteCounter:
         ballot.seen[vote.voter, vote.kind] = [*earlier, vote]
         count = ballot.counts.setdefault((vote.kind, vote.block), {})
         count[vote.voter] = vote.signature
-        if conflicting is None or (vote.voter, vote.view) in self._accused:
-            return None
-        self._accused.add((vote.voter, vote.view))
-        return Equivocation(conflicting, vote)
+        return self._accuse(conflicting, vote)
 
     def quorum(self, vote: Vote) -> Certificate | None:
         """Return the certificate that ``vote`` completes, or None if one is held or there is no quorum."""
@@ -284,10 +297,20 @@ class VoteCounter:
         held = (certificate.kind, certificate.view) in self._certificates
         return certificate.view > self.floor and not held
 
-    def add_certificate(self, certificate: Certificate) -> None:
-        """Store a certificate that was verified before."""
-        if certificate.view > self.floor:
-            self._certificates[certificate.kind, certificate.view] = certificate
+    def add_certificate(self, certificate: Certificate) -> list[Equivocation]:
+        """Store a certificate that was verified before; return proof of each voter that said otherwise here.
+
+        A validator may tell one half of the others one thing and the other half another: what the one half was
+        told is seen by the other only in a certificate.
+        """
+        if certificate.view <= self.floor:
+            return []
+        self._certificates[certificate.kind, certificate.view] = certificate
+        ballot, found = self._ballots.get(certificate.view), list[Equivocation]()
+        for vote in votes_in(certificate) if ballot is not None else ():
+            evidence = self._accuse(self._conflicting(ballot, vote), vote)
+            found += [] if evidence is None else [evidence]
+        return found
 
     def prune(self, floor: View) -> None:
         """Forget every view up to ``floor``: it is final."""
@@ -296,10 +319,25 @@ class VoteCounter:
         self._certificates = {k: c for k, c in self._certificates.items() if k[1] > floor}
         self._accused = {(i, view) for i, view in sorted(self._accused) if view > floor}
 
+    def _accuse(self, earlier: Vote | None, vote: Vote) -> Equivocation | None:
+        """Return proof that a voter signed both, once for a view; None if there is no earlier vote."""
+        if earlier is None or (vote.voter, vote.view) in self._accused:
+            return None
+        self._accused.add((vote.voter, vote.view))
+        return Equivocation(earlier, vote)
+
+    def _contradicted(self, vote: Vote) -> Vote | None:
+        """Return the voter's conflicting vote in a certificate, or None."""
+        for kind in RIVALS[vote.kind]:
+            certificate = self._certificates.get((kind, vote.view))
+            if certificate is not None and certificate.bitmap >> vote.voter & 1:
+                signed = next(v for v in votes_in(certificate) if v.voter == vote.voter)
+                if signed.kind != vote.kind or signed.block != vote.block:
+                    return signed
+        return None
+
     @staticmethod
     def _conflicting(ballot: _Ballot, vote: Vote) -> Vote | None:
-        rivals = {NOTARIZE: NOTARIZE, NULLIFY: FINALIZE, FINALIZE: NULLIFY}
-        others = list(ballot.seen.get((vote.voter, rivals[vote.kind]), []))
-        if vote.kind == FINALIZE:
-            others += ballot.seen.get((vote.voter, FINALIZE), [])
+        """Return an earlier vote of the voter that no honest validator signs beside this one, or None."""
+        others = (o for kind in RIVALS[vote.kind] for o in ballot.seen.get((vote.voter, kind), ()))
         return next((o for o in others if o.kind != vote.kind or o.block != vote.block), None)

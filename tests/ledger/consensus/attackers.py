@@ -62,6 +62,41 @@ class Equivocator(Simplex):
         self._effects.append(Send(None, vote))
 
 
+class Whisperer(Simplex):
+    """Proposes two blocks in every view it leads, and tells each half its own block and its vote for that.
+
+    Nobody hears both votes from it; they meet only in a certificate.
+    """
+
+    def _propose(self) -> None:
+        executor = self._executor
+        assert isinstance(executor, PlainExecutor)
+        if self.view in self._proposals:
+            return
+        self.is_muted = False
+        for twist in (b"left", b"right"):
+            executor.twist = twist
+            self._proposals.pop(self.view, None)
+            before = len(self._effects)
+            super()._propose()
+            wishes, self._effects[before:] = self._effects[before:], []
+            half = range(twist == b"right", len(self._electorate), 2)
+            for wish in wishes:
+                if isinstance(wish, Send) and isinstance(wish.statement, Proposal):
+                    name = block_digest(wish.statement.block.header)
+                    vote = self._electorate.sign_vote(self._secret, NOTARIZE, self.view, name)
+                    said: tuple[Statement, ...] = (wish.statement, vote)
+                    self._effects += [Send(i, one) for i in half for one in said if i != self.me]
+
+    def _vote(self, kind: int, view: View, block: Digest) -> None:
+        if kind == NULLIFY or self._electorate.leader(view) != self.me:
+            super()._vote(kind, view, block)
+
+    def _repeat(self, to: int | None, view: View) -> None:
+        if self._electorate.leader(view) != self.me:
+            super()._repeat(to, view)
+
+
 @dataclass
 class Plot:
     """What the forgers of a world share."""

@@ -12,6 +12,8 @@ class Scenario:
     loss: float = 0.0
     delay_max_s: float = 0.3
     equivocators: tuple[int, ...] = ()
+    whispers: bool = False
+    """They tell each half of the others one thing, and nobody both."""
     forgers: tuple[int, ...] = ()
     """Validators that send what no honest one does, and sign one way."""
     crashes: tuple[int, ...] = ()
@@ -86,6 +88,8 @@ SCENARIOS = {
     "three, equivocator holds a third": Scenario(3, loss=0.1, equivocators=(0,), height_min=1),
     "four, forger, loss": Scenario(4, loss=0.1, forgers=(2,)),
     "four, forger, slow network": Scenario(4, loss=0.05, delay_max_s=3.0, forgers=(1,)),
+    "four, whisperer, loss": Scenario(4, loss=0.1, equivocators=(1,), whispers=True),
+    "seven, whisperer": Scenario(7, equivocators=(3,), whispers=True),
     "seven, two forgers, loss": Scenario(7, loss=0.1, forgers=(1, 4)),
     "four, equivocator, the others crash": Scenario(
         4, loss=0.05, equivocators=(1,), crashes=(0, 2, 3)

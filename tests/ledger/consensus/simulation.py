@@ -39,7 +39,7 @@ from swarm.ledger.consensus.timers import TimerParams
 from swarm.ledger.consensus.votes import Electorate, Proposal, Statement, Vote
 from swarm.primitives.crypto import SecretKey
 from swarm.types import NO_DIGEST, Amount, Digest, Height, View
-from tests.ledger.consensus.attackers import Equivocator, Forger, Plot
+from tests.ledger.consensus.attackers import Equivocator, Forger, Plot, Whisperer
 from tests.ledger.consensus.plain import CHAIN, PlainElectorate, PlainExecutor, is_bad
 from tests.ledger.consensus.scenarios import SCENARIOS, Scenario
 
@@ -208,7 +208,9 @@ class World:
     def kind_of(self, replica: Replica) -> type[Simplex]:
         if replica.index in self.scenario.forgers:
             return Forger
-        return Equivocator if replica.index in self.scenario.equivocators else Simplex
+        if replica.index in self.scenario.equivocators:
+            return Whisperer if self.scenario.whispers else Equivocator
+        return Simplex
 
     def turn_epoch(self, replica: Replica) -> None:
         epoch = self.next_epoch(replica)

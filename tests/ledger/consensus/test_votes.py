@@ -115,10 +115,27 @@ def test_conflicting_votes_convict_and_nothing_else_does(
     assert counter.add_vote(second) is None
 
 
+@pytest.mark.rule("L33", "S9")
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_vote_that_contradicts_one_in_a_certificate_convicts(is_late: bool) -> None:
+    """Its voter told one half of the others one thing, and the other half another."""
+    counter, other = VoteCounter(an_electorate()), a_vote(0, block=RIGHT)
+    votes = tuple(a_vote(voter) for voter in (0, 1, 2))
+    certificate = Certificate(NOTARIZE, View(1), LEFT, 7, tuple(vote.signature for vote in votes))
+    if is_late:
+        assert counter.add_certificate(certificate) == []
+        assert counter.add_vote(other) == Equivocation(votes[0], other)
+    else:
+        assert counter.add_vote(other) is None
+        assert counter.add_certificate(certificate) == [Equivocation(other, votes[0])]
+    assert counter.add_certificate(certificate) == []
+    assert counter.add_vote(a_vote(1)) is None
+
+
 def test_final_views_are_forgotten() -> None:
     counter = VoteCounter(an_electorate())
     counter.add_vote(a_vote(0))
-    counter.add_certificate(Certificate(NOTARIZE, View(1), LEFT, 7, ()))
+    counter.add_certificate(Certificate(NOTARIZE, View(1), LEFT, 7, (b"",) * 3))
     counter.prune(View(1))
     assert counter.certificate(NOTARIZE, View(1)) is None
     assert counter.notarizations() == []
