@@ -172,7 +172,7 @@ MUTANTS = (
     ),
     _mutant(
         "votes in certificates are evidence, too",
-        (VOTES, "for vote in votes_in(certificate) if ballot", "for vote in () if ballot"),
+        (VOTES, "for vote in votes_in(certificate):", "for vote in ():"),
         (VOTES, "or self._contradicted(vote)", "or None"),
     ),
     _mutant(

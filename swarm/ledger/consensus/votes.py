@@ -307,7 +307,9 @@ class VoteCounter:
             return []
         self._certificates[certificate.kind, certificate.view] = certificate
         ballot, found = self._ballots.get(certificate.view), list[Equivocation]()
-        for vote in votes_in(certificate) if ballot is not None else ():
+        if ballot is None:
+            return found
+        for vote in votes_in(certificate):
             evidence = self._accuse(self._conflicting(ballot, vote), vote)
             found += [] if evidence is None else [evidence]
         return found

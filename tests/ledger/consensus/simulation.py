@@ -26,7 +26,6 @@ from swarm.ledger.consensus.journal import Journal, ProposalRecord, load_journal
 from swarm.ledger.consensus.simplex import (
     Behind,
     Effect,
-    Equivocation,
     Finalized,
     Muted,
     Save,
@@ -36,7 +35,7 @@ from swarm.ledger.consensus.simplex import (
     records_of,
 )
 from swarm.ledger.consensus.timers import TimerParams
-from swarm.ledger.consensus.votes import Electorate, Proposal, Statement, Vote
+from swarm.ledger.consensus.votes import Electorate, Equivocation, Proposal, Statement, Vote
 from swarm.primitives.crypto import SecretKey
 from swarm.types import NO_DIGEST, Amount, Digest, Height, View
 from tests.ledger.consensus.attackers import Equivocator, Forger, Plot, Whisperer
