@@ -31,6 +31,7 @@ from swarm.ledger.transition.phases import (
 )
 from swarm.ledger.transition.prices import (
     CHECKS_MAX,
+    offered_fee,
     segment_reward,
     segment_tokens_max,
     solver_stake,
@@ -61,6 +62,8 @@ class Serves(StrEnum):
 
     ALL = "all"
     FRIENDS = "friends"
+    UNLESS_HIT = "unless_hit"
+    """Not an honest verifier of a false window: the request names the window."""
     NOBODY = "nobody"
 
 
@@ -128,6 +131,12 @@ class World:
         tokens = segment_tokens_max(self.run.spec, 1)
         return float(segment_reward(tokens) / REWARD_OVER_COST)
 
+    @property
+    def draw_probability(self) -> float:
+        """Half of the verifiers that one draw selects on average: every segment of a volunteer has some."""
+        is_volunteer = self.run.seats[0][1].is_volunteer
+        return 1.0 if is_volunteer else self.run.spec.checks.probability_nano / NANO
+
     def stake(self, key: SecretKey) -> int:
         """Stake of a key."""
         return self.ledger.state.account(key.peer).stake
@@ -148,6 +157,8 @@ class Played:
     honest_asked: int
     answered_by: frozenset[int]
     """Numbers of the keys whose answers decided the segment."""
+    locked: int
+    """Part of the solver's stake that it has earned and cannot withdraw."""
 
 
 def exact_spec() -> RunSpec:
@@ -157,7 +168,11 @@ def exact_spec() -> RunSpec:
 
 
 def make_world(
-    share: Fraction, *, present: Fraction = PRESENT, num_friends: int | None = None
+    share: Fraction,
+    *,
+    present: Fraction = PRESENT,
+    num_friends: int | None = None,
+    is_volunteer: bool = False,
 ) -> World:
     """Return a world in which ``share`` of the stake of those that answer are friends of the solver.
 
@@ -165,6 +180,7 @@ def make_world(
         share: The friends' part of the stake that answers.
         present: That stake, in stakes of a solver; as much again belongs to verifiers that never answer.
         num_friends: Accounts of the friends; None for as many as have the stake of a solver each.
+        is_volunteer: True if the solver begins without a stake, and without any money.
     """
     spec, own = exact_spec(), FILE.ledger
     probe = InMemoryLedger(2, 1, stake_segments=own.stake_segments)
@@ -172,12 +188,12 @@ def make_world(
     theirs = share * present * unit
     count = int(share * present) if num_friends is None else num_friends
     each = (present * unit - theirs) // NUM_HONEST
-    stakes = [unit, unit, *[int(each)] * NUM_HONEST]
+    stakes = [unit, 0 if is_volunteer else unit, *[int(each)] * NUM_HONEST]
     stakes += [int(theirs // count)] * count if count else []
     stakes.append(int(present * unit))
     keys = [numbered_key(number) for number in range(len(stakes))]
     accounts = (
-        GenesisAccount(k.peer, Amount(BALANCE), Amount(s))
+        GenesisAccount(k.peer, Amount(BALANCE if s else 0), Amount(s))
         for k, s in zip(keys, stakes, strict=True)
     )
     ledger = InMemoryLedger(
@@ -193,7 +209,9 @@ def make_world(
         fee_per_byte_nano=round(own.fee_per_byte * NANO),
     )
     run = ledger.open_run(spec, escrow=BALANCE // 2)
-    ledger.block(ledger.sign(keys[SOLVER], Join(run.index)))
+    joins = Join(run.index)
+    fee = offered_fee(ledger.state.params, joins, ledger.state.account(keys[SOLVER].peer).balance)
+    ledger.block(ledger.sign(keys[SOLVER], joins, fee=fee))
     run = ledger.reach_round(run, ROUND + 1)
     end = FIRST_HONEST + NUM_HONEST
     return World(ledger, run, tuple(keys[FIRST_HONEST:end]), tuple(keys[end : end + count]))
@@ -294,6 +312,7 @@ class _Game:
             friends_asked=friends_asked,
             honest_asked=len(self.asked) - friends_asked,
             answered_by=frozenset(n for n, key in enumerate(keys) if key.peer in decided),
+            locked=state.account(keys[SOLVER].peer).locked,
         )
 
     def _statements(self) -> list[tuple[SecretKey, Body]]:
@@ -367,7 +386,7 @@ class _Game:
         """Return what a peer answers; None if it cannot, or does not."""
         plan, is_friend = self.plan, any(k.peer == check.peer for k in self.world.friends)
         if check.is_report or not is_friend or plan.friends is Friends.HONEST:
-            if not check.is_report and plan.serves is not Serves.ALL:
+            if not check.is_report and not self._is_served(check):
                 return None
             self.replays[check.peer] = 1
             return self.true.answer(check.peer, check.window)
@@ -379,6 +398,12 @@ class _Game:
         guess = (digest("guess", check.peer),)
         hidden = verify_commit(guess, shown.end_root, shown.salt, check.peer)
         return replace(blind, commitment=hidden), replace(shown, leaves=guess)
+
+    def _is_served(self, check: Check) -> bool:
+        """Return True if an honest verifier, or a friend that works like one, gets its window's data."""
+        if self.plan.serves is Serves.UNLESS_HIT:
+            return check.window >= self.plan.false_windows
+        return self.plan.serves is Serves.ALL
 
     def _leaves(self, record: SegmentRecord) -> list[tuple[SecretKey, Body]]:
         is_shown = self.plan.shows is Shows.ALWAYS or (

@@ -8,7 +8,8 @@ b = product of (1 - 2 q s) over these and the friends of the solver. After three
     x P = a (1 + b + b^2)
 
 where P is nearly the same for every x, and one of n segments in a row with 1 - (1 - x P)^n. All this is said of
-a solver that serves everybody and shows its leaves: the other ways to cheat have formulas of their own.
+a solver that serves everybody. One that serves some is silent if none of these was drawn in three draws, and
+somebody else was.
 """
 
 import math
@@ -18,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.incentive_games import World
-from swarm.config.spec import NANO
 from swarm.ledger.state.records import Draw, SegmentRecord
 from swarm.ledger.transactions import ATTEMPTS
 from swarm.ledger.transition.payments import STRIKES_MAX, VERIFIED_PER_STRIKE
@@ -40,8 +40,7 @@ def windows_of(world: World) -> int:
 
 def chance(world: World, key: SecretKey) -> float:
     """Return the probability with which one draw selects a key."""
-    q = world.run.spec.checks.probability_nano / NANO
-    return min(2 * q * world.stake(key) / world.eligible, 1.0)
+    return min(2 * world.draw_probability * world.stake(key) / world.eligible, 1.0)
 
 
 def none_of(world: World, keys: Sequence[SecretKey], part: float = 1.0) -> float:
@@ -56,13 +55,21 @@ def caught(world: World, false_windows: int) -> float:
     return hit * sum(again**attempt for attempt in range(ATTEMPTS))
 
 
-def unpaid(world: World) -> float:
-    """Return the probability that a solver that serves only its friends is silent, and not paid.
+def answered(world: World, false_windows: int = 0) -> float:
+    """Return the probability that somebody answers who is a friend, or was drawn for a true window."""
+    true_part = 1 - false_windows / windows_of(world)
+    nobody = none_of(world, world.friends) * none_of(world, world.honest, true_part)
+    return 1 - nobody**ATTEMPTS
 
-    That is if no friend was drawn in any of the draws, and an honest verifier in one.
+
+def refused(world: World, false_windows: int) -> float:
+    """Return the probability that a solver is silent that serves no honest verifier of a false window.
+
+    That is if only such verifiers were drawn in three draws. A solver that serves its friends only is one all
+    of whose windows are false.
     """
-    no_friend = none_of(world, world.friends) ** ATTEMPTS
-    return no_friend * (1 - none_of(world, world.honest) ** ATTEMPTS)
+    nobody = none_of(world, [*world.honest, *world.friends]) ** ATTEMPTS
+    return 1 - answered(world, false_windows) - nobody
 
 
 def decided_by_friends(world: World) -> float:
@@ -84,20 +91,25 @@ def segments_until_caught(caught_once: float, num_segments: int) -> float:
     return caught_in_row(caught_once, num_segments) / caught_once if caught_once else num_segments
 
 
-def segments_until_evicted(silent_once: float, num_segments: int) -> float:
+def segments_until_evicted(silent_once: float, verified_once: float, num_segments: int) -> float:
     """Return how many of some segments in a row are played on average, until silence evicts the solver.
 
-    A silent segment is a strike, and so many verified ones undo one.
+    A silent segment is a strike, and so many verified ones undo one; one that nobody was drawn for is neither.
+    The epochs in which it may not join again are not counted: in them it can neither gain nor lose.
     """
     states, played = {(0, 0): 1.0}, 0.0
     for _ in range(num_segments):
         played += sum(states.values())
         following = dict[tuple[int, int], float]()
         for (silent, verified), p in states.items():
-            on, off = (silent, verified + 1), (silent + 1, verified)
-            following[on] = following.get(on, 0.0) + p * (1 - silent_once)
-            if off[0] - verified // VERIFIED_PER_STRIKE < STRIKES_MAX:
-                following[off] = following.get(off, 0.0) + p * silent_once
+            odds = {
+                (silent, verified): 1 - silent_once - verified_once,
+                (silent, verified + 1): verified_once,
+                (silent + 1, verified): silent_once,
+            }
+            for state, part in odds.items():
+                if state[0] - state[1] // VERIFIED_PER_STRIKE < STRIKES_MAX:
+                    following[state] = following.get(state, 0.0) + p * part
         states = following
     return played
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from benchmarks.common import Outcome, say
 from benchmarks.incentive_games import (
+    REWARD_OVER_COST,
     SOLVER,
     Friends,
     Plan,
@@ -32,27 +33,30 @@ from benchmarks.incentive_games import (
     total,
 )
 from benchmarks.incentive_odds import (
+    answered,
     caught,
     caught_in_row,
     decided_by_friends,
     frequency,
     none_of,
     prove_all,
+    refused,
     segments_until_caught,
     segments_until_evicted,
-    unpaid,
     windows_drawn,
     windows_of,
 )
 from swarm.ledger.state.records import SegmentPhase
 from swarm.ledger.transactions import ATTEMPTS
-from swarm.ledger.transition.payments import ACCUSER_PERCENT, JUDGES_PERCENT
+from swarm.ledger.transition.payments import ACCUSER_PERCENT, JUDGES_PERCENT, SILENCE_REWARDS
 
 SHARES = (Fraction(0), Fraction(1, 10), Fraction(1, 3))
 """Part of the stake that answers which belongs to the attackers."""
-FALSE_STEPS = (1, 5, 25, 50)
-"""Steps of one segment that are not computed: consecutive ones, in as few windows as they fit in."""
+FALSE_STEPS = (1, 5, 10, 25, 50)
+"""Steps of one segment that are not computed, in as few windows as they fit in: 10 are a whole window."""
 IN_A_ROW = (1, 3, 10, 60)
+EARLIER = (0, 1, 2, 8)
+"""Honest segments of a volunteer before the one it lies in."""
 DUST_SHARE, DUST_PRESENT, DUST_ACCOUNTS = Fraction(1, 50), Fraction(52), 1_000
 """Dust is a fiftieth of what answers, so a hundredth of all; in a network of 104 stakes that is one stake."""
 SEEN_MIN, TRIES_MAX = 2, 400
@@ -75,32 +79,50 @@ class Sizes:
     """Full games where what matters is rare."""
 
 
-FULL = Sizes(14_000, 300_000, 60, 400)
+FULL = Sizes(14_000, 300_000, 200, 400)
 QUICK = Sizes(250, 20_000, 6, 20)
+
+
+Odds = Callable[[World, int], float]
+"""Probability of something if so many windows of a segment are false."""
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """A way to cheat, and the probability of the verdict that it fears."""
+    """A way to cheat, and the probabilities of the verdict that it fears, and of being verified."""
 
     plan: Plan
     feared: SegmentPhase
-    odds: Callable[[World, int], float]
-    until_out: Callable[[float, int], float]
+    odds: Odds
+    verified: Odds
+
+    def until_out(self, world: World, false: int, num_segments: int) -> float:
+        """Return how many of some segments in a row are played on average until the seat is lost."""
+        odds = self.odds(world, false)
+        if self.feared is SegmentPhase.GUILTY:
+            return segments_until_caught(odds, num_segments)
+        return segments_until_evicted(odds, self.verified(world, false), num_segments)
+
+
+def _not_found(world: World, false: int) -> float:
+    """Return the probability that a false segment of a solver that serves everybody is verified."""
+    return answered(world) - caught(world, false)
 
 
 WAYS: Mapping[str, Way] = {
-    "serves_all": Way(Plan(), SegmentPhase.GUILTY, caught, segments_until_caught),
-    "silent_if_hit": Way(
-        Plan(shows=Shows.UNLESS_HIT), SegmentPhase.SILENT, caught, segments_until_evicted
-    ),
-    "serves_friends": Way(
+    "serves_all": Way(Plan(), SegmentPhase.GUILTY, caught, _not_found),
+    "silent_if_hit": Way(Plan(shows=Shows.UNLESS_HIT), SegmentPhase.SILENT, caught, _not_found),
+}
+NOT_STOPPED: Mapping[str, Way] = {
+    "serves_friends_only": Way(
         Plan(serves=Serves.FRIENDS),
         SegmentPhase.SILENT,
-        lambda world, _: unpaid(world),
-        segments_until_evicted,
+        lambda world, _: refused(world, windows_of(world)),
+        lambda world, _: answered(world, windows_of(world)),
     ),
+    "refuses_if_hit": Way(Plan(serves=Serves.UNLESS_HIT), SegmentPhase.SILENT, refused, answered),
 }
+"""Ways that no rule stops yet: who was not served cannot prove it. They are no part of ``cheat_ev_max``."""
 
 
 def measure(quick: bool) -> Outcome:
@@ -129,6 +151,8 @@ def measure(quick: bool) -> Outcome:
     honest = {share: _honest(world, sizes.games) for share, world in worlds.items()}
     say("cheats")
     _cheats(worlds, honest, sizes, outcome)
+    say("volunteers")
+    _volunteers(sizes, outcome)
     say("lazy verifiers")
     _lazy(worlds, sizes, outcome)
     say("self-reports")
@@ -204,28 +228,38 @@ def _cheats(
     sizes: Sizes,
     outcome: Outcome,
 ) -> None:
-    rows, largest = dict[str, object](), dict[str, float]()
-    for name, way in WAYS.items():
+    rows, best = dict[str, object](), dict[str, tuple[float, str]]()
+    for name, way in {**WAYS, **NOT_STOPPED}.items():
         for share, world in worlds.items():
             games = _games_of(world, way, sizes.games)
             for steps in FALSE_STEPS:
                 false = false_windows(steps, world)
-                p = way.odds(world, false)
-                money = p * _mean(world, games, feared=way.feared, is_feared=True)
-                money += (1 - p) * _mean(world, games, feared=way.feared, is_feared=False)
-                once = money - 1 + steps / world.run.spec.inner_steps_max - honest[share]
-                row = {n: round(once * way.until_out(p, n), 4) for n in IN_A_ROW}
-                rows[f"{name}, share {float(share):.2f}, {steps} steps"] = row
-                largest[name] = max(largest.get(name, -np.inf), *row.values())
-            played = statistics.fmean(g.phase is way.feared for g in games)
-            wanted = statistics.fmean(way.odds(world, n) for n in _windows_played(world))
-            rows[f"{name}, share {float(share):.2f}, {way.feared}"] = {
-                "games": len(games),
-                "played": round(played, 3),
-                "formula": round(wanted, 3),
-            }
-    outcome.figures["cheat_ev_max"] = max(largest.values())
-    outcome.detail |= {"cheat_ev_max_by_way": largest, "cheats": rows}
+                once = _once(world, way, games, steps) - honest[share]
+                row = {n: round(once * way.until_out(world, false, n), 4) for n in IN_A_ROW}
+                cell = f"share {float(share):.2f}, {steps} steps"
+                rows[f"{name}, {cell}"] = row
+                cells = ((ev, f"{cell}, {n} in a row") for n, ev in row.items())
+                best[name] = max(*cells, best.get(name, (-np.inf, "")))
+            rows[f"{name}, share {float(share):.2f}, {way.feared}"] = _verdicts(world, way, games)
+    outcome.figures["cheat_ev_max"] = max(best[name][0] for name in WAYS)
+    found = {name: {"value": value, "cell": cell} for name, (value, cell) in best.items()}
+    outcome.detail |= {f"{name}_ev": found[name] for name in NOT_STOPPED}
+    outcome.detail |= {"cheat_ev_max_by_way": {name: found[name] for name in WAYS}, "cheats": rows}
+
+
+def _once(world: World, way: Way, games: Sequence[Played], steps: int) -> float:
+    """Return what solver and friends have on average for one segment with so many false steps."""
+    p = way.odds(world, false_windows(steps, world))
+    money = p * _mean(world, games, feared=way.feared, is_feared=True)
+    money += (1 - p) * _mean(world, games, feared=way.feared, is_feared=False)
+    return money - 1 + steps / world.run.spec.inner_steps_max
+
+
+def _verdicts(world: World, way: Way, games: Sequence[Played]) -> dict[str, float]:
+    """Return how often the feared verdict came in the games, and how often it should."""
+    wanted = statistics.fmean(way.odds(world, n) for n in _windows_played(world))
+    played = statistics.fmean(game.phase is way.feared for game in games)
+    return {"games": len(games), "played": round(played, 3), "formula": round(wanted, 3)}
 
 
 def _windows_played(world: World) -> Sequence[int]:
@@ -250,6 +284,29 @@ def _mean(world: World, games: Sequence[Played], *, feared: SegmentPhase, is_fea
     return statistics.fmean(
         _together(world, game) for game in games if (game.phase is feared) is is_feared
     )
+
+
+def _volunteers(sizes: Sizes, outcome: Outcome) -> None:
+    """Let a peer without a stake lie in one segment, after some honest ones; compare it with an honest one.
+
+    What it has earned is locked in its stake and can be taken. It counts in full, though the peer cannot spend
+    it before it has earned a whole stake.
+    """
+    rows, reward = dict[str, object](), float(REWARD_OVER_COST)
+    for share in SHARES:
+        world = make_world(share, is_volunteer=True)
+        honest = _honest(world, sizes.games)
+        for name, way in WAYS.items():
+            games = _games_of(world, way, sizes.games)
+            for steps in FALSE_STEPS:
+                once = _once(world, way, games, steps) - honest
+                p, row = way.odds(world, false_windows(steps, world)), dict[int, float]()
+                for earlier in EARLIER:
+                    is_all = way.feared is SegmentPhase.GUILTY
+                    lost = earlier if is_all else min(earlier, SILENCE_REWARDS)
+                    row[earlier] = round(once - p * lost * reward, 4)
+                rows[f"{name}, share {float(share):.2f}, {steps} steps"] = row
+    outcome.detail["volunteers_by_earlier_segments"] = rows
 
 
 def _lazy(worlds: Mapping[Fraction, World], sizes: Sizes, outcome: Outcome) -> None:
@@ -367,24 +424,34 @@ def _withheld(worlds: Mapping[Fraction, World], sizes: Sizes, outcome: Outcome) 
 
 
 def _withholders(rows: dict[str, object], name: str, world: World, num_games: int) -> list[float]:
-    """Return what verifiers have that ask and never answer; note how many honest segments that voids."""
-    odds = 1 - none_of(world, world.friends) ** ATTEMPTS
-    odds *= none_of(world, world.honest) ** ATTEMPTS
-    largest = list[float]()
+    """Return what verifiers have that ask and never answer.
+
+    Note how many honest segments that voids, and what their solver has left of its work.
+    """
+    odds, largest = _voided(world), list[float]()
     for way in (Friends.WITHHOLD, Friends.WITHHOLD_LATE):
         games = [play(world, Plan(friends=way), seed) for seed in range(num_games)]
-        money = [
-            (
-                game.phase is SegmentPhase.SILENT,
-                total(game.gains, world.friends, world) / world.cost,
-            )
-            for game in games
-        ]
-        largest.append(_weighted(rows, f"{name}, {way}", money, odds))
-        void = statistics.fmean(is_void for is_void, _ in money)
-        rows[f"{name}, {way}, honest segments void"] = round(void, 4)
+        is_void = [game.phase is SegmentPhase.SILENT for game in games]
+        theirs = [total(game.gains, world.friends, world) / world.cost for game in games]
+        largest.append(
+            _weighted(rows, f"{name}, {way}", list(zip(is_void, theirs, strict=True)), odds)
+        )
+        solver = [game.gains[SOLVER] / world.cost - 1 for game in games]
+        label = f"{name}, {way}, the honest solver"
+        _weighted(rows, label, list(zip(is_void, solver, strict=True)), odds)
+        rows[f"{name}, {way}, honest segments void"] = round(statistics.fmean(is_void), 4)
+    until = segments_until_evicted(odds, 1 - none_of(world, world.honest) ** ATTEMPTS, IN_A_ROW[-1])
+    rows[f"{name}, segments of {IN_A_ROW[-1]} before the honest solver is evicted"] = round(
+        until, 2
+    )
     rows[f"{name}, honest segments void by formula"] = round(odds, 4)
     return largest
+
+
+def _voided(world: World) -> float:
+    """Return the probability that only verifiers that never answer were drawn for an honest segment."""
+    nobody = none_of(world, world.honest) ** ATTEMPTS
+    return nobody * (1 - none_of(world, world.friends) ** ATTEMPTS)
 
 
 def _dust(sizes: Sizes, outcome: Outcome) -> None:
@@ -404,5 +471,6 @@ def _dust(sizes: Sizes, outcome: Outcome) -> None:
         "checked": len(checked),
     }
     largest = [0.0, *_withholders(rows, "one account", world, sizes.rare)]
+    rows["honest_segments_void"] = round(_voided(world), 4)
     outcome.figures |= {"dust_ev_max": max(largest), "dust_decides_share": round(share, 4)}
     outcome.detail["dust"] = rows

@@ -12,24 +12,27 @@ from benchmarks.incentive_games import (
     Serves,
     Shows,
     World,
+    committed,
     eligible_friends,
     make_world,
     play,
     total,
 )
 from benchmarks.incentive_odds import (
+    answered,
     caught,
     caught_in_row,
     chance,
     decided_by_friends,
     frequency,
     none_of,
+    refused,
     segments_until_caught,
     segments_until_evicted,
-    unpaid,
     windows_of,
 )
 from swarm.ledger.state.records import SegmentPhase
+from swarm.ledger.transition.prices import request_bond
 
 GAMES = 12
 
@@ -81,11 +84,56 @@ def test_a_cheat_is_caught_exactly_if_an_honest_verifier_was_served_a_false_wind
     assert len(phases) > 1
 
 
+def test_a_silent_solver_pays_two_rewards_and_its_lie_earns_nothing(world: World) -> None:
+    bond = _bond(world)
+    num_silent = 0
+    for seed in range(GAMES):
+        played = play(world, Plan(5, shows=Shows.UNLESS_HIT, friends=Friends.GUESS), seed)
+        if played.phase is SegmentPhase.SILENT:
+            num_silent += 1
+            assert played.gains[SOLVER] == pytest.approx(-2.5 * world.cost), f"seed {seed}"
+            gained = total(played.gains, world.friends, world)
+            fees = bond / 2 * played.friends_asked
+            assert played.friends_asked * bond - fees <= gained <= played.friends_asked * bond
+    assert num_silent > 1
+
+
+def test_bonds_of_checks_that_were_not_finished_are_burned(world: World) -> None:
+    """A solver that serves its friends only has its reward, and nothing of those that it did not serve."""
+    losses = list[int]()
+    for seed in range(4 * GAMES):
+        played = play(world, Plan(serves=Serves.FRIENDS), seed)
+        if played.phase is SegmentPhase.VERIFIED:
+            assert played.gains[SOLVER] == pytest.approx(1.25 * world.cost), f"seed {seed}"
+            losses.append(-min(total(played.gains, [key], world) for key in world.honest))
+    assert max(losses) >= _bond(world)
+
+
+def test_what_a_volunteer_earns_is_locked_and_all_its_segments_have_verifiers_drawn() -> None:
+    world = make_world(Fraction(0), is_volunteer=True)
+    drawn = sum(chance(world, key) for key in world.honest)
+    assert drawn == pytest.approx(1), "two verifiers on average, and half of them are absent"
+    phases = set[SegmentPhase]()
+    for seed in range(GAMES):
+        played = play(world, Plan(2), seed)
+        phases.add(played.phase)
+        assert (played.phase is SegmentPhase.GUILTY) is played.is_hit, f"seed {seed}"
+        expected = 0 if played.is_hit else 1.25 * world.cost
+        assert played.gains[SOLVER] == pytest.approx(expected), f"seed {seed}"
+        assert played.locked == expected, f"seed {seed}"
+    assert len(phases) > 1
+
+
+def _bond(world: World) -> int:
+    return request_bond(world.ledger.state.params, committed(world, 0))
+
+
 @pytest.mark.parametrize(
     ("plan", "phases"),
     [
         (Plan(serves=Serves.NOBODY, shows=Shows.NEVER), "silent"),
         (Plan(serves=Serves.FRIENDS), "silent verified unsampled"),
+        (Plan(3, serves=Serves.UNLESS_HIT), "silent verified unsampled"),
         (Plan(5, shows=Shows.UNLESS_HIT), "silent verified unsampled"),
         (Plan(5, friends=Friends.ABSENT, reports=True), "guilty"),
         (Plan(friends=Friends.GUESS), "verified unsampled"),
@@ -93,7 +141,17 @@ def test_a_cheat_is_caught_exactly_if_an_honest_verifier_was_served_a_false_wind
         (Plan(friends=Friends.WITHHOLD), "silent verified unsampled"),
         (Plan(friends=Friends.WITHHOLD_LATE), "silent verified unsampled"),
     ],
-    ids=["nobody", "friends", "unless-hit", "report", "guess", "shown-guess", "withhold", "late"],
+    ids=[
+        "nobody",
+        "friends",
+        "refuses",
+        "unless-hit",
+        "report",
+        "guess",
+        "shown-guess",
+        "withhold",
+        "late",
+    ],
 )
 def test_each_plan_ends_with_one_of_its_verdicts(world: World, plan: Plan, phases: str) -> None:
     for seed in range(GAMES):
@@ -110,14 +168,17 @@ def test_formulas_at_their_ends(world: World) -> None:
     everything = caught(world, windows_of(world))
     assert caught(world, 0) == 0
     assert 0 < caught(world, 1) < everything < 1 - none_of(world, world.honest) ** 3
-    assert 0 < unpaid(world) < 1
+    assert refused(world, 0) == pytest.approx(0), "who serves all is never silent"
+    assert 0 < refused(world, 1) < refused(world, windows_of(world)) < 1
+    assert answered(world, windows_of(world)) < answered(world, 1) < answered(world) < 1
     assert 0.2 < decided_by_friends(world) < 1 / 3, "less than their part: some draws take both"
     assert caught_in_row(0.5, 2) == 0.75
     assert segments_until_caught(0.5, 2) == 1.5
     assert segments_until_caught(0.0, 7) == 7
-    assert segments_until_evicted(1.0, 60) == 3, "the third strike"
-    assert segments_until_evicted(0.0, 60) == 60
-    assert 3 < segments_until_evicted(0.5, 60) < 7
+    assert segments_until_evicted(1.0, 0.0, 60) == 3, "the third strike"
+    assert segments_until_evicted(0.0, 1.0, 60) == 60
+    assert segments_until_evicted(0.5, 0.0, 60) == pytest.approx(6), "the rest nobody checked"
+    assert 6 < segments_until_evicted(0.5, 0.5, 60) < 8, "verified ones undo strikes"
 
 
 def test_segments_dealt_from_draws_are_caught_as_often_as_they_should() -> None:
