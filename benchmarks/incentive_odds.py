@@ -23,6 +23,7 @@ from swarm.ledger.state.records import Draw, SegmentRecord
 from swarm.ledger.transactions import ATTEMPTS
 from swarm.ledger.transition.payments import STRIKES_MAX, VERIFIED_PER_STRIKE
 from swarm.ledger.transition.sampling import num_windows, own_window, prove_draw
+from swarm.primitives import vrf
 from swarm.primitives.codec import replace
 from swarm.primitives.crypto import SecretKey, digest
 from swarm.types import Amount, Height
@@ -114,28 +115,28 @@ def segments_until_evicted(silent_once: float, verified_once: float, num_segment
     return played
 
 
-def prove_all(
-    world: World, keys: Sequence[SecretKey], record: SegmentRecord, num_draws: int
+def vrf_outputs(
+    world: World, keys: Sequence[SecretKey], num_draws: int
 ) -> dict[SecretKey, list[bytes]]:
-    """Return the VRF proofs of some keys over many beacons."""
+    """Return the VRF outputs of some keys over many beacons."""
     chain, draws = world.ledger.state.chain, [_draw(world, n) for n in range(num_draws)]
-    return {key: [prove_draw(key, chain, draw, record) for draw in draws] for key in keys}
+    return {key: [vrf.output(prove_draw(key, chain, draw)) for draw in draws] for key in keys}
 
 
 def windows_drawn(
     world: World,
     keys: Sequence[SecretKey],
     record: SegmentRecord,
-    proofs: Mapping[SecretKey, Sequence[bytes]],
+    betas: Mapping[SecretKey, Sequence[bytes]],
 ) -> Windows:
-    """Return what the ledger makes of these proofs, with the stakes of this world."""
+    """Return what the ledger makes of these VRF outputs, with the stakes of this world."""
     spec, draw, rows = world.run.spec, _draw(world, 0), list[list[int]]()
     whole = replace(record, num_steps=spec.inner_steps_max)
     for key in keys:
         stake = Amount(world.stake(key))
-        found = (own_window(draw, whole, spec, stake, proof) for proof in proofs[key])
+        found = (own_window(draw, whole, spec, stake, beta) for beta in betas[key])
         rows.append([NOT_DRAWN if window is None else window for window in found])
-    num_draws = len(next(iter(proofs.values())))
+    num_draws = len(next(iter(betas.values())))
     return np.array(rows, dtype=np.int64).reshape(len(keys), num_draws)
 
 

@@ -39,10 +39,10 @@ from benchmarks.incentive_odds import (
     decided_by_friends,
     frequency,
     none_of,
-    prove_all,
     refused,
     segments_until_caught,
     segments_until_evicted,
+    vrf_outputs,
     windows_drawn,
     windows_of,
 )
@@ -171,11 +171,11 @@ def _detection(worlds: Mapping[Fraction, World], sizes: Sizes, outcome: Outcome)
     widest = worlds[SHARES[-1]]
     record = committed(widest, 0)
     keys = [*widest.honest, *widest.friends]
-    proofs = prove_all(widest, keys, record, sizes.draws)
+    betas = vrf_outputs(widest, keys, sizes.draws)
     rng, rows, worst = np.random.default_rng(1), dict[str, object](), 0.0
     for share, world in worlds.items():
-        honest = windows_drawn(world, world.honest, record, proofs)
-        friends = windows_drawn(world, world.friends, record, proofs)
+        honest = windows_drawn(world, world.honest, record, betas)
+        friends = windows_drawn(world, world.friends, record, betas)
         for steps in FALSE_STEPS:
             false = false_windows(steps, world)
             found = frequency(honest, friends, false, windows_of(world), sizes.segments, rng)

@@ -315,7 +315,7 @@ class CheckedSegment:
         record = self.record(state)
         draw, spec = record.draws[attempt], state.run(record.run).spec
         stake = check_eligible(state, record, spec, key.peer)
-        proof = prove_draw(key, state.chain, draw, record)
+        proof = prove_draw(key, state.chain, draw)
         window = drawn_window(state.chain, draw, record, spec, key.peer, stake, proof)
         if window is None:
             return None

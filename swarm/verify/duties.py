@@ -27,7 +27,7 @@ from swarm.ledger.state.records import (
     SegmentPhase,
     SegmentRecord,
 )
-from swarm.ledger.state.state import State, segment_key
+from swarm.ledger.state.state import State
 from swarm.ledger.transactions import (
     ATTEMPTS,
     DataRequest,
@@ -40,6 +40,7 @@ from swarm.ledger.transition.disputes import first_accusation
 from swarm.ledger.transition.phases import answers_end, are_reveals_open, gather_end, open_checks
 from swarm.ledger.transition.prices import CHECKS_MAX, check_fees, request_bond
 from swarm.ledger.transition.sampling import check_eligible, own_window, prove_draw
+from swarm.primitives import vrf
 from swarm.primitives.crypto import SecretKey
 from swarm.training.record.window import WindowKey
 from swarm.types import Amount, Digest, Height, PeerId
@@ -73,8 +74,8 @@ def has_slot(
     return not is_silent(record) or num_silent < max(num_slots - 1, 1)
 
 
-PROOFS_MAX = 4096
-"""VRF proofs in the cache: each costs half a millisecond, and a busy run has some hundreds open at once."""
+PROOFS_MAX = 1024
+"""VRF proofs in the cache: one for each block in which segments that can be asked for were drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,28 +92,25 @@ class Draws:
 
     def __init__(self, secret: SecretKey, chain: Digest) -> None:
         self._secret, self._chain = secret, chain
-        self._proved: OrderedDict[tuple[bytes, int, Amount], tuple[int | None, bytes]]
-        self._proved = OrderedDict()
+        self._proved: OrderedDict[Digest, tuple[bytes, bytes]] = OrderedDict()
+        """Proof and output by beacon."""
 
     def of(self, record: SegmentRecord, spec: RunSpec, stake: Amount) -> tuple[SelectedDraw, ...]:
         """Return the draws that selected this node for a segment, with the stake that makes it eligible."""
         found = list[SelectedDraw]()
         for attempt, draw in enumerate(record.draws):
-            window, proof = self._prove(draw, record, spec, stake)
+            proof, beta = self._prove(draw)
+            window = own_window(draw, record, spec, stake, beta)
             if window is not None:
                 found.append(SelectedDraw(attempt, window, proof))
         return tuple(found)
 
-    def _prove(
-        self, draw: Draw, record: SegmentRecord, spec: RunSpec, stake: Amount
-    ) -> tuple[int | None, bytes]:
-        segment_id = segment_key(record.run, record.round, record.stage, record.seat)
-        key = segment_id, int(draw.height), stake
-        found = self._proved.get(key)
+    def _prove(self, draw: Draw) -> tuple[bytes, bytes]:
+        found = self._proved.get(draw.beacon)
         if found is None:
-            proof = prove_draw(self._secret, self._chain, draw, record)
-            found = own_window(draw, record, spec, stake, proof), proof
-            self._proved[key] = found
+            proof = prove_draw(self._secret, self._chain, draw)
+            found = proof, vrf.output(proof)
+            self._proved[draw.beacon] = found
             if len(self._proved) > PROOFS_MAX:
                 self._proved.popitem(last=False)
         return found

@@ -81,6 +81,10 @@ class Case:
         while len(self.record.draws) == before:
             self.ledger.block()
 
+    def drawn(self, keys: list[SecretKey]) -> list[SecretKey]:
+        """Return the keys that the first draw selected."""
+        return [key for key in keys if self.claimed.request(self.ledger.state, key) is not None]
+
     def ask(self, keys: list[SecretKey], attempt: int = 0) -> dict[bytes, int]:
         """The drawn among these ask; their windows by peer."""
         windows: dict[bytes, int] = {}

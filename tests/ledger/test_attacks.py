@@ -103,7 +103,7 @@ def test_dust_verifiers_are_drawn_for_nothing_and_decide_nothing() -> None:
     case.draw_verifiers()
     before, c = money(case, *dust), case.claimed.commit
     for key in dust:
-        proof = prove_draw(key, case.ledger.state.chain, case.record.draws[0], case.record)
+        proof = prove_draw(key, case.ledger.state.chain, case.record.draws[0])
         body = DataRequest(
             run=c.run, round=c.round, stage=c.stage, seat=c.seat, attempt=0, window=0, proof=proof
         )
@@ -380,7 +380,7 @@ def test_a_stake_that_grew_after_the_commit_draws_nothing() -> None:
         case.claimed.request(case.ledger.state, buyer)
     assert caught.value.reason is Reason.STAKE
     c = case.claimed.commit
-    proof = prove_draw(buyer, case.ledger.state.chain, case.record.draws[0], case.record)
+    proof = prove_draw(buyer, case.ledger.state.chain, case.record.draws[0])
     body = DataRequest(
         run=c.run, round=c.round, stage=c.stage, seat=c.seat, attempt=0, window=0, proof=proof
     )

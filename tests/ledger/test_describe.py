@@ -222,4 +222,4 @@ def test_the_share_of_verified_segments_counts_the_old_ones_live_or_forgotten() 
     assert case.ledger.state.live_segments() == ()
     verified = sum(is_checked for _, is_checked in done)
     assert verified_share(case.ledger.state, case.run) == (verified, len(done))
-    assert 5 < verified < len(done) - 5
+    assert 2 < verified < len(done) - 2

@@ -3,10 +3,10 @@
 Core: pure functions of a record and a key. Source: docs/spec/verification.md section 3.
 
 Some blocks after a commit the beacon is noted in its record. Every peer with the stake of a solver proves by
-VRF over that beacon and the segment whether it is drawn, in proportion to its stake, and for which window; on
-average at most 2q are. A stake in many accounts is drawn no more often than in one, and an account below the
-stake of a solver is drawn for nothing. If no verifier requests its window, verifiers are drawn again. The
-solver, its trading partners of that round, and stakes that grew since the commit are excluded: a peer that
+VRF over that beacon, hashed with the segment, whether it is drawn, in proportion to its stake, and for which
+window; on average at most 2q are. A stake in many accounts is drawn no more often than in one, and an account
+below the stake of a solver is drawn for nothing. If no verifier requests its window, verifiers are drawn again.
+The solver, its trading partners of that round, and stakes that grew since the commit are excluded: a peer that
 could choose its key or its stake after the beacon would draw itself.
 """
 
@@ -21,7 +21,7 @@ from swarm.ledger.state.state import Reader
 from swarm.ledger.transition.prices import solver_stake
 from swarm.primitives import vrf
 from swarm.primitives.codec import encode
-from swarm.primitives.crypto import SecretKey, framed
+from swarm.primitives.crypto import SecretKey, digest, framed
 from swarm.types import Amount, Digest, PeerId, RoundIndex, StageIndex
 
 REDRAW_BLOCKS_MIN = 3
@@ -47,15 +47,14 @@ def num_windows(num_steps: int, window_steps: int) -> int:
     return max(-(-num_steps // window_steps), 1)
 
 
-def draw_alpha(chain: Digest, draw: Draw, record: SegmentRecord) -> bytes:
-    """Return the input of a verifier's VRF proof."""
-    segment_id = encode((record.run, record.round, record.stage, record.seat))
-    return framed("sortition", (chain, draw.beacon, segment_id, record.end_root))
+def draw_alpha(chain: Digest, draw: Draw) -> bytes:
+    """Return the input of a verifier's VRF proof: one proof serves all segments of a draw."""
+    return framed("sortition", (chain, draw.beacon))
 
 
-def prove_draw(secret: SecretKey, chain: Digest, draw: Draw, record: SegmentRecord) -> bytes:
+def prove_draw(secret: SecretKey, chain: Digest, draw: Draw) -> bytes:
     """Return the 80-byte proof for a ``DataRequest``; ``own_window`` tells whether it selects the peer."""
-    return vrf.prove(secret, draw_alpha(chain, draw, record))
+    return vrf.prove(secret, draw_alpha(chain, draw))
 
 
 def drawn_window(
@@ -71,26 +70,28 @@ def drawn_window(
 
     Raises ``BadSignature`` if the proof is not its own.
     """
-    beta = vrf.verify(peer, draw_alpha(chain, draw, record), proof)
+    beta = vrf.verify(peer, draw_alpha(chain, draw), proof)
     return _window_of(beta, draw, record, spec, stake)
 
 
 def own_window(
-    draw: Draw, record: SegmentRecord, spec: RunSpec, stake: Amount, proof: bytes
+    draw: Draw, record: SegmentRecord, spec: RunSpec, stake: Amount, beta: bytes
 ) -> int | None:
-    """Return the window that a proof made by ``prove_draw`` selects, or None; it is not verified again."""
-    return _window_of(vrf.output(proof), draw, record, spec, stake)
+    """Return the window that this peer's VRF output for the draw selects, or None."""
+    return _window_of(beta, draw, record, spec, stake)
 
 
 def _window_of(
     beta: bytes, draw: Draw, record: SegmentRecord, spec: RunSpec, stake: Amount
 ) -> int | None:
-    value = int.from_bytes(beta[:8], "big")
+    segment_id = encode((record.run, record.round, record.stage, record.seat))
+    dice = digest("drawn", beta, segment_id, record.end_root)
+    value = int.from_bytes(dice[:8], "big")
     probability = NANO if record.is_volunteer else spec.checks.probability_nano
     if value * max(draw.stake, 1) * NANO >= 2 * probability * stake << 64:
         return None
     windows = num_windows(record.num_steps, spec.checks.window_steps)
-    return int.from_bytes(beta[8:16], "big") % windows
+    return int.from_bytes(dice[8:16], "big") % windows
 
 
 def is_drawn(

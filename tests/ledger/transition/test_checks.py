@@ -433,7 +433,7 @@ def count_open(state: State) -> int:
 def test_whatever_is_said_money_is_conserved_and_honest_stakes_are_whole() -> None:
     """Whom the dice of a crowd convict is theirs to say: of all crowds together, some stand and some fall."""
     verified, failed = 0, 0
-    for seed in range(4):
+    for seed in range(8):
         stood, fell = play_crowd(seed)
         verified, failed = verified + stood, failed + fell
     assert min(verified, failed) > 0

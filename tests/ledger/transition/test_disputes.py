@@ -159,12 +159,17 @@ def test_who_judges_alone_and_accuses_sends_away_and_takes_no_stake() -> None:
 
 @pytest.mark.rule("L43")
 def test_the_only_validators_own_lie_stays_undecided_and_unpaid() -> None:
-    case = a_case(num_validators=1)
+    case = a_case(num_accounts=8, num_validators=1)
     owner = case.ledger.keys[0]
     case.true = make_segment(case.ledger, case.run, 1, 1, 0)
     case.claimed = case.true.with_lie(0)
     case.submit(owner, case.claimed.commit)
-    disputed(case)
+    case.draw_verifiers()
+    windows = case.ask(case.drawn(case.able)[:2])
+    case.seal(windows)
+    case.submit(owner, case.claimed.reveal())
+    case.show(windows)
+    assert case.is_now(SegmentPhase.DISPUTED)
     case.wait(SegmentPhase.UNDECIDED)
     assert not case.record.is_paid
 
@@ -206,9 +211,7 @@ def test_a_reporter_that_never_shows_its_answer_loses_its_bond() -> None:
 def test_a_report_may_come_while_another_window_is_judged() -> None:
     case, whistle = unchecked_lie(window=1, num_steps=20)
     false = case.claimed.with_lie(0)
-    shield = next(
-        key for key in case.ledger.keys[:5] if key.peer not in {whistle.peer, case.solver.peer}
-    )
+    shield = uninvolved(case, whistle)
     case.blow(shield, 0, false)
     assert case.is_now(SegmentPhase.DISPUTED)
     case.submit(whistle, case.true.report(whistle.peer, 1))
@@ -329,11 +332,17 @@ def test_only_ballots_of_those_that_are_validators_now_and_no_party_count(
     assert settle_dispute(draft, record) is verdict
 
 
+def drawn_lie(num_accounts: int) -> Case:
+    """A lie for which verifiers have just been drawn."""
+    case = a_case(lie=0, num_accounts=num_accounts)
+    case.draw_verifiers()
+    return case
+
+
 @pytest.mark.rule("L44", "S17")
 def test_a_verifier_that_agreed_with_a_lie_burns_a_tenth_of_its_stake() -> None:
-    case = a_case(lie=0, num_accounts=7, num_validators=4)
-    case.draw_verifiers()
-    windows = case.ask(case.able[2:])
+    case = next(found for found in map(drawn_lie, range(8, 24)) if len(found.drawn(found.able)) > 1)
+    windows = case.ask(case.drawn(case.able)[:2])
     friend, honest = map(case.ledger.key_of, windows)
     case.submit(friend, case.claimed.answer(friend.peer, 0)[0])
     case.seal({honest.peer: windows[honest.peer]})
@@ -362,7 +371,7 @@ def test_a_stake_on_its_way_back_is_slashed_too() -> None:
 
 def unchecked_lie(window: int = 0, num_steps: int = 10) -> tuple[Case, SecretKey]:
     """A lie that friends of the solver have approved, and an honest peer that was not drawn."""
-    case = a_case(lie=window, num_steps=num_steps, num_accounts=5)
+    case = a_case(lie=window, num_steps=num_steps, num_accounts=8)
     case.draw_verifiers()
     windows: dict[bytes, int] = {}
     while not windows:
@@ -373,6 +382,12 @@ def unchecked_lie(window: int = 0, num_steps: int = 10) -> tuple[Case, SecretKey
     case.show(windows, like=case.claimed)
     assert case.is_now(SegmentPhase.VERIFIED)
     return case, next(key for key in [*case.able, case.ledger.keys[0]] if key.peer not in windows)
+
+
+def uninvolved(case: Case, whistle: SecretKey) -> SecretKey:
+    """Somebody who may report a window of this segment, beside ``whistle``."""
+    taken = {whistle.peer, *(check.peer for check in case.record.checks)}
+    return next(key for key in case.able if key.peer not in taken)
 
 
 @pytest.mark.rule("L42", "L44", "S15")
@@ -469,7 +484,7 @@ def test_the_first_blind_answer_is_rewarded_before_the_fastest_report() -> None:
 @pytest.mark.rule("L43")
 def test_one_window_after_the_other_is_judged() -> None:
     case, whistle = unchecked_lie(window=1, num_steps=20)
-    other = next(k for k in case.ledger.keys[:5] if k.peer not in {whistle.peer, case.solver.peer})
+    other = uninvolved(case, whistle)
     false = case.claimed.with_lie(0)
     case.submit(other, false.report(other.peer, 0))
     case.submit(whistle, case.true.report(whistle.peer, 1))

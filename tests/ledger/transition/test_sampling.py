@@ -37,7 +37,7 @@ def test_on_average_twice_the_probability_is_drawn_and_every_window_alike() -> N
     for attempt in range(attempts):
         draw = Draw(Height(9), Digest(bytes([attempt]) * 32), Amount(peers * stake))
         for key in (numbered_key(100 + i) for i in range(peers)):
-            proof = prove_draw(key, chain, draw, case.record)
+            proof = prove_draw(key, chain, draw)
             window = drawn_window(chain, draw, case.record, spec, key.peer, stake, proof)
             drawn += [] if window is None else [window]
     assert 11 <= len(drawn) <= 31, "20 expected"
@@ -53,7 +53,7 @@ def test_a_stake_in_many_accounts_is_drawn_as_often_as_in_one() -> None:
     drawn = dict.fromkeys((1, 10, 49, 50, 99), 0)
     for attempt in range(100):
         draw = Draw(Height(9), Digest(bytes([attempt]) * 32), total)
-        proof = prove_draw(key, chain, draw, case.record)
+        proof = prove_draw(key, chain, draw)
         for stake in drawn:
             is_mine = is_drawn(chain, draw, case.record, EXACT, key.peer, Amount(stake), proof)
             drawn[stake] += is_mine
@@ -68,7 +68,7 @@ def test_a_volunteers_segment_is_always_drawn_for() -> None:
     chain, key = case.ledger.state.chain, numbered_key(3)
     spec = replace(EXACT, checks=CheckSpec(0, 10, 120))
     draw = Draw(Height(9), Digest(bytes(32)), Amount(2))
-    proof = prove_draw(key, chain, draw, case.record)
+    proof = prove_draw(key, chain, draw)
     for is_volunteer in (False, True):
         record = replace(case.record, is_volunteer=is_volunteer)
         found = is_drawn(chain, draw, record, spec, key.peer, Amount(1), proof)
@@ -81,27 +81,45 @@ def test_certain_dice_are_certain(probability: int, total: int, wanted: bool) ->
     chain, key = case.ledger.state.chain, case.ledger.keys[3]
     spec = replace(EXACT, checks=CheckSpec(probability, 10, 120))
     draw = Draw(Height(9), Digest(bytes(32)), Amount(total))
-    proof = prove_draw(key, chain, draw, case.record)
+    proof = prove_draw(key, chain, draw)
     assert is_drawn(chain, draw, case.record, spec, key.peer, Amount(1), proof) is wanted
 
 
 @pytest.mark.rule("L35")
-def test_a_proof_is_worth_nothing_for_another_peer_throw_or_segment() -> None:
+def test_a_proof_is_worth_nothing_for_another_peer_or_throw() -> None:
     case = a_case()
     case.draw_verifiers()
     chain, key, record = case.ledger.state.chain, case.ledger.keys[2], case.record
     draw = record.draws[0]
-    proof = prove_draw(key, chain, draw, record)
+    proof = prove_draw(key, chain, draw)
     drawn_window(chain, draw, record, EXACT, key.peer, STAKE, proof)
-    other = replace(record, end_root=record.start_root)
     for wrong in (
-        (draw, record, case.ledger.keys[3].peer),
-        (replace(draw, beacon=Digest(bytes(32))), record, key.peer),
-        (draw, other, key.peer),
-        (draw, replace(record, round=9), key.peer),
+        (draw, case.ledger.keys[3].peer),
+        (replace(draw, beacon=Digest(bytes(32))), key.peer),
     ):
         with pytest.raises(BadSignature):
-            drawn_window(chain, wrong[0], wrong[1], EXACT, wrong[2], STAKE, proof)
+            drawn_window(chain, wrong[0], record, EXACT, wrong[1], STAKE, proof)
+
+
+@pytest.mark.rule("L35")
+def test_one_proof_throws_other_dice_for_every_segment() -> None:
+    case = a_case(num_steps=40)
+    case.draw_verifiers()
+    chain, key, record = case.ledger.state.chain, case.ledger.keys[2], case.record
+    draw = record.draws[0]
+    proof = prove_draw(key, chain, draw)
+    found = [
+        drawn_window(chain, draw, replace(record, round=round_), EXACT, key.peer, STAKE, proof)
+        for round_ in range(60)
+    ]
+    assert {0, 1, 2, 3} <= set(found)
+    other = replace(record, end_root=record.start_root)
+    ends = [
+        drawn_window(chain, draw, replace(one, round=round_), EXACT, key.peer, STAKE, proof)
+        for one in (record, other)
+        for round_ in range(20)
+    ]
+    assert ends[:20] != ends[20:], "where a segment ended is in the dice"
 
 
 @pytest.mark.rule("L35")
@@ -128,7 +146,7 @@ def test_only_who_is_drawn_may_ask_and_only_for_its_window() -> None:
             assert case.refused(key, replace(body, proof=bytes(80))) is Reason.BAD_PROOF
             took += 1
             continue
-        proof = prove_draw(key, state.chain, case.record.draws[0], case.record)
+        proof = prove_draw(key, state.chain, case.record.draws[0])
         c = case.claimed.commit
         undrawn = DataRequest(
             run=c.run, round=c.round, stage=c.stage, seat=c.seat, attempt=0, window=0, proof=proof
