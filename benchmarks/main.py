@@ -20,6 +20,7 @@ NAMES = (
     "campaign",
     "incentives",
     "join",
+    "ledger",
     "lost_stage",
     "scale",
     "throughput",

@@ -167,8 +167,14 @@ class LedgerService:
 
     @property
     def finality_s(self) -> float | None:
-        """Mean seconds from a block's first sight to its finality; None for a follower."""
-        return None if self._replica is None else self._replica.finality_s
+        """Mean seconds from a block's first sight to its finality; None for a follower and before a block."""
+        samples = self.finality_samples
+        return sum(samples) / len(samples) if samples else None
+
+    @property
+    def finality_samples(self) -> tuple[float, ...]:
+        """Seconds from a block's first sight to its finality, of the last 64 blocks; empty for a follower."""
+        return () if self._replica is None else self._replica.finality_samples
 
     @property
     def stats(self) -> LedgerStats:

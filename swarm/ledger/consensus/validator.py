@@ -150,10 +150,9 @@ class ValidatorRunner:
         host.serve(PROTOCOL, self._answer, request_limit=FRAME_BYTES_MAX, concurrency=CONCURRENCY)
 
     @property
-    def finality_s(self) -> float | None:
-        """Mean seconds from a block's first sight to its finality, over the last 64 blocks; None before one."""
-        samples = self._finality_s
-        return sum(samples) / len(samples) if samples else None
+    def finality_samples(self) -> tuple[float, ...]:
+        """Seconds from a block's first sight to its finality, of the last 64 blocks."""
+        return tuple(self._finality_s)
 
     @property
     def traffic(self) -> tuple[int, int]:

@@ -90,6 +90,8 @@ class Found:
 class World:
     """All replicas, the links between them, and everything that must stay true."""
 
+    pace = PACE
+
     def __init__(
         self, scenario: Scenario, seed: int, keys: Sequence[SecretKey] = (), chain: Digest = CHAIN
     ) -> None:
@@ -194,7 +196,7 @@ class World:
             electorate,
             replica.secret,
             PlainExecutor(replica.secret, name, epoch, self.chain, replica.lives),
-            PACE,
+            self.pace,
             tip=FinalPoint(Height(len(replica.chain)), view, name),
             certificate=None if is_new else replica.certificates[len(replica.chain)],
             records=replica.journal.records,

@@ -1,0 +1,246 @@
+"""Measure the ledger: execution, consensus in a simulator and over sockets, proofs, sync, and what seats cost.
+
+Figures: transfers applied with signatures, state root and sqlite on one core; blocks, finality and transfers of
+four validators over real sockets in one process; network hops per block and to finality in the simulator; bytes
+of a light proof and of a seat's statements; what the sortition of a round with 1,024 seats takes.
+"""
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import trio
+
+from benchmarks.common import Outcome, say, spread
+from benchmarks.ledger_network import follow_chain, simulate_hops, vote_over_sockets
+from swarm.config.spec import NANO, CheckSpec
+from swarm.ledger.blocks import Block, Certificate
+from swarm.ledger.chain import Head, compose_block, extend, genesis_head
+from swarm.ledger.light import parse_light_proof, prove_entries, verify_entries
+from swarm.ledger.model_proof import model_keys
+from swarm.ledger.net.archive import Archive
+from swarm.ledger.state.records import Checkpoint, Draw, SegmentPhase
+from swarm.ledger.state.runs import head_of
+from swarm.ledger.transactions import (
+    PHI_COMPONENT,
+    STATE_COMPONENTS,
+    Join,
+    PostCheckpoint,
+    Transfer,
+)
+from swarm.ledger.transition.seats import with_seat
+from swarm.primitives.codec import encode, replace
+from swarm.primitives.crypto import digest
+from swarm.primitives.merkle import merkle_proof, merkle_root
+from swarm.store import Store
+from swarm.testing.ledger import InMemoryLedger, make_segment, numbered_key, small_run_spec
+from swarm.types import Amount, Height, PeerId, RoundIndex, StageIndex, View
+from swarm.verify.duties import Draws
+from tests.ledger.checking import EXACT, Case
+
+VALIDATORS_OF_PROOF = 16
+NOT_MEASURED = {
+    "snapshot_join_s": "a follower that joins from a snapshot is not built",
+    "snapshot_join_bytes": "a follower that joins from a snapshot is not built",
+    "loop_stall_ms_1024": "needs a node among 1,024 seats; sortition_ms_1024 is its largest part",
+    "founder_lost_final_s": "a test of real processes, tests/e2e/test_founder.py; no figure is taken there",
+    "evm_post_gas": "settlement on an existing engine is not built",
+    "evm_claim_gas": "settlement on an existing engine is not built",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much is measured."""
+
+    blocks_applied: int
+    transfers_per_block: int
+    blocks_voted: int
+    transfers_per_validator: int
+    blocks_synced: int
+    views_simulated: int
+    repetitions: int
+
+
+FULL = Sizes(10, 1_000, 200, 400, 10_000, 100, 20)
+QUICK = Sizes(2, 100, 20, 20, 200, 20, 3)
+
+
+def measure(quick: bool) -> Outcome:
+    """Measure all parts."""
+    sizes = QUICK if quick else FULL
+    outcome = Outcome({"blocks_synced": sizes.blocks_synced, "validators": 4})
+    with TemporaryDirectory() as folder:
+        home = Path(folder)
+        say(f"{sizes.blocks_applied} blocks of {sizes.transfers_per_block} transfers")
+        outcome.figures["apply_tx_per_s"] = round(trio.run(apply_transfers, home, sizes))
+        say(f"four validators over sockets, {sizes.blocks_voted} blocks")
+        voted = trio.run(vote_over_sockets, home, sizes.blocks_voted, sizes.transfers_per_validator)
+        outcome.figures |= voted.figures
+        outcome.detail |= voted.detail
+        outcome.figures |= simulate_hops(sizes.views_simulated)
+        measure_proofs(sizes, outcome)
+        say(f"a follower of {sizes.blocks_synced} blocks")
+        seconds = trio.run(follow_chain, home, empty_chain(sizes.blocks_synced))
+        key = "sync_10k_blocks_s"
+        outcome.figures[key] = round(seconds, 1) if sizes is FULL else None
+        outcome.detail["sync_s"] = round(seconds, 1)
+    measure_seats(sizes, outcome)
+    outcome.figures |= dict.fromkeys(NOT_MEASURED)
+    outcome.detail["not_measured"] = NOT_MEASURED
+    return outcome
+
+
+async def apply_transfers(home: Path, sizes: Sizes) -> float:
+    """Return how many transfers a second a node that sees them first checks, applies and keeps."""
+    ledger = InMemoryLedger(256, 4, epoch_blocks=1_000)
+    store = Store.open(home / "applied.sqlite")
+    try:
+        archive, seconds = Archive(store, ledger.genesis, genesis_head(ledger.genesis)), 0.0
+        for _ in range(sizes.blocks_applied):
+            block = _transfers(ledger, sizes.transfers_per_block)
+            certificate = ledger.certificate(block)
+            began = time.perf_counter()
+            await archive.append([block], certificate, known={})
+            seconds += time.perf_counter() - began
+            ledger.head = archive.head
+        assert ledger.state.account(numbered_key(0).peer).nonce > 0
+        return sizes.blocks_applied * sizes.transfers_per_block / seconds
+    finally:
+        store.close()
+
+
+def _transfers(ledger: InMemoryLedger, count: int) -> Block:
+    """Return the next block, with transfers from all accounts in turns."""
+    accounts = 256
+    keys = [numbered_key(i) for i in range(accounts)]
+    data = [
+        ledger.sign(
+            keys[i % accounts],
+            Transfer(keys[(i + 1) % accounts].peer, Amount(1)),
+            nonce=ledger.state.account(keys[i % accounts].peer).nonce + 1 + i // accounts,
+        )
+        for i in range(count)
+    ]
+    voters = ledger.state.validators
+    leader = ledger.key_of(voters[ledger.state.height % len(voters)].peer)
+    view = View(ledger.state.globals.view + 1)
+    return compose_block(ledger.head, tuple(data), leader, view)[0]
+
+
+def empty_chain(count: int) -> tuple[InMemoryLedger, list[tuple[Block, Certificate]]]:
+    """Return a ledger of four validators, and that many blocks with finalizations."""
+    ledger = InMemoryLedger(6, 4, epoch_blocks=1_000)
+    head: Head = ledger.head
+    links = list[tuple[Block, Certificate]]()
+    for number in range(count):
+        voters = head.state.validators
+        leader = ledger.key_of(voters[number % len(voters)].peer)
+        block, _ = compose_block(head, (), leader, View(head.state.globals.view + 1))
+        ledger.head = head
+        links.append((block, ledger.certificate(block)))
+        head = extend(head, block)
+    ledger.head = head
+    return ledger, links
+
+
+def measure_proofs(sizes: Sizes, outcome: Outcome) -> None:
+    """Prove a checkpoint of a network of 16 validators and 2,048 accounts, value included."""
+    ledger, key = _checkpoint()
+    block, certificate = ledger.links[-1]
+    quorum = 2 * VALIDATORS_OF_PROOF // 3 + 1
+    some = replace(
+        certificate, bitmap=(1 << quorum) - 1, signatures=certificate.signatures[:quorum]
+    )
+    data = encode(prove_entries(ledger.state, block.header, some, [], [key]))
+    seconds = list[float]()
+    for _ in range(sizes.repetitions):
+        began = time.perf_counter()
+        verify_entries(ledger.genesis, parse_light_proof(data), [(key, Checkpoint)])
+        seconds.append((time.perf_counter() - began) * 1_000)
+    outcome.figures["light_proof_bytes_n16"] = len(data)
+    outcome.figures["light_verify_ms"] = round(statistics.median(seconds), 2)
+    outcome.detail["light_verify_ms"] = spread(seconds)
+
+
+def _checkpoint() -> tuple[InMemoryLedger, bytes]:
+    """Return a ledger with 2,048 accounts more, and the key of a checkpoint in it."""
+    ledger = InMemoryLedger(20, VALIDATORS_OF_PROOF, epoch_blocks=100_000)
+    giver, nonce = ledger.keys[0], 0
+    for start in range(0, 2_048, 256):
+        nonce = ledger.state.account(giver.peer).nonce
+        others = [digest("somebody", (start + i).to_bytes(8, "big")) for i in range(256)]
+        gifts = [
+            ledger.sign(giver, Transfer(PeerId(other), Amount(1)), nonce=nonce + 1 + i)
+            for i, other in enumerate(others)
+        ]
+        ledger.block(*gifts)
+    run = ledger.reach_round(ledger.open_run(small_run_spec(rounds=20)), 1)
+    components = [digest("component", bytes([i])) for i in range(STATE_COMPONENTS)]
+    ledger.block(*ledger.commit_all(run, 0))
+    run = ledger.reach_round(run, 2)
+    ledger.block(ledger.sign(giver, ledger.commit(run, 1, 0, 0, end_root=merkle_root(components))))
+    body = PostCheckpoint(
+        run=run.index,
+        round=RoundIndex(2),
+        stage=StageIndex(0),
+        seat=0,
+        phi_root=components[PHI_COMPONENT],
+        phi_bytes=4,
+        proof=tuple(merkle_proof(components, PHI_COMPONENT)),
+    )
+    ledger.block(ledger.sign(giver, body))
+    return ledger, model_keys(run.index, RoundIndex(2), 2)[1]
+
+
+def measure_seats(sizes: Sizes, outcome: Outcome) -> None:
+    """Count what a seat puts into blocks and a large run into its entry; time the sortition of a round."""
+    case, sizes_of = _judged()
+    outcome.figures["commit_bytes"] = sizes_of[0]
+    outcome.figures["bytes_per_seat_round"] = sum(sizes_of)
+    outcome.detail["bytes_per_seat_round"] = sizes_of
+    outcome.figures["run_entry_bytes_1024"] = _head_bytes()
+    record = case.record
+    rounds = list[float]()
+    for number in range(sizes.repetitions):
+        names = [digest("beacon", bytes([number, i])) for i in range(2)]
+        draws = [Draw(Height(9), name, Amount(100_000)) for name in names]
+        records = [
+            replace(record, seat=i % 16, stage=i // 16, draws=(draws[i % 2],)) for i in range(1_024)
+        ]
+        known = Draws(numbered_key(3), case.ledger.state.chain)
+        began = time.perf_counter()
+        for one in records:
+            known.of(one, case.run.spec, Amount(100))
+        rounds.append((time.perf_counter() - began) * 1_000)
+    outcome.figures["sortition_ms_1024"] = round(statistics.median(rounds), 1)
+    outcome.detail["sortition_ms_1024"] = spread(rounds)
+
+
+def _judged() -> tuple[Case, Sequence[int]]:
+    """Return a segment of 50 steps that two verifiers have approved, and the bytes of all its statements."""
+    ledger = InMemoryLedger(4, 4, epoch_blocks=1_000)
+    run = ledger.open_run(replace(EXACT, inner_steps_max=max(EXACT.inner_steps_max, 50)))
+    ledger.block(ledger.sign(ledger.keys[1], Join(run.index)))
+    run = ledger.reach_round(run, 2)
+    true = make_segment(ledger, run, 1, 0, 1, num_steps=50)
+    case, first = Case(ledger, run, true, true), len(ledger.links)
+    case.submit(ledger.keys[1], true.commit)
+    case.show(case.up_to_reveal())
+    assert case.is_now(SegmentPhase.VERIFIED)
+    bodies = (block.transactions for block, _ in ledger.links[first:])
+    return case, [len(data) for body in bodies for data in body]
+
+
+def _head_bytes() -> int:
+    """Return the bytes of the entry of a run with 1,024 seats."""
+    spec = small_run_spec(num_stages=64, replicas_max=16, checks=CheckSpec(NANO, 10, 8))
+    run = InMemoryLedger().open_run(replace(spec, model=replace(spec.model, num_layers=64)))
+    for stage in range(64):
+        for number in range(15):
+            run = with_seat(run, stage, numbered_key(number).peer, RoundIndex(0))
+    assert sum(map(len, run.seats)) == 1_024
+    return len(encode(head_of(run)))

@@ -1,0 +1,45 @@
+"""The bench of the ledger measures what its figures are called, and every figure has a place."""
+
+from pathlib import Path
+
+from benchmarks.common import Outcome
+from benchmarks.ledger import (
+    NOT_MEASURED,
+    QUICK,
+    apply_transfers,
+    empty_chain,
+    measure_proofs,
+    measure_seats,
+)
+from benchmarks.ledger_network import follow_chain, simulate_hops, vote_over_sockets
+from swarm.ledger.chain import verify_chain
+
+FIGURES = Path(__file__).parents[2] / "docs" / "spec" / "figures.md"
+
+
+def test_without_faults_a_block_takes_two_message_delays_and_finality_three() -> None:
+    assert simulate_hops(30) == {"finality_hops": 3.0, "block_hops": 2.0}
+
+
+async def test_every_figure_is_measured_or_says_why_not(tmp_path: Path) -> None:
+    (row,) = [
+        line for line in FIGURES.read_text("utf-8").splitlines() if line.startswith("| ledger |")
+    ]
+    outcome, (ledger, links) = Outcome(), empty_chain(30)
+    assert verify_chain(ledger.genesis, links).head.state.height == 30
+    assert await follow_chain(tmp_path, (ledger, links)) > 0
+    assert await apply_transfers(tmp_path, QUICK) > 100
+    outcome.figures |= (await vote_over_sockets(tmp_path, 5, 3)).figures
+    measure_proofs(QUICK, outcome)
+    measure_seats(QUICK, outcome)
+    assert int(str(outcome.figures["light_proof_bytes_n16"])) <= 1_600
+    assert int(str(outcome.figures["run_entry_bytes_1024"])) <= 8_192
+    measured = {
+        *outcome.figures,
+        "apply_tx_per_s",
+        "sync_10k_blocks_s",
+        "finality_hops",
+        "block_hops",
+    }
+    assert set(row.split("|")[2].split()) == measured | NOT_MEASURED.keys()
+    assert not measured & NOT_MEASURED.keys()
