@@ -4,6 +4,8 @@ Modules (C: pure, S: does I/O):
 
     blocks.py       C  Define and check headers, blocks and the certificates that make blocks final.
     chain.py        C  Build the next block, validate a block, verify a whole chain.
+    chain_file.py   S  Write the final blocks of a network to a file, and read them again: what an
+                       auditor without a node needs.
     describe.py     C  Render ledger state and segment checks as JSON rows and text, for ``swarm
                        ledger`` and ``swarm run``.
     leaders.py      C  Draw the leaders of views: every cycle of views is a fresh permutation of the

@@ -3,7 +3,7 @@
 Shell: opens the store for reading only.
 """
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +13,7 @@ from swarm.config.spec import Genesis
 from swarm.errors import UsageError, VerificationFailed
 from swarm.ledger.blocks import Block, Certificate, block_digest
 from swarm.ledger.chain import ChainReport, verify_chain
+from swarm.ledger.chain_file import ChainFile, Link
 from swarm.ledger.describe import block_lines, block_row
 from swarm.ledger.light import LightProof, prove_entries
 from swarm.ledger.net.archive import (
@@ -132,21 +133,22 @@ class Ledger:
             VerificationFailed: A block is missing or not valid; the message has its height and the reason.
         """
         left_out = list[int]()
-
-        def links() -> Iterator[tuple[Block, Certificate | None]]:
-            for block, certificate in _proved_links(self._store, left_out):
-                if progress is not None:
-                    progress(block)
-                yield block, certificate
-
         try:
-            report = verify_chain(self.genesis, links())
+            links = _told(_proved_links(self._store, left_out), progress)
+            report = verify_chain(self.genesis, links)
         except VerificationFailed as error:
             path = self._store.path
             again = f"mv {path} {path}.damaged   (then swarm join TICKET syncs it again)"
             raise VerificationFailed(str(error), hint=again) from None
         self._check_forks()
         return LedgerReport(report, sum(left_out))
+
+    def links(self) -> Iterator[Link]:
+        """Yield the blocks that a finalization on this disk covers, from height 1 on; they are not verified.
+
+        Raises ``VerificationFailed`` if one in the middle is missing.
+        """
+        return _proved_links(self._store, [])
 
     def prove(self, keys: Sequence[bytes]) -> LightProof:
         """Return a proof of these entries as of the newest block with a finalization, from the genesis on.
@@ -180,6 +182,19 @@ class Ledger:
             " of the power signed both",
             hint="swarm ledger show   (the validators)",
         )
+
+
+def verify_file(file: ChainFile, progress: Callable[[Block], None] | None = None) -> LedgerReport:
+    """Verify every block in a file, as ``Ledger.verify`` does; raise ``VerificationFailed``."""
+    return LedgerReport(verify_chain(file.genesis, _told(file.links(), progress)), 0)
+
+
+def _told(links: Iterable[Link], progress: Callable[[Block], None] | None) -> Iterator[Link]:
+    """Yield the links, and tell of each block."""
+    for block, certificate in links:
+        if progress is not None:
+            progress(block)
+        yield block, certificate
 
 
 def _votes_text(certificate: Certificate) -> str:
@@ -232,14 +247,14 @@ def read_state(home: Path) -> State:
         return ledger.state
 
 
-def _proved_links(store: Store, left_out: list[int]) -> Iterator[tuple[Block, Certificate | None]]:
+def _proved_links(store: Store, left_out: list[int]) -> Iterator[Link]:
     """Yield the blocks from height 1 to the last one that a finalization on this disk covers.
 
     The newest blocks of a follower may be covered by a block it does not have yet; their number is appended to
     ``left_out``. Raises ``VerificationFailed`` when one in the middle is missing.
     """
     newest = newest_height(store)  # read first: a running node adds blocks meanwhile
-    waiting, height = list[tuple[Block, Certificate | None]](), 0
+    waiting, height = list[Link](), 0
     while (link := read_block(store, Height(height + 1))) is not None:
         waiting.append(link)
         height += 1

@@ -13,7 +13,8 @@ Modules (C: pure, S: does I/O):
     dry_run.py      S  Check a launch without starting anything: read the file, the text, the model;
                        say what it takes.
     join.py         S  Take part: join a run, launch one, write a run file.
-    ledger.py       S  Read and check the ledger on this home's disk, so that no node needs to run.
+    ledger.py       S  Read and check the ledger on this home's disk or in a file, so that no node
+                       needs to run.
     ledger_views.py C  Choose the segment to audit, and render the verdict of an audit and the
                        checks of a ledger.
     models.py       S  Export the run's model, evaluate a model, and let it write: export, eval,

@@ -1,18 +1,23 @@
-"""Read and check the ledger on this home's disk, so that no node needs to run.
+"""Read and check the ledger on this home's disk or in a file, so that no node needs to run.
 
-Shell: reads the store, prints; ``recover`` writes the home.
+Shell: reads the store or a file, prints; ``export`` writes a file, ``recover`` the home.
 """
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from swarm.cli.terminal import Terminal, terminal
+from swarm.errors import VerificationFailed
 
 if TYPE_CHECKING:
+    from swarm.config.spec import Genesis
     from swarm.ledger.blocks import Block
+    from swarm.ledger.reader import LedgerReport
+    from swarm.types import Digest
 
 PROGRESS_INTERVAL_S = 2.0
 TAIL_BLOCKS = 20
@@ -20,7 +25,7 @@ _LABELS = {"chain": "network"}
 """Labels on screen of keys that read differently in JSON."""
 
 ledger_app = typer.Typer(
-    help="The final blocks of the network: tail, show, verify, validators, recover.",
+    help="The final blocks of the network: tail, show, verify, export, validators, recover.",
     no_args_is_help=True,
 )
 
@@ -68,16 +73,24 @@ def show(
 
 
 @ledger_app.command("verify")
-def verify() -> None:
+def verify(
+    file: Annotated[
+        str, typer.Argument(help="A file of swarm ledger export; without one, the ledger here.")
+    ] = "",
+    network: Annotated[
+        str,
+        typer.Option(help="Id of the network you trust, in hex; without it, that of this home."),
+    ] = "",
+) -> None:
     """Check every block from the first: hashes, the beacon, signatures, transactions, finality, supply."""
+    from swarm.cli.commands.checkpoint import trusted_network
     from swarm.cli.commands.ledger_views import checked_line, run_rows, stake_rows
-    from swarm.ledger.reader import open_ledger
     from swarm.ledger.trust import trust_text
 
     screen, counts = terminal(), dict[str, int]()
     began = time.monotonic()
-    with open_ledger(screen.home) as ledger:
-        genesis, verified = ledger.genesis, ledger.verify(_counter(counts, screen))
+    trusted = trusted_network(screen.home, network)
+    genesis, verified = _verified(file, trusted, screen, _counter(counts, screen))
     report, state = verified.chain, verified.chain.head.state
     row: dict[str, object] = {
         "chain": genesis.chain.hex(),
@@ -93,6 +106,7 @@ def verify() -> None:
         "stakes": stake_rows(state),
         "validators": len(state.validators),
         "trust": trust_text(state),
+        "is_trusted": trusted is not None,
         "unproved_blocks": verified.num_unproved,
         "seconds": round(time.monotonic() - began, 2),
     }
@@ -102,10 +116,58 @@ def verify() -> None:
         f" {report.num_certificates} finalizations, supply {report.supply} conserved",
         f"final by the word of: {trust_text(state)}",
     ]
+    if trusted is None:
+        lines.append("whether this is the right network, you must know: --network HEX")
     lines += [checked_line(run) for run in run_rows(state)]
     if row["unproved_blocks"]:
         lines.append(f"{row['unproved_blocks']} newer blocks wait for a finalization on this disk")
     screen.data(row, lines)
+
+
+@ledger_app.command("export")
+def export(file: Annotated[str, typer.Argument(help="The new file.")]) -> None:
+    """Write all final blocks to a file, which anybody can check: swarm ledger verify FILE --network HEX."""
+    from swarm.ledger.chain_file import write_chain
+    from swarm.ledger.reader import open_ledger
+
+    screen, path = terminal(), Path(file)
+    with open_ledger(screen.home) as ledger:
+        chain, height = (
+            ledger.genesis.chain.hex(),
+            write_chain(path, ledger.genesis, ledger.links()),
+        )
+    num_bytes = path.stat().st_size
+    screen.data(
+        {"file": str(path), "chain": chain, "height": height, "bytes": num_bytes},
+        [
+            f"{path}: {height} final blocks, {num_bytes:,} bytes",
+            f"to check it anywhere: swarm ledger verify {path} --network {chain}",
+        ],
+    )
+
+
+def _verified(
+    file: str, trusted: "Digest | None", screen: Terminal, progress: "Callable[[Block], None]"
+) -> "tuple[Genesis, LedgerReport]":
+    """Verify the blocks of a file, or those of this home."""
+    from swarm.ledger.chain_file import open_chain
+    from swarm.ledger.reader import open_ledger, verify_file
+
+    if not file:
+        with open_ledger(screen.home) as ledger:
+            _check_network("this ledger", ledger.genesis, trusted)
+            return ledger.genesis, ledger.verify(progress)
+    chain = open_chain(Path(file))
+    _check_network(file, chain.genesis, trusted)
+    return chain.genesis, verify_file(chain, progress)
+
+
+def _check_network(what: str, genesis: "Genesis", trusted: "Digest | None") -> None:
+    """Raise ``VerificationFailed`` if a ledger is of another network than the one that is trusted."""
+    if trusted is not None and trusted != genesis.chain:
+        raise VerificationFailed(
+            f"{what} is of network {genesis.chain.hex()[:16]}, not {trusted.hex()[:16]}"
+        )
 
 
 @ledger_app.command("validators")
