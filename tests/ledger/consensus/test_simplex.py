@@ -15,7 +15,7 @@ from tests.ledger.consensus.plain import CHAIN, PlainExecutor, plain_mark
 from tests.ledger.consensus.scenarios import SCENARIOS, Scenario
 from tests.ledger.consensus.simulation import PACE, Replica, World, a_world, name_of
 
-NUM_SEEDS = 200
+NUM_SEEDS = 1_000
 
 
 @pytest.mark.rule("L31a", "S9")
