@@ -24,6 +24,7 @@ from swarm.ledger.model_proof import model_keys
 from swarm.ledger.net.archive import Archive
 from swarm.ledger.state.records import Checkpoint, Draw, SegmentPhase
 from swarm.ledger.state.runs import head_of
+from swarm.ledger.state.state import account_key
 from swarm.ledger.transactions import (
     PHI_COMPONENT,
     STATE_COMPONENTS,
@@ -42,10 +43,11 @@ from swarm.verify.duties import Draws
 from tests.ledger.checking import EXACT, Case
 
 VALIDATORS_OF_PROOF = 16
+DIGEST_BYTES = 32
 NOT_MEASURED = {
     "snapshot_join_s": "a follower that joins from a snapshot is not built",
     "snapshot_join_bytes": "a follower that joins from a snapshot is not built",
-    "loop_stall_ms_1024": "needs a node among 1,024 seats; sortition_ms_1024 is its largest part",
+    "loop_stall_ms_1024": "needs a node among 1,024 seats, which this bench does not run",
     "founder_lost_final_s": "a test of real processes, tests/e2e/test_founder.py; no figure is taken there",
     "evm_post_gas": "settlement on an existing engine is not built",
     "evm_claim_gas": "settlement on an existing engine is not built",
@@ -162,8 +164,23 @@ def measure_proofs(sizes: Sizes, outcome: Outcome) -> None:
         verify_entries(ledger.genesis, parse_light_proof(data), [(key, Checkpoint)])
         seconds.append((time.perf_counter() - began) * 1_000)
     outcome.figures["light_proof_bytes_n16"] = len(data)
+    path, longest = _path_of(ledger, key), max(_path_of(ledger, other) for other in _accounts())
+    outcome.detail["light_proof_path"] = path
+    outcome.detail["light_proof_path_max"] = longest
+    outcome.detail["light_proof_bytes_at_path_max"] = len(data) + DIGEST_BYTES * (longest - path)
     outcome.figures["light_verify_ms"] = round(statistics.median(seconds), 2)
     outcome.detail["light_verify_ms"] = spread(seconds)
+
+
+def _path_of(ledger: InMemoryLedger, key: bytes) -> int:
+    """Return how many hashes prove an entry; it is chance, by the digest of its key."""
+    return len(ledger.state.entries.prove(key).siblings)
+
+
+def _accounts() -> list[bytes]:
+    """Return the keys of the accounts that ``_checkpoint`` makes."""
+    names = (digest("somebody", number.to_bytes(8, "big")) for number in range(2_048))
+    return [account_key(PeerId(name)) for name in names]
 
 
 def _checkpoint() -> tuple[InMemoryLedger, bytes]:
