@@ -19,7 +19,7 @@ from benchmarks.ledger_network import follow_chain, simulate_hops, vote_over_soc
 from swarm.config.spec import NANO, CheckSpec
 from swarm.ledger.blocks import Block, Certificate
 from swarm.ledger.chain import Head, compose_block, extend, genesis_head
-from swarm.ledger.light import parse_light_proof, prove_entries, verify_entries
+from swarm.ledger.light import HASH_BYTES, parse_light_proof, prove_entries, verify_entries
 from swarm.ledger.model_proof import model_keys
 from swarm.ledger.net.archive import Archive
 from swarm.ledger.state.records import Checkpoint, Draw, SegmentPhase
@@ -43,7 +43,6 @@ from swarm.verify.duties import Draws
 from tests.ledger.checking import EXACT, Case
 
 VALIDATORS_OF_PROOF = 16
-DIGEST_BYTES = 32
 NOT_MEASURED = {
     "snapshot_join_s": "a follower that joins from a snapshot is not built",
     "snapshot_join_bytes": "a follower that joins from a snapshot is not built",
@@ -167,7 +166,7 @@ def measure_proofs(sizes: Sizes, outcome: Outcome) -> None:
     path, longest = _path_of(ledger, key), max(_path_of(ledger, other) for other in _accounts())
     outcome.detail["light_proof_path"] = path
     outcome.detail["light_proof_path_max"] = longest
-    outcome.detail["light_proof_bytes_at_path_max"] = len(data) + DIGEST_BYTES * (longest - path)
+    outcome.detail["light_proof_bytes_at_path_max"] = len(data) + HASH_BYTES * (longest - path)
     outcome.figures["light_verify_ms"] = round(statistics.median(seconds), 2)
     outcome.detail["light_verify_ms"] = spread(seconds)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from swarm.cli.main import IRREVERSIBLE, run
+from swarm.cli.main import IRREVERSIBLE
 from swarm.config.load import genesis_of, parse_run_file
 from swarm.primitives.codec import encode
 from swarm.ticket import Ticket, format_ticket
@@ -21,22 +21,6 @@ COMMANDS = """join launch demo init data status map peers run ledger audit repor
  version""".split()
 
 RunCli = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run_cli(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> RunCli:
-    """Run a command line in a fresh home; give its exit code, stdout and stderr."""
-    monkeypatch.setenv("SWARM_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
-
-    def execute(*args: str) -> tuple[int, str, str]:
-        code = run(args)
-        out = capsys.readouterr()
-        return code, out.out, out.err
-
-    return execute
 
 
 def processor_s() -> float:

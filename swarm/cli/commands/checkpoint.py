@@ -44,11 +44,8 @@ def verify(
     trusted = trusted_network(screen.home, network)
     with screen.patient("hashing the weights"):
         proved = read_proof(where)
+        check_network(str(where), proved.network, trusted)
         compare_weights(where, proved)
-    if trusted is not None and trusted != proved.network:
-        raise VerificationFailed(
-            f"{where} is of network {proved.network.hex()[:16]}, not {trusted.hex()[:16]}"
-        )
     known = "the network of this home" if trusted is not None and not network else "as you said"
     whose = known if trusted is not None else "which you must know by yourself: --network HEX"
     row = {
@@ -88,6 +85,14 @@ def trusted_network(home: Path, network: str) -> "Digest | None":
     except SwarmError:
         return None
     return None if held is None else held.chain
+
+
+def check_network(what: str, network: "Digest", trusted: "Digest | None") -> None:
+    """Raise ``VerificationFailed`` if something is of another network than the one that is trusted."""
+    if trusted is not None and trusted != network:
+        raise VerificationFailed(
+            f"{what} is of network {network.hex()[:16]}, not {trusted.hex()[:16]}"
+        )
 
 
 def read_proof(folder: Path) -> "ProvedModel":

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from swarm.cli.terminal import Terminal, terminal
-from swarm.errors import VerificationFailed
 
 if TYPE_CHECKING:
     from swarm.config.spec import Genesis
@@ -150,24 +149,17 @@ def _verified(
     file: str, trusted: "Digest | None", screen: Terminal, progress: "Callable[[Block], None]"
 ) -> "tuple[Genesis, LedgerReport]":
     """Verify the blocks of a file, or those of this home."""
+    from swarm.cli.commands.checkpoint import check_network
     from swarm.ledger.chain_file import open_chain
     from swarm.ledger.reader import open_ledger, verify_file
 
     if not file:
         with open_ledger(screen.home) as ledger:
-            _check_network("this ledger", ledger.genesis, trusted)
+            check_network("this ledger", ledger.genesis.chain, trusted)
             return ledger.genesis, ledger.verify(progress)
     chain = open_chain(Path(file))
-    _check_network(file, chain.genesis, trusted)
+    check_network(file, chain.genesis.chain, trusted)
     return chain.genesis, verify_file(chain, progress)
-
-
-def _check_network(what: str, genesis: "Genesis", trusted: "Digest | None") -> None:
-    """Raise ``VerificationFailed`` if a ledger is of another network than the one that is trusted."""
-    if trusted is not None and trusted != genesis.chain:
-        raise VerificationFailed(
-            f"{what} is of network {genesis.chain.hex()[:16]}, not {trusted.hex()[:16]}"
-        )
 
 
 @ledger_app.command("validators")

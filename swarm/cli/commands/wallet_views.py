@@ -69,7 +69,7 @@ def wallet_row(state: State, peer: PeerId) -> WalletRow:
         height=state.height,
         balance=account.balance,
         stake=account.stake,
-        locked=min(max(locked_stake(state, peer), account.locked), account.stake),
+        locked=locked_stake(state, peer),
         unbonding=parts,
         work=work,
     )

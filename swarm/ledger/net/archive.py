@@ -190,7 +190,7 @@ class Archive:
             if ends_epoch(final.state):
                 header = final.block.header
                 handoff = Handoff(header, votes_of(certificate), final.state.validators)
-                writes.append((HANDOFFS, header.epoch.to_bytes(8, "big"), encode(handoff)))
+                writes.append((HANDOFFS, key_of(header.epoch), encode(handoff)))
         if final.height % SNAPSHOT_BLOCKS == 0:
             writes.append((SNAPSHOTS, key, encode_state(final.state)))
             old = final.height - SNAPSHOTS_KEPT * SNAPSHOT_BLOCKS
@@ -240,7 +240,7 @@ def read_block(store: Store, height: Height) -> tuple[Block, Certificate | None]
 
 def read_handoffs(store: Store, epoch: int) -> list[Handoff]:
     """Return the ends of all epochs before ``epoch``, from epoch 0 on; raise ``Corrupt`` if one is missing."""
-    rows = (store.get(HANDOFFS, number.to_bytes(8, "big")) for number in range(epoch))
+    rows = (store.get(HANDOFFS, key_of(number)) for number in range(epoch))
     try:
         return [decode(Handoff, data or b"") for data in rows]
     except BadEncoding as error:

@@ -69,7 +69,7 @@ def stake(draft: Draft, sender: PeerId, body: Stake) -> None:
 def unstake(draft: Draft, sender: PeerId, body: Unstake) -> None:
     """Begin to unbond stake; it becomes balance again after the unbonding time."""
     account, params = draft.live_account(sender), draft.globals.params
-    locked = min(max(locked_stake(draft, sender), account.locked), account.stake)
+    locked = locked_stake(draft, sender)
     free = account.stake - locked
     if free < body.amount:
         why = f", and {locked} is locked: it votes, or was earned as a volunteer" if locked else ""

@@ -162,9 +162,13 @@ def _power(validators: Sequence[Validator], peers: set[PeerId]) -> int:
 
 
 def locked_stake(reader: Reader, peer: PeerId) -> int:
-    """Return the stake that a peer may not withdraw: the power it votes with now or in the next epoch."""
-    sets = (reader.council.current, reader.council.next)
-    return max((v.power for voting in sets for v in voting if v.peer == peer), default=0)
+    """Return the stake that a peer may not withdraw.
+
+    It votes with it now or in the next epoch, or earned it as a volunteer.
+    """
+    account, sets = reader.account(peer), (reader.council.current, reader.council.next)
+    power = max((v.power for voting in sets for v in voting if v.peer == peer), default=0)
+    return min(max(power, account.locked), account.stake)
 
 
 def convict(draft: Draft, sender: PeerId, body: Evidence) -> None:

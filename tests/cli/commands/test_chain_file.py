@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import trio
 
-from swarm.cli.main import run
 from swarm.ledger.net.archive import Archive
 from swarm.node.start import save_genesis
 from swarm.store import STORE_FILE, Store
@@ -36,17 +35,12 @@ def ledger(tmp_path: Path) -> InMemoryLedger:
 
 
 @pytest.fixture
-def run_cli(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> RunCli:
+def run_cli(run_cli: RunCli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunCli:
     """Run ``swarm ledger`` in a home."""
-    monkeypatch.chdir(tmp_path)
 
     def execute(*args: str, home: str = "home") -> tuple[int, str, str]:
         monkeypatch.setenv("SWARM_HOME", str(tmp_path / home))
-        code = run(("ledger", *args))
-        out = capsys.readouterr()
-        return code, out.out, out.err
+        return run_cli("ledger", *args)
 
     return execute
 

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from swarm.cli.commands import data as module
-from swarm.cli.main import run
 from swarm.cli.model_sources import Model, load_model, save_model, tokenizer_of
 from swarm.config.spec import ModelSpec
 from swarm.errors import BadConfig
@@ -35,21 +34,11 @@ MODEL = ModelSpec(
 
 
 @pytest.fixture
-def run_cli(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> RunCli:
+def run_cli(run_cli: RunCli, tmp_path: Path) -> RunCli:
     """Run a command line in a home with some texts beside it."""
-    monkeypatch.setenv("SWARM_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
     write_texts(tmp_path / "in", some_texts())
     (tmp_path / "tokenizer.json").write_bytes(a_tokenizer())
-
-    def execute(*args: str) -> tuple[int, str, str]:
-        code = run(args)
-        out = capsys.readouterr()
-        return code, out.out, out.err
-
-    return execute
+    return run_cli
 
 
 def test_build_list_and_verify(run_cli: RunCli, tmp_path: Path) -> None:

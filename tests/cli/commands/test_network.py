@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from swarm.cli.commands import network
-from swarm.cli.main import run
 from swarm.errors import BadConfig, UsageError
 from swarm.host.identity import load_identity
 from swarm.ledger.state.state import genesis_state
@@ -21,19 +21,9 @@ RunCli = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run_cli(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> RunCli:
+def run_cli(run_cli: RunCli) -> RunCli:
     """Run ``swarm network`` in a home of its own."""
-    monkeypatch.setenv("SWARM_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
-
-    def execute(*args: str) -> tuple[int, str, str]:
-        code = run(("network", *args))
-        out = capsys.readouterr()
-        return code, out.out, out.err
-
-    return execute
+    return partial(run_cli, "network")
 
 
 @pytest.mark.parametrize(
