@@ -106,9 +106,42 @@ def is_quorum(power: int, validators: Sequence[Validator]) -> bool:
     return 3 * power > 2 * sum(validator.power for validator in validators)
 
 
+class Outline(Message, frozen=True):
+    """Fields of a header that prove what is under its state root; the others are hashed into ``tail``."""
+
+    height: Height
+    view: View
+    """View of the epoch in which it was proposed first."""
+    state_root: Digest
+    tail: Digest
+    """``tail_digest`` of the validators it names and of the rest of the header."""
+
+
 def block_digest(header: Header) -> Digest:
-    """Return the digest that identifies a block."""
-    return digest("block", encode(header))
+    """Return the digest that identifies a block: of its outline, so that little proves it to a light client."""
+    return outline_digest(outline_of(header))
+
+
+def outline_of(header: Header) -> Outline:
+    """Return the short form of a header."""
+    tail = tail_digest(header.next_validators, rest_digest(header))
+    return Outline(header.height, header.view, header.state_root, tail)
+
+
+def outline_digest(outline: Outline) -> Digest:
+    """Return the digest of the block with this outline."""
+    return digest("block", encode(outline))
+
+
+def tail_digest(next_validators: Digest, rest: Digest) -> Digest:
+    """Return the part of an outline that names the next validators."""
+    return digest("block-tail", next_validators, rest)
+
+
+def rest_digest(header: Header) -> Digest:
+    """Return the digest of the fields of a header that no light client reads."""
+    parts = (header.chain, header.epoch, header.parent, header.body_root, header.vrf_proof)
+    return digest("block-rest", encode((*parts, header.leader)))
 
 
 def body_root(transactions: Sequence[bytes]) -> Digest:

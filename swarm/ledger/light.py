@@ -6,7 +6,8 @@ Core: pure functions over frozen structs.
     header --state root--> path --> entry
 
 A handoff is the last header of an epoch with its finalization: it names the validators of the next epoch. So a
-proof grows by a handoff per epoch, and not with the blocks, the seats or the accounts.
+proof grows by a handoff per epoch, and not with the blocks, the seats or the accounts. Of a header a proof has
+only what it needs (``blocks.Outline``); the votes cover the network and the epoch.
 
 Source: docs/spec/ledger.md section 2, after light clients of proof-of-stake chains.
 """
@@ -14,17 +15,21 @@ Source: docs/spec/ledger.md section 2, after light clients of proof-of-stake cha
 from collections.abc import Sequence
 
 from swarm.config.spec import Genesis
-from swarm.errors import BadEncoding, BrokenPromise
+from swarm.errors import BadEncoding, BrokenPromise, PeerFault
 from swarm.ledger.blocks import (
     FINALIZE,
     VALIDATORS_MAX,
     Certificate,
     Header,
+    Outline,
     Validator,
-    block_digest,
     check_certificate,
     epoch_of,
-    is_last_of_epoch,
+    last_height,
+    outline_digest,
+    outline_of,
+    rest_digest,
+    tail_digest,
     validators_digest,
     validators_of,
 )
@@ -33,7 +38,7 @@ from swarm.ledger.state.state import State
 from swarm.primitives.codec import Message, decode, encode
 from swarm.primitives.crypto import SIGNATURE_BYTES
 from swarm.primitives.merkle import SparseProof, verify_included
-from swarm.types import View
+from swarm.types import Digest, View
 
 LIGHT_PROOF_BYTES_MAX = 64 << 20
 """Bytes of a proof: 20,000 epochs of 16 validators."""
@@ -55,9 +60,16 @@ class Votes(Message, frozen=True):
 
 
 class Handoff(Message, frozen=True):
-    """The last header of an epoch, made final by its validators, and the validators of the next epoch."""
+    """The last header of an epoch, made final by its validators, and the validators of the next epoch.
 
-    header: Header
+    Its place in a proof says which epoch and height it is of.
+    """
+
+    view: View
+    """View in which the block was proposed first."""
+    state_root: Digest
+    rest: Digest
+    """``blocks.rest_digest`` of the header."""
     votes: Votes
     validators: tuple[Validator, ...]
 
@@ -74,7 +86,7 @@ class LightProof(Message, frozen=True):
     """Proof of some entries, from the validators of the genesis on."""
 
     handoffs: tuple[Handoff, ...]
-    header: Header
+    outline: Outline
     votes: Votes
     entries: tuple[Inclusion, ...]
 
@@ -83,6 +95,15 @@ def votes_of(certificate: Certificate) -> Votes:
     """Return the votes of a finalization in their short form."""
     assert certificate.kind == FINALIZE, "nothing else proves a block final"
     return Votes(certificate.view, certificate.bitmap, b"".join(certificate.signatures))
+
+
+def handoff_of(
+    header: Header, certificate: Certificate, validators: Sequence[Validator]
+) -> Handoff:
+    """Return the handoff of an epoch whose last block this is, to the validators that it names."""
+    assert validators_digest(validators) == header.next_validators, "not the heirs it names"
+    votes, heirs = votes_of(certificate), tuple(validators)
+    return Handoff(header.view, header.state_root, rest_digest(header), votes, heirs)
 
 
 def prove_entries(
@@ -102,7 +123,7 @@ def prove_entries(
         assert found is not None, "only what is there is proved"
         siblings = state.entries.prove(key).siblings
         entries.append(Inclusion(encode(found), b"".join(siblings)))
-    return LightProof(tuple(handoffs), header, votes_of(certificate), tuple(entries))
+    return LightProof(tuple(handoffs), outline_of(header), votes_of(certificate), tuple(entries))
 
 
 def parse_light_proof(data: bytes) -> LightProof:
@@ -121,17 +142,16 @@ def verify_entries(
     Raises ``PeerFault`` unless the validators of the genesis, and those they handed over to, made the header
     final, and every entry is under its state root.
     """
-    chain = genesis.chain
     voters = follow_handoffs(genesis, proof.handoffs)
-    if proof.header.epoch != len(proof.handoffs):
+    if epoch_of(genesis.epoch_blocks, proof.outline.height) != len(proof.handoffs):
         raise BrokenPromise("a header of another epoch than its handoffs lead to")
-    _check_final(genesis, proof.header, proof.votes, voters)
-    if len(proof.entries) != len(expected) or proof.header.chain != chain:
+    _check_final(genesis, proof.outline, proof.votes, voters)
+    if len(proof.entries) != len(expected):
         raise BrokenPromise("not the entries that were asked for")
     found = list[Entry]()
     for inclusion, (key, kind) in zip(proof.entries, expected, strict=True):
         path = SparseProof(_hashes(inclusion.siblings), b"", b"")
-        verify_included(proof.header.state_root, key, inclusion.value, path)
+        verify_included(proof.outline.state_root, key, inclusion.value, path)
         found.append(decode(kind, inclusion.value, limit=len(inclusion.value)))
     return found
 
@@ -140,26 +160,25 @@ def follow_handoffs(genesis: Genesis, handoffs: Sequence[Handoff]) -> tuple[Vali
     """Return the validators of the epoch after these handoffs; raise ``PeerFault`` if one does not hold."""
     voters = validators_of(genesis)
     for epoch, handoff in enumerate(handoffs):
-        header = handoff.header
-        if header.epoch != epoch or not is_last_of_epoch(genesis.epoch_blocks, header.height):
-            raise BrokenPromise(f"a handoff that is not the end of epoch {epoch}")
-        _check_final(genesis, header, handoff.votes, voters)
         if not 1 <= len(handoff.validators) <= VALIDATORS_MAX:
             raise BadEncoding("a handoff to nobody, or to too many")
-        if validators_digest(handoff.validators) != header.next_validators:
-            raise BrokenPromise(f"epoch {epoch} was handed over to other validators")
+        height = last_height(genesis.epoch_blocks, epoch)
+        tail = tail_digest(validators_digest(handoff.validators), handoff.rest)
+        outline = Outline(height, handoff.view, handoff.state_root, tail)
+        try:
+            _check_final(genesis, outline, handoff.votes, voters)
+        except PeerFault as error:
+            said = f"not the end of epoch {epoch}, or not its heirs: {error}"
+            raise BrokenPromise(said) from None
         voters = handoff.validators
     return voters
 
 
 def _check_final(
-    genesis: Genesis, header: Header, votes: Votes, voters: Sequence[Validator]
+    genesis: Genesis, outline: Outline, votes: Votes, voters: Sequence[Validator]
 ) -> None:
-    if header.chain != genesis.chain:
-        raise BrokenPromise("a header of another network")
-    if header.epoch != epoch_of(genesis.epoch_blocks, header.height):
-        raise BrokenPromise("a header outside its epoch")
-    if votes.view < header.view:
+    """Raise unless these voters made the block final: their votes name the network and the epoch."""
+    if votes.view < outline.view:
         raise BrokenPromise("votes from before the block was proposed")
     if len(votes.signatures) % SIGNATURE_BYTES:
         raise BadEncoding("a signature that is cut")
@@ -167,11 +186,12 @@ def _check_final(
     certificate = Certificate(
         kind=FINALIZE,
         view=votes.view,
-        block=block_digest(header),
+        block=outline_digest(outline),
         bitmap=votes.bitmap,
         signatures=tuple(votes.signatures[at : at + SIGNATURE_BYTES] for at in starts),
     )
-    check_certificate(certificate, genesis.chain, header.epoch, voters)
+    epoch = epoch_of(genesis.epoch_blocks, outline.height)
+    check_certificate(certificate, genesis.chain, epoch, voters)
 
 
 def _hashes(joined: bytes) -> tuple[bytes, ...]:

@@ -77,5 +77,5 @@ def verify_model(model: ModelProof) -> ProvedModel:
                 f"the checkpoint of stage {stage} is void: its poster was convicted"
             )
         roots.append(checkpoint.phi_root)
-    header = model.proof.header
-    return ProvedModel(header.chain, header.height, head.spec, model.round, tuple(roots))
+    chain, height = model.genesis.chain, model.proof.outline.height
+    return ProvedModel(chain, height, head.spec, model.round, tuple(roots))

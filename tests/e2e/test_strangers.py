@@ -10,18 +10,43 @@ import time
 import pytest
 import trio
 
+from swarm.dht import announcer
+from swarm.dht import service as dht
 from swarm.errors import SwarmError
+from swarm.gossip.blobs.service import BLOB_PROTOCOL
+from swarm.gossip.trade.service import EXCHANGE_PROTOCOL
+from swarm.host import handshake
+from swarm.host.connections import PING_PROTOCOL
 from swarm.host.service import Host, open_host
 from swarm.host.streams import LINK_ERRORS, FrameStream
+from swarm.ledger.consensus import validator
+from swarm.ledger.net import relay
+from swarm.ledger.net.sync import SYNC_PROTOCOL
+from swarm.node.inference import server as generation
 from swarm.primitives.codec import replace
 from swarm.primitives.crypto import SecretKey
 from swarm.ticket import Ticket, format_ticket, parse_ticket
+from swarm.training import pipeline
+from swarm.training.averaging.adoption import ADOPTION_PROTOCOL
+from swarm.verify.manifest import WINDOW_PROTOCOL
 from tests.e2e.localnet import WAIT_S, Localnet, Node, last_commit
 
 pytestmark = pytest.mark.e2e
 
 SPOKEN = (
-    "hello announce micro-batch exchange blob consensus ledger-sync transactions ping kad".split()
+    handshake.PROTOCOL,
+    announcer.PROTOCOL,
+    pipeline.PROTOCOL,
+    EXCHANGE_PROTOCOL,
+    BLOB_PROTOCOL,
+    ADOPTION_PROTOCOL,
+    WINDOW_PROTOCOL,
+    validator.PROTOCOL,
+    SYNC_PROTOCOL,
+    relay.PROTOCOL,
+    PING_PROTOCOL,
+    dht.PROTOCOL,
+    generation.PROTOCOL,
 )
 JUNK = {
     "4 GiB announced": b"\xff\xff\xff\xff" + bytes(100),
@@ -57,8 +82,8 @@ async def test_frames_of_every_wrong_kind_change_nothing(launcher: Node, ticket:
         chain16 = goal.genesis16
         host_of = open_host(secret, listen=["127.0.0.1:0"], chain16=chain16)
         async with host_of as host, trio.open_nursery() as throws:
-            for name in (*SPOKEN, "no-such-thing"):
-                throws.start_soon(send_junk, host, goal, f"/swarm/{name}/1", junk)
+            for name in (*SPOKEN, "/swarm/no-such-thing/1"):
+                throws.start_soon(send_junk, host, goal, name, junk)
 
     async with trio.open_nursery() as nursery:
         for junk in JUNK.values():

@@ -13,7 +13,9 @@ from swarm.config.spec import Genesis
 from swarm.errors import Corrupt, InvalidStatement, Unreachable, UsageError
 from swarm.host.service import Host, open_host
 from swarm.ledger.chain import verify_chain
+from swarm.ledger.consensus import validator
 from swarm.ledger.consensus.journal import HEAD_KEY, TABLE
+from swarm.ledger.net import relay
 from swarm.ledger.net.archive import BLOCKS, SNAPSHOT_BLOCKS, SNAPSHOTS
 from swarm.ledger.net.sync import SYNC_PROTOCOL, FollowRequest, parse_genesis
 from swarm.ledger.service import LedgerService
@@ -127,9 +129,9 @@ async def test_a_joiner_gets_the_genesis_and_a_stranger_cannot_vote(
         request = encode(FollowRequest(Height(0), 0))
         raw = await stranger.call(host.peer, SYNC_PROTOCOL, request, timeout_s=1.0)
         assert parse_genesis(raw, genesis.chain[:16]) == genesis
-        for protocol in ("consensus", "transactions", "ledger-sync"):
+        for protocol in (validator.PROTOCOL, relay.PROTOCOL, SYNC_PROTOCOL):
             with pytest.raises(Unreachable):
-                await stranger.call(host.peer, f"/swarm/{protocol}/2", b"\xff", timeout_s=1.0)
+                await stranger.call(host.peer, protocol, b"\xff", timeout_s=1.0)
         assert len(host.blamed) == 3
 
 

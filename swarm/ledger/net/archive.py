@@ -17,7 +17,7 @@ from swarm.ledger.chain import Head, check_final, ends_epoch, extend, genesis_he
 from swarm.ledger.consensus.branch import FinalPoint
 from swarm.ledger.consensus.journal import TABLE as JOURNAL_TABLE
 from swarm.ledger.consensus.journal import Journal, load_journal
-from swarm.ledger.light import Handoff, votes_of
+from swarm.ledger.light import Handoff, handoff_of
 from swarm.ledger.state.state import State, decode_state, encode_state
 from swarm.ledger.transition.apply import Known
 from swarm.primitives.codec import Message, decode, encode
@@ -189,7 +189,7 @@ class Archive:
             writes.append((CERTIFICATES, key, encode(certificate)))
             if ends_epoch(final.state):
                 header = final.block.header
-                handoff = Handoff(header, votes_of(certificate), final.state.validators)
+                handoff = handoff_of(header, certificate, final.state.validators)
                 writes.append((HANDOFFS, key_of(header.epoch), encode(handoff)))
         if final.height % SNAPSHOT_BLOCKS == 0:
             writes.append((SNAPSHOTS, key, encode_state(final.state)))

@@ -150,7 +150,7 @@ class Broadcaster(Generic[Item]):
         return True
 
 
-PROTOCOL = "/swarm/transactions/2"
+PROTOCOL = "/swarm/transactions/3"
 BATCH_MAX = 256
 """Transactions in one frame."""
 BATCH_BYTES_MAX = 512 << 10

@@ -27,7 +27,7 @@ from swarm.ledger.state.state import check_genesis
 from swarm.primitives.codec import Message, decode, encode
 from swarm.types import Digest, Height
 
-SYNC_PROTOCOL = "/swarm/ledger-sync/2"
+SYNC_PROTOCOL = "/swarm/ledger-sync/3"
 
 WAIT_MS_MAX = 5_000
 """Milliseconds a server holds a request open for the next block, at most."""
