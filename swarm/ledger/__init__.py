@@ -2,33 +2,41 @@
 
 Modules (C: pure, S: does I/O):
 
-    blocks.py       C  Define and check headers, blocks and the certificates that make blocks final.
-    chain.py        C  Build the next block, validate a block, verify a whole chain.
-    chain_file.py   S  Write the final blocks of a network to a file, and read them again: what an
-                       auditor without a node needs.
-    describe.py     C  Render ledger state and segment checks as JSON rows and text, for ``swarm
-                       ledger`` and ``swarm run``.
-    leaders.py      C  Draw the leaders of views: every cycle of views is a fresh permutation of the
-                       validators, weighted by stake.
-    light.py        C  Prove entries of the ledger to somebody who has the genesis and nothing else.
-    mempool.py      C  Hold transactions that wait for a block: bounded, checked, and handed out in
-                       a valid order.
-    model_proof.py  C  Prove that the weights in a folder are a canonical checkpoint of a run, made
-                       final by a network's validators.
-    reader.py       S  Read the ledger of a home from its disk, whether or not a node runs there.
-    recover.py      S  Let a validator vote again at once that lost its memory, on its owner's word.
-    service.py      S  Serve the ledger to the rest of the node: the final state, and submission of
-                       statements.
-    transactions.py C  Define and check the transactions of the ledger: all statements that a peer
-                       can sign for it.
-    trust.py        C  Say in words whom a ledger trusts: its launcher, or so many validators that
-                       none of them decides alone.
-    views.py        C  Answer questions about a run from the ledger: whole models, checks,
-                       convictions, lasting anchors.
-    consensus/         Run Simplex consensus: propose, vote, certify and finalise blocks.
-    net/               Carry the ledger between peers: sync, relay and broadcast.
-    state/             Hold the ledger's records and state, and the draft in which a block changes
-                       them.
-    transition/        Apply a block to the state: runs, seats, segments, checks, disputes,
-                       payments.
+    blocks.py                C  Define and check headers, blocks and the certificates that make
+                                blocks final.
+    chain.py                 C  Build the next block, validate a block, verify a whole chain.
+    chain_file.py            S  Write the final blocks of a network to a file, and read them again:
+                                what an auditor without a node needs.
+    describe.py              C  Render ledger state and segment checks as JSON rows and text, for
+                                ``swarm ledger`` and ``swarm run``.
+    leaders.py               C  Draw the leaders of views: every cycle of views is a fresh
+                                permutation of the validators, weighted by stake.
+    light.py                 C  Prove entries of the ledger to somebody who has the genesis and
+                                nothing else.
+    mempool.py               C  Hold transactions that wait for a block: bounded, checked, and
+                                handed out in a valid order.
+    model_proof.py           C  Prove that the weights in a folder are a canonical checkpoint of a
+                                run, made final by a network's validators.
+    payouts.py               C  Compute the log of payouts as a Merkle tree that only grows, and
+                                what validators sign of it.
+    reader.py                S  Read the ledger of a home from its disk, whether or not a node runs
+                                there.
+    recover.py               S  Let a validator vote again at once that lost its memory, on its
+                                owner's word.
+    service.py               S  Serve the ledger to the rest of the node: the final state, and
+                                submission of statements.
+    settlement_statements.py C  Define the statements of settlement outside: a withdrawal, a
+                                validator's key, a validator's signature.
+    transactions.py          C  Define and check the transactions of the ledger: all statements that
+                                a peer can sign for it.
+    trust.py                 C  Say in words whom a ledger trusts: its launcher, or so many
+                                validators that none of them decides alone.
+    views.py                 C  Answer questions about a run from the ledger: whole models, checks,
+                                convictions, lasting anchors.
+    consensus/                  Run Simplex consensus: propose, vote, certify and finalise blocks.
+    net/                        Carry the ledger between peers: sync, relay and broadcast.
+    state/                      Hold the ledger's records and state, and the draft in which a block
+                                changes them.
+    transition/                 Apply a block to the state: runs, seats, segments, checks, disputes,
+                                payments.
 """

@@ -6,6 +6,13 @@ Core: states and blocks in, plain dictionaries and sentences for people out. Not
 from swarm.config.spec import RunSpec
 from swarm.errors import BadEncoding
 from swarm.ledger.blocks import Block, Certificate, block_digest
+from swarm.ledger.payouts import address_text
+from swarm.ledger.settlement_statements import (
+    SettlementKey,
+    SettlementStatement,
+    SignPayouts,
+    Withdraw,
+)
 from swarm.ledger.state.draft import is_confirmed
 from swarm.ledger.state.records import (
     Account,
@@ -274,6 +281,9 @@ KINDS: dict[type[object], str] = {
     Unstake: "unstake",
     Validate: "validate",
     Evidence: "evidence",
+    Withdraw: "withdraw",
+    SettlementKey: "settlement_key",
+    SignPayouts: "sign_payouts",
     **CHECK_KINDS,
 }
 
@@ -311,9 +321,22 @@ def transaction_text(state: State | None, transaction: Transaction) -> str:
             text = f"leaves run {run}"
         case Transfer() | Stake() | Unstake() | Validate() | Evidence():
             text = _account_text(body)
+        case Withdraw() | SettlementKey() | SignPayouts():
+            text = _settlement_text(body)
         case _:
             text = check_text(body)
     return f"{peer_name(PeerId(transaction.sender))} {text}"
+
+
+def _settlement_text(body: SettlementStatement) -> str:
+    match body:
+        case Withdraw(amount=amount, address=address):
+            return f"withdrew {amount} to {address_text(address)}"
+        case SettlementKey(address=address, contract=contract):
+            of = f" for {address_text(contract)}" if contract else ""
+            return f"settles with the key {address_text(address)}{of}"
+        case SignPayouts(epoch=epoch):
+            return f"signed the payouts of epoch {epoch}"
 
 
 def _account_text(body: Transfer | Stake | Unstake | Validate | Evidence) -> str:

@@ -16,6 +16,13 @@ Source: docs/spec/protocol.md section 6.
 from collections.abc import Sequence
 
 from swarm.errors import BadEncoding
+from swarm.ledger.settlement_statements import (
+    SettlementKey,
+    SettlementStatement,
+    SignPayouts,
+    Withdraw,
+    check_settlement_shape,
+)
 from swarm.primitives.codec import Message, decode, encode
 from swarm.primitives.commitments import SALT_BYTES
 from swarm.primitives.crypto import PEER_BYTES, SIGNATURE_BYTES, SecretKey, digest, verify
@@ -376,7 +383,8 @@ RosterStatement = CommitSegment | PostCheckpoint
 
 SeatStatement = RosterStatement | RevealSegment
 RunStatement = OpenRun | CloseRun | PauseRun | ResumeRun | Join | Leave
-PaidBody = RunStatement | Transfer | Stake | Unstake | Validate | CheckStatement | Evidence
+MoneyStatement = Transfer | Stake | Unstake | Validate | SettlementStatement
+PaidBody = RunStatement | MoneyStatement | CheckStatement | Evidence
 Body = SeatStatement | PaidBody
 
 
@@ -478,6 +486,8 @@ def _check_body(body: Body) -> None:
             pass
         case Evidence():
             _check_evidence(body)
+        case Withdraw() | SettlementKey() | SignPayouts():
+            check_settlement_shape(body)
         case _:
             check_statement_shape(body)
 

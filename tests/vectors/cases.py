@@ -131,6 +131,7 @@ from swarm.verify.transcript import (
     state_root,
     step_leaf,
 )
+from tests.vectors.settlement_cases import settlement
 from tests.vectors.window_cases import windows
 
 Json = dict[str, object]
@@ -539,5 +540,6 @@ VECTORS: dict[str, Callable[[], list[Json]]] = {
     "validators": validators,
     "datasets": datasets,
     "windows": windows,
+    "settlement": settlement,
 }
 """File name (without .json) -> what is in it."""

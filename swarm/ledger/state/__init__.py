@@ -4,6 +4,8 @@ Modules (C: pure, S: does I/O):
 
     draft.py   C  Build the next state: reads fall through to the base, writes stay here until the
                   block is done.
+    payouts.py C  Define the entries of settlement outside: the log of payouts, the keys of
+                  validators, what these sign.
     records.py C  Define the entries of a state: accounts, runs, seats, rounds, and segments with
                   their checks.
     runs.py    C  Keep a run as entries of their own: its head, its queue, and per stage its seats

@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from swarm.config.spec import RunSpec
 from swarm.ledger.blocks import Validator
+from swarm.ledger.state.payouts import SettlementEntry
 from swarm.primitives.codec import Message
 from swarm.types import Amount, Digest, Height, PeerId, RoundIndex, RunIndex, StageIndex, View
 
@@ -553,4 +554,5 @@ Entry = (
     | Verdicts
     | DueQueue
     | Equivocator
+    | SettlementEntry
 )

@@ -15,6 +15,14 @@ from functools import cached_property
 from swarm.config.spec import Genesis
 from swarm.errors import BadEncoding, InvalidStatement, Reason
 from swarm.ledger.blocks import VALIDATORS_MAX, Validator, epoch_of, validators_of
+from swarm.ledger.state.payouts import (
+    LOG_KEY,
+    Payout,
+    PayoutIndex,
+    PayoutLog,
+    PayoutStatement,
+    ValidatorKey,
+)
 from swarm.ledger.state.records import (
     Account,
     ChainState,
@@ -60,6 +68,11 @@ _KINDS: dict[bytes, type[Entry]] = {
     b"c": Contribution,
     b"v": Verdicts,
     b"d": DueQueue,
+    LOG_KEY: PayoutLog,
+    b"L": Payout,
+    b"W": PayoutIndex,
+    b"K": ValidatorKey,
+    b"F": PayoutStatement,
 }
 EMPTY_ACCOUNT = Account(
     balance=Amount(0),
@@ -299,8 +312,8 @@ class State(Reader):
                 yield PeerId(key[1:]), entry
 
 
-MONEY_KINDS = frozenset({b"a", b"r", b"s"})
-"""First bytes of the keys of entries that can hold money: accounts, runs, segments."""
+MONEY_KINDS = frozenset({b"a", b"r", b"s", LOG_KEY})
+"""First bytes of the keys of entries that can hold money: accounts, runs, segments, the log of payouts."""
 
 
 def money_in(entry: Entry | None) -> int:
@@ -310,6 +323,8 @@ def money_in(entry: Entry | None) -> int:
             return entry.balance + entry.stake + sum(part.amount for part in entry.unbonding)
         case RunHead():
             return entry.escrow
+        case PayoutLog():
+            return entry.locked
         case SegmentRecord():
             bonds = [check.bond for check in entry.checks]
             bonds += [accusation.bond for accusation in entry.accusations]
@@ -433,8 +448,8 @@ def decode_state(data: bytes) -> State:
     entries: dict[bytes, Entry | None] = {}
     for key, value in snapshot.entries:
         kind = _KINDS.get(key[:1])
-        is_single = key in {_GLOBALS_KEY, COUNCIL_KEY}
-        if kind is None or (kind in {ChainState, Council}) != is_single:
+        is_single = key in {_GLOBALS_KEY, COUNCIL_KEY, LOG_KEY}
+        if kind is None or (kind in {ChainState, Council, PayoutLog}) != is_single:
             raise BadEncoding("a snapshot with an unknown kind of entry")
         entries[key] = decode(kind, value, limit=SNAPSHOT_BYTES_MAX)
     state = State(SparseMap[Entry]().update(entries))

@@ -22,6 +22,8 @@ Modules (C: pure, S: does I/O):
     seats.py      C  Change the roster of a run at its round boundaries, by fixed rules.
     segments.py   C  Accept or refuse commits and checkpoints of a run's seats, and set a stage back
                      after a proven fraud.
+    settlement.py C  Handle settlement outside: validators agree on a contract, peers withdraw to
+                     it, epochs end in a statement.
     validators.py C  Choose the validators of each epoch, count the views they miss, and judge
                      evidence of double signing.
 """

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from swarm.errors import BadEncoding, BadSignature, InvalidStatement, Reason
 from swarm.ledger.blocks import next_beacon
+from swarm.ledger.settlement_statements import SettlementKey, SignPayouts, Withdraw
 from swarm.ledger.state.draft import Draft
 from swarm.ledger.state.state import State
 from swarm.ledger.transactions import (
@@ -51,6 +52,7 @@ from swarm.ledger.transition.checks import (
 from swarm.ledger.transition.disputes import Arbiter, cast_ballot, report, settle_dispute
 from swarm.ledger.transition.runs import cross_boundaries, join, leave, open_run, steer_run
 from swarm.ledger.transition.segments import commit_segment, post_checkpoint, statement_seat
+from swarm.ledger.transition.settlement import apply_settlement, close_payouts
 from swarm.ledger.transition.validators import convict, offer, turn_epoch, turn_view
 from swarm.primitives.codec import replace
 from swarm.types import Digest, Height, PeerId, View
@@ -107,6 +109,7 @@ def begin_block(
     cross_boundaries(draft)
     meet_deadlines(draft, arbiter)
     turn_epoch(draft)
+    close_payouts(draft)
     return draft
 
 
@@ -199,6 +202,8 @@ def _apply_paid(
             cast_ballot(draft, sender, body, arbiter)
         case Report():
             report(draft, sender, body)
+        case Withdraw() | SettlementKey() | SignPayouts():
+            apply_settlement(draft, sender, body)
 
 
 def _apply_to_accounts(
