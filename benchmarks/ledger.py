@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 import trio
 
 from benchmarks.common import Outcome, say, spread
+from benchmarks.ledger_loop import measure_loop
 from benchmarks.ledger_network import follow_chain, simulate_hops, vote_over_sockets
 from swarm.config.spec import NANO, CheckSpec
 from swarm.ledger.blocks import Block, Certificate
@@ -46,7 +47,6 @@ VALIDATORS_OF_PROOF = 16
 NOT_MEASURED = {
     "snapshot_join_s": "a follower that joins from a snapshot is not built",
     "snapshot_join_bytes": "a follower that joins from a snapshot is not built",
-    "loop_stall_ms_1024": "needs a node among 1,024 seats, which this bench does not run",
     "founder_lost_final_s": "a test of real processes, tests/e2e/test_founder.py; no figure is taken there",
     "evm_post_gas": "settlement on an existing engine is not built",
     "evm_claim_gas": "settlement on an existing engine is not built",
@@ -64,10 +64,20 @@ class Sizes:
     blocks_synced: int
     views_simulated: int
     repetitions: int
+    loop_stages: int
+    """Stages of the run in which the event loop is timed, and seats of each."""
+    loop_replicas: int
+    loop_blocks: int
+    loop_interval_ms: int
+
+    @property
+    def loop(self) -> tuple[int, int, int, int]:
+        """Arguments of ``measure_loop``."""
+        return self.loop_stages, self.loop_replicas, self.loop_blocks, self.loop_interval_ms
 
 
-FULL = Sizes(10, 1_000, 200, 400, 10_000, 100, 20)
-QUICK = Sizes(2, 100, 20, 20, 200, 20, 3)
+FULL = Sizes(10, 1_000, 200, 400, 10_000, 100, 20, 64, 16, 57, 250)
+QUICK = Sizes(2, 100, 20, 20, 200, 20, 3, 2, 4, 12, 50)
 
 
 def measure(quick: bool) -> Outcome:
@@ -89,6 +99,11 @@ def measure(quick: bool) -> Outcome:
         key = "sync_10k_blocks_s"
         outcome.figures[key] = round(seconds, 1) if sizes is FULL else None
         outcome.detail["sync_s"] = round(seconds, 1)
+        seats = sizes.loop_stages * sizes.loop_replicas
+        say(f"the event loop of nodes among {seats} seats")
+        timed = trio.run(measure_loop, home / "loop", *sizes.loop)
+        outcome.figures |= timed.figures if sizes is FULL else dict.fromkeys(timed.figures)
+        outcome.detail |= timed.detail | timed.figures
     measure_seats(sizes, outcome)
     outcome.figures |= dict.fromkeys(NOT_MEASURED)
     outcome.detail["not_measured"] = NOT_MEASURED

@@ -11,7 +11,7 @@ What a validator has held in the first two lanes for some blocks, a block must n
 """
 
 import heapq
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
@@ -65,6 +65,9 @@ class Lane(IntEnum):
     OPEN = 3
     """Everything else, by fee per byte."""
 
+
+HEAP_SLACK = 256
+"""Entries of transactions that are gone, beyond those that are there, in a heap of a lane."""
 
 LANE_MAX = {Lane.SEAT: POOL_MAX, Lane.DUTY: 1_000, Lane.SPONSORED: 256, Lane.OPEN: 3_000}
 """Transactions held of each lane: the rest is kept for seats. Keys are free: floods fill the last two."""
@@ -120,6 +123,8 @@ class Mempool:
         self._cheapest: dict[Lane, list[tuple[int, int, Digest]]] = {lane: [] for lane in Lane}
         """Heaps by price, the newest first on ties; what is gone from the pool is skipped."""
         self._num_added = 0
+        self._turns = OrderedDict[Digest, None]()
+        """Names in the order in which ``prune`` looks at them."""
 
     def __len__(self) -> int:
         return len(self._items)
@@ -169,7 +174,8 @@ class Mempool:
         self._items[name], self._slots[item.slot], self._known[name] = item, name, signer
         self._count(item, 1)
         self._num_added += 1
-        heapq.heappush(self._cheapest[item.lane], (item.price, -self._num_added, name))
+        self._turns[name] = None
+        self._rank(item, name)
         return True
 
     def overdue(self, height: int) -> tuple[bytes, ...]:
@@ -221,17 +227,21 @@ class Mempool:
         for data in transactions:
             self._drop(transaction_digest(data))
 
-    def prune(self, state: State) -> int:
-        """Forget transactions that can be in no future block; return their number."""
-        stale: list[Digest] = []
-        for name, item in self._items.items():
+    def prune(self, state: State, limit: int = POOL_MAX) -> int:
+        """Look at ``limit`` transactions, in turns, and forget those that can be in no future block.
+
+        Returns the number of those forgotten.
+        """
+        num_stale = 0
+        for _ in range(min(limit, len(self._turns))):
+            name = next(iter(self._turns))
+            self._turns.move_to_end(name)
             try:
-                _check_soon(state, item.data, self._known)
+                _check_soon(state, self._items[name].data, self._known)
             except InvalidStatement:
-                stale.append(name)
-        for name in stale:
-            self._drop(name)
-        return len(stale)
+                self._drop(name)
+                num_stale += 1
+        return num_stale
 
     def _check_replaces(self, new: _Item, old: _Item) -> None:
         least = old.transaction.fee + old.transaction.fee * RAISE_PERCENT // 100 + 1
@@ -252,6 +262,15 @@ class Mempool:
             raise InvalidStatement(Reason.FULL, "the pool has no room at this fee")
         self._drop(name)
 
+    def _rank(self, item: _Item, name: Digest) -> None:
+        """Put an item into the heap of its lane, without those that are gone where they are the most."""
+        heap = self._cheapest[item.lane]
+        heapq.heappush(heap, (item.price, -self._num_added, name))
+        if len(heap) > 2 * self._in_lane[item.lane] + HEAP_SLACK:
+            newest = {entry[2]: entry for entry in heap if entry[2] in self._items}
+            heap[:] = newest.values()
+            heapq.heapify(heap)
+
     def _count(self, item: _Item, step: int) -> None:
         self._in_lane[item.lane] += step
         if item.lane is not Lane.SEAT:
@@ -262,7 +281,7 @@ class Mempool:
     def _drop(self, name: Digest) -> None:
         item = self._items.pop(name, None)
         if item is not None:
-            del self._slots[item.slot], self._known[name]
+            del self._slots[item.slot], self._known[name], self._turns[name]
             self._count(item, -1)
 
     def _ordered(self) -> Iterable[_Item]:
@@ -280,13 +299,13 @@ class Mempool:
             queues.setdefault(item.signer, []).append(item)
         for queue in queues.values():
             queue.sort(key=lambda item: -item.transaction.nonce)
-        heap = [(_rank(queue[-1]), signer) for signer, queue in queues.items()]
+        heap = [(_order(queue[-1]), signer) for signer, queue in queues.items()]
         heapq.heapify(heap)
         while heap:
             _, signer = heapq.heappop(heap)
             yield queues[signer].pop()
             if queues[signer]:
-                heapq.heappush(heap, (_rank(queues[signer][-1]), signer))
+                heapq.heappush(heap, (_order(queues[signer][-1]), signer))
 
 
 def _check_soon(
@@ -318,6 +337,6 @@ def _lane(transaction: Transaction) -> Lane:
     return Lane.OPEN if transaction.fee else Lane.SPONSORED
 
 
-def _rank(item: _Item) -> tuple[int, int]:
+def _order(item: _Item) -> tuple[int, int]:
     """Return the sort key, lowest first: most fee per byte (in 1/1024), then the lowest nonce."""
     return -item.price, item.transaction.nonce

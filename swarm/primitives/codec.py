@@ -21,7 +21,7 @@ LONGEST_FRAME_BYTES = (8 << 20) + (4 << 10)
 features, and room for ids, routes, hashes and a signature."""
 
 
-class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
     """Base of every struct that leaves the process in this encoding.
 
     Fields are int, bool, bytes, str, tuple, other messages, or unions of tagged messages (``class A(Message,

@@ -11,6 +11,7 @@ from benchmarks.ledger import (
     measure_proofs,
     measure_seats,
 )
+from benchmarks.ledger_loop import measure_loop
 from benchmarks.ledger_network import follow_chain, simulate_hops, vote_over_sockets
 from swarm.ledger.chain import verify_chain
 
@@ -30,6 +31,9 @@ async def test_every_figure_is_measured_or_says_why_not(tmp_path: Path) -> None:
     assert await follow_chain(tmp_path, (ledger, links)) > 0
     assert await apply_transfers(tmp_path, QUICK) > 100
     outcome.figures |= (await vote_over_sockets(tmp_path, 5, 3)).figures
+    looped = await measure_loop(tmp_path / "loop", *QUICK.loop)
+    assert int(str(looped.detail["loop_turns"])) > 100
+    outcome.figures |= looped.figures
     measure_proofs(QUICK, outcome)
     measure_seats(QUICK, outcome)
     assert int(str(outcome.figures["light_proof_bytes_n16"])) <= 1_600

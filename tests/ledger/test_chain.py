@@ -14,9 +14,11 @@ from swarm.ledger.blocks import (
     vote_parts,
 )
 from swarm.ledger.chain import (
+    PART_TRANSACTIONS,
     build_block,
     check_final,
     extend,
+    extend_in_parts,
     genesis_head,
     header_alpha,
     validate_block,
@@ -24,7 +26,7 @@ from swarm.ledger.chain import (
     verify_chain,
 )
 from swarm.ledger.mempool import Mempool
-from swarm.ledger.transactions import Join, Stake, Validate
+from swarm.ledger.transactions import Join, Stake, Transfer, Validate
 from swarm.primitives import vrf
 from swarm.primitives.codec import replace
 from swarm.primitives.crypto import digest
@@ -154,6 +156,26 @@ def test_a_block_with_an_invalid_transaction_is_refused_and_changes_nothing() ->
     with pytest.raises(InvalidStatement):
         extend(stage.head, wrong)
     assert stage.state.root == root
+
+
+def test_a_full_block_is_applied_in_parts_with_the_same_end() -> None:
+    stage = InMemoryLedger(3 * PART_TRANSACTIONS)
+    to = stage.keys[1].peer
+    before = stage.head
+    stage.block(*(stage.sign(key, Transfer(to, Amount(1))) for key in stage.keys))
+    block, _ = stage.links[-1]
+    parts = extend_in_parts(before, block)
+    for _ in range(3 + 1):  # one more before the state root is computed
+        next(parts)
+    with pytest.raises(StopIteration) as done:
+        next(parts)
+    assert done.value.value == extend(before, block) == stage.head
+    bad = replace(block, header=replace(block.header, state_root=before.state.root))
+    parts = extend_in_parts(before, bad)
+    for _ in range(3 + 1):
+        next(parts)
+    with pytest.raises(PeerFault):
+        next(parts)
 
 
 def test_an_epoch_counts_from_the_genesis() -> None:

@@ -268,6 +268,33 @@ def test_what_became_impossible_is_pruned() -> None:
     assert not pool.known
 
 
+def test_a_full_pool_is_looked_through_in_turns() -> None:
+    stage, pool = InMemoryLedger(6), Mempool()
+    for number in range(1, 5):
+        assert pool.add(gift(stage, number, expiry=3), stage.state)
+    late = gift(stage, 5)
+    assert pool.add(late, stage.state)
+    stage.empty_blocks(3)
+    assert [pool.prune(stage.state, 2) for _ in range(4)] == [2, 2, 0, 0]
+    assert pool.transactions() == (late,)
+
+
+def test_what_is_gone_from_the_pool_takes_no_memory_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pool_module, "HEAP_SLACK", 8)
+    stage, pool = InMemoryLedger(8), Mempool()
+    for _ in range(20):
+        for number in range(8):
+            pool.add(gift(stage, number), stage.state)
+        stage.block(*pool.transactions())
+        pool.remove(pool.transactions())
+    assert len(pool) == 0
+    sizes = [len(part) for part in vars(pool).values() if isinstance(part, dict | list)]
+    sizes += [len(heap) for heap in pool._cheapest.values()]
+    assert max(sizes) <= 8 + 8 + 1
+
+
 def test_a_body_and_its_state_come_together() -> None:
     stage, pool = InMemoryLedger(), Mempool()
     pool.add(gift(stage, 1), stage.state)

@@ -6,11 +6,11 @@ A valid block may still be an unfair one: a leader that omits a check or a repor
 Each validator judges that by its own mempool, and votes against such a block; no other node refuses it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 
 from swarm.errors import BrokenPromise, InvalidStatement, PeerFault
 from swarm.ledger.blocks import Block, block_digest
-from swarm.ledger.chain import Head, build_block, find_omitted, validate_block
+from swarm.ledger.chain import Head, build_block, find_omitted, validate_in_parts
 from swarm.ledger.mempool import Mempool
 from swarm.ledger.state.state import State
 from swarm.primitives.crypto import SecretKey
@@ -48,6 +48,11 @@ class StateExecutor:
 
     def validate(self, block: Block) -> None:
         """Raise ``InvalidStatement`` or ``PeerFault`` unless ``block`` is valid on its parent."""
+        for _ in self.validate_in_parts(block):
+            pass
+
+    def validate_in_parts(self, block: Block) -> Generator[None, None, None]:
+        """Validate a block as ``validate`` does, and let the caller do something else in between."""
         name = block_digest(block.header)
         if name in self._states:
             return
@@ -55,7 +60,7 @@ class StateExecutor:
         if name in self._refused or state is None:
             raise BrokenPromise("a block that was refused, or stands on one")
         try:
-            self._states[name] = validate_block(state, block, known=self._pool.known)
+            self._states[name] = yield from validate_in_parts(state, block, known=self._pool.known)
         except (InvalidStatement, PeerFault):
             self._refused = [*self._refused, name][-REFUSED_MAX:]
             raise

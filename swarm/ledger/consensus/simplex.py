@@ -219,6 +219,12 @@ class Simplex:
         self._send(None, Request(self.view))
         return self._taken()
 
+    def awaits(self, proposal: Proposal, sender: int) -> bool:
+        """Return True if ``receive`` will look at this block soon: the first of its view, by its leader."""
+        view = proposal.view
+        is_soon = self.tip.view < view and self.view <= view <= self.view + 1 and not self.is_over
+        return is_soon and view not in self._proposals and self._electorate.leader(view) == sender
+
     def receive(self, statement: Statement, sender: int, now: float) -> list[Effect]:
         """Process one statement of validator ``sender``.
 

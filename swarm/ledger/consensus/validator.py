@@ -6,6 +6,7 @@ Shell: owns the inbox, the timer, the vote log and the blame; the consensus mach
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import trio
@@ -181,7 +182,9 @@ class ValidatorRunner:
             await self._recall()
             await self._turn_epoch()
             while True:
-                effects = self._turn(await self._next_items())
+                items = await self._next_items()
+                await self._look_ahead(items)
+                effects = self._turn(items)
                 await self._carry_out(effects)
                 await self._turn_epoch()
 
@@ -324,6 +327,22 @@ class ValidatorRunner:
             except trio.WouldBlock:
                 break
         return items
+
+    async def _look_ahead(self, items: Sequence[_Item]) -> None:
+        """Validate the blocks that the machine will judge next, in parts between which other tasks run."""
+        for item in items:
+            voting = self._voting
+            if (
+                voting is None
+                or not isinstance(item, _Received)
+                or voting is not self._of(item.epoch)
+            ):
+                continue
+            proposal = item.statement
+            if isinstance(proposal, Proposal) and voting.machine.awaits(proposal, item.sender):
+                with suppress(InvalidStatement, PeerFault):  # the machine is told the same
+                    for _ in voting.executor.validate_in_parts(proposal.block):
+                        await trio.lowlevel.checkpoint()
 
     def _turn(self, items: Sequence[_Item]) -> list[Effect]:
         """Feed the items and the time to the machine; return its effects."""

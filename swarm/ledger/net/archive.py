@@ -7,13 +7,22 @@ replays little.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import trio
 
 from swarm.config.spec import Genesis
 from swarm.errors import BadEncoding, Corrupt, InvalidStatement, PeerFault, UsageError
 from swarm.ledger.blocks import Block, Certificate, Header, block_digest
-from swarm.ledger.chain import Head, check_final, ends_epoch, extend, genesis_head, voted_on
+from swarm.ledger.chain import (
+    Head,
+    check_final,
+    ends_epoch,
+    extend,
+    extend_in_parts,
+    genesis_head,
+    voted_on,
+)
 from swarm.ledger.consensus.branch import FinalPoint
 from swarm.ledger.consensus.journal import TABLE as JOURNAL_TABLE
 from swarm.ledger.consensus.journal import Journal, load_journal
@@ -149,8 +158,7 @@ class Archive:
                     continue
                 state = state_after(block_digest(block.header))
                 if state is None:
-                    head = extend(head, block, known=known)
-                    await trio.lowlevel.checkpoint()  # a thousand blocks take long
+                    head = await _extended(head, block, known)
                 else:
                     head = Head(block_digest(block.header), state)
                 appended.append(FinalBlock(head.state.height, block, head.state))
@@ -209,6 +217,17 @@ class Archive:
                 self._readers.remove(reader)
         async with self.moved:
             self.moved.notify_all()
+
+
+async def _extended(head: Head, block: Block, known: Known) -> Head:
+    """Return the head after a block; other tasks have their turns meanwhile."""
+    parts = extend_in_parts(head, block, known=known)
+    while True:
+        try:
+            next(parts)
+        except StopIteration as done:
+            return cast("Head", done.value)
+        await trio.lowlevel.checkpoint()
 
 
 class Fork(Message, frozen=True):

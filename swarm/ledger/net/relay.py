@@ -160,8 +160,9 @@ OWN_MAX = 64
 """Transactions of this node under way at one time."""
 OFFER_BLOCKS = 3
 """Blocks after which a transaction of this node that is in none of them is offered again."""
-PRUNE_BLOCKS = 10
-"""Blocks between two searches of the mempool for transactions that can be in no block any more."""
+PRUNED_MAX = 256
+"""Transactions of the mempool that are looked at after a block: can they be in any block still? A full pool has
+been gone through after 20 blocks."""
 FLOOD_MAX = 512
 """Transactions examined from one peer between two blocks: more than a block's worth comes from many."""
 
@@ -308,8 +309,7 @@ class Relay:
             if name in self._own:
                 self._drop(name)
                 self._landed.append((name, final.height))
-        if final.height % PRUNE_BLOCKS == 0:
-            self._pool.prune(final.state)
+        self._pool.prune(final.state, PRUNED_MAX)
         for name, (data, height) in list(self._own.items()):
             if final.height - height >= OFFER_BLOCKS:
                 self._offer_again(name, data, final)

@@ -96,6 +96,8 @@ def changed_entries(old: Run | None, new: Run) -> dict[bytes, Entry | None]:
     if old is None or (old.waiting, old.leaving) != (new.waiting, new.leaving):
         changes[queue_key(index)] = RunQueue(new.waiting, new.leaving)
     for stage, (seats, kept) in enumerate(zip(new.seats, new.checkpoints, strict=True)):
+        if old is not None and seats is old.seats[stage] and kept is old.checkpoints[stage]:
+            continue  # a commit changes one stage of many
         before = () if old is None else old.checkpoints[stage]
         rounds = tuple(checkpoint.round for checkpoint in kept)
         is_new = old is None or old.seats[stage] != seats

@@ -37,6 +37,22 @@ def test_two_blocks_above_the_final_one_are_built_judged_and_settled() -> None:
     assert voter.state_after(block_digest(second.header)) is not None
 
 
+def test_a_block_that_was_validated_in_parts_is_not_validated_again() -> None:
+    ledger = InMemoryLedger(4, 2)
+    pool = Mempool()
+    pool.add(
+        ledger.sign(ledger.keys[2], Transfer(ledger.keys[3].peer, Amount(9))),
+        ledger.state,
+    )
+    block = StateExecutor(ledger.head, pool, ledger.keys[0]).build(
+        ledger.head.digest, Height(1), View(1)
+    )
+    voter = StateExecutor(ledger.head, Mempool(), ledger.keys[1])
+    assert len(list(voter.validate_in_parts(block))) == 2
+    assert list(voter.validate_in_parts(block)) == []
+    assert voter.state_after(block_digest(block.header)) == extend(ledger.head, block).state
+
+
 def test_a_bad_block_and_what_stands_on_it_are_refused_for_good() -> None:
     ledger = InMemoryLedger(4, 2)
     executor = StateExecutor(ledger.head, Mempool(), ledger.keys[0])

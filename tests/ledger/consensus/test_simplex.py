@@ -10,6 +10,7 @@ from swarm.ledger.blocks import FINALIZE, NOTARIZE, NULLIFY, Certificate, block_
 from swarm.ledger.consensus.branch import FinalPoint
 from swarm.ledger.consensus.simplex import Effect, Muted, Save, Send, Simplex
 from swarm.ledger.consensus.votes import Electorate, Proof, Proposal, Request, Statement, Vote
+from swarm.primitives.codec import replace
 from swarm.types import NO_DIGEST, Digest, Height, View
 from tests.ledger.consensus.plain import CHAIN, PlainExecutor, plain_mark
 from tests.ledger.consensus.scenarios import SCENARIOS, Scenario
@@ -54,6 +55,28 @@ def a_quartet() -> tuple[list[Replica], Electorate]:
 def votes_in(effects: list[Effect], kind: int) -> list[Vote]:
     said = [effect.statement for effect in effects if isinstance(effect, Send)]
     return [vote for vote in said if isinstance(vote, Vote) and vote.kind == kind]
+
+
+def test_only_the_first_proposal_of_the_leader_of_a_view_that_is_due_is_awaited() -> None:
+    replicas, electorate = a_quartet()
+    leader, voter = electorate.leader(View(1)), (electorate.leader(View(1)) + 1) % 4
+    machine, other = replicas[leader].machine, replicas[voter].machine
+    assert machine is not None
+    assert other is not None
+    effects = [*machine.start(0.0), *machine.expire(PACE.interval_s)]
+    proposal = next(
+        effect.statement
+        for effect in effects
+        if isinstance(effect, Send) and isinstance(effect.statement, Proposal)
+    )
+    other.start(0.0)
+    assert other.awaits(proposal, leader)
+    assert not other.awaits(proposal, voter)
+    assert not other.awaits(replace(proposal, view=View(0)), electorate.leader(View(0)))
+    later = next(v for v in range(3, 60) if electorate.leader(View(v)) == leader)
+    assert not other.awaits(replace(proposal, view=View(later)), leader)
+    other.receive(proposal, leader, 0.0)
+    assert not other.awaits(proposal, leader)
 
 
 @pytest.mark.rule("L32", "S9")

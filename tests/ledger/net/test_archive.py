@@ -2,11 +2,15 @@
 
 from pathlib import Path
 
-from swarm.ledger.chain import verify_chain
+import trio
+
+from swarm.ledger.chain import PART_TRANSACTIONS, verify_chain
 from swarm.ledger.net.archive import SNAPSHOT_BLOCKS, SNAPSHOTS, Archive
 from swarm.ledger.state.records import SegmentPhase
+from swarm.ledger.transactions import Transfer
 from swarm.store import Store
-from swarm.types import Height, RoundIndex
+from swarm.testing.ledger import InMemoryLedger
+from swarm.types import Amount, Height, RoundIndex
 from tests.ledger.checking import EXACT, Case, a_case
 
 
@@ -44,6 +48,27 @@ async def test_a_chain_is_loaded_from_its_snapshot_as_it_was(tmp_path: Path) -> 
     assert report.head.state.root == ledger.state.root
     assert report.supply == ledger.state.supply
     again.store.close()
+
+
+async def test_other_tasks_have_their_turns_while_a_full_block_is_applied(tmp_path: Path) -> None:
+    ledger = InMemoryLedger(4 * PART_TRANSACTIONS)
+    to, begun = ledger.keys[1].peer, ledger.head
+    ledger.block(*(ledger.sign(key, Transfer(to, Amount(1))) for key in ledger.keys))
+    store = Store.open(tmp_path / "store.db")
+    archive, turns = Archive(store, ledger.genesis, begun), list[int]()
+
+    async def count() -> None:
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns.append(archive.head.state.height)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(count)
+        await archive.append((ledger.links[-1][0],), ledger.links[-1][1], known={})
+        nursery.cancel_scope.cancel()
+    assert turns.count(0) >= 4
+    assert archive.head == ledger.head
+    store.close()
 
 
 def test_what_a_long_chain_keeps_of_its_rounds_does_not_grow() -> None:
