@@ -32,7 +32,7 @@ from swarm.ledger.transition.phases import (
 from swarm.ledger.transition.prices import (
     CHECKS_MAX,
     offered_fee,
-    segment_reward,
+    reward_max,
     segment_tokens_max,
     solver_stake,
 )
@@ -129,7 +129,7 @@ class World:
     def cost(self) -> float:
         """What an honest segment costs its solver: the unit of every expectation."""
         tokens = segment_tokens_max(self.run.spec, 1)
-        return float(segment_reward(tokens) / REWARD_OVER_COST)
+        return float(reward_max(self.run.spec, tokens) / REWARD_OVER_COST)
 
     @property
     def draw_probability(self) -> float:

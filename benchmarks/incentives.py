@@ -48,7 +48,8 @@ from benchmarks.incentive_odds import (
 )
 from swarm.ledger.state.records import SegmentPhase
 from swarm.ledger.transactions import ATTEMPTS
-from swarm.ledger.transition.payments import ACCUSER_PERCENT, JUDGES_PERCENT, SILENCE_REWARDS
+from swarm.ledger.transition.payments import ACCUSER_PERCENT, JUDGES_PERCENT
+from swarm.ledger.transition.prices import SILENCE_REWARDS
 
 SHARES = (Fraction(0), Fraction(1, 10), Fraction(1, 3))
 """Part of the stake that answers which belongs to the attackers."""
@@ -303,7 +304,7 @@ def _volunteers(sizes: Sizes, outcome: Outcome) -> None:
                 p, row = way.odds(world, false_windows(steps, world)), dict[int, float]()
                 for earlier in EARLIER:
                     is_all = way.feared is SegmentPhase.GUILTY
-                    lost = earlier if is_all else min(earlier, SILENCE_REWARDS)
+                    lost = earlier if is_all else min(earlier, SILENCE_REWARDS - 1)
                     row[earlier] = round(once - p * lost * reward, 4)
                 rows[f"{name}, share {float(share):.2f}, {steps} steps"] = row
     outcome.detail["volunteers_by_earlier_segments"] = rows

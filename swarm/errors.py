@@ -103,6 +103,7 @@ class Reason(StrEnum):
     BAD_PROOF = "proof does not hold"
     FULL = "no room"
     STAKE = "not enough stake"
+    PRICE = "the run does not pay that"
     BARRED = "barred from this run"
 
 

@@ -19,6 +19,7 @@ from swarm.cli.commands import (
     data,
     join,
     ledger,
+    market,
     models,
     network,
     status,
@@ -33,9 +34,20 @@ from swarm.config.advice import nearest
 from swarm.errors import UsageError
 
 _SECTIONS = {
-    "Take part": ("demo", "launch", "join", "leave", "init", "data", "network", "ticket", "id"),
+    "Take part": (
+        "demo",
+        "launch",
+        "join",
+        "serve",
+        "leave",
+        "init",
+        "data",
+        "network",
+        "ticket",
+        "id",
+    ),
     "Own a run": ("pause", "resume", "stop"),
-    "Own money": ("wallet",),
+    "Own money": ("wallet", "market", "ask"),
     "Look": ("status", "map", "peers", "run", "ledger"),
     "Doubt": ("audit", "report"),
     "Use the model": ("export", "checkpoint", "eval", "generate"),
@@ -79,6 +91,7 @@ command.register(app)
 status.register(app)
 ledger.register(app)
 wallet.register(app)
+market.register(app)
 audit.register(app)
 ticket.register(app)
 models.register(app)

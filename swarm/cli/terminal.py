@@ -26,8 +26,7 @@ PATIENCE_S = 7.0
 PROGRAM = "swarm"
 COMMANDS = (
     *("demo", "launch", "join", "leave", "init", "data", "ticket", "id", "pause", "resume", "stop", "status"),
-    "network",
-    "map",
+    *("network", "map", "serve", "market", "ask"),
     *("peers", "run", "ledger", "wallet", "audit", "report", "checkpoint", "export", "eval", "generate"),
     "version",
 )  # fmt: skip

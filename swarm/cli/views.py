@@ -347,11 +347,6 @@ def peer_lines(peer: PeerRow, ink: Ink) -> list[str]:
     return [head, *(f"  {ink.paint('dim', pad(label, 9))} {value}" for label, value in rows)]
 
 
-def run_list(state: StateDocument) -> list[str]:
-    """Return the line of ``swarm run ls``: the run that a node follows."""
-    return [f"{state.run.name}  {headline(state)}" if state.run else "no run yet"]
-
-
 def run_lines(state: StateDocument, ink: Ink) -> list[str]:
     """Return the lines of ``swarm run show``: the run and its seats."""
     run = state.run

@@ -61,6 +61,9 @@ SHORTEST_WINDOW_EPOCHS = 2
 _ENVELOPE_BYTES = 4096
 """Bytes of a frame beside an activation: ids, routes, hashes, signature."""
 
+PRICE_MAX = 1 << 20
+"""Most units for 1,000 tokens that a run may post, or a solver ask for: a segment earns less than 2^53."""
+
 BOUNDS: dict[str, tuple[int, int]] = {
     # model
     "vocab_size": (256, 1 << 18),
@@ -91,6 +94,7 @@ BOUNDS: dict[str, tuple[int, int]] = {
     "rounds": (1, 65_000),
     "checkpoint_rounds": (1, 1_000),
     "seed": (0, (1 << 63) - 1),
+    "price_max": (1, PRICE_MAX),
     # optimizer
     "beta1_nano": (0, NANO - 1),
     "beta2_nano": (0, NANO - 1),

@@ -415,6 +415,7 @@ def _spec(file: RunFile, data: DataSpec, init_root: Digest) -> RunSpec:
         seed=run.seed,
         init_root=init_root,
         adapter=_adapter(file),
+        price_max=run.price_max,
     )
 
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from swarm.config.bounds import AMOUNT_MAX, BOUNDS
+from swarm.config.bounds import AMOUNT_MAX, BOUNDS, PRICE_MAX
 from swarm.config.spec import ADAPTER_TARGETS, NANO, Recompute, Target
 from swarm.errors import BadConfig
 
@@ -82,6 +82,8 @@ class RunSection(Section):
     """Defaults of [optimizer] and [outer]. muon: orthogonal momentum, pairs averaged several times a round in
     4 bits. noloco: AdamW, pairs averaged once a round with outer momentum, in 8 bits (arXiv 2506.10911).
     lora: as muon, but AdamW; the default with an [adapter]."""
+    price_max: int = _count("price_max", 1)
+    """Most that the run pays for 1,000 verified tokens; solvers may ask for less (docs/money.md)."""
 
 
 class ModelSection(Section):
@@ -326,6 +328,8 @@ class NodeConfig(Section):
     stake: int = Field(default=0, ge=0, le=AMOUNT_MAX)
     """Amount to have at stake on the ledger, as soon as the balance allows; 0: what it takes to train and to
     validate, where this node does, and the balance allows."""
+    ask: int = Field(default=-1, ge=-1, le=PRICE_MAX)
+    """Least pay for 1,000 tokens that this node trains for. -1: the most that the run pays; 0: any."""
     generate: bool = True
     """Serve generation requests of others (swarm generate --swarm), in moderation and after our own
     training."""

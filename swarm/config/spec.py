@@ -220,6 +220,8 @@ class RunSpec(Message, frozen=True):
     """Roots of the stages' initial parameters, blobs that peers fetch from each other; empty when the weights
     are initialised from ``seed``, as those of an adapter are."""
     adapter: AdapterSpec = AdapterSpec()
+    price_max: int = 1
+    """Most that the run pays for 1,000 verified tokens, in units of money; solvers may ask for less."""
 
     @property
     def is_exact(self) -> bool:

@@ -13,6 +13,8 @@ Modules (C: pure, S: does I/O):
                                 permutation of the validators, weighted by stake.
     light.py                 C  Prove entries of the ledger to somebody who has the genesis and
                                 nothing else.
+    market_views.py          C  Show the market of a ledger: what each open run pays, who waits at
+                                which ask, what a seat would earn.
     mempool.py               C  Hold transactions that wait for a block: bounded, checked, and
                                 handed out in a valid order.
     model_proof.py           C  Prove that the weights in a folder are a canonical checkpoint of a

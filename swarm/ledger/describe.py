@@ -29,6 +29,7 @@ from swarm.ledger.state.records import (
 from swarm.ledger.state.state import State, audit_supply
 from swarm.ledger.transactions import (
     RUN_SPEC_BYTES_MAX,
+    ChangeAsk,
     CheckStatement,
     CloseRun,
     CommitSegment,
@@ -53,6 +54,7 @@ from swarm.ledger.transactions import (
     VerifyReveal,
     parse_transaction,
 )
+from swarm.ledger.transition.market import price_of
 from swarm.ledger.transition.phases import open_checks
 from swarm.ledger.transition.prices import solver_stake
 from swarm.ledger.transition.runs import (
@@ -275,6 +277,7 @@ KINDS: dict[type[object], str] = {
     PauseRun: "run_pause",
     ResumeRun: "run_resume",
     Join: "join",
+    ChangeAsk: "change_ask",
     Leave: "leave",
     Transfer: "transfer",
     Stake: "stake",
@@ -315,8 +318,10 @@ def transaction_text(state: State | None, transaction: Transaction) -> str:
             text = f"pauses run {run}"
         case ResumeRun(run=run):
             text = f"goes on with run {run}"
-        case Join(run=run):
-            text = f"asked to join run {run}"
+        case Join(run=run, ask=ask):
+            text = f"asked to join run {run}" + (f" for {ask_text(ask)}" if ask >= 0 else "")
+        case ChangeAsk(run=run, ask=ask):
+            text = f"asks {ask_text(ask)} of run {run}"
         case Leave(run=run):
             text = f"leaves run {run}"
         case Transfer() | Stake() | Unstake() | Validate() | Evidence():
@@ -337,6 +342,11 @@ def _settlement_text(body: SettlementStatement) -> str:
             return f"settles with the key {address_text(address)}{of}"
         case SignPayouts(epoch=epoch):
             return f"signed the payouts of epoch {epoch}"
+
+
+def ask_text(ask: int) -> str:
+    """Return an ask as text: ``9 for 1,000 tokens``."""
+    return "what it pays at most" if ask < 0 else f"{ask:,} for 1,000 tokens"
 
 
 def _account_text(body: Transfer | Stake | Unstake | Validate | Evidence) -> str:
@@ -435,6 +445,9 @@ def run_row(state: State, run: Run) -> Row:
         "segments": run.num_segments,
         "tokens": run.tokens,
         "escrow": run.escrow,
+        "price": price_of(run),
+        "price_max": run.spec.price_max,
+        "seats_max": run.spec.num_stages * run.spec.replicas_max,
         "solver_stake": solver_stake(state.params, run.spec),
         "owner": peer_name(run.owner),
         **verdicts_row(state.verdicts(run.index)),

@@ -15,6 +15,7 @@ Source: docs/spec/protocol.md section 6.
 
 from collections.abc import Sequence
 
+from swarm.config.bounds import PRICE_MAX
 from swarm.errors import BadEncoding
 from swarm.ledger.settlement_statements import (
     SettlementKey,
@@ -304,6 +305,10 @@ class OpenRun(Message, frozen=True, tag=3):
     escrow: Amount
 
 
+TAKES_MOST = -1
+"""Ask of a peer that names none: what the run pays at most."""
+
+
 class CloseRun(Message, frozen=True, tag=4):
     """End of the sender's own run at the next round boundary."""
 
@@ -326,6 +331,15 @@ class Join(Message, frozen=True, tag=5):
     """Request for a seat. A peer that cannot pay the fee sends fee 0: the run's escrow pays."""
 
     run: RunIndex
+    ask: int = TAKES_MOST
+    """Least pay for 1,000 tokens that it works for."""
+
+
+class ChangeAsk(Message, frozen=True, tag=32):
+    """Change of the sender's ask, seated or in the queue, from the next round boundary on."""
+
+    run: RunIndex
+    ask: int = TAKES_MOST
 
 
 class Leave(Message, frozen=True, tag=6):
@@ -382,7 +396,7 @@ RosterStatement = CommitSegment | PostCheckpoint
 """Statements valid with a kept roster of their round; a reveal may come after it is forgotten."""
 
 SeatStatement = RosterStatement | RevealSegment
-RunStatement = OpenRun | CloseRun | PauseRun | ResumeRun | Join | Leave
+RunStatement = OpenRun | CloseRun | PauseRun | ResumeRun | Join | ChangeAsk | Leave
 MoneyStatement = Transfer | Stake | Unstake | Validate | SettlementStatement
 PaidBody = RunStatement | MoneyStatement | CheckStatement | Evidence
 Body = SeatStatement | PaidBody
@@ -474,8 +488,11 @@ def _check_body(body: Body) -> None:
         case OpenRun():
             within("spec bytes", len(body.spec), 1, RUN_SPEC_BYTES_MAX)
             within("escrow", body.escrow, 0, AMOUNT_MAX)
-        case CloseRun() | PauseRun() | ResumeRun() | Join() | Leave():
+        case CloseRun() | PauseRun() | ResumeRun() | Leave():
             within("run", body.run, 1, SHORT_MAX)
+        case Join() | ChangeAsk():
+            within("run", body.run, 1, SHORT_MAX)
+            within("ask", body.ask, TAKES_MOST, PRICE_MAX)
         case Transfer():
             if len(body.to) != PEER_BYTES:
                 raise BadEncoding(f"a recipient of {len(body.to)} bytes")

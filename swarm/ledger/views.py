@@ -17,6 +17,8 @@ from swarm.ledger.state.records import (
     SegmentRecord,
 )
 from swarm.ledger.state.state import State
+from swarm.ledger.transactions import TAKES_MOST
+from swarm.ledger.transition.market import price_of, taking_ask
 from swarm.ledger.transition.prices import solver_stake
 from swarm.ledger.transition.runs import boundary_height, standing_of
 from swarm.ledger.transition.seats import seats_of, will_be_seated
@@ -169,14 +171,20 @@ def is_lasting(
     return anchor_root == initial_root or anchor_root in roots
 
 
-def seat_outlook(state: State, run: Run, peer: PeerId) -> str:
-    """Return the prospects of a peer: its seats, or its position in the queue and the next boundary."""
+def seat_outlook(state: State, run: Run, peer: PeerId, ask: int = TAKES_MOST) -> str:
+    """Return the prospects of a peer: its seats, or its position in the queue and the next boundary.
+
+    ``ask`` is the least pay that it wants: one above what the run pays at most is not on the ledger.
+    """
     seats = seats_of(run, peer)
     if seats:
         return "seated at " + ", ".join(f"{seat.stage}/{seat.index}" for seat in seats)
     for position, waiter in enumerate(run.waiting, start=1):
         if waiter.peer == peer:
             return _queue_outlook(state, run, peer, position)
+    if ask > run.spec.price_max:
+        most = f"{run.spec.price_max:,}, the most that this run pays"
+        return f"your ask {ask:,} is above {most}: you wait; swarm ask PRICE changes it"
     rest_until = state.contribution(run.index, peer).rest_until
     if rest_until > state.height:
         blocks = rest_until - state.height
@@ -195,6 +203,11 @@ def _queue_outlook(state: State, run: Run, peer: PeerId, position: int) -> str:
     if will_be_seated(run, peer, partial(standing_of, state, run)):
         return f"{place}, a seat in {blocks} blocks"
     wanted = solver_stake(state.params, run.spec)
-    lacks = f" for peers without a stake of {wanted:,}"
-    whose = lacks if state.account(peer).stake < wanted else ""
-    return f"{place}, every seat{whose} is taken; next chance in {blocks} blocks"
+    if state.account(peer).stake < wanted:
+        lacks = f"for peers without a stake of {wanted:,}"
+        return f"{place}, every seat {lacks} is taken; next chance in {blocks} blocks"
+    ask, price, takes = run.waiting[position - 1].ask, price_of(run), taking_ask(run)
+    why = f"your ask {ask:,} is above the clearing price {price:,}: you wait; " * (ask > price)
+    helps = takes is not None and takes < ask
+    what = f"; an ask of {takes:,} or less takes one in time: swarm ask {takes}" if helps else ""
+    return f"{why}{place}, every seat is taken{what}; next chance in {blocks} blocks"

@@ -73,7 +73,6 @@ async def a_node(home: Path) -> AsyncIterator[None]:
         (["map"], "glad-raven-113"),
         (["peers", "ls"], "icy-newt-042"),
         (["peers", "show", "icy"], "slow: 2 rounds behind"),
-        (["run", "ls"], "round 41/80"),
         (["run", "show"], "last commit"),
         (["ticket", "new"], TICKET),
     ],

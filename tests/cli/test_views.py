@@ -17,7 +17,6 @@ from swarm.cli.views import (
     peer_lines,
     peer_table,
     run_lines,
-    run_list,
     status_lines,
 )
 from swarm.errors import UsageError
@@ -52,13 +51,6 @@ def test_the_map_shows_every_peer_in_its_lane() -> None:
     assert "you" in row["hazy-otter"]
     assert row["icy-newt"].endswith("slow: 2 rounds behind")
     assert "degraded: keen-quail-306 gone; icy-newt-042 behind or silent" in lines
-
-
-def test_the_list_of_runs_names_the_run() -> None:
-    """And says how it goes, or that there is none."""
-    state = a_state()
-    assert run_list(state) == [f"pydocs-demo  {headline(state)}"]
-    assert run_list(StateDocument()) == ["no run yet"]
 
 
 def test_one_of_a_kind_is_shown_in_the_singular() -> None:
@@ -155,7 +147,6 @@ def test_a_network_that_stands_still_says_so_on_every_screen() -> None:
         map_lines(state, INK, 120),
         peer_table(state, INK, 120),
         run_lines(state, INK),
-        run_list(state),
     ):
         printed = "\n".join(lines)
         assert "healthy" not in printed

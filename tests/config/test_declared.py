@@ -93,7 +93,8 @@ def test_a_misspelt_key_names_the_nearest(section: str, key: str, seed: int) -> 
         key[: at - 1] + key[at] + key[at - 1] + key[at + 1 :],
         key.upper()[0] + key[1:],
     ):
-        if (section, wrong) not in KEYS:
+        is_clear = len(key) > 3 or len(wrong) != 3  # of three letters, two may be another key's
+        if (section, wrong) not in KEYS and is_clear:
             message = refused(section, f"{wrong} = 1")
             assert f'unknown key "{wrong}"' in message
             assert f'did you mean "{key}"' in message

@@ -278,6 +278,7 @@ def a_round(round_: int, height: int, *, drawn: tuple[int, ...] = (-1,)) -> Roun
         seats=(),
         drawn=drawn,
         consensus=-1,
+        price=1,
     )
 
 

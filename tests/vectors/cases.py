@@ -57,6 +57,7 @@ from swarm.ledger.state.records import Council, Entry, Equivocator
 from swarm.ledger.state.state import COUNCIL_KEY, equivocator_key
 from swarm.ledger.transactions import (
     Body,
+    ChangeAsk,
     CloseRun,
     CommitSegment,
     DataRequest,
@@ -392,6 +393,8 @@ def transactions() -> list[Json]:
         PauseRun(RunIndex(1)),
         ResumeRun(RunIndex(1)),
         Join(RunIndex(1)),
+        Join(RunIndex(1), 9),
+        ChangeAsk(RunIndex(1), 7),
         Leave(RunIndex(1)),
         Transfer(BOB.peer, Amount(5)),
         Stake(Amount(6)),

@@ -291,7 +291,7 @@ def test_who_reports_shows_its_answer_like_a_verifier_also_after_a_restart(
     assert kinds(reporter) == [VerifyReveal]
     assert_nothing_refused(idle)
     if lie is None:
-        bond = report_bond(case.ledger.state.params, case.record, num_refuted=0)
+        bond = report_bond(case.ledger.state.params, case.run.spec, case.record, num_refuted=0)
         assert case.balance(case.solver) >= before + bond
         reporters = case.ledger.state.contribution(case.run.index, reporter.key.peer)
         assert (reporters.refuted, reporters.checked) == (1, 1)

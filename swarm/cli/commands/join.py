@@ -36,6 +36,10 @@ Listen = Annotated[
     list[str] | None, typer.Option(help="host:port to listen on; may be given more than once.")
 ]
 Validate = Annotated[bool, typer.Option("--validate", help="Offer to validate; it takes a stake.")]
+Ask = Annotated[
+    int | None,
+    typer.Option(min=0, metavar="PRICE", help="Least pay for 1,000 tokens to train for."),
+]
 NoSolve = Annotated[bool, typer.Option("--no-solve", help="Follow and serve, train nothing.")]
 ApiPort = Annotated[int | None, typer.Option(help="Port of the map on 127.0.0.1; 0 takes any.")]
 
@@ -43,6 +47,9 @@ ApiPort = Annotated[int | None, typer.Option(help="Port of the map on 127.0.0.1;
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command("join", short_help="Take part in a run; without a ticket, resume.")(join)
+    app.command("serve", short_help="Offer this machine again, at an ask: swarm join, resumed.")(
+        serve
+    )
     app.command("launch", short_help="Start a run, train at once, print a ticket.")(launch)
     app.command("init", short_help="Write a run file with every setting explained.")(init)
 
@@ -55,6 +62,7 @@ def join(
     listen: Listen = None,
     validate: Validate = False,
     no_solve: NoSolve = False,
+    ask: Ask = None,
     api_port: ApiPort = None,
     dataset: Annotated[
         str,
@@ -74,11 +82,24 @@ def join(
     waits = ticket.startswith("@")
     start: Start = Join(ticket, dataset=dataset) if ticket and not waits else Resume(dataset)
     start = prepared(start, screen.home)
-    config = _node_config(screen.home, listen, validate, no_solve, api_port)
+    config = _node_config(screen.home, listen, validate, no_solve, api_port, ask)
     _introduce(screen)
     if waits:
         start = Join(_ticket_from(screen, Path(ticket[1:])), dataset=dataset)
     _run(screen, config, start)
+
+
+def serve(
+    ask: Ask = None,
+    listen: Listen = None,
+    validate: Validate = False,
+    api_port: ApiPort = None,
+) -> None:
+    """Offer this machine to the run of this home: train for an ask, as swarm market shows them.
+
+    The first time a ticket leads to the network: swarm join TICKET --ask PRICE.
+    """
+    join(listen=listen, validate=validate, ask=ask, api_port=api_port)
 
 
 def launch(
@@ -228,9 +249,15 @@ def _introduce(screen: Terminal) -> None:
 
 
 def _node_config(
-    home: Path, listen: list[str] | None, validate: bool, no_solve: bool, api_port: int | None
+    home: Path,
+    listen: list[str] | None,
+    validate: bool,
+    no_solve: bool,
+    api_port: int | None,
+    ask: int | None = None,
 ) -> "NodeConfig":
     """Read ``home/node.toml``, if there is one, and apply the options of the command line."""
+    from swarm.config.bounds import PRICE_MAX
     from swarm.config.load import is_listen_address
     from swarm.config.resources import load_node
 
@@ -246,6 +273,10 @@ def _node_config(
             raise UsageError(f"--api-port {api_port} is not a port", hint="swarm join --api-port 0")
         changes["api_port"] = api_port
     changes |= {"validate_": True} if validate else {}
+    if ask is not None:
+        if ask > PRICE_MAX:
+            raise UsageError(f"--ask {ask} is above {PRICE_MAX}", hint="swarm market")
+        changes["ask"] = ask
     changes |= {"solve": False} if no_solve else {}
     return config.model_copy(update=changes)
 

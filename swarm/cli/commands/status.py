@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 WATCH_INTERVAL_S = 2.0
 
 peers_app = typer.Typer(help="Who takes part: ls, show.", no_args_is_help=True)
-run_app = typer.Typer(help="The run this node follows: ls, show.", no_args_is_help=True)
+run_app = typer.Typer(
+    help="The runs of the network, and the one this node follows: ls, show.", no_args_is_help=True
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -87,13 +89,18 @@ def peers_show(
 
 @run_app.command("ls")
 def run_list() -> None:
-    """List the runs this node follows."""
-    from swarm.cli.views import run_list as lines_of
-    from swarm.primitives.codec import fields_of
+    """List all runs of the network, as the ledger of this home has them, whether or not a node runs."""
+    from swarm.cli.style import table
+    from swarm.ledger.describe import run_row
+    from swarm.ledger.market_views import RUN_HEADS, run_cells
+    from swarm.ledger.reader import read_state
 
     screen = terminal()
-    state = _state(screen)
-    screen.data([fields_of(state.run)] if state.run else [], lines_of(state))
+    state = read_state(screen.home)
+    rows = [run_row(state, run) for run in state.runs()]
+    cells = [run_cells(row) for row in rows]
+    lines = table(RUN_HEADS, cells, numbers=frozenset({3, 4, 5, 6, 8}), ink=screen.ink)
+    screen.data(rows, lines if rows else ["no run yet"])
 
 
 @run_app.command("show")

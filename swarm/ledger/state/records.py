@@ -235,6 +235,10 @@ class Seat(Message, frozen=True):
     """True while its peer has less than the stake of a solver; such seats are bounded in number."""
     is_on_trial: bool
     """True for a volunteer's seat until enough of its segments have stood: partners give it no weight."""
+    ask: int
+    """Least pay for 1,000 tokens that its peer works for; of no effect for owners and volunteers."""
+    seated_ask: int
+    """Ask with which it was seated: one that rose above it protects the seat no more."""
 
 
 class RoundInfo(Message, frozen=True):
@@ -253,6 +257,8 @@ class RoundInfo(Message, frozen=True):
 
     All rounds of the final averaging have the roster and the beacon of the first.
     """
+    price: int
+    """Pay for 1,000 verified tokens of this round, the same for every seat."""
 
 
 class Checkpoint(Message, frozen=True):
@@ -275,7 +281,10 @@ class Waiter(Message, frozen=True):
 
     peer: PeerId
     height: Height
+    """Height at which it came, or last changed its ask."""
     is_volunteer: bool
+    ask: int
+    """Least pay for 1,000 tokens that it works for."""
 
 
 class Rollback(Message, frozen=True):

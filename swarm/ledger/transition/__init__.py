@@ -9,6 +9,8 @@ Modules (C: pure, S: does I/O):
                      verifiers their answers.
     disputes.py   C  Settle disputes between accusers and solvers, and charge the side that was
                      wrong.
+    market.py     C  Clear the market of a run: whose ask is seated, what a round pays, and when a
+                     cheaper peer takes a seat.
     payments.py   C  Move the money around a judged segment: pay solvers and verifiers, void,
                      forfeit bonds, take stakes.
     phases.py     C  Compute the heights at which the phases of a segment end, and find the segment

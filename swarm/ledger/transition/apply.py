@@ -16,6 +16,7 @@ from swarm.ledger.settlement_statements import SettlementKey, SignPayouts, Withd
 from swarm.ledger.state.draft import Draft
 from swarm.ledger.state.state import State
 from swarm.ledger.transactions import (
+    ChangeAsk,
     CloseRun,
     CommitSegment,
     DataRequest,
@@ -50,7 +51,14 @@ from swarm.ledger.transition.checks import (
     reveal_segment,
 )
 from swarm.ledger.transition.disputes import Arbiter, cast_ballot, report, settle_dispute
-from swarm.ledger.transition.runs import cross_boundaries, join, leave, open_run, steer_run
+from swarm.ledger.transition.runs import (
+    change_ask,
+    cross_boundaries,
+    join,
+    leave,
+    open_run,
+    steer_run,
+)
 from swarm.ledger.transition.segments import commit_segment, post_checkpoint, statement_seat
 from swarm.ledger.transition.settlement import apply_settlement, close_payouts
 from swarm.ledger.transition.validators import convict, offer, turn_epoch, turn_view
@@ -188,6 +196,8 @@ def _apply_paid(
             steer_run(draft, sender, body)
         case Join():
             join(draft, sender, body, is_volunteer=is_sponsored)
+        case ChangeAsk():
+            change_ask(draft, sender, body)
         case Leave():
             leave(draft, sender, body)
         case Transfer() | Stake() | Unstake() | Validate() | Evidence():

@@ -137,7 +137,7 @@ def report(draft: Draft, sender: PeerId, body: Report) -> None:
     if body.window >= windows:
         raise InvalidStatement(Reason.BAD_FIELD, f"window {body.window} of {windows}")
     _check_first_word(record, sender, body.window)
-    bond = report_bond(params, record, draft.contribution(record.run, sender).refuted)
+    bond = report_bond(params, spec, record, draft.contribution(record.run, sender).refuted)
     draft.debit(sender, bond)
     check = Check(
         peer=sender,

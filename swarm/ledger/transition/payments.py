@@ -18,7 +18,7 @@ from swarm.ledger.state.records import (
     RunPhase,
     SegmentRecord,
 )
-from swarm.ledger.transition.prices import request_bond, solver_stake
+from swarm.ledger.transition.prices import request_bond, silence_fine, solver_stake
 from swarm.ledger.transition.seats import evicted
 from swarm.primitives.codec import replace
 from swarm.types import Amount, Height, PeerId
@@ -37,9 +37,6 @@ STRIKES_MAX = 3
 
 VERIFIED_PER_STRIKE = 4
 """Verified segments that make up for one silent one."""
-
-SILENCE_REWARDS = 2
-"""Fine of a silent segment that somebody asked for, in rewards: hiding a lie must cost more than it hides."""
 
 
 def pay(draft: Draft, record: SegmentRecord) -> SegmentRecord:
@@ -118,9 +115,10 @@ def fine_silence(draft: Draft, record: SegmentRecord) -> SegmentRecord:
     Those that had answered blind have worked, and get as much as their bond out of the fine; the rest is
     burned: nobody gains by asking and not answering. Without a request there is no fine.
     """
-    owed = request_bond(draft.globals.params, record)
+    params, spec = draft.globals.params, draft.run(record.run).spec
+    owed = request_bond(params, record)
     asked = [check for check in record.checks if check.bond]
-    fine = max(SILENCE_REWARDS * record.reward, owed) if asked and is_exact(draft, record) else 0
+    fine = silence_fine(params, spec, record) if asked and spec.is_exact else 0
     left = _collect(draft, record.peer, fine)
     for check in asked:
         paid = min(owed, left) if check.phase is CheckPhase.SEALED else 0

@@ -6,6 +6,10 @@ The stake S of a solver is ``stake_segments`` times the reward of the largest se
 its own share of the text. A lie about one segment gains at most that reward, so it loses money where it is
 found with a probability above 1 / (S + 1).
 
+Only the pay of solvers follows the price that a round clears at (``market``). Stakes, bonds, fines and the pay
+of verifiers are measured by the highest price of the run, which its spec fixes: no ask can lower what a lie
+costs.
+
 Source: docs/spec/verification.md section 5.
 """
 
@@ -18,8 +22,12 @@ from swarm.types import Amount
 CHECKS_MAX = 4
 """Verifiers at work on one segment at a time: twice the number that one draw selects on average."""
 
-TOKENS_PER_UNIT = 1000
-"""Committed tokens that earn one unit of money, until runs post their own price."""
+PRICED_TOKENS = 1000
+"""Tokens that a price is for."""
+
+SILENCE_REWARDS = 3
+"""Loss of a silent solver that was asked, in rewards at the run's highest price, its own pay included: hiding a
+lie must cost more than it hides, whatever the seats of the round are paid."""
 
 DEPOSIT_FEES = 100
 """Least escrow of an open run, in minimum fees: an idle run costs every node work at every boundary."""
@@ -67,14 +75,19 @@ def segment_tokens_max(spec: RunSpec, num_origins: int) -> int:
     return spec.inner_steps_max * step * max(num_origins, 1)
 
 
-def segment_reward(tokens: int) -> Amount:
-    """Return the reward of a segment of ``tokens``."""
-    return Amount(tokens // TOKENS_PER_UNIT)
+def segment_reward(tokens: int, price: int) -> Amount:
+    """Return the reward of a segment of ``tokens`` at a price for 1,000 of them."""
+    return Amount(tokens * price // PRICED_TOKENS)
+
+
+def reward_max(spec: RunSpec, tokens: int) -> Amount:
+    """Return the reward of a segment at the highest price of its run: what stakes and fines are measured by."""
+    return segment_reward(tokens, spec.price_max)
 
 
 def solver_stake(params: Params | Genesis, spec: RunSpec) -> Amount:
     """Return S, the stake of a solver of this run: without it a peer is a volunteer and checks nobody."""
-    return Amount(params.stake_segments * max(segment_reward(segment_tokens_max(spec, 1)), 1))
+    return Amount(params.stake_segments * max(reward_max(spec, segment_tokens_max(spec, 1)), 1))
 
 
 def check_fees(params: Params, spec: RunSpec) -> Amount:
@@ -85,17 +98,24 @@ def check_fees(params: Params, spec: RunSpec) -> Amount:
 
 
 def check_pay(params: Params, spec: RunSpec, tokens: int, num_steps: int) -> Amount:
-    """Return what a verifier of one window of such a segment earns: its fees, and the pay of the window."""
+    """Return what a verifier of one window of such a segment earns: its fees, and the pay of the window.
+
+    That is at the highest price of the run: solvers that undercut each other do not lower the pay of those who
+    check them.
+    """
     steps = min(spec.checks.window_steps, num_steps)
-    work = -(-tokens * steps // (TOKENS_PER_UNIT * num_steps)) if num_steps else 0
+    paid = tokens * steps * spec.price_max
+    work = -(-paid // (PRICED_TOKENS * num_steps)) if num_steps else 0
     return Amount(check_fees(params, spec) + max(work, 1))
 
 
 def round_cost(params: Params, spec: RunSpec, num_seats: int) -> Amount:
-    """Return what a round of ``num_seats`` seats costs its run, at most: solvers and verifiers."""
+    """Return what a round of ``num_seats`` seats costs its run, at most: solvers, at its highest price, and
+    verifiers.
+    """
     tokens, steps = segment_tokens_max(spec, 1), spec.inner_steps_max
     checks = CHECKS_MAX * check_pay(params, spec, tokens, steps)
-    return Amount(num_seats * (segment_reward(tokens) + checks))
+    return Amount(num_seats * (reward_max(spec, tokens) + checks))
 
 
 def run_deposit(params: Params, spec: RunSpec) -> Amount:
@@ -109,7 +129,13 @@ def request_bond(params: Params, record: SegmentRecord) -> Amount:
     return Amount(max(record.check_pay, BOND_FEES * params.fee_min))
 
 
-def report_bond(params: Params, record: SegmentRecord, num_refuted: int) -> Amount:
+def silence_fine(params: Params, spec: RunSpec, record: SegmentRecord) -> Amount:
+    """Return what a silent solver that was asked is fined beside the pay it loses; one bond at least."""
+    fine = SILENCE_REWARDS * reward_max(spec, record.tokens) - record.reward
+    return Amount(max(fine, request_bond(params, record)))
+
+
+def report_bond(params: Params, spec: RunSpec, record: SegmentRecord, num_refuted: int) -> Amount:
     """Return the bond a reporter loses if it is wrong; it doubles with each accusation refuted before."""
-    base = max(record.reward, BOND_FEES * params.fee_min, 1)
+    base = max(reward_max(spec, record.tokens), BOND_FEES * params.fee_min, 1)
     return Amount(base << min(num_refuted, REFUTED_MAX))

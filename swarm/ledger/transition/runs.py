@@ -29,6 +29,7 @@ from swarm.ledger.transactions import (
     RUN_SPEC_BYTES_MAX,
     SHORT_MAX,
     TOKENS_MAX,
+    ChangeAsk,
     CloseRun,
     Join,
     Leave,
@@ -36,6 +37,7 @@ from swarm.ledger.transactions import (
     PauseRun,
     ResumeRun,
 )
+from swarm.ledger.transition.market import checked_ask, clearing_price, undercut, with_ask
 from swarm.ledger.transition.phases import COMMIT_ROUNDS, DISPUTE_ROUNDS, REPORTS_MAX, REVEAL_ROUNDS
 from swarm.ledger.transition.prices import (
     RESERVED_ROUNDS,
@@ -225,9 +227,16 @@ def join(draft: Draft, sender: PeerId, body: Join, *, is_volunteer: bool) -> Non
         raise InvalidStatement(Reason.DUPLICATE, "already seated or in the queue")
     if len(run.waiting) >= WAITING_MAX or (is_volunteer and _volunteers(run) >= VOLUNTEERS_MAX):
         raise InvalidStatement(Reason.FULL, "the queue for seats is full")
-    waiter = Waiter(sender, draft.height, is_volunteer=is_volunteer)
+    ask = checked_ask(run, body.ask)
+    waiter = Waiter(sender, draft.height, is_volunteer=is_volunteer, ask=ask)
     draft.credit(sender, 0)
     draft.put_run(replace(run, waiting=(*run.waiting, waiter)))
+
+
+def change_ask(draft: Draft, sender: PeerId, body: ChangeAsk) -> None:
+    """Note another ask of a peer with a seat or in the queue; rounds that have begun keep their price."""
+    run = _live_run(draft, body.run)
+    draft.put_run(with_ask(run, sender, checked_ask(run, body.ask), draft.height))
 
 
 def leave(draft: Draft, sender: PeerId, body: Leave) -> None:
@@ -278,8 +287,9 @@ def _cross(draft: Draft, run: Run, round_: RoundIndex) -> None:
         rest = replace(run, phase=RunPhase.PAUSED, is_pausing=False, paused_height=draft.height)
         draft.put_run(rest)
     elif round_ < run.end_round:
-        patience = draft.globals.params.epoch_blocks
-        run = next_roster(run, round_, draft.height, patience, partial(standing_of, draft, run))
+        patience, standing = draft.globals.params.epoch_blocks, partial(standing_of, draft, run)
+        run = next_roster(run, round_, draft.height, patience, standing)
+        run = undercut(run, round_, draft.height, standing)
         _freeze(draft, replace(run, phase=RunPhase.TRAINING), round_)
     elif round_ == run.end_round and run.rounds:
         run = last_roster(replace(run, is_pausing=False), round_)
@@ -329,6 +339,7 @@ def _freeze(draft: Draft, run: Run, round_: RoundIndex) -> None:
         seats=seats,
         drawn=drawn,
         consensus=consensus,
+        price=clearing_price(run, round_),
     )
     last_commit = draft.height + (1 + COMMIT_ROUNDS) * run.spec.round_blocks
     window = run.spec.checks.challenge_window_blocks

@@ -14,7 +14,7 @@ seats of a stage, and partners give a volunteer no weight until ``TRIAL_SEGMENTS
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from swarm.ledger.state.records import Run, Seat
+from swarm.ledger.state.records import Run, Seat, Waiter
 from swarm.primitives.codec import replace
 from swarm.primitives.randomness import stream
 from swarm.types import NO_DIGEST, Digest, Height, PeerId, RoundIndex, StageIndex
@@ -129,8 +129,9 @@ def with_seat(
     peer: PeerId,
     round_: RoundIndex,
     standing: Standing = Standing(has_stake=True, num_good=0),
+    ask: int = 0,
 ) -> Run:
-    """Return the run with one more seat, under an index that was never used."""
+    """Return the run with one more seat, under an index that was never used; an owner asks nothing."""
     index = run.next_seats[stage]
     seat = Seat(
         stage=StageIndex(stage),
@@ -143,6 +144,8 @@ def with_seat(
         last_verified_round=NEVER,
         is_volunteer=not standing.has_stake,
         is_on_trial=standing.is_on_trial,
+        ask=ask,
+        seated_ask=ask,
     )
     seats = tuple((*r, seat) if i == stage else r for i, r in enumerate(run.seats))
     following = tuple(n + 1 if i == stage else n for i, n in enumerate(run.next_seats))
@@ -239,7 +242,7 @@ def _owner_yields(run: Run) -> Run:
             (-len(roster), stage)
             for stage, roster in enumerate(run.seats)
             if any(s.peer == run.owner for s in roster)
-            and any(s.peer != run.owner and _is_proven(run, s) for s in roster)
+            and any(s.peer != run.owner and is_proven(run, s) for s in roster)
         ]
         if not carried:
             break
@@ -250,23 +253,31 @@ def _owner_yields(run: Run) -> Run:
     return run
 
 
-def _is_proven(run: Run, seat: Seat) -> bool:
+def is_proven(run: Run, seat: Seat) -> bool:
     """Return True if a seat may carry a stage: its work has stood, and its partners average with it."""
     newest = seat.last_verified_round if run.spec.is_exact else seat.last_commit_round
     return newest > NEVER and not seat.is_on_trial
 
 
 def _seated(run: Run, round_: RoundIndex, standing: Standings) -> Run:
-    """Return the run with as many of the queue seated as there is room for: peers with a stake first."""
+    """Return the run with as many of the queue seated as there is room for.
+
+    Peers with a stake come first, of these the cheapest. The ask of a volunteer has no effect.
+    """
     known = {waiter.peer: standing(waiter.peer) for waiter in run.waiting}
-    queue = sorted(run.waiting, key=lambda waiter: not known[waiter.peer].has_stake)
+    order = {waiter.peer: _order(waiter, known[waiter.peer]) for waiter in run.waiting}
+    queue = sorted(run.waiting, key=lambda waiter: order[waiter.peer])
     for waiter in queue:
         peer = known[waiter.peer]
         stage = _stage_with_room(run, peer)
         if stage is not None:
-            run = with_seat(run, stage, waiter.peer, round_, peer)
+            run = with_seat(run, stage, waiter.peer, round_, peer, waiter.ask)
     seated = {seat.peer for roster in run.seats for seat in roster}
     return replace(run, waiting=tuple(w for w in run.waiting if w.peer not in seated))
+
+
+def _order(waiter: Waiter, standing: Standing) -> tuple[bool, int]:
+    return (not standing.has_stake, waiter.ask if standing.has_stake else 0)
 
 
 def _stage_with_room(run: Run, peer: Standing) -> int | None:
@@ -316,5 +327,11 @@ def _evened(run: Run, round_: RoundIndex) -> Run:
     new = run.seats[thin[1]][-1]
     return with_changed_seat(
         run,
-        replace(new, is_volunteer=moved.is_volunteer, is_on_trial=moved.is_on_trial),
+        replace(
+            new,
+            is_volunteer=moved.is_volunteer,
+            is_on_trial=moved.is_on_trial,
+            ask=moved.ask,
+            seated_ask=moved.seated_ask,
+        ),
     )

@@ -122,7 +122,7 @@ def commit_segment(draft: Draft, seat: Seat, body: CommitSegment) -> None:
     _check_work(run, info, body)
     held = _held_now(draft, run, seat)
     kind = _start_kind(draft, run, held, body)
-    per_check, reserved, reward = _prices(draft, run, body)
+    per_check, reserved, reward = _prices(draft, run, body, info.price)
     record = SegmentRecord(
         run=run.index,
         round=body.round,
@@ -248,14 +248,16 @@ def _check_stake(draft: Draft, run: Run, seat: Seat) -> None:
         raise InvalidStatement(Reason.STAKE, f"{held} where a solver of this run has {wanted}")
 
 
-def _prices(draft: Draft, run: Run, body: CommitSegment) -> tuple[Amount, Amount, Amount]:
+def _prices(
+    draft: Draft, run: Run, body: CommitSegment, price: int
+) -> tuple[Amount, Amount, Amount]:
     """Return the pay of one verifier, of all, and of the solver; less than usual if the escrow is used up.
 
     Verifiers come first: a solver that nobody checks is owed nothing.
     """
     per_check = check_pay(draft.globals.params, run.spec, body.tokens, body.num_steps)
     reserved = min(CHECKS_MAX * per_check, run.escrow)
-    reward = min(segment_reward(body.tokens), run.escrow - reserved)
+    reward = min(segment_reward(body.tokens, price), run.escrow - reserved)
     return Amount(min(per_check, reserved // CHECKS_MAX)), Amount(reserved), Amount(reward)
 
 

@@ -10,6 +10,9 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
+import trio
+
+from swarm.config.bounds import PRICE_MAX
 from swarm.errors import InvalidStatement, UsageError
 from swarm.events import EventKind
 from swarm.ledger.describe import progress_text
@@ -146,6 +149,27 @@ class SeatControl:
         context.report(EventKind.PROGRESS, text)
         return {"run": run.spec.name, "round": run.next_round, "height": height, "text": text}
 
+    async def ask(self, request: Mapping[str, object]) -> Mapping[str, object]:
+        """Let this node work for another pay, until its next start; its next duty states that on the ledger.
+
+        Raises ``UsageError`` if ``ask`` is not a price, or this node owns the run.
+        """
+        context, ask = self._context, request.get("ask")
+        if not isinstance(ask, int) or isinstance(ask, bool) or not 0 <= ask <= PRICE_MAX:
+            raise UsageError("an ask is a whole number from 0 on", hint="swarm market")
+        run = context.run
+        if run is not None and run.owner == context.me:
+            raise UsageError(
+                f"the owner of run {run.spec.name} is paid what the round pays", hint="swarm market"
+            )
+        await trio.lowlevel.checkpoint()
+        context.config = context.config.model_copy(update={"ask": ask})
+        text = f"asks {ask:,} for 1,000 tokens; node.toml keeps it: ask = {ask}"
+        if run is not None and ask > run.spec.price_max:
+            text += f". Run {run.spec.name} pays {run.spec.price_max:,} at most: this node asks for no new seat"
+        context.report(EventKind.PROGRESS, text)
+        return {"ask": ask, "text": text}
+
 
 def outlook(run: Run, height: int) -> str:
     """Return a sentence about what a run does now and next."""
@@ -175,7 +199,13 @@ def actions_of(
         return {"ticket": ticket_of(context)}
 
     checking = {"audit": auditor.audit, "report": auditor.report}
-    return {"ticket": invite, "leave": seats.leave, **checking, **control.actions()}
+    return {
+        "ticket": invite,
+        "leave": seats.leave,
+        "ask": seats.ask,
+        **checking,
+        **control.actions(),
+    }
 
 
 def ticket_of(context: InvitingNode) -> str:

@@ -235,7 +235,7 @@ class StateBuilder:
         run = context.run
         if run is None or not context.config.solve or vitals.seats:
             return ""
-        return seat_outlook(context.ledger.state, run, context.me)
+        return seat_outlook(context.ledger.state, run, context.me, context.config.ask)
 
     def _ticket(self) -> str | None:
         raw = self._context.store.get(TABLE, TICKET_KEY)

@@ -16,7 +16,7 @@ from swarm.events import EventKind
 from swarm.ledger.describe import progress_text
 from swarm.ledger.state.records import Account, Contribution, Run, RunPhase
 from swarm.ledger.state.state import State
-from swarm.ledger.transactions import AMOUNT_MAX, Join, Stake, Validate
+from swarm.ledger.transactions import AMOUNT_MAX, ChangeAsk, Join, Stake, Validate
 from swarm.ledger.transition.prices import solver_stake, sufficient_fee
 from swarm.ledger.views import new_convictions, seat_outlook
 from swarm.node.artifacts import checkpoints
@@ -34,6 +34,7 @@ from swarm.node.control.planner import (
     OfferToValidate,
     PostCheckpoint,
     StakePosition,
+    StateAsk,
     TakeSeat,
     TopUpStake,
     TradeFragment,
@@ -120,6 +121,7 @@ class Controller:
         self._joined_at = -JOIN_RETRY_BLOCKS
         self._is_staking = False
         self._is_offering, self._offer_from = False, 0
+        self._is_asking, self._ask_from = False, 0
         self._is_shortage_reported = False
         self._stake_from = 0
         self._round: int | None = None
@@ -179,6 +181,8 @@ class Controller:
             checkpoints_held=frozenset([*held, *self._fetching]),
             stake_position=self._stake_position(run),
             validator_position=self._validator_position(),
+            ask=context.config.ask,
+            is_asking=self._is_asking or height < self._ask_from,
         )
 
     def _validator_position(self) -> ValidatorPosition:
@@ -229,6 +233,9 @@ class Controller:
             case AskToJoin():
                 self._joined_at = self._context.ledger.height
                 start(self._join)
+            case StateAsk():
+                self._is_asking = True
+                start(self._state_ask, duty)
             case TakeSeat():
                 self.seats.take(duty)
             case LeaveSeat():
@@ -311,12 +318,27 @@ class Controller:
         finally:
             self._is_offering = False
 
+    async def _state_ask(self, duty: StateAsk) -> None:
+        """Change the ask on the ledger, and wait until that is final or cannot be any more."""
+        run, ledger = self._context.run, self._context.ledger
+        assert run is not None, "an ask belongs to a run"
+        try:
+            await ledger.submit_final(ChangeAsk(run.index, duty.ask), math.inf)
+        except InvalidStatement as error:
+            self._ask_from = ledger.height + STAKE_RETRY_BLOCKS
+            self._context.report(EventKind.WARNING, f"the ask was not changed yet: {error}")
+        else:
+            text = f"asks {duty.ask:,} for 1,000 tokens from the next round on"
+            self._context.report(EventKind.PROGRESS, text)
+        finally:
+            self._is_asking = False
+
     async def _join(self) -> None:
         run = self._context.run
         if run is None:
             return
         try:
-            await self._context.ledger.submit(Join(run.index))
+            await self._context.ledger.submit(Join(run.index, self._context.config.ask))
         except (InvalidStatement, Unreachable) as error:
             self._context.report(EventKind.WARNING, f"could not ask for a seat yet: {error}")
         else:
@@ -378,7 +400,7 @@ class Controller:
                 peers=len(peers),
             )
             if newest % OUTLOOK_ROUNDS == 0 and any(w.peer == context.me for w in run.waiting):
-                text = seat_outlook(context.ledger.state, run, context.me)
+                text = seat_outlook(context.ledger.state, run, context.me, context.config.ask)
                 context.report(EventKind.PROGRESS, f"waits for a seat: {text}")
             self._trades = {key for key in self._trades if key[2] >= newest - 1}
             self._posted = {key for key in self._posted if key[1] >= newest - POSTED_ROUNDS}

@@ -17,7 +17,9 @@ from swarm.ledger.state.records import (
     SegmentPhase,
     SegmentRecord,
 )
+from swarm.ledger.transactions import TAKES_MOST
 from swarm.ledger.transition.phases import COMMIT_ROUNDS
+from swarm.ledger.transition.runs import LIVE_PHASES
 from swarm.types import Amount, Height, PeerId, RoundIndex, StageIndex
 
 FEES_KEPT = 20
@@ -92,6 +94,10 @@ class NodeView:
     validator_position: ValidatorPosition
     trades_open: frozenset[tuple[StageIndex, int, RoundIndex, int]] = frozenset()
     """Those of ``trades_begun`` that are not settled yet."""
+    ask: int = TAKES_MOST
+    """Least pay for 1,000 tokens that its owner wants."""
+    is_asking: bool = False
+    """True if another ask is on its way to the ledger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +118,14 @@ class OfferToValidate:
 
 @dataclass(frozen=True, slots=True)
 class AskToJoin:
-    """Duty: sign a ``Join`` for this run."""
+    """Duty: sign a ``Join`` for this run, with the ask of this node."""
+
+
+@dataclass(frozen=True, slots=True)
+class StateAsk:
+    """Duty: change the ask on the ledger to what the owner of this node wants."""
+
+    ask: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +192,7 @@ Action = (
     TopUpStake
     | OfferToValidate
     | AskToJoin
+    | StateAsk
     | TakeSeat
     | LeaveSeat
     | CloseRound
@@ -195,6 +209,7 @@ def plan_actions(known: NodeView) -> list[Action]:
     duties: list[Action] = [*_stake_duties(known), *_validator_duties(known.validator_position)]
     if _wants_seat(known):
         duties.append(AskToJoin())
+    duties += _ask_duties(known)
     if info is None:
         return duties
     duties += _seat_duties(known, info)
@@ -268,10 +283,21 @@ def _validator_duties(position: ValidatorPosition) -> list[OfferToValidate]:
     return [OfferToValidate(position.wants)]
 
 
+def _ask_duties(known: NodeView) -> list[StateAsk]:
+    """Return the change of an ask that the ledger has, and that is not the wanted one."""
+    run, most = known.run, known.run.spec.price_max
+    wanted = most if known.ask == TAKES_MOST else min(known.ask, most)
+    asks = [s.ask for roster in run.seats for s in roster if s.peer == known.me]
+    asks += [waiter.ask for waiter in run.waiting if waiter.peer == known.me]
+    is_idle = not asks or known.is_asking or run.owner == known.me or run.phase not in LIVE_PHASES
+    return [] if is_idle or wanted in asks else [StateAsk(wanted)]
+
+
 def _wants_seat(known: NodeView) -> bool:
     run = known.run
     if (
         not known.is_solver
+        or known.ask > run.spec.price_max
         or known.is_joining
         or known.stake_position.is_barred
         or run.phase in ENDED

@@ -134,6 +134,7 @@ def test_a_round_is_noted_where_it_is_due() -> None:
         seats=(),
         drawn=(),
         consensus=-1,
+        price=1,
     )
     draft.put_round(RunIndex(1), info, Height(1))
     draft.put_round(RunIndex(2), info, Height(1))

@@ -395,7 +395,7 @@ def test_a_whistleblower_brings_down_a_lie_that_was_verified_and_paid() -> None:
     case, whistle = unchecked_lie()
     approvers = [check.peer for check in case.record.checks]
     escrow, before = case.ledger.state.run(case.run.index).escrow, case.balance(whistle)
-    bond = report_bond(case.ledger.state.params, case.record, 0)
+    bond = report_bond(case.ledger.state.params, EXACT, case.record, 0)
     assert bond == 20, "ten fees: more than the reward"
     case.blow(whistle, 0)
     assert case.is_now(SegmentPhase.DISPUTED)

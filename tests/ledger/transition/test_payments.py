@@ -212,7 +212,7 @@ def test_a_silent_solver_is_fined_from_its_balance_and_then_from_its_stake(
     account = draft.account(peer)
     draft.put_account(peer, replace(account, balance=Amount(balance), stake=Amount(stake)))
     draft.credit(owner, account.balance + account.stake - balance - stake)
-    record = replace(case.record, reward=Amount(50))
+    record = replace(case.record, reward=Amount(50), tokens=50_000)
     record = replace(
         record, checks=waiting(case, draft, CheckPhase.SEALED, CheckPhase.MISSED).checks
     )
@@ -231,7 +231,7 @@ def test_a_silent_solver_is_fined_from_its_balance_and_then_from_its_stake(
     ]
     assert gains == [20 + paid, 20], "their bonds; who did not answer gets no more"
     assert draft.globals.burned == taken - paid
-    draft.put_segment(replace(record, reward=case.record.reward))
+    draft.put_segment(replace(record, reward=case.record.reward, tokens=case.record.tokens))
     finished(draft)
 
 

@@ -73,7 +73,9 @@ def test_who_cannot_pay_offers_nothing_for_a_seat_and_the_fee_for_anything_else(
 
 
 def test_a_reward_follows_the_tokens() -> None:
-    assert [segment_reward(tokens) for tokens in (999, 47_999)] == [0, 47]
+    assert [segment_reward(tokens, 1) for tokens in (999, 47_999)] == [0, 47]
+    assert [segment_reward(tokens, 9) for tokens in (999, 47_999)] == [8, 431]
+    assert segment_reward(47_999, 0) == 0
 
 
 SPEC = small_run_spec()
@@ -107,6 +109,6 @@ def test_a_verifier_earns_its_fees_and_the_pay_of_its_window_rounded_up() -> Non
 
 def test_the_bond_of_a_report_doubles_with_each_that_was_refuted() -> None:
     record = a_case().record
-    bonds = [report_bond(PARAMS, record, number) for number in (0, 1, 2, 10, 11)]
+    bonds = [report_bond(PARAMS, SPEC, record, number) for number in (0, 1, 2, 10, 11)]
     assert bonds == [20, 40, 80, 20 << 10, 20 << 10]
     assert request_bond(PARAMS, record) == max(record.check_pay, 20)

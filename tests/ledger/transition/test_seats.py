@@ -35,7 +35,7 @@ def peer(number: int) -> PeerId:
 
 
 def waiting(run: Run, *numbers: int, height: int = 0) -> Run:
-    queue = tuple(Waiter(peer(n), Height(height), is_volunteer=False) for n in numbers)
+    queue = tuple(Waiter(peer(n), Height(height), is_volunteer=False, ask=1) for n in numbers)
     return replace(run, waiting=(*run.waiting, *queue))
 
 
@@ -280,8 +280,8 @@ def test_a_hundred_free_keys_do_not_keep_out_who_has_a_stake() -> None:
     """They came first, and fill the queue of volunteers."""
     run = a_run(num_stages=1, replicas_max=8)
     keys = [numbered_key(number).peer for number in range(100, 164)]
-    queue = tuple(Waiter(key, Height(0), is_volunteer=True) for key in keys)
-    honest = Waiter(peer(1), Height(5), is_volunteer=False)
+    queue = tuple(Waiter(key, Height(0), is_volunteer=True, ask=1) for key in keys)
+    honest = Waiter(peer(1), Height(5), is_volunteer=False, ask=1)
     poor = set(keys)
     run = at(
         replace(run, waiting=(*queue, honest)),

@@ -83,3 +83,25 @@ async def test_who_cannot_leave_is_told_and_goes_on_as_before(number: int, why: 
         await control.leave({})
     assert node.config.solve
     assert node.told == []
+
+
+@pytest.mark.rule("L70")
+async def test_an_ask_is_changed_for_the_next_duty_and_an_unpaid_one_is_explained() -> None:
+    node, control = a_node(1)
+    said = await control.ask({"ask": 0})
+    assert (said["ask"], node.config.ask) == (0, 0)
+    assert said["text"] == "asks 0 for 1,000 tokens; node.toml keeps it: ask = 0"
+    said = await control.ask({"ask": 5})
+    assert "pays 1 at most: this node asks for no new seat" in str(said["text"])
+    assert node.config.ask == 5
+
+
+@pytest.mark.parametrize("ask", [None, -1, True, "9", 1 << 40])
+async def test_an_ask_that_is_no_price_is_refused(ask: object) -> None:
+    node, control = a_node(1)
+    with pytest.raises(UsageError, match="whole number"):
+        await control.ask({"ask": ask})
+    owner, own = a_node(0)
+    with pytest.raises(UsageError, match="is paid what the round pays"):
+        await own.ask({"ask": 0})
+    assert node.config.ask == owner.config.ask == -1

@@ -52,6 +52,8 @@ def a_seat(stage: int, index: int, peer: PeerId) -> Seat:
         is_volunteer=False,
         last_verified_round=-1,
         is_on_trial=False,
+        ask=0,
+        seated_ask=0,
     )
 
 

@@ -16,6 +16,7 @@ from swarm.ledger.state.state import State
 from swarm.ledger.transactions import (
     AMOUNT_MAX,
     Body,
+    ChangeAsk,
     CloseRun,
     Join,
     PauseRun,
@@ -636,3 +637,29 @@ async def test_the_rate_is_measured_while_the_node_trains(
     await trio.sleep(1.5 * RATE_S)
     stats = harness.context.stats
     assert (stats.tokens, stats.steps, stats.hashing_s) == (2_000, 6, 0.5)
+
+
+@pytest.mark.rule("L70")
+async def test_a_node_asks_for_its_seat_and_states_a_change_until_it_is_taken(
+    begin: Begin, autojump_clock: MockClock
+) -> None:
+    harness = begin(1, ask=1)
+    chain = harness.ledger.chain
+    await wait_all_tasks_blocked()
+    assert harness.ledger.submitted[-1] == Join(RunIndex(1), 1)
+    await harness.block(chain.sign(chain.keys[1], Join(RunIndex(1), 1)))
+    harness.ledger.refusal = InvalidStatement(Reason.FEE, "too little")
+    harness.context.config = NodeConfig(ask=0)
+    await harness.block(count=2)
+    change = ChangeAsk(RunIndex(1), 0)
+    assert harness.ledger.submitted.count(change) == 1, "not again at once"
+    assert "the ask was not changed yet" in harness.context.texts(EventKind.WARNING)[-1]
+    harness.ledger.refusal = None
+    await harness.block(count=STAKE_RETRY_BLOCKS)
+    assert harness.ledger.submitted.count(change) >= 2
+    told = "asks 0 for 1,000 tokens from the next round on"
+    assert told in harness.context.texts(EventKind.PROGRESS)
+    count = harness.ledger.submitted.count(change)
+    await harness.block(chain.sign(chain.keys[1], change))
+    await harness.block(count=2)
+    assert harness.ledger.submitted.count(change) == count

@@ -33,6 +33,7 @@ from swarm.node.control.planner import (
     OfferToValidate,
     PostCheckpoint,
     StakePosition,
+    StateAsk,
     TakeSeat,
     TopUpStake,
     TradeFragment,
@@ -63,6 +64,8 @@ def a_seat(peer: PeerId, index: int, stage: int = 0, joined: int = 0) -> Seat:
         is_volunteer=False,
         last_verified_round=-1,
         is_on_trial=False,
+        ask=1,
+        seated_ask=1,
     )
 
 
@@ -74,6 +77,7 @@ def an_info(*rosters: tuple[Seat, ...], round_: int = 3, drawn: tuple[int, ...] 
         seats=rosters,
         drawn=drawn or (-1,) * len(rosters),
         consensus=-1,
+        price=1,
     )
 
 
@@ -168,7 +172,7 @@ def test_a_solver_without_a_seat_asks_for_one_once() -> None:
     run = a_run(an_info(*ALONE))
     assert plan_actions(knowledge(run)) == [AskToJoin()]
     assert plan_actions(knowledge(run, is_joining=True)) == []
-    waiter = Waiter(ME, Height(1), is_volunteer=True)
+    waiter = Waiter(ME, Height(1), is_volunteer=True, ask=1)
     assert plan_actions(knowledge(a_run(an_info(*ALONE), waiting=(waiter,)))) == []
     assert plan_actions(knowledge(run, is_solver=False)) == []
 
@@ -181,7 +185,7 @@ def test_a_seat_on_the_roster_is_taken_then_begun_then_left() -> None:
     assert plan_actions(knowledge(run, a_local(None, is_ready=False))) == []
     assert plan_actions(knowledge(run, a_local(None))) == [BeginRound(StageIndex(0), 0, info)]
     assert plan_actions(knowledge(run, a_local(2))) == [BeginRound(StageIndex(0), 0, info)]
-    gone = a_run(an_info(*ALONE), waiting=(Waiter(ME, Height(1), is_volunteer=False),))
+    gone = a_run(an_info(*ALONE), waiting=(Waiter(ME, Height(1), is_volunteer=False, ask=1),))
     assert plan_actions(knowledge(gone, a_local())) == [LeaveSeat(StageIndex(0), 0)]
 
 
@@ -466,3 +470,27 @@ def test_who_was_convicted_stakes_and_joins_no_more() -> None:
     """Whatever made its work false would cost it the next stake, too."""
     barred = a_stake_position(balance=10**6, wanted=100, is_barred=True)
     assert plan_actions(knowledge(a_run(an_info(*ALONE)), stake_position=barred)) == []
+
+
+@pytest.mark.rule("L70", "N1")
+def test_an_ask_that_differs_from_the_wanted_one_is_stated_once() -> None:
+    """Seated or in the queue; the owner asks nothing, and an ask above the most leaves no seat."""
+    seated = a_run(an_info(*TWO))
+    seated = copied(seated, seats=TWO)
+    here = a_local()
+    assert StateAsk(0) in plan_actions(knowledge(seated, here, ask=0))
+    assert plan_actions(knowledge(seated, here, ask=0, is_asking=True)) == []
+    for ask in (-1, 1, 9):
+        assert plan_actions(knowledge(seated, here, ask=ask)) == [], "the run pays 1 at most"
+    waiter = Waiter(ME, Height(1), is_volunteer=False, ask=1)
+    waiting = a_run(an_info(*ALONE), waiting=(waiter,))
+    assert plan_actions(knowledge(waiting, ask=0)) == [StateAsk(0)]
+    mine = copied(seated, owner=ME)
+    assert plan_actions(knowledge(mine, here, ask=0)) == []
+
+
+@pytest.mark.rule("L70")
+def test_who_asks_more_than_the_run_pays_waits_outside_of_the_queue() -> None:
+    run = a_run(an_info(*ALONE))
+    assert plan_actions(knowledge(run, ask=2)) == []
+    assert plan_actions(knowledge(run, ask=1)) == [AskToJoin()]

@@ -50,6 +50,8 @@ def a_node(phase: RunPhase = RunPhase.TRAINING, *, is_seated: bool = True) -> De
         is_volunteer=False,
         last_verified_round=-1,
         is_on_trial=False,
+        ask=0,
+        seated_ask=0,
     )
     rounds = (a_round(3, 9),)
     node = Described(a_run(small_run_spec(), phase=phase, seats=((seat,),), rounds=rounds))

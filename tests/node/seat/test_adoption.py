@@ -122,6 +122,7 @@ class ReplicaGroup:
             seats=seats,
             drawn=(),
             consensus=-1,
+            price=1,
         )
         self.run = changed(self.run, seats=seats, rounds=(begun,) if is_begun else ())
         self.ledger.current = self.run
@@ -159,6 +160,8 @@ class ReplicaGroup:
             is_volunteer=False,
             last_verified_round=-1,
             is_on_trial=False,
+            ask=0,
+            seated_ask=0,
         )
 
     async def close(self, number: int, *, round_: int = ROUND, height: int = 100) -> None:

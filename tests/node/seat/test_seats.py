@@ -131,6 +131,8 @@ class Harness(FakeArtifacts):
             is_volunteer=False,
             last_verified_round=-1,
             is_on_trial=False,
+            ask=0,
+            seated_ask=0,
         )
         self.live = RunningSeat(seat, runner=self.runner, keeper=KEEPER)  # type: ignore[arg-type]
         self.seats.live[STAGE, 0] = self.live
