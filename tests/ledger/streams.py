@@ -1,0 +1,516 @@
+"""Streams of transactions over all kinds, most of them sensible and many of them wrong, against one ledger.
+
+``Stream`` acts on the dice that it is given: those of Hypothesis, which makes a failing stream short, or those
+of a seed. It knows what honest peers, liars, silent ones and nonsense would sign at this height, and checks
+after each step what must hold whatever is signed:
+
+    python -m tests.ledger.streams --seeds N [--from N] [--steps N]
+
+plays many (``scripts/soak streams``). In every stream:
+
+* nothing but ``InvalidStatement`` comes out of a transaction, and one that is refused changes nothing;
+* money is conserved, counted over all entries;
+* the state survives its own encoding, and every accepted transaction has one;
+* two transactions that touch different entries commute.
+
+At its end every run and every segment ends by time alone, and all money is in accounts.
+"""
+
+import argparse
+import json
+import random
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from itertools import repeat
+from multiprocessing import get_context
+from typing import Protocol, TypeVar
+
+from swarm.config.spec import NANO, CheckSpec
+from swarm.errors import InvalidStatement
+from swarm.ledger.blocks import FINALIZE, NOTARIZE, VOTE_PURPOSES, vote_parts
+from swarm.ledger.chain import Head
+from swarm.ledger.payouts import find_log
+from swarm.ledger.settlement_statements import SettlementKey, SignPayouts, Withdraw
+from swarm.ledger.state.records import Run, RunPhase, SegmentPhase, SegmentRecord
+from swarm.ledger.state.state import State, account_key, audit_supply, decode_state, encode_state
+from swarm.ledger.transactions import (
+    AMOUNT_MAX,
+    PHI_COMPONENT,
+    STATE_COMPONENTS,
+    TOKENS_COMPONENT,
+    Body,
+    ChangeAsk,
+    CloseRun,
+    Evidence,
+    Join,
+    Leave,
+    OpenRun,
+    PauseRun,
+    PostCheckpoint,
+    ResumeRun,
+    SeatStatement,
+    SignedVote,
+    Stake,
+    Transfer,
+    Unstake,
+    Validate,
+    parse_transaction,
+)
+from swarm.ledger.transition.apply import apply_block, apply_transaction, begin_block
+from swarm.ledger.transition.checks import tokens_component
+from swarm.ledger.transition.prices import run_deposit
+from swarm.primitives.codec import encode
+from swarm.primitives.codec import replace as changed
+from swarm.primitives.crypto import SecretKey, digest
+from swarm.primitives.merkle import merkle_proof
+from swarm.testing.ledger import (
+    CheckedSegment,
+    InMemoryLedger,
+    make_segment,
+    small_run_spec,
+)
+from swarm.types import Amount, PeerId, StageIndex, View
+
+T = TypeVar("T")
+
+REMEMBERED = 8
+"""Accepted statements that may be offered again."""
+PEERS = 7
+"""Keys with an account; the two after them have none."""
+VALIDATORS = 4
+RUNS_MAX = 3
+ENDING_BLOCKS = 400
+"""Blocks within which everything ends by itself: more than the rounds and the challenge window of a run."""
+SPEC = small_run_spec(
+    price_max=3,
+    round_blocks=6,
+    rounds=5,
+    replicas_max=4,
+    checkpoint_rounds=1,
+    numerics="seq-f32/1",
+    checks=CheckSpec(NANO, 5, 30),
+)
+NATIVE = changed(SPEC, numerics="native")
+ROLLBACK = changed(SPEC, checks=changed(SPEC.checks, on_fraud="rollback"))
+
+
+class Dice(Protocol):
+    """Dice: the number of a side, from 0."""
+
+    def __call__(self, sides: int, /) -> int: ...
+
+
+@dataclass
+class Made:
+    """A segment as it was computed, and as its solver claims it."""
+
+    true: CheckedSegment
+    claimed: CheckedSegment
+
+
+class PlainLedger(InMemoryLedger):
+    """A ledger whose blocks have no header: dice come from the height, nobody signs a block."""
+
+    def block(self, *transactions: bytes, skipped: int = 0) -> State:
+        self.head = Head(self.head.digest, self.after(transactions, skipped))
+        return self.state
+
+    def after(self, transactions: tuple[bytes, ...], skipped: int = 0) -> State:
+        """The state after a block with these transactions."""
+        view = View(self.state.globals.view + 1 + skipped)
+        return apply_block(
+            self.state, transactions, leader=self.leader(), beta=self.beta(), view=view
+        )
+
+    def leader(self) -> PeerId:
+        voters = self.state.validators
+        return voters[self.state.height % len(voters)].peer
+
+    def beta(self) -> bytes:
+        height = (self.state.height + 1).to_bytes(8, "big")
+        return digest("beta", height) + digest("beta", height, b"2")
+
+
+@dataclass
+class Stream:
+    """One history under way."""
+
+    dice: Dice
+    ledger: PlainLedger = field(
+        default_factory=lambda: PlainLedger(PEERS, VALIDATORS, epoch_blocks=16, stake_segments=20)
+    )
+    made: dict[tuple[int, int, int, int], Made] = field(
+        default_factory=dict[tuple[int, int, int, int], Made]
+    )
+    body: list[bytes] = field(default_factory=list[bytes])
+    """What the next block has so far."""
+    accepted: list[bytes] = field(default_factory=list[bytes])
+    refusals: dict[str, int] = field(default_factory=dict[str, int])
+    kinds: dict[str, int] = field(default_factory=dict[str, int])
+
+    def run(self, steps: int) -> None:
+        """Act so many times, then let time pass until all is over."""
+        self._offer(self.key(0), self._open())
+        for voter in self.state.validators if self.dice(2) else ():
+            self._offer(self.ledger.key_of(voter.peer), self._settlement_key(voter.peer))
+        for _ in range(steps):
+            self.step()
+        self.end()
+
+    def step(self) -> None:
+        """Sign something, or let time pass."""
+        chance = self.dice(16)
+        if chance < 5:
+            self._pass_time(1 + self.dice(3), skipped=self.dice(8) // 7)
+        elif chance < 12 and self.segments():
+            self._check(self._one(self.segments()))
+        elif chance < 15:
+            self._work()
+        else:
+            self._money()
+
+    # --- what is looked at ---
+
+    @property
+    def state(self) -> State:
+        return self.ledger.state
+
+    def key(self, number: int) -> SecretKey:
+        return self.ledger.keys[number]
+
+    def someone(self) -> SecretKey:
+        return self.key(self.dice(PEERS + 2))
+
+    def segments(self) -> tuple[SegmentRecord, ...]:
+        return self.state.live_segments()
+
+    def _one(self, options: Sequence[T]) -> T:
+        return options[self.dice(len(options))]
+
+    # --- what is signed ---
+
+    def _open(self) -> OpenRun:
+        spec = self._one([SPEC, SPEC, NATIVE, ROLLBACK])
+        escrow = self._one([100_000, 20_000, run_deposit(self.state.params, spec), 1])
+        return OpenRun(encode(spec), Amount(escrow))
+
+    def _money(self) -> None:
+        """Move money and stakes, offer to validate, sign two ways, and steer runs."""
+        account = self.state.account(self.key(self.dice(PEERS)).peer)
+        amounts = [0, 1, account.balance // 3, account.balance, account.stake, AMOUNT_MAX]
+        amount = Amount(self._one(amounts))
+        to = self.someone().peer
+        bodies: list[Body] = [
+            Transfer(to, amount),
+            Stake(amount),
+            Unstake(amount),
+            Validate(self.dice(2) == 1),
+            self._evidence(),
+            Withdraw(Amount(max(amount, 1)), to[:20]),
+            Withdraw(Amount(25), to[:20]),
+            self._settlement_key(to),
+            SignPayouts(max(self.state.next_epoch - 1 - self.dice(2), 0), bytes(65)),
+        ]
+        self._offer(self.someone(), self._one(bodies))
+
+    def _work(self) -> None:
+        """What trains: joining, committing, posting checkpoints, and what an owner decides."""
+        runs = self.state.runs()
+        if not runs or (len(runs) < RUNS_MAX and self.dice(12) == 0):
+            self._offer(self.key(self.dice(3)), self._open())
+            return
+        run = self._one(runs)
+        chance = 15 if run.phase is RunPhase.PAUSED else self.dice(16)
+        if chance < 8:
+            self._commit(run)
+        elif chance < 11:
+            ask = self.dice(4)
+            key = self.ledger.key_of(self._one(self._members(run)))
+            if self.dice(3):
+                self._offer(self.someone(), Join(run.index, ask))
+            else:
+                self._offer(key, ChangeAsk(run.index, ask))
+        elif chance < 13:
+            key = self.ledger.key_of(self._one(self._members(run)))
+            self._offer(key, Leave(run.index))
+        elif chance < 15:
+            self._post(run)
+        else:
+            index = run.index
+            steers: list[Body] = [PauseRun(index), CloseRun(index), ResumeRun(index)]
+            steer = self._one(steers[2:] if run.phase is RunPhase.PAUSED else steers)
+            owner = self.ledger.key_of(run.owner)
+            self._offer(owner if self.dice(4) else self.someone(), steer)
+
+    @staticmethod
+    def _members(run: Run) -> list[PeerId]:
+        """Return those that sit or wait, the owner first; the owner alone once nobody does."""
+        peers = [seat.peer for roster in run.seats for seat in roster]
+        waiting = [waiter.peer for waiter in run.waiting]
+        return [run.owner, *(peer for peer in peers if peer != run.owner), *waiting]
+
+    def _commit(self, run: Run) -> None:
+        """The roster of a round commits, one seat or all of them; some lie, some claim too much."""
+        if not run.rounds:
+            return
+        info = run.rounds[max(len(run.rounds) - 2 - self.dice(4) // 3, 0)]
+        seats = [seat for roster in info.seats for seat in roster]
+        for seat in seats if self.dice(2) else [self._one(seats)]:
+            where = (run.index, info.round, seat.stage, seat.index)
+            steps = (1 + self.dice(10)) if info.consensus < 0 else 0
+            tokens = self._one([5_000, 0, 5_000, 1 << 31]) if steps else 0
+            true = make_segment(self.ledger, run, *where[1:], num_steps=steps, tokens=tokens)
+            windows = len(true.openings)
+            claimed = true.with_lie(self.dice(windows)) if windows and not self.dice(3) else true
+            self.made.setdefault(where, Made(true, claimed))
+            self._offer(self.ledger.key_of(seat.peer), self.made[where].claimed.commit)
+
+    def _post(self, run: Run) -> None:
+        """The drawn seat of some stage posts, with a proof that may fit."""
+        if not run.rounds:
+            return
+        info, stage = run.rounds[-1], self.dice(run.spec.num_stages)
+        index = info.drawn[stage]
+        seat = next((seat for seat in info.seats[stage] if seat.index == index), None)
+        key = self.someone() if seat is None else self.ledger.key_of(seat.peer)
+        made = self.made.get((run.index, info.round - 1, stage, index))
+        name = bytes(32) if made is None else self.ledger.ends[made.claimed.commit.end_root][0]
+        leaves = [digest("component", name, bytes([i])) for i in range(STATE_COMPONENTS)]
+        if made is not None:
+            leaves[TOKENS_COMPONENT] = tokens_component(made.claimed.tokens[1].counts)
+        body = PostCheckpoint(
+            run=run.index,
+            round=info.round,
+            stage=StageIndex(stage),
+            seat=max(index, 0),
+            phi_root=leaves[PHI_COMPONENT],
+            phi_bytes=4,
+            proof=merkle_proof(leaves, PHI_COMPONENT),
+        )
+        self._offer(key, body)
+
+    def _check(self, record: SegmentRecord) -> None:
+        """What somebody may sign about a segment: mostly what its phase asks for."""
+        made = self.made.get((record.run, record.round, record.stage, record.seat))
+        if made is None:
+            return
+        phase = record.phase if self.dice(5) else self._one(list(SegmentPhase))
+        if phase in {SegmentPhase.POSTED, SegmentPhase.SAMPLED} and self.dice(2):
+            for key in self.ledger.keys[:PEERS]:
+                self._request(record, made.claimed, key)
+        if phase is SegmentPhase.SEALED:
+            self._offer(self.ledger.key_of(record.peer), made.claimed.reveal())
+        if phase in {SegmentPhase.SAMPLED, SegmentPhase.REVEALED, SegmentPhase.DISPUTED}:
+            for check in record.checks if self.dice(3) else record.checks[:1]:
+                is_shown = phase is not SegmentPhase.SAMPLED
+                answer = self._like(made, check.peer).answer(check.peer, check.window)[is_shown]
+                self._offer(self.ledger.key_of(check.peer), answer)
+        if phase not in {SegmentPhase.POSTED, SegmentPhase.SAMPLED, SegmentPhase.SEALED}:
+            self._report(made)
+        if phase is SegmentPhase.DISPUTED or not self.dice(16):
+            self._vote(record, made)
+
+    def _like(self, made: Made, peer: PeerId) -> CheckedSegment:
+        """What a peer says of a segment: the truth, what its solver says, or now this and now that."""
+        kind = peer[0] % 4
+        if kind == 3:
+            other = made.true.with_lie(0) if made.true.openings else made.true
+            return self._one([made.true, made.claimed, other])
+        return made.claimed if kind == 2 else made.true
+
+    def _report(self, made: Made) -> None:
+        window, key = self.dice(3), self.someone()
+        if window < len(made.claimed.openings) and self.dice(2):
+            self._offer(key, self._like(made, key.peer).report(key.peer, window))
+
+    def _vote(self, record: SegmentRecord, made: Made) -> None:
+        """All judges say the truth, or some do not, or some stay away."""
+        window = record.dispute.window if record.dispute is not None else self.dice(2)
+        guilty = made.true is not made.claimed if self.dice(4) else self.dice(2) == 1
+        for voter in self.state.validators if self.dice(4) else self.state.validators[:2]:
+            body = made.claimed.vote(window, is_guilty=guilty)
+            self._offer(self.ledger.key_of(voter.peer), body)
+
+    def _request(self, record: SegmentRecord, claimed: CheckedSegment, key: SecretKey) -> None:
+        """A drawn verifier asks, or one that hopes to be."""
+        if not record.draws:
+            return
+        try:
+            body = claimed.request(self.state, key, self.dice(len(record.draws)))
+        except InvalidStatement:
+            return
+        if body is not None:
+            self._offer(key, body)
+
+    def _settlement_key(self, peer: PeerId) -> SettlementKey:
+        contract = bytes(19) + (b"2" if self.dice(8) == 0 else b"1")
+        return SettlementKey(peer[:20], bytes(65), 1, contract)
+
+    def _evidence(self) -> Evidence:
+        """Two votes of one validator in one view, that clash or do not."""
+        state = self.state
+        voter = self.ledger.key_of(self._one(state.validators).peer)
+        epoch, view = max(state.next_epoch - self.dice(3), 0), View(1 + self.dice(3))
+        votes = list[SignedVote]()
+        for number in range(2):
+            kind = self._one([NOTARIZE, FINALIZE])
+            block = digest("block", bytes([number * self.dice(2)]))
+            parts = vote_parts(state.chain, epoch, view, block)
+            votes.append(SignedVote(kind, block, voter.sign(VOTE_PURPOSES[kind], *parts)))
+        return Evidence(voter.peer, epoch, view, *votes)
+
+    # --- what becomes of it ---
+
+    def _offer(self, key: SecretKey, body: Body) -> None:
+        """Put a statement into the next block, sometimes spoiled first, if it is valid there."""
+        data = self._spoiled(self._signed(key, body))
+        before = encode_state(self.state) if self.dice(16) == 0 else b""
+        try:
+            self.ledger.after((*self.body, data))
+        except InvalidStatement as refusal:
+            reason = f"{type(body).__name__}: {refusal.reason}"
+            self.refusals[reason] = self.refusals.get(reason, 0) + 1
+            assert not before or encode_state(self.state) == before, "it changed the state"
+            return
+        assert encode(parse_transaction(data)) == data, "an accepted statement has two encodings"
+        if self.body:
+            self._commutes(self._one(self.body), data)
+        name = type(parse_transaction(data).body).__name__
+        self.kinds[name] = self.kinds.get(name, 0) + 1
+        self.body.append(data)
+
+    def _signed(self, key: SecretKey, body: Body) -> bytes:
+        if isinstance(body, SeatStatement):
+            return self.ledger.sign(key, body)
+        waiting = sum(parse_transaction(data).sender == key.peer for data in self.body)
+        nonce = self.state.account(key.peer).nonce + 1 + waiting
+        if self.dice(8):
+            return self.ledger.sign(key, body, nonce=nonce)
+        nonce, expiry = nonce + self.dice(20) - 4, self.state.height + self.dice(20) - 3
+        return self.ledger.sign(key, body, nonce=nonce, expiry=expiry, fee=self.dice(50))
+
+    def _spoiled(self, data: bytes) -> bytes:
+        """Most statements as they are; of some a byte changed, a byte too many, or an old one again."""
+        chance = self.dice(20)
+        if chance == 0:
+            at = self.dice(len(data))
+            return data[:at] + bytes([data[at] ^ (1 + self.dice(255))]) + data[at + 1 :]
+        if chance == 1:
+            return data + b"\0"
+        if chance == 2 and self.accepted:
+            return self._one(self.accepted)
+        return data
+
+    def _commutes(self, first: bytes, second: bytes) -> None:
+        """Two statements that touch different entries have one result in either order."""
+        try:
+            touched = self._touched(first) & self._touched(second)
+        except InvalidStatement:
+            return  # one needs the other, or a third
+        if touched <= {b"g"}:
+            both = ((first, second), (second, first))
+            roots = {self.ledger.after(pair).root for pair in both}
+            assert len(roots) == 1, "the order of independent statements matters"
+
+    def _touched(self, data: bytes) -> set[bytes]:
+        """Return the entries that a statement writes, and its signer's account, whose stake it may read."""
+        leader = self.ledger.leader()
+        draft = begin_block(self.state, leader=leader, beta=self.ledger.beta())
+        attempt = draft.attempt()
+        _, signer = apply_transaction(attempt, data)
+        touched = {*attempt.changes, account_key(signer)}
+        paid = changed(draft.account(leader), balance=attempt.account(leader).balance)
+        if signer != leader and paid == attempt.account(leader):
+            touched.discard(account_key(leader))  # it got the fee
+        return touched
+
+    def _pass_time(self, blocks: int, skipped: int = 0) -> None:
+        for _ in range(blocks):
+            body, self.body = tuple(self.body), list[bytes]()
+            if skipped:  # another beacon and other validators: what was valid may not be
+                self.ledger.block(skipped=skipped)
+            else:
+                self.ledger.block(*body)
+                self.accepted = [*self.accepted, *body][-REMEMBERED:]
+            self._check_state()
+
+    def _check_state(self) -> None:
+        state = self.state
+        assert audit_supply(state) == state.supply, "money came from nowhere, or went there"
+        stakes = sum(account.stake for _, account in state.accounts())
+        assert stakes == state.globals.staked, "the sum of stakes is another"
+        if state.height % 16 == 0:
+            data = encode_state(state)
+            again = decode_state(data)
+            assert (again.root, encode_state(again)) == (state.root, data)
+
+    def end(self) -> None:
+        """Let all runs and segments end by time; then all money is in accounts."""
+        self._pass_time(1)
+        for run in self.state.runs():
+            if run.phase is RunPhase.PAUSED or run.is_pausing:
+                body = CloseRun(run.index) if run.phase is RunPhase.PAUSED else ResumeRun(run.index)
+                self.ledger.block(self.ledger.sign(self.ledger.key_of(run.owner), body))
+        for _ in range(ENDING_BLOCKS):
+            if not self.segments() and not self.state.globals.active_runs:
+                break
+            self._pass_time(1)
+        assert not self.segments(), "a segment that never ends"
+        for run in self.state.runs():
+            assert run.phase is RunPhase.SETTLED, f"a run that stays {run.phase}"
+            assert run.escrow == 0, "money stays with a run that is over"
+        self._check_state()
+        kinds = {key[:1] for key, _ in self.state.entries.items()}
+        assert b"s" not in kinds, "a segment nobody forgets"
+        held = sum(
+            account.balance + account.stake + sum(part.amount for part in account.unbonding)
+            for _, account in self.state.accounts()
+        )
+        locked = self.state.supply - held
+        assert locked == self._withdrawn(), "money is left behind"
+
+    def _withdrawn(self) -> int:
+        log = find_log(self.state)
+        return 0 if log is None else log.locked
+
+
+def play(seed: int, steps: int) -> Stream:
+    """Play the stream of a seed; an assertion that fails names it."""
+    dice = random.Random(seed)
+    stream = Stream(dice.randrange)
+    try:
+        stream.run(steps)
+    except AssertionError as error:
+        again = f"python -m tests.ledger.streams --seeds 1 --from {seed} --steps {steps}"
+        raise AssertionError(f"{error}; replay: {again}") from error
+    return stream
+
+
+def main() -> None:
+    """Play the streams of so many seeds, and print one JSON object."""
+    parser = argparse.ArgumentParser(description="Play streams of transactions against the ledger.")
+    parser.add_argument("--seeds", type=int, default=1_000)
+    parser.add_argument("--from", type=int, default=0, dest="first")
+    parser.add_argument("--steps", type=int, default=200)
+    arguments = parser.parse_args()
+    seeds = range(arguments.first, arguments.first + arguments.seeds)
+    accepted, refused, began = Counter[str](), Counter[str](), time.monotonic()
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        for kinds, refusals in pool.map(_counts, seeds, repeat(arguments.steps), chunksize=8):
+            accepted.update(kinds)
+            refused.update(refusals)
+    found = {"streams": len(seeds), "steps": arguments.steps, "accepted": dict(accepted)}
+    found["refused"] = sum(refused.values())
+    print(json.dumps({**found, "seconds": round(time.monotonic() - began, 1)}))
+
+
+def _counts(seed: int, steps: int) -> tuple[dict[str, int], dict[str, int]]:
+    stream = play(seed, steps)
+    return stream.kinds, stream.refusals
+
+
+if __name__ == "__main__":
+    main()
