@@ -14,7 +14,7 @@ from swarm.ledger.mempool import Mempool
 from swarm.ledger.state.draft import Draft
 from swarm.ledger.state.records import CheckPhase, Draw, Run, SegmentPhase, SegmentRecord
 from swarm.ledger.state.state import State
-from swarm.ledger.transactions import Body, DataRequest, SeatStatement
+from swarm.ledger.transactions import Body, DataRequest, FreeStatement
 from swarm.ledger.transition.phases import are_reveals_open, gather_end, open_checks
 from swarm.ledger.transition.prices import CHECKS_MAX
 from swarm.ledger.transition.sampling import own_window, prove_draw
@@ -140,7 +140,7 @@ class Crowd:
 
     def _signed(self, state: State, peer: PeerId, body: Body) -> bytes:
         key = self._keys[peer]
-        if isinstance(body, SeatStatement):
+        if isinstance(body, FreeStatement):
             return self.ledger.sign(key, body)
         nonce = max(self._nonces.get(peer, 0), state.account(peer).nonce) + 1
         self._nonces[peer] = nonce
@@ -173,13 +173,13 @@ class Crowd:
                     yield from ((where, *one) for one in self._requests(state, record))
                 for check in under_way:
                     if check.phase is CheckPhase.REQUESTED and check.peer not in self.absent:
-                        yield where, check.peer, mine.answer(check.peer, check.window)[0]
+                        yield where, check.peer, mine.blind(state, check.peer, check.window)
             elif record.phase is SegmentPhase.SEALED:
                 yield where, record.peer, mine.reveal()
             elif record.phase in SHOWN and are_reveals_open(record, height):
                 for check in under_way:
                     if check.phase is CheckPhase.SEALED and check.peer not in self.absent:
-                        yield where, check.peer, mine.answer(check.peer, check.window)[1]
+                        yield where, check.peer, mine.shown(state, check.peer, check.window)
 
     def _requests(self, state: State, record: SegmentRecord) -> list[tuple[PeerId, DataRequest]]:
         attempt = len(record.draws) - 1

@@ -21,7 +21,7 @@ from swarm.errors import InvalidStatement
 from swarm.ledger.state.draft import JUDGED
 from swarm.ledger.state.records import Check, CheckPhase, Run, SegmentPhase, SegmentRecord
 from swarm.ledger.state.state import State, audit_supply
-from swarm.ledger.transactions import Body, DataRequest, Join, VerifyCommit, VerifyReveal
+from swarm.ledger.transactions import Body, DataRequest, Join
 from swarm.ledger.transition.disputes import first_accusation
 from swarm.ledger.transition.phases import (
     answers_end,
@@ -38,7 +38,6 @@ from swarm.ledger.transition.prices import (
 )
 from swarm.ledger.transition.sampling import check_eligible
 from swarm.primitives.codec import replace
-from swarm.primitives.commitments import verify_commit
 from swarm.primitives.crypto import SecretKey, digest
 from swarm.testing.ledger import CheckedSegment, InMemoryLedger, make_segment, numbered_key
 from swarm.types import Amount, PeerId
@@ -268,7 +267,7 @@ class _Game:
 
     def __post_init__(self) -> None:
         self.ledger = copy.copy(self.world.ledger)
-        self.ledger.links, self.ledger.ends = [], dict(self.world.ledger.ends)
+        self.ledger.links = []
         run = self.world.run
         end = digest("bench-game", self.seed.to_bytes(8, "big"))
         steps, tokens = run.spec.inner_steps_max, segment_tokens_max(run.spec, 1)
@@ -377,27 +376,26 @@ class _Game:
         bodies = list[tuple[SecretKey, Body]]()
         for check in record.checks:
             if check.phase is CheckPhase.REQUESTED:
-                answer = self._answer(check)
-                if answer is not None:
-                    bodies.append((self.ledger.key_of(check.peer), answer[0]))
+                view = self._view(check)
+                if view is not None:
+                    blind = view.blind(self.ledger.state, check.peer, check.window)
+                    bodies.append((self.ledger.key_of(check.peer), blind))
         return bodies
 
-    def _answer(self, check: Check) -> tuple[VerifyCommit, VerifyReveal] | None:
-        """Return what a peer answers; None if it cannot, or does not."""
+    def _view(self, check: Check) -> CheckedSegment | None:
+        """Return the segment as a peer says that it is; None if it cannot say, or does not."""
         plan, is_friend = self.plan, any(k.peer == check.peer for k in self.world.friends)
         if check.is_report or not is_friend or plan.friends is Friends.HONEST:
             if not check.is_report and not self._is_served(check):
                 return None
             self.replays[check.peer] = 1
-            return self.true.answer(check.peer, check.window)
+            return self.true
         if plan.friends in ASK_ONLY:
             return None
         if plan.friends is Friends.AGREE:
-            return self.claimed.answer(check.peer, check.window)
-        blind, shown = self.true.answer(check.peer, check.window)
-        guess = (digest("guess", check.peer),)
-        hidden = verify_commit(guess, shown.end_root, shown.salt, check.peer)
-        return replace(blind, commitment=hidden), replace(shown, leaves=guess)
+            return self.claimed
+        guess = digest("guess", check.peer)
+        return self.true.with_results([replace(r, leaves_root=guess) for r in self.true.results])
 
     def _is_served(self, check: Check) -> bool:
         """Return True if an honest verifier, or a friend that works like one, gets its window's data."""
@@ -421,9 +419,10 @@ class _Game:
             is_friend = any(key.peer == check.peer for key in self.world.friends)
             is_hidden = is_friend and self.plan.friends is Friends.GUESS
             if check.phase is CheckPhase.SEALED and not is_hidden:
-                answer = self._answer(check)
-                assert answer is not None, "it has answered blind"
-                bodies.append((self.ledger.key_of(check.peer), answer[1]))
+                view = self._view(check)
+                assert view is not None, "it has answered blind"
+                shown = view.shown(self.ledger.state, check.peer, check.window)
+                bodies.append((self.ledger.key_of(check.peer), shown))
         return bodies
 
     def _ballot(self, record: SegmentRecord) -> list[tuple[SecretKey, Body]]:

@@ -358,8 +358,12 @@ def _self_reports(
         if not world.friends:
             continue
         plan = Plan(windows_of(world), friends=Friends.ABSENT, reports=True)
-        games = [play(world, plan, seed) for seed in range(sizes.games)]
-        money = [_together(world, game) for game in games if not game.is_hit]
+        money = list[float]()
+        for seed in range(TRIES_MAX):
+            if seed >= sizes.games and money:
+                break
+            game = play(world, plan, seed)
+            money += [] if game.is_hit else [_together(world, game)]
         reported = statistics.fmean(money) - honest[share]  # all steps are saved
         at_risk = world.stake(world.ledger.keys[SOLVER]) / world.cost * (1 - MONEY_BACK)
         insured = max(

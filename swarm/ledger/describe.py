@@ -36,6 +36,7 @@ from swarm.ledger.transactions import (
     DataRequest,
     DisputeVote,
     Evidence,
+    FreeStatement,
     Join,
     Leave,
     OpenRun,
@@ -92,7 +93,7 @@ PHASE_TEXTS: dict[SegmentPhase, str] = {
 }
 
 
-def check_text(body: CheckStatement | RevealSegment) -> str:
+def check_text(body: CheckStatement) -> str:
     """Return a check statement as text, without its signer: ``drawn for window 2 of segment 12/0/1``."""
     where = f"segment {body.round}/{body.stage}/{body.seat}"
     match body:
@@ -100,10 +101,11 @@ def check_text(body: CheckStatement | RevealSegment) -> str:
             return f"drawn for window {window} of {where}"
         case VerifyCommit():
             return f"answered blind on {where}"
-        case RevealSegment(leaves=leaves):
-            return f"revealed {where}: {len(leaves)} leaves"
-        case VerifyReveal(leaves=leaves):
-            return f"showed its replay of {where}: {len(leaves)} leaves"
+        case RevealSegment(tokens=tokens):
+            return f"revealed {where}: {len(tokens)} windows"
+        case VerifyReveal(claim=claim):
+            found = "it gives something else" if claim else "it gives the same"
+            return f"showed its replay of {where}: {found}"
         case DisputeVote(window=window, is_guilty=is_guilty):
             verdict = "guilty" if is_guilty else "not guilty"
             return f"found window {window} of {where} {verdict}"
@@ -165,7 +167,7 @@ def segment_row(record: SegmentRecord, window_steps: int) -> dict[str, object]:
         "paid": record.is_paid,
         "check_pay": record.check_pay,
         "volunteer": record.is_volunteer,
-        "windows": len(record.windows),
+        "windows": len(record.claims),
         "verifiers": [
             {
                 "name": peer_name(check.peer),
@@ -304,11 +306,11 @@ def short_count(number: int) -> str:
 def transaction_text(state: State | None, transaction: Transaction) -> str:
     """Return one sentence, such as ``hazy-otter-697 committed segment 12/0/1: 23 steps, 47k tokens``.
 
-    A seat statement names its seat only; the peer's name is looked up in ``state`` while that still has it.
+    A free statement names its seat or check only; the peer is looked up in ``state`` while that still has it.
     """
     body = transaction.body
-    if isinstance(body, SeatStatement):
-        return _statement_text(state, body)
+    if isinstance(body, FreeStatement):
+        return _free_text(state, body)
     match body:
         case OpenRun(spec=spec, escrow=escrow):
             text = f"opened run {_spec_name(spec)} with {escrow} in escrow"
@@ -525,20 +527,30 @@ def progress_text(run: Run, round_: int | None) -> str:
     return f"{text}, then a pause" if run.is_pausing else text
 
 
-def _statement_text(state: State | None, body: SeatStatement) -> str:
+def _free_text(state: State | None, body: FreeStatement) -> str:
     run = state.find_run(body.run) if state is not None else None
-    who = _sitter(run, body)
     where = f"{body.round}/{body.stage}/{body.seat}"
-    if isinstance(body, RevealSegment):
-        return f"{who} {check_text(body)}"
-    if isinstance(body, CommitSegment):
-        work = f"{body.num_steps} steps, {short_count(body.tokens)} tokens"
-        return f"{who} committed segment {where}: {work}"
-    size = short_count(body.phi_bytes)
-    return f"{who} posted checkpoint {where}: {body.phi_root.hex()[:12]}, {size}B"
+    match body:
+        case CommitSegment():
+            text = f"committed segment {where}: {body.num_steps} steps, {short_count(body.tokens)} tokens"
+        case PostCheckpoint():
+            size = short_count(body.phi_bytes)
+            text = f"posted checkpoint {where}: {body.phi_root.hex()[:12]}, {size}B"
+        case VerifyCommit() | VerifyReveal():
+            return f"{_verifier(state, body)} {check_text(body)}"
+        case RevealSegment():
+            text = check_text(body)
+    return f"{_sitter(run, body)} {text}"
 
 
-def _sitter(run: Run | None, body: SeatStatement) -> str:
+def _verifier(state: State | None, body: VerifyCommit | VerifyReveal) -> str:
+    segment_id = (body.run, body.round, body.stage, body.seat)
+    record = state.segment(*segment_id) if state is not None else None
+    checks = record.checks if record is not None else ()
+    return peer_name(checks[body.check].peer) if body.check < len(checks) else "a verifier"
+
+
+def _sitter(run: Run | None, body: SeatStatement | RevealSegment) -> str:
     info = round_info(run, body.round) if run is not None else None
     rosters = [seats for seats in (info.seats if info else (), run.seats if run else ()) if seats]
     for seats in rosters:

@@ -2,8 +2,8 @@
 
 Core: a machine without time; the shell reports which transactions became final.
 
-A body is taken lane by lane. Seat statements first, oldest round first: their number is bounded by the seats.
-Then what checks, disputes and evidence need: it is late soon, and a flood of payments must not hold it up. Then
+A body is taken lane by lane. Free statements first, oldest round first: seats and bonds bound their number.
+Then requests, disputes and evidence: they are late soon, and a flood of payments must not hold them up. Then
 the few that a run's escrow sponsors. Then the others by fee per byte, highest first, each sender's nonces in
 order. In a full lane who pays more per byte takes the place of who pays least.
 
@@ -21,13 +21,15 @@ from swarm.ledger.blocks import BODY_BYTES_MAX, BODY_TRANSACTIONS_MAX
 from swarm.ledger.state.draft import Draft
 from swarm.ledger.state.state import State
 from swarm.ledger.transactions import (
-    CheckStatement,
     CommitSegment,
     Evidence,
+    FreeStatement,
+    PaidCheck,
     PostCheckpoint,
     RevealSegment,
-    SeatStatement,
     Transaction,
+    VerifyCommit,
+    VerifyReveal,
     transaction_digest,
 )
 from swarm.ledger.transition.accounts import NONCE_WINDOW
@@ -46,20 +48,26 @@ EARLY_BLOCKS = 4
 RAISE_PERCENT = 10
 """Percent by which a replacement with the same nonce must raise the fee."""
 
-STATEMENT_KINDS: tuple[type[SeatStatement], ...] = (CommitSegment, PostCheckpoint, RevealSegment)
+STATEMENT_KINDS: tuple[type[FreeStatement], ...] = (
+    CommitSegment,
+    PostCheckpoint,
+    VerifyCommit,
+    RevealSegment,
+    VerifyReveal,
+)
 """Kinds in the order in which a body takes them: a checkpoint needs its commit."""
 
 Slot = tuple[int | bytes, ...]
-"""Key held by one transaction at a time: a seat's statement of a round, or a sender's nonce."""
+"""Key held by one transaction at a time: a free statement of a segment, or a sender's nonce."""
 
 
 class Lane(IntEnum):
     """Lane of a transaction: a body takes the lower ones first."""
 
-    SEAT = 0
-    """Statements of seats."""
+    FREE = 0
+    """Statements of seats and verifiers, as many as there are seats and bonds."""
     DUTY = 1
-    """Checks, reports, ballots and evidence."""
+    """Requests, reports, ballots and evidence."""
     SPONSORED = 2
     """Statements that the escrow of a run pays for."""
     OPEN = 3
@@ -69,8 +77,8 @@ class Lane(IntEnum):
 HEAP_SLACK = 256
 """Entries of transactions that are gone, beyond those that are there, in a heap of a lane."""
 
-LANE_MAX = {Lane.SEAT: POOL_MAX, Lane.DUTY: 1_000, Lane.SPONSORED: 256, Lane.OPEN: 3_000}
-"""Transactions held of each lane: the rest is kept for seats. Keys are free: floods fill the last two."""
+LANE_MAX = {Lane.FREE: POOL_MAX, Lane.DUTY: 1_000, Lane.SPONSORED: 256, Lane.OPEN: 3_000}
+"""Transactions held of each lane: the rest is kept for free statements. A flood fills the last two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,12 +253,12 @@ class Mempool:
 
     def _check_replaces(self, new: _Item, old: _Item) -> None:
         least = old.transaction.fee + old.transaction.fee * RAISE_PERCENT // 100 + 1
-        if new.lane is Lane.SEAT or new.transaction.fee < least:
+        if new.lane is Lane.FREE or new.transaction.fee < least:
             raise InvalidStatement(Reason.DUPLICATE, "another one is on its way")
 
     def _make_room(self, item: _Item) -> None:
         """Drop the cheapest of a full lane for an item that pays more per byte; raise if none does."""
-        if item.lane is not Lane.SEAT and self._paid_by[item.signer] >= NONCE_WINDOW:
+        if item.lane is not Lane.FREE and self._paid_by[item.signer] >= NONCE_WINDOW:
             raise InvalidStatement(Reason.FULL, "the pool has no room for this sender")
         if self._in_lane[item.lane] < LANE_MAX[item.lane]:
             return
@@ -273,7 +281,7 @@ class Mempool:
 
     def _count(self, item: _Item, step: int) -> None:
         self._in_lane[item.lane] += step
-        if item.lane is not Lane.SEAT:
+        if item.lane is not Lane.FREE:
             self._paid_by[item.signer] += step
             if not self._paid_by[item.signer]:
                 del self._paid_by[item.signer]
@@ -286,7 +294,7 @@ class Mempool:
 
     def _ordered(self) -> Iterable[_Item]:
         items = self._items.values()
-        yield from sorted((i for i in items if i.lane is Lane.SEAT), key=lambda item: item.slot)
+        yield from sorted((i for i in items if i.lane is Lane.FREE), key=lambda item: item.slot)
         yield from self._by_fee([item for item in items if item.lane is Lane.DUTY])
         yield from [item for item in items if item.lane is Lane.SPONSORED]
         yield from self._by_fee([item for item in items if item.lane is Lane.OPEN])
@@ -322,17 +330,18 @@ def _check_soon(
 
 def _slot(transaction: Transaction) -> Slot:
     body = transaction.body
-    if isinstance(body, SeatStatement):
+    if isinstance(body, FreeStatement):
         kind = STATEMENT_KINDS.index(type(body))
-        return body.run, body.round, kind, body.stage, body.seat
+        check = body.check if isinstance(body, VerifyCommit | VerifyReveal) else 0
+        return body.run, body.round, kind, body.stage, body.seat, check
     return transaction.sender, transaction.nonce
 
 
 def _lane(transaction: Transaction) -> Lane:
     body = transaction.body
-    if isinstance(body, SeatStatement):
-        return Lane.SEAT
-    if isinstance(body, CheckStatement | Evidence):
+    if isinstance(body, FreeStatement):
+        return Lane.FREE
+    if isinstance(body, PaidCheck | Evidence):
         return Lane.DUTY
     return Lane.OPEN if transaction.fee else Lane.SPONSORED
 

@@ -2,18 +2,18 @@
 
 Core: frozen structs and pure checks of the fields that need no state.
 
-A *seat statement* (a segment commit, a checkpoint, a reveal) carries no sender, nonce, fee or expiry: its seat
-names the signer, the round keeps it from being replayed, and the seats bound the number of statements. Every
-other statement is signed by its sender and pays a fee.
+A *free statement* carries no sender, nonce, fee or expiry: the ledger knows whose turn it is, takes it once,
+and bounds the number of such statements by seats and by bonds. A *seat statement* (a segment commit, a
+checkpoint) is signed by the peer of its seat, and a blind answer by the verifier of its check. A reveal has
+no signature: the salt in it opens a commitment, and nobody else knows that. Every other statement is signed
+by its sender and pays a fee.
 
 While a segment is checked, a verifier requests its window, answers blind, and reveals its answer after the
-solver has revealed its own; validators vote on a dispute. Of these only ``RevealSegment`` is a seat statement.
-The bounds of fields that statements share are defined here too.
+solver has revealed its own; validators vote on a dispute. The bounds of fields that statements share are
+defined here too.
 
 Source: docs/spec/protocol.md section 6.
 """
-
-from collections.abc import Sequence
 
 from swarm.config.bounds import PRICE_MAX
 from swarm.errors import BadEncoding
@@ -44,10 +44,7 @@ STATE_COMPONENTS = 10
 """Components of a shard's state, in the order of docs/spec/protocol.md section 5."""
 
 PHI_COMPONENT = 4
-TOKENS_COMPONENT = 8
 COMPONENT_PROOF_DEPTH = (STATE_COMPONENTS - 1).bit_length()
-TOKENS_TOTAL_MAX = (1 << 53) - 1
-"""Most tokens of a seat since it began: exact as a floating-point number in any language, and never reached."""
 
 
 def check_seat(run: int, round_: int, stage: int, seat: int) -> None:
@@ -65,16 +62,10 @@ def within(what: str, value: int, low: int, high: int) -> None:
 
 
 LEAVES_MAX = 256
-"""Steps and merges of one segment: a run that needs more is not opened (``transition/runs.py``)."""
+"""Steps and merges, and windows, of one segment: a run that needs more is not opened."""
 
-REVEAL_BYTES_MAX = 16 << 10
-"""Bytes of one reveal: 256 leaves and their openings; 16 reveals fit into a block."""
-
-DROPPED_MAX = 1024
-"""Micro-batches that one step may list as dropped: more than a reveal has room for."""
-
-FRAGMENTS_MAX = 64
-"""Fragments of one stage, as in every spec (``swarm.config.bounds``)."""
+REVEAL_BYTES_MAX = 20 << 10
+"""Bytes of one reveal: 256 windows; 12 of those fit into a block."""
 
 ATTEMPTS = 3
 """Beacon draws of verifiers for one segment, at most."""
@@ -95,66 +86,48 @@ class DataRequest(Message, frozen=True, tag=20):
 
 
 class VerifyCommit(Message, frozen=True, tag=21):
-    """Blind answer of a verifier: a commitment, opened after the solver's reveal."""
+    """Blind answer of a verifier: a commitment, opened after the solver's reveal. Its request paid for it."""
 
     run: RunIndex
     round: RoundIndex
     stage: StageIndex
     seat: int
+    check: int
+    """Index of its check in the record of the segment: it names who must have signed."""
+    window: int
+    """Window of the check: one that asks again may have another, and its old answer must not count for that."""
     commitment: Digest
-    """Salted hash of the leaves of its window (``leaves.verify_commit``)."""
-
-
-class Opening(Message, frozen=True):
-    """Contents of the step leaf with which a window begins."""
-
-    leaf: int
-    """Index among the leaves of the segment."""
-    step: int
-    dropped: tuple[tuple[int, int, int], ...]
-    state_root: Digest
-    """Root of the state before the step."""
-    leaves_root: Digest
-    """Root over the step's micro-batch leaves."""
-
-
-class TokensOpening(Message, frozen=True):
-    """Token counts under a state root, from which the pay of a segment is computed."""
-
-    counts: tuple[int, ...]
-    """The seat's total, then the total at each fragment's last merge."""
-    proof: tuple[bytes, ...]
-    """Path from ``windows.tokens_component(counts)``, component 8 of 10, to the state root (BLAKE3)."""
+    """Salted hash of the claim of its window (``commitments.verify_commit``)."""
 
 
 class RevealSegment(Message, frozen=True, tag=22):
-    """Reveal of the leaves a solver committed to; signed by the seat, no fee."""
+    """Reveal of the windows a solver committed to; the salt proves that it is the solver's."""
 
     run: RunIndex
     round: RoundIndex
     stage: StageIndex
     seat: int
     salt: bytes
-    leaves: tuple[bytes, ...]
-    """Leaves of all steps and merges, in the order in which they happened."""
-    openings: tuple[Opening, ...]
-    """Openings of the first step of each window."""
-    tokens: tuple[TokensOpening, TokensOpening]
-    """Token counts under the start root and the end root: their difference is the commit's token claim."""
+    leaves_roots: tuple[bytes, ...]
+    """For each window the root of its leaves."""
+    state_roots: tuple[bytes, ...]
+    """Root of the state between each window and the next."""
+    tokens: tuple[int, ...]
+    """Tokens trained in each window; together the token claim of the commit."""
 
 
 class VerifyReveal(Message, frozen=True, tag=23):
-    """Reveal of the answer a verifier committed to."""
+    """Reveal of the answer a verifier committed to; the salt proves that it is the verifier's."""
 
     run: RunIndex
     round: RoundIndex
     stage: StageIndex
     seat: int
+    check: int
+    """Index of its check in the record of the segment."""
     salt: bytes
-    leaves: tuple[bytes, ...]
-    """Leaves of its window."""
-    end_root: Digest
-    """Root of the state at the end of its window."""
+    claim: bytes
+    """Claim of its window where it differs from the solver's; empty where it is the same."""
 
 
 class DisputeVote(Message, frozen=True, tag=24):
@@ -184,11 +157,11 @@ class Report(Message, frozen=True, tag=25):
     """Salted hash of the leaves of the window, bound to the sender (``leaves.verify_commit``)."""
 
 
-CheckStatement = DataRequest | VerifyCommit | VerifyReveal | DisputeVote | Report
-"""Statements signed by a peer; ``RevealSegment`` is signed by the seat."""
+CheckStatement = DataRequest | VerifyCommit | RevealSegment | VerifyReveal | DisputeVote | Report
+"""Statements with which a segment is checked."""
 
 
-def check_statement_shape(body: CheckStatement | RevealSegment) -> None:
+def check_statement_shape(body: CheckStatement) -> None:
     """Raise ``BadEncoding`` if a field is out of bounds."""
     check_seat(body.run, body.round, body.stage, body.seat)
     match body:
@@ -197,19 +170,16 @@ def check_statement_shape(body: CheckStatement | RevealSegment) -> None:
             within("window", body.window, 0, LEAVES_MAX - 1)
             within("proof bytes", len(body.proof), PROOF_BYTES, PROOF_BYTES)
         case VerifyCommit():
+            within("check", body.check, 0, SHORT_MAX)
+            within("window", body.window, 0, LEAVES_MAX - 1)
             _check_hashes(body.commitment)
         case RevealSegment():
-            _check_salt(body.salt)
-            _check_leaves(body.leaves)
-            within("openings", len(body.openings), 0, LEAVES_MAX)
-            for opening in body.openings:
-                _check_opening(opening)
-            for tokens in body.tokens:
-                _check_tokens(tokens)
+            _check_reveal(body)
         case VerifyReveal():
+            within("check", body.check, 0, SHORT_MAX)
             _check_salt(body.salt)
-            _check_leaves(body.leaves)
-            _check_hashes(body.end_root)
+            if body.claim:
+                _check_hashes(body.claim)
         case DisputeVote():
             within("window", body.window, 0, LEAVES_MAX - 1)
         case Report():
@@ -217,32 +187,19 @@ def check_statement_shape(body: CheckStatement | RevealSegment) -> None:
             _check_hashes(body.commitment)
 
 
-def _check_opening(opening: Opening) -> None:
-    within("leaf", opening.leaf, 0, LEAVES_MAX - 1)
-    within("step", opening.step, 0, SHORT_MAX)
-    within("dropped", len(opening.dropped), 0, DROPPED_MAX)
-    if list(opening.dropped) != sorted(opening.dropped):
-        raise BadEncoding("dropped micro-batches out of order")
-    for part in (number for microbatch_id in opening.dropped for number in microbatch_id):
-        within("coordinate", part, 0, SHORT_MAX)
-    _check_hashes(opening.state_root, opening.leaves_root)
-
-
-def _check_tokens(opening: TokensOpening) -> None:
-    within("token counts", len(opening.counts), 2, 1 + FRAGMENTS_MAX)
-    for count in opening.counts:
-        within("token count", count, 0, TOKENS_TOTAL_MAX)
-    within("proof depth", len(opening.proof), COMPONENT_PROOF_DEPTH, COMPONENT_PROOF_DEPTH)
-    _check_hashes(*opening.proof)
+def _check_reveal(body: RevealSegment) -> None:
+    _check_salt(body.salt)
+    num_windows = len(body.leaves_roots)
+    within("windows", num_windows, 1, LEAVES_MAX)
+    within("states between windows", len(body.state_roots), num_windows - 1, num_windows - 1)
+    within("token counts", len(body.tokens), num_windows, num_windows)
+    for count in body.tokens:
+        within("token count", count, 0, TOKENS_MAX)
+    _check_hashes(*body.leaves_roots, *body.state_roots)
 
 
 def _check_salt(salt: bytes) -> None:
     within("salt bytes", len(salt), SALT_BYTES, SALT_BYTES)
-
-
-def _check_leaves(leaves: Sequence[bytes]) -> None:
-    within("leaves", len(leaves), 1, LEAVES_MAX)
-    _check_hashes(*leaves)
 
 
 def _check_hashes(*hashes: bytes) -> None:
@@ -253,8 +210,11 @@ def _check_hashes(*hashes: bytes) -> None:
 TRANSACTION_BYTES_MAX = 64 << 10
 """Bytes of an encoded transaction: a quarter of a block; the largest is the evidence of a later version."""
 
-SEAT_STATEMENT_BYTES_MAX = 1024
-"""Bytes of a seat statement other than a reveal: a checkpoint with its four sibling hashes has about 300."""
+FREE_STATEMENT_BYTES_MAX = 1024
+"""Bytes of a free statement other than a solver's reveal: a checkpoint with its four hashes has about 300."""
+
+START_PREFIX_BYTES = 8
+"""Bytes of a start root that the ledger knows already: enough to tell it from an older one of the seat."""
 
 SEGMENT_COMMIT_BYTES_MAX = 300
 """Bytes of an encoded commit: every one within the bounds of its fields fits, signature included."""
@@ -271,13 +231,13 @@ class CommitSegment(Message, frozen=True, tag=1):
     stage: StageIndex
     seat: int
     incarnation: int
-    start_root: Digest
+    start: bytes
+    """Root of the state at the start; its first 8 bytes if that is the end of the seat's last segment."""
     end_root: Digest
     trace_commit: Digest
     """H(trace_root | salt)."""
-    inbox_root: Digest
-    outbox_root: Digest
-    gossip_root: Digest
+    exchange_root: Digest
+    """M(inbox root, outbox root, gossip root): all that crossed a stage boundary, and all merges."""
     num_steps: int
     """Number of optimizer steps; 0 in a round of final averaging only."""
     tokens: int
@@ -392,27 +352,34 @@ class Evidence(Message, frozen=True, tag=26):
     second: SignedVote
 
 
-RosterStatement = CommitSegment | PostCheckpoint
-"""Statements valid with a kept roster of their round; a reveal may come after it is forgotten."""
+SeatStatement = CommitSegment | PostCheckpoint
+"""Statements that the peer of a seat signs, as the frozen roster of their round has it."""
 
-SeatStatement = RosterStatement | RevealSegment
+Reveal = RevealSegment | VerifyReveal
+"""Statements without a signature: they open a commitment that is on the ledger."""
+
+FreeStatement = SeatStatement | VerifyCommit | Reveal
+"""Statements without sender, nonce, fee and expiry."""
+
 RunStatement = OpenRun | CloseRun | PauseRun | ResumeRun | Join | ChangeAsk | Leave
 MoneyStatement = Transfer | Stake | Unstake | Validate | SettlementStatement
-PaidBody = RunStatement | MoneyStatement | CheckStatement | Evidence
-Body = SeatStatement | PaidBody
+PaidCheck = DataRequest | DisputeVote | Report
+PaidBody = RunStatement | MoneyStatement | PaidCheck | Evidence
+Body = FreeStatement | PaidBody
 
 
 class Transaction(Message, frozen=True):
     """A statement with its envelope and signature."""
 
     sender: bytes
-    """The signer's ``PeerId``; empty for seat statements."""
+    """The signer's ``PeerId``; empty for free statements."""
     nonce: int
     fee: Amount
     expiry: Height
     """Greatest height of a block that may hold it."""
     body: Body
     signature: bytes
+    """64 bytes; empty for reveals."""
 
 
 def sign_transaction(
@@ -424,10 +391,10 @@ def sign_transaction(
     fee: int = 0,
     expiry: int = 0,
 ) -> bytes:
-    """Return the encoded, signed transaction; a seat statement takes no nonce, fee or expiry."""
-    sender = b"" if isinstance(body, SeatStatement) else secret.peer
+    """Return the encoded, signed transaction; a free statement takes no nonce, fee or expiry."""
+    sender = b"" if isinstance(body, FreeStatement) else secret.peer
     parts = chain, encode((sender, nonce, fee, expiry, body))
-    signature = secret.sign("transaction", *parts)
+    signature = b"" if isinstance(body, Reveal) else secret.sign("transaction", *parts)
     return encode(
         Transaction(
             sender=sender,
@@ -441,8 +408,10 @@ def sign_transaction(
 
 
 def check_signature(transaction: Transaction, chain: Digest, signer: PeerId) -> None:
-    """Raise ``BadSignature`` unless ``signer`` signed this for this chain."""
+    """Raise ``BadSignature`` unless ``signer`` signed this for this chain; a reveal needs no signature."""
     t = transaction
+    if isinstance(t.body, Reveal):
+        return
     signed = encode((t.sender, t.nonce, t.fee, t.expiry, t.body))
     verify(signer, t.signature, "transaction", chain, signed)
 
@@ -462,14 +431,14 @@ def parse_transaction(data: bytes) -> Transaction:
 def check_shape(transaction: Transaction, num_bytes: int) -> None:
     """Raise ``BadEncoding`` if a field is out of bounds; ``num_bytes`` is the encoded length."""
     t, body = transaction, transaction.body
-    if len(t.signature) != SIGNATURE_BYTES:
+    if len(t.signature) != (0 if isinstance(body, Reveal) else SIGNATURE_BYTES):
         raise BadEncoding(f"a signature of {len(t.signature)} bytes")
-    if isinstance(body, SeatStatement):
+    if isinstance(body, FreeStatement):
         if t.sender or t.nonce or t.fee or t.expiry:
-            raise BadEncoding("a seat statement has no sender, nonce, fee or expiry")
-        is_reveal = isinstance(body, RevealSegment)
-        if num_bytes > (REVEAL_BYTES_MAX if is_reveal else SEAT_STATEMENT_BYTES_MAX):
-            raise BadEncoding(f"a seat statement of {num_bytes} bytes")
+            raise BadEncoding("a free statement has no sender, nonce, fee or expiry")
+        is_long = isinstance(body, RevealSegment)
+        if num_bytes > (REVEAL_BYTES_MAX if is_long else FREE_STATEMENT_BYTES_MAX):
+            raise BadEncoding(f"a free statement of {num_bytes} bytes")
     else:
         if len(t.sender) != PEER_BYTES:
             raise BadEncoding(f"a sender of {len(t.sender)} bytes")
@@ -524,9 +493,9 @@ def _check_commit(body: CommitSegment) -> None:
     within("incarnation", body.incarnation, 0, SHORT_MAX)
     within("steps", body.num_steps, 0, SHORT_MAX)
     within("tokens", body.tokens, 0, TOKENS_MAX)
-    roots = (body.start_root, body.end_root, body.trace_commit)
-    for root in (*roots, body.inbox_root, body.outbox_root, body.gossip_root):
-        within("root bytes", len(root), 32, 32)
+    if len(body.start) not in {START_PREFIX_BYTES, 32}:
+        raise BadEncoding(f"a start of {len(body.start)} bytes")
+    _check_hashes(body.end_root, body.trace_commit, body.exchange_root)
 
 
 def _check_checkpoint(body: PostCheckpoint) -> None:

@@ -203,7 +203,7 @@ class Node:
         """
         blocks = self.blocks()
         while True:
-            shown = [one for one in self.ledger.segments() if one.peer != self.key and one.windows]
+            shown = [one for one in self.ledger.segments() if one.peer != self.key and one.claims]
             if shown:
                 return shown[-1]
             await anext(blocks)

@@ -3,13 +3,14 @@
 Core: pure functions. Package verify makes these hashes from transcripts, the ledger checks them.
 
     step leaf     = H(step, dropped | state root or none | root of its micro-batch leaves)
-    trace root    = M(step and merge leaves, in the order in which they happened)
+    window claim  = H(M(leaves of the window) | state roots at its start and its end | tokens trained in it)
+    trace root    = M(claims of all windows)
     trace commit  = H(trace root | salt)
-    window claim  = H(leaves of the window | state root at its end)
-    verify commit = H(leaves of the window | state root at its end | salt | verifier)
+    verify commit = H(window claim | salt | verifier)
 
-H is BLAKE3 under a purpose, M a Merkle root over BLAKE3; M of nothing is ``NO_DIGEST``. The verifier's name is
-in its commitment, so copying another's is worth nothing.
+H is BLAKE3 under a purpose, M a Merkle root over BLAKE3; M of nothing is ``NO_DIGEST``. The leaves are those of
+steps and merges, in the order in which they happened. The verifier's name is in its commitment, so copying
+another's is worth nothing.
 
 A tensor has one digest for checkpoints, transcripts and downloads. Up to 1 MiB it covers dtype, shape and
 little-endian bytes directly; above that it covers the Merkle root of the digests of 1 MiB chunks, so that a
@@ -22,13 +23,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from swarm.errors import UsageError
-from swarm.primitives.codec import encode
+from swarm.primitives.codec import Message, encode
 from swarm.primitives.crypto import fast_digest
 from swarm.primitives.merkle import merkle_root
 from swarm.types import NO_DIGEST, Digest, PeerId
 
-SALT_BYTES = 32
-"""Bytes of the salts of solvers and verifiers: too many for finding leaves from a commitment by trying."""
+SALT_BYTES = 16
+"""Bytes of the salts of solvers and verifiers: too many for finding a claim from a commitment by trying."""
 
 
 def step_leaf_digest(
@@ -47,9 +48,26 @@ def leaves_root(leaves: Sequence[bytes]) -> Digest:
     return merkle_root(leaves) if leaves else NO_DIGEST
 
 
-def trace_root(leaves: Sequence[bytes]) -> Digest:
-    """Return the root of the chain of step and merge leaves."""
-    return leaves_root(leaves)
+class WindowResult(Message, frozen=True):
+    """Result of one window, as its solver shows it and a replay of its log gives it."""
+
+    leaves_root: Digest
+    """Root of the leaves of its steps and merges."""
+    start_root: Digest
+    """Root of the state before its first step, and before the merges that come before the segment's first."""
+    end_root: Digest
+    tokens: int
+    """Tokens trained in it."""
+
+    @property
+    def claim(self) -> Digest:
+        """The result as one hash, equal for peers that agree on it."""
+        return fast_digest("window-claim", encode(self))
+
+
+def trace_root(claims: Sequence[Digest]) -> Digest:
+    """Return the root over the claims of a segment's windows, in their order."""
+    return leaves_root(claims)
 
 
 def trace_commit(trace: Digest, salt: bytes) -> Digest:
@@ -57,16 +75,9 @@ def trace_commit(trace: Digest, salt: bytes) -> Digest:
     return fast_digest("trace-commit", trace, _checked(salt))
 
 
-def window_claim(leaves: Sequence[bytes], end_root: Digest) -> Digest:
-    """Return the result of a window as one hash, equal for peers that agree on it."""
-    return fast_digest("window-claim", encode(tuple(leaves)), end_root)
-
-
-def verify_commit(
-    leaves: Sequence[bytes], end_root: Digest, salt: bytes, verifier: PeerId
-) -> Digest:
-    """Return the verifier's commitment, put on the ledger before it can see the solver's leaves."""
-    return fast_digest("verify-commit", encode(tuple(leaves)), end_root, _checked(salt), verifier)
+def verify_commit(claim: Digest, salt: bytes, verifier: PeerId) -> Digest:
+    """Return the verifier's commitment, put on the ledger before it can see the solver's claims."""
+    return fast_digest("verify-commit", claim, _checked(salt), verifier)
 
 
 def _checked(salt: bytes) -> bytes:

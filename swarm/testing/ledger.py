@@ -3,12 +3,14 @@
 Core: a function of its arguments: real keys, real blocks, real certificates. The keys are derived from small
 numbers and protect nothing.
 
-Simulations, dry runs and the tests of every package that reads a state use it. The leaves of a synthetic
+Simulations, dry runs and the tests of every package that reads a state use it. The results of a synthetic
 segment are invented, but hash to its commit as real ones do; the statements are those of its solver and
 verifiers.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
 from swarm.config.spec import (
     NANO,
@@ -37,31 +39,38 @@ from swarm.ledger.state.records import Run, SegmentRecord
 from swarm.ledger.state.state import State
 from swarm.ledger.transactions import (
     STATE_COMPONENTS,
-    TOKENS_COMPONENT,
     Body,
     CommitSegment,
     DataRequest,
     DisputeVote,
-    Opening,
+    FreeStatement,
     OpenRun,
     Report,
     RevealSegment,
-    SeatStatement,
-    TokensOpening,
     VerifyCommit,
     VerifyReveal,
     sign_transaction,
 )
-from swarm.ledger.transition.checks import tokens_component
 from swarm.ledger.transition.prices import sufficient_fee
 from swarm.ledger.transition.runs import boundary_height
-from swarm.ledger.transition.sampling import check_eligible, drawn_window, prove_draw
+from swarm.ledger.transition.sampling import (
+    check_eligible,
+    drawn_window,
+    num_windows,
+    prove_draw,
+)
 from swarm.primitives.codec import encode
 from swarm.primitives.codec import replace as changed
-from swarm.primitives.commitments import step_leaf_digest, trace_commit, trace_root, verify_commit
+from swarm.primitives.commitments import (
+    SALT_BYTES,
+    WindowResult,
+    trace_commit,
+    trace_root,
+    verify_commit,
+)
 from swarm.primitives.crypto import SecretKey, digest
-from swarm.primitives.merkle import merkle_proof, merkle_root
-from swarm.types import NO_DIGEST, Amount, Digest, PeerId, RoundIndex, RunIndex, StageIndex, View
+from swarm.primitives.merkle import merkle_root
+from swarm.types import Amount, Digest, PeerId, RoundIndex, RunIndex, StageIndex, View
 
 BALANCE = Amount(1_000_000)
 STAKE = Amount(1_000)
@@ -159,7 +168,6 @@ class InMemoryLedger:
         self.links: list[tuple[Block, Certificate]] = []
         self.keys = [numbered_key(i) for i in range(max(num_accounts, 32))]
         self.num_validators = num_validators
-        self.ends: dict[Digest, tuple[bytes, int]] = {}
         """Invented states from which a segment may continue, by root: the name behind it, and its tokens."""
 
     @property
@@ -173,7 +181,7 @@ class InMemoryLedger:
 
     def sign(self, key: SecretKey, body: Body, **envelope: int) -> bytes:
         """Return an encoded transaction with the next nonce and enough fee; ``envelope`` overrides."""
-        if isinstance(body, SeatStatement):
+        if isinstance(body, FreeStatement):
             return sign_transaction(key, self.state.chain, body, **envelope)
         defaults = {
             "nonce": self.state.account(key.peer).nonce + 1,
@@ -245,12 +253,10 @@ class InMemoryLedger:
             stage=StageIndex(stage),
             seat=seat,
             incarnation=0,
-            start_root=start,
-            end_root=digest("end", name),
+            start=start,
+            end_root=merkle_root(end_components(name)),
             trace_commit=digest("trace", name),
-            inbox_root=digest("in", name),
-            outbox_root=digest("out", name),
-            gossip_root=digest("gossip", name),
+            exchange_root=digest("exchange", name),
             num_steps=10,
             tokens=5_000,
         )
@@ -266,7 +272,12 @@ class InMemoryLedger:
         )
 
 
-SALT = bytes(range(32))
+def end_components(name: bytes) -> list[Digest]:
+    """Return the invented parts of the state at the end of a segment; ``name`` encodes its coordinates."""
+    return [digest("component", name, bytes([index])) for index in range(STATE_COMPONENTS)]
+
+
+SALT = bytes(range(16))
 
 
 @dataclass(frozen=True)
@@ -274,30 +285,35 @@ class CheckedSegment:
     """A segment with everything its solver knows about it."""
 
     commit: CommitSegment
-    leaves: tuple[Digest, ...]
-    openings: tuple[Opening, ...]
-    tokens: tuple[TokensOpening, TokensOpening]
+    results: tuple[WindowResult, ...]
+    """Results of its windows."""
 
     def reveal(self, **changes: object) -> RevealSegment:
         """Return the solver's reveal."""
         c = self.commit
-        shown = SALT, self.leaves, self.openings, self.tokens
-        return changed(RevealSegment(c.run, c.round, c.stage, c.seat, *shown), **changes)
+        body = RevealSegment(
+            run=c.run,
+            round=c.round,
+            stage=c.stage,
+            seat=c.seat,
+            salt=SALT,
+            leaves_roots=tuple(result.leaves_root for result in self.results),
+            state_roots=tuple(result.start_root for result in self.results[1:]),
+            tokens=tuple(result.tokens for result in self.results),
+        )
+        return changed(body, **changes)
 
-    def window(self, index: int) -> tuple[tuple[Digest, ...], Digest]:
-        """Return the leaves and the end root of a window."""
-        bounds = [0, *(opening.leaf for opening in self.openings[1:]), len(self.leaves)]
-        ends = [*(opening.state_root for opening in self.openings[1:]), self.commit.end_root]
-        return self.leaves[bounds[index] : bounds[index + 1]], ends[index]
+    def with_results(self, results: Sequence[WindowResult]) -> "CheckedSegment":
+        """Return the segment with other results, and a commit that matches them."""
+        hidden = trace_commit(trace_root([result.claim for result in results]), SALT)
+        return CheckedSegment(changed(self.commit, trace_commit=hidden), tuple(results))
 
     def with_lie(self, window: int) -> "CheckedSegment":
-        """Return the same segment with one false leaf in a window, and a matching commit."""
-        bounds = [*(opening.leaf for opening in self.openings), len(self.leaves)]
-        wrong = bounds[window + 1] - 1
-        leaves = list(self.leaves)
-        leaves[wrong] = digest("lie", leaves[wrong])
-        commit = changed(self.commit, trace_commit=trace_commit(trace_root(leaves), SALT))
-        return replace(self, commit=commit, leaves=tuple(leaves))
+        """Return the same segment with a false leaf in a window, and a matching commit."""
+        results = list(self.results)
+        wrong = digest("lie", results[window].leaves_root)
+        results[window] = changed(results[window], leaves_root=wrong)
+        return self.with_results(results)
 
     def record(self, state: State) -> SegmentRecord:
         """Return the record on the ledger; raise ``UsageError`` if there is none, or none any more."""
@@ -330,23 +346,41 @@ class CheckedSegment:
             proof=proof,
         )
 
-    def answer(self, peer: PeerId, window: int) -> tuple[VerifyCommit, VerifyReveal]:
-        """Return the blind answer and the reveal of a verifier whose replay gives these leaves."""
-        c, salt = self.commit, digest("verifier-salt", peer)
-        leaves, end = self.window(window)
-        blind = verify_commit(leaves, end, salt, peer)
-        return (
-            VerifyCommit(c.run, c.round, c.stage, c.seat, blind),
-            VerifyReveal(
-                run=c.run,
-                round=c.round,
-                stage=c.stage,
-                seat=c.seat,
-                salt=salt,
-                leaves=leaves,
-                end_root=end,
-            ),
+    def blind(self, state: State, peer: PeerId, window: int) -> VerifyCommit:
+        """Return the blind answer of a verifier whose replay gives this result."""
+        c = self.commit
+        return VerifyCommit(
+            run=c.run,
+            round=c.round,
+            stage=c.stage,
+            seat=c.seat,
+            check=self.check_of(state, peer),
+            window=window,
+            commitment=self._hidden(peer, window),
         )
+
+    def shown(self, state: State, peer: PeerId, window: int) -> VerifyReveal:
+        """Return the answer that such a verifier, or a reporter, shows."""
+        c, claim = self.commit, self.results[window].claim
+        claims = self.record(state).claims
+        is_same = bool(claims) and claims[window] == claim
+        return VerifyReveal(
+            run=c.run,
+            round=c.round,
+            stage=c.stage,
+            seat=c.seat,
+            check=self.check_of(state, peer),
+            salt=verifier_salt(peer),
+            claim=b"" if is_same else claim,
+        )
+
+    def check_of(self, state: State, peer: PeerId) -> int:
+        """Return the place of a peer's check in the record; that of a new one if it has none."""
+        peers = [check.peer for check in self.record(state).checks]
+        return peers.index(peer) if peer in peers else len(peers)
+
+    def _hidden(self, peer: PeerId, window: int) -> Digest:
+        return verify_commit(self.results[window].claim, verifier_salt(peer), peer)
 
     def vote(self, window: int, *, is_guilty: bool) -> DisputeVote:
         """Return a validator's verdict on a window."""
@@ -354,52 +388,39 @@ class CheckedSegment:
         return DisputeVote(c.run, c.round, c.stage, c.seat, window, is_guilty=is_guilty)
 
     def report(self, peer: PeerId, window: int) -> Report:
-        """Return the blind report of a peer whose replay gives these leaves; ``answer`` gives its reveal."""
-        c, blind = self.commit, self.answer(peer, window)[0]
+        """Return the blind report of a peer whose replay gives this result; ``shown`` gives its reveal."""
+        c = self.commit
         return Report(
             run=c.run,
             round=c.round,
             stage=c.stage,
             seat=c.seat,
             window=window,
-            commitment=blind.commitment,
+            commitment=self._hidden(peer, window),
         )
+
+
+def verifier_salt(peer: PeerId) -> bytes:
+    """Return the salt with which a peer hides its answers here."""
+    return digest("verifier-salt", peer)[:SALT_BYTES]
 
 
 def make_segment(
     stage: InMemoryLedger, run: Run, round_: int, stage_index: int, seat: int, **changes: object
 ) -> CheckedSegment:
-    """Return a segment that a seat could commit: its steps, a merge before the first and one in between.
+    """Return a segment that a seat could commit, with a result for each of its windows.
 
     It continues from the seat's last segment made here, or from a state that no seat has committed.
     """
     commit = stage.commit(run, round_, stage_index, seat, **changes)
     name = encode((commit.run, commit.round, commit.stage, commit.seat))
-    leaves, openings = [digest("merge", name)], list[Opening]()
-    for step in range(commit.num_steps):
-        mark = name + bytes([step])
-        is_first = step % run.spec.checks.window_steps == 0
-        root = digest("state", mark) if is_first else NO_DIGEST
-        if is_first:
-            openings.append(Opening(len(leaves), step, ((0, step, 1),), root, digest("mb", mark)))
-        leaves.append(step_leaf_digest(step, ((0, step, 1),), root, digest("mb", mark)))
-        if step == commit.num_steps // 2:
-            leaves.append(digest("merge", mark))
-    fragments, first = run.spec.outer.fragments, (commit.start_root, 0)
-    origin, total = stage.ends.get(commit.start_root, first)
-    start_root, start = make_tokens_opening(origin, total, fragments)
-    total += commit.tokens
-    end_root, end = make_tokens_opening(commit.end_root, total, fragments)
-    stage.ends[end_root] = commit.end_root, total
-    hidden = trace_commit(trace_root(leaves), SALT)
-    roots = {"start_root": start_root, "end_root": end_root, "trace_commit": hidden}
-    return CheckedSegment(changed(commit, **roots), tuple(leaves), tuple(openings), (start, end))
-
-
-def make_tokens_opening(name: bytes, total: int, fragments: int) -> tuple[Digest, TokensOpening]:
-    """Return the root of an invented state with ``total`` tokens, and the opening of its counts."""
-    counts = (total, *[0] * fragments)
-    components = [digest("component", name, bytes([i])) for i in range(STATE_COMPONENTS)]
-    components[TOKENS_COMPONENT] = tokens_component(counts)
-    proof = merkle_proof(components, TOKENS_COMPONENT)
-    return merkle_root(components), TokensOpening(counts, proof)
+    count = num_windows(commit.num_steps, run.spec.checks.window_steps)
+    middles = [digest("state", name, bytes([window])) for window in range(1, count)]
+    states = [Digest(commit.start), *middles, commit.end_root]
+    tokens = [commit.tokens // count] * (count - 1)
+    tokens.append(commit.tokens - sum(tokens))
+    results = [
+        WindowResult(digest("leaves", name, bytes([window])), start, end, tokens[window])
+        for window, (start, end) in enumerate(pairwise(states))
+    ]
+    return CheckedSegment(commit, ()).with_results(results)

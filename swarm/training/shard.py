@@ -331,7 +331,7 @@ class Shard:
         )
         self.weights += 1
         self.tokens_total += gathered.tokens
-        return StepRecord(step, components, gathered.records, gathered.dropped)
+        return StepRecord(step, components, gathered.records, gathered.dropped, gathered.tokens)
 
     # --- fragments ---
 

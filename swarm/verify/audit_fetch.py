@@ -1,6 +1,6 @@
 """Audit any window that is still on the ledger, chosen by the caller instead of a draw.
 
-Shell: requests and replays logs, reads blocks; ``audit`` derives the verdict.
+Shell: requests and replays logs; ``audit`` derives the verdict.
 """
 
 from collections.abc import Sequence
@@ -8,22 +8,16 @@ from collections.abc import Sequence
 import trio
 
 from swarm.errors import BadConfig, Unreachable, UsageError
-from swarm.ledger.state.records import Run, SegmentRecord
-from swarm.ledger.transactions import RevealSegment, parse_transaction
-from swarm.ledger.transition.phases import REVEAL_ROUNDS
 from swarm.ledger.transition.sampling import num_windows
 from swarm.primitives.crypto import peer_name
 from swarm.training.record.window import WindowKey
-from swarm.types import Height, PeerId
-from swarm.verify.audit import AuditEvidence, AuditResult, judge_logs, shown_leaves
+from swarm.types import PeerId
+from swarm.verify.audit import AuditEvidence, AuditResult, judge_logs
 from swarm.verify.judging import Sought, key_of, seat_of
 from swarm.verify.log_store import LogStore
 from swarm.verify.logs import Logs
 from swarm.verify.ports import LedgerPort
-from swarm.verify.replay import Answer
 
-BLOCKS_READ_MAX = 4096
-"""Blocks searched for a solver's reveal: a challenge window of most of a day, with a block every 20 s."""
 ASK_PATIENCE_S = 15.0
 """Seconds to keep asking while no log is known: its only holder may have just come back from a restart."""
 ASK_AGAIN_S = 1.0
@@ -39,22 +33,19 @@ async def inspect(
     sought = _find(ledger, key)
     record, run = sought.record, sought.run
     silent = await _ask(sought.witnesses(me), sought, log_store, logs)
-    replayed = list[tuple[AuditEvidence, Answer]]()
+    replayed = list[AuditEvidence]()
     troubles = [f"{peer_name(peer)} does not answer" for peer in silent]
     for manifest in log_store.manifests(key):
         try:
-            answer = await logs.replay(manifest, sought, sought.witnesses(me), urgent=False)
+            result = await logs.replay(manifest, sought, sought.witnesses(me), urgent=False)
         except (Unreachable, BadConfig) as error:
             troubles.append(str(error))
             continue
-        chain, leaves = ledger.state.chain, tuple(answer.leaves)
-        parts = (chain, run.spec_digest, record.peer, manifest, leaves, answer.end_root)
-        replayed.append((AuditEvidence(*parts), answer))
+        chain = ledger.state.chain
+        replayed.append(AuditEvidence(chain, run.spec_digest, record.peer, manifest, result))
     # Fetching may take long: a reveal that became final meanwhile counts.
     record = ledger.state.segment(*key_of(record)) or record
-    reveal = await _find_reveal(ledger, record, run) if record.windows else None
-    shown = None if reveal is None else shown_leaves(record, key.window, reveal)
-    return judge_logs(record, run.spec, key, replayed, shown, troubles)
+    return judge_logs(record, run.spec, key, replayed, troubles)
 
 
 async def _ask(
@@ -91,21 +82,3 @@ def _find(ledger: LedgerPort, key: WindowKey) -> Sought:
     if not 0 <= key.window < windows:
         raise UsageError(f"the segment has windows 0 to {windows - 1}")
     return Sought(key, record, run)
-
-
-async def _find_reveal(ledger: LedgerPort, record: SegmentRecord, run: Run) -> RevealSegment | None:
-    """Return a solver's reveal from the block that holds it; None if it is in none of the blocks read."""
-    likely = record.reveals_end - REVEAL_ROUNDS * run.spec.round_blocks
-    last = min(ledger.state.height, record.height + BLOCKS_READ_MAX)
-    for height in (likely, *range(record.height + 1, last + 1)):
-        found = ledger.block_at(Height(height)) if height > record.height else None
-        for data in found[0].transactions if found is not None else ():
-            body = parse_transaction(data).body
-            if isinstance(body, RevealSegment) and _is_of(body, record):
-                return body
-        await trio.lowlevel.checkpoint()
-    return None
-
-
-def _is_of(body: RevealSegment, record: SegmentRecord) -> bool:
-    return (body.run, body.round, body.stage, body.seat) == key_of(record)

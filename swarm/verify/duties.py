@@ -38,7 +38,7 @@ from swarm.ledger.transactions import (
 )
 from swarm.ledger.transition.disputes import first_accusation
 from swarm.ledger.transition.phases import answers_end, are_reveals_open, gather_end, open_checks
-from swarm.ledger.transition.prices import CHECKS_MAX, check_fees, request_bond
+from swarm.ledger.transition.prices import CHECKS_MAX, check_fee, request_bond
 from swarm.ledger.transition.sampling import check_eligible, own_window, prove_draw
 from swarm.primitives import vrf
 from swarm.primitives.crypto import SecretKey
@@ -254,6 +254,7 @@ def _check(
 ) -> None:
     """Add the step that is due from this node as a verifier that requested a window."""
     key, height = window_of(record, check.window), known.next_height
+    place = record.checks.index(check)
     answer = known.answers.get(key)
     if check.phase is CheckPhase.REQUESTED and record.phase is SegmentPhase.SAMPLED:
         deadline = answers_end(record, spec)
@@ -262,11 +263,12 @@ def _check(
         if answer is None:
             work.append((deadline, CheckWindow(key)))
         else:
-            submissions.append(Submit((VerifyCommit, key), answer.hidden(known.me)))
+            submissions.append(Submit((VerifyCommit, key), answer.hidden(known.me, place)))
     elif check.phase is CheckPhase.SEALED and record.phase in SHOWN and answer is not None:
         is_mine = answer.commitment(known.me) == check.commitment
         if is_mine and are_reveals_open(record, height):
-            submissions.append(Submit((VerifyReveal, key), answer.shown()))
+            body = answer.shown(place, record.claims[check.window])
+            submissions.append(Submit((VerifyReveal, key), body))
 
 
 def _takes_requests(known: VerifierView, record: SegmentRecord, spec: RunSpec) -> bool:
@@ -288,7 +290,10 @@ def _requests(
     """Return requests for the windows of our VRF draws that we can pay, and replay besides those ``owed``."""
     if len(owed) >= known.checks_max:
         return []
-    asked, spare = list[tuple[SegmentRecord, Submit]](), _spare(known)
+    asked, spare = (
+        list[tuple[SegmentRecord, Submit]](),
+        int(known.state.account(known.me).balance),
+    )
     for record in open_draws:
         selected = _first_draw(known, record, spare)
         if selected is not None:
@@ -331,18 +336,10 @@ def _first_draw(known: VerifierView, record: SegmentRecord, spare: int) -> Selec
     return None
 
 
-def _spare(known: VerifierView) -> int:
-    """Return the balance without the fees of the checks under way: a bond is lost if they cannot be paid."""
-    state = known.state
-    open_ = [r for r in known.segments if any(c.peer == known.me for c in open_checks(r))]
-    fees = sum(check_fees(state.params, state.run(record.run).spec) for record in open_)
-    return state.account(known.me).balance - fees
-
-
 def _price(known: VerifierView, record: SegmentRecord) -> int:
-    """Return the bond of a check and the fees of its three statements."""
+    """Return the bond of a check and the fee of its request; the answers are free."""
     params = known.state.params
-    return check_fees(params, known.state.run(record.run).spec) + request_bond(params, record)
+    return check_fee(params) + request_bond(params, record)
 
 
 def _is_under_way(known: VerifierView, key: StepKey) -> bool:

@@ -12,7 +12,7 @@ import trio
 from swarm.errors import BadConfig, SwarmError, Unreachable
 from swarm.events import EventKind
 from swarm.ledger.state.records import SegmentRecord
-from swarm.primitives.commitments import SALT_BYTES, window_claim
+from swarm.primitives.commitments import SALT_BYTES, WindowResult
 from swarm.training.record.window import WindowKey
 from swarm.types import Digest, PeerId
 from swarm.verify.changes import where
@@ -21,7 +21,6 @@ from swarm.verify.log_store import LogStore
 from swarm.verify.logs import Logs
 from swarm.verify.manifest import WindowManifest
 from swarm.verify.ports import EventPort, LedgerPort
-from swarm.verify.replay import Answer
 
 TRY_AGAIN_S = 2.0
 """Seconds between two tries to get a log that no peer served."""
@@ -128,7 +127,7 @@ class Jobs:
         while True:
             answer = await self._try(manifest, sought, sought.witnesses(self._me), urgent=True)
             if answer is not None:
-                claims[manifest.root] = window_claim(answer.leaves, answer.end_root)
+                claims[manifest.root] = answer.claim
                 answered.event.set()
                 return
             await trio.sleep(TRY_AGAIN_S)
@@ -140,7 +139,7 @@ class Jobs:
             answer = await self._try(manifest, sought, sought.sources(self._me), urgent=False)
             if answer is not None:
                 salt, window_id = secrets.token_bytes(SALT_BYTES), (*seat_of(key), key.window)
-                mine = OwnAnswer(*window_id, salt, answer.leaves, answer.end_root, manifest.root)
+                mine = OwnAnswer(*window_id, salt, answer, manifest.root)
                 return await self._keep(mine, sought.record)
         return False
 
@@ -154,7 +153,7 @@ class Jobs:
 
     async def _try(
         self, manifest: WindowManifest, sought: Sought, peers: Sequence[PeerId], *, urgent: bool
-    ) -> Answer | None:
+    ) -> WindowResult | None:
         try:
             return await self._logs.replay(manifest, sought, peers, urgent=urgent)
         except (Unreachable, BadConfig) as error:

@@ -16,10 +16,10 @@ from swarm.ledger.transactions import Report, VerifyCommit, VerifyReveal
 from swarm.ledger.transition.phases import DISPUTE_ROUNDS
 from swarm.ledger.transition.sampling import num_windows
 from swarm.primitives.codec import Message
-from swarm.primitives.commitments import verify_commit, window_claim
+from swarm.primitives.commitments import WindowResult, verify_commit
 from swarm.training.record.window import WindowKey
 from swarm.types import Digest, PeerId, RoundIndex, RunIndex, StageIndex
-from swarm.verify.replay import REFUSED_LEAVES
+from swarm.verify.replay import REFUSED
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +61,16 @@ def _others(me: PeerId, peers: Sequence[PeerId]) -> tuple[PeerId, ...]:
     return tuple(dict.fromkeys(peer for peer in peers if peer != me))
 
 
-def differs(
-    record: SegmentRecord, spec: RunSpec, window: int, leaves: Sequence[Digest], end_root: Digest
-) -> bool | None:
+def differs(record: SegmentRecord, spec: RunSpec, window: int, answer: WindowResult) -> bool | None:
     """Return True if the replay of a signed log contradicts its solver; None while too little is shown to tell.
 
     Before its reveal a segment has shown only the state at its end. The answer to a log that no honest solver
     writes contradicts every reveal.
     """
-    if record.windows:
-        return window_claim(leaves, end_root) != record.windows[window].claim
+    if record.claims:
+        return answer.claim != record.claims[window]
     is_last = window == num_windows(record.num_steps, spec.checks.window_steps) - 1
-    is_wrong = tuple(leaves) == REFUSED_LEAVES or (is_last and end_root != record.end_root)
+    is_wrong = answer == REFUSED or (is_last and answer.end_root != record.end_root)
     return True if is_wrong else None
 
 
@@ -84,7 +82,7 @@ def find_verdict(
     ``claims`` are those of all logs that its solver signed and this node could replay; ``is_complete`` says
     that no possible holder of another log is waited for any longer.
     """
-    said = record.windows[window].claim
+    said = record.claims[window]
     if any(claim != said for claim in claims):
         return True
     return False if claims and is_complete else None
@@ -99,8 +97,8 @@ def is_late(record: SegmentRecord, spec: RunSpec, height: int) -> bool:
 SegmentKey = tuple[RunIndex, RoundIndex, StageIndex, int]
 """Id of a segment: run, round, stage, seat."""
 
-ANSWER_BYTES_MAX = 16 << 10
-"""Bytes of a stored answer: 256 leaves and the fields around them."""
+ANSWER_BYTES_MAX = 1 << 10
+"""Bytes of a stored answer."""
 
 
 class OwnAnswer(Message, frozen=True):
@@ -112,8 +110,7 @@ class OwnAnswer(Message, frozen=True):
     seat: int
     window: int
     salt: bytes
-    leaves: tuple[bytes, ...]
-    end_root: Digest
+    result: WindowResult
     root: Digest
     """Root of the log that was replayed."""
 
@@ -125,25 +122,24 @@ class OwnAnswer(Message, frozen=True):
     @property
     def claim(self) -> Digest:
         """Hash of the answer: equal for verifiers that agree."""
-        return window_claim(self.leaves, self.end_root)
+        return self.result.claim
 
     def commitment(self, me: PeerId) -> Digest:
         """Return the salted hash that commits verifier ``me`` to the answer and hides it."""
-        return verify_commit(self.leaves, self.end_root, self.salt, me)
+        return verify_commit(self.claim, self.salt, me)
 
-    def hidden(self, me: PeerId) -> VerifyCommit:
-        """Return the statement that commits to the answer blindly."""
-        return VerifyCommit(self.run, self.round, self.stage, self.seat, self.commitment(me))
+    def hidden(self, me: PeerId, check: int) -> VerifyCommit:
+        """Return the statement that commits to the answer blindly; ``check`` is the place of our check."""
+        return VerifyCommit(*seat_of(self.key), check, self.window, self.commitment(me))
 
     def reported(self, me: PeerId) -> Report:
         """Return the statement that accuses the window blindly."""
-        segment_id = (self.run, self.round, self.stage, self.seat)
-        return Report(*segment_id, self.window, self.commitment(me))
+        return Report(*seat_of(self.key), self.window, self.commitment(me))
 
-    def shown(self) -> VerifyReveal:
-        """Return the statement that reveals the answer and its salt."""
-        segment_id = (self.run, self.round, self.stage, self.seat)
-        return VerifyReveal(*segment_id, self.salt, self.leaves, self.end_root)
+    def shown(self, check: int, solvers: Digest) -> VerifyReveal:
+        """Return the statement that reveals the answer, beside the claim that the solver has shown."""
+        claim = b"" if self.claim == solvers else self.claim
+        return VerifyReveal(*seat_of(self.key), check, self.salt, claim)
 
 
 def key_of(record: SegmentRecord) -> SegmentKey:

@@ -100,6 +100,20 @@ def _check_steps(plan: RoundPlan, data: WindowData, steps: Sequence[StepTaken]) 
         raise OutOfTurn("a step of no micro-batches, or of too many")
 
 
+def check_place(plan: RoundPlan, data: WindowData, num_steps: int) -> None:
+    """Raise ``OutOfTurn`` unless a window has its share of ``num_steps``, and ends the segment where it must.
+
+    A segment that ended in the middle could leave out steps that it claims, or merge an exchange again.
+    """
+    width = plan.spec.checks.window_steps
+    first = data.key.window * width
+    taken = sum(isinstance(event, StepTaken) for event in data.events)
+    if taken != min(max(num_steps - first, 0), width):
+        raise OutOfTurn(f"{taken} steps in window {data.key.window} of {num_steps} steps")
+    if data.is_last != (first + width >= num_steps):
+        raise OutOfTurn("a segment that ends in another window")
+
+
 def _check_anchors(data: WindowData) -> None:
     """Check that the anchor changes at the beginning of the segment only."""
     positions = [at for at, event in enumerate(data.events) if isinstance(event, AnchorSet)]

@@ -17,6 +17,7 @@ from swarm.executor import ExecutorPort
 from swarm.gossip.trade.service import TradeLinks
 from swarm.ledger.state.records import Run, SegmentRecord
 from swarm.primitives.codec import encode
+from swarm.primitives.commitments import WindowResult
 from swarm.primitives.crypto import peer_name
 from swarm.types import Digest, PeerId
 from swarm.verify.changes import where
@@ -35,7 +36,7 @@ from swarm.verify.manifest import (
     request_of,
 )
 from swarm.verify.ports import ArtifactPort, BlobsPort, EventPort, LedgerPort
-from swarm.verify.replay import Answer
+from swarm.verify.replay import Committed
 from swarm.verify.replay_process import Log, ReplayPort
 from swarm.verify.round_plan import past_plan
 
@@ -157,7 +158,7 @@ class Logs:
         holders: Sequence[PeerId],
         *,
         urgent: bool,
-    ) -> Answer:
+    ) -> WindowResult:
         """Fetch a signed log and replay it.
 
         Args:
@@ -179,7 +180,8 @@ class Logs:
             raise Unreachable(f"the ledger has forgotten round {manifest.round}")
         tokens = await self._artifacts.tokens(run)
         path = await self._fetch(manifest, record, holders)
-        log = Log(path, manifest, plan, record.start_root)
+        committed = Committed(record.start_root, record.num_steps)
+        log = Log(path, manifest, plan, committed)
         try:
             async with self._turns.take(urgent=urgent):
                 named = await self._compute.run(self._replays.anchors, log)

@@ -22,6 +22,7 @@ from swarm.gossip.trade.payload import (
     encode_payload,
     read_payload,
 )
+from swarm.primitives.commitments import WindowResult, leaves_root
 from swarm.training.averaging.outer_step import Merge, SentFragment, outer_scalars
 from swarm.training.averaging.payload import (
     anchor_of,
@@ -47,58 +48,38 @@ from swarm.training.record.window import (
 )
 from swarm.training.shard import Shard
 from swarm.types import NO_DIGEST, Digest
-from swarm.verify.log_rules import check_merge, check_window
+from swarm.verify.log_rules import check_merge, check_place, check_window
 from swarm.verify.transcript import merge_leaf, state_root, step_leaf
 
-REFUSED_LEAVES: tuple[Digest, ...] = (NO_DIGEST,)
-"""Leaves of the refused answer: no window has them, for nothing hashes to ``NO_DIGEST``."""
+REFUSED = WindowResult(NO_DIGEST, NO_DIGEST, NO_DIGEST, 0)
+"""Answer to a log that no honest seat could have written: no window has it, for no state hashes to that."""
 
 
 @dataclass(frozen=True, slots=True)
-class ReplayResult:
-    """Result of the replay of a window."""
+class Committed:
+    """Part of a segment's commit that the logs of its windows must match."""
 
-    leaves: tuple[Digest, ...]
     start_root: Digest
-    end_root: Digest
-    tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """Answer of a window's log, the same for every replayer: the two parts of a claim on the ledger."""
-
-    leaves: tuple[Digest, ...]
-    end_root: Digest
-
-    @property
-    def is_refused(self) -> bool:
-        """True if no honest seat could have written the log."""
-        return self.leaves == REFUSED_LEAVES
-
-
-REFUSED = Answer(REFUSED_LEAVES, NO_DIGEST)
+    num_steps: int
 
 
 def answer(
-    record_start_root: Digest,
+    committed: Committed,
     plan: RoundPlan,
     data: WindowData,
     tokens: TokenSource,
     anchors: Mapping[Digest, Tensor],
     base_W: Tensor | None = None,
-) -> Answer:
-    """Replay a window; return ``REFUSED`` for a log that no honest seat writes.
-
-    ``record_start_root`` is the start root in the segment's commit, which the first window must have.
-    """
+) -> WindowResult:
+    """Replay a window; return ``REFUSED`` for a log that no honest seat writes, or not in this segment."""
     try:
+        check_place(plan, data, committed.num_steps)
         result = replay(plan, data, tokens, anchors, base_W)
     except PeerFault:
         return REFUSED
-    if data.key.window == 0 and result.start_root != record_start_root:
+    if data.key.window == 0 and result.start_root != committed.start_root:
         return REFUSED
-    return Answer(result.leaves, result.end_root)
+    return result
 
 
 def replay(
@@ -107,7 +88,7 @@ def replay(
     tokens: TokenSource,
     anchors: Mapping[Digest, Tensor],
     base_W: Tensor | None = None,
-) -> ReplayResult:
+) -> WindowResult:
     """Replay the events of a window's log.
 
     Args:
@@ -140,7 +121,7 @@ def replay(
     if data.is_last:
         shard.begin_segment()  # Fragments offered and not merged are dropped before the end root.
     counted = shard.tokens_total - data.start.tokens_total
-    return ReplayResult(tuple(leaves), start_root, state_root(shard.components()), counted)
+    return WindowResult(leaves_root(leaves), start_root, state_root(shard.components()), counted)
 
 
 def check_start(spec: RunSpec, data: WindowData) -> None:

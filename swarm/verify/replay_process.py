@@ -15,24 +15,23 @@ from torch import Tensor
 
 from swarm.config.spec import RunSpec
 from swarm.errors import BrokenPromise, PeerFault
-from swarm.primitives.commitments import tensor_hash
+from swarm.primitives.commitments import WindowResult, tensor_hash
 from swarm.training.data.dataset import TokenSource
 from swarm.training.plan import RoundPlan
 from swarm.training.record.window import WindowData, anchors_named, decode_window
 from swarm.types import Digest
 from swarm.verify.manifest import WindowManifest
-from swarm.verify.replay import REFUSED, Answer, answer
+from swarm.verify.replay import REFUSED, Committed, answer
 
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """Log in a file, with the manifest, the plan and the start root that its replay needs."""
+    """Log in a file, with what its replay needs."""
 
     path: Path
     manifest: WindowManifest
     plan: RoundPlan
-    start_root: Digest
-    """Start root of its segment, as committed."""
+    committed: Committed
 
 
 class ReplayPort(Protocol):
@@ -52,7 +51,7 @@ class ReplayPort(Protocol):
         tokens: TokenSource,
         anchors: Mapping[Digest, Tensor],
         base_W: Tensor | None = None,
-    ) -> Answer:
+    ) -> WindowResult:
         """Return the answer of the replay; ``REFUSED`` for a log that no honest solver writes.
 
         ``base_W`` are the weights below the adapter of the run; None in a run without one.
@@ -74,12 +73,12 @@ class FileReplays:
         tokens: TokenSource,
         anchors: Mapping[Digest, Tensor],
         base_W: Tensor | None = None,
-    ) -> Answer:
+    ) -> WindowResult:
         """Return the answer of the replay; ``REFUSED`` for a log that no honest solver writes."""
         data = _read(log.path, log.manifest, log.plan.spec)
         if data is None:
             return REFUSED
-        return answer(log.start_root, log.plan, data, tokens, anchors, base_W)
+        return answer(log.committed, log.plan, data, tokens, anchors, base_W)
 
 
 def _read(path: Path, manifest: WindowManifest, spec: RunSpec) -> WindowData | None:

@@ -6,9 +6,10 @@ Core: pure functions of the log that training wrote.
     micro-batch  = H(coordinates | the four wire hashes | sample ids root)
     step leaf    = H(step | state root or none | M(micro-batch leaves, sorted) | dropped)
     merge leaf   = H(exchange | partner | both payload hashes | weight | state root)
-    trace root   = M(step and merge leaves, in the order in which they happened)
-    trace commit = H(trace root | salt)
+    window claim = H(M(leaves of its steps and merges) | state roots at start and end | tokens)
+    trace root   = M(window claims); trace commit = H(trace root | salt)
     inbox, outbox = M(edges, sorted); gossip root = M(merge leaves)
+    exchange root = M(inbox, outbox, gossip)
 
 H is BLAKE3 under a purpose, M a Merkle root over BLAKE3; M of nothing is ``NO_DIGEST``. Both ends of an edge
 write the same bytes for it, so a leaf of one inbox that differs from the other's outbox proves equivocation.
@@ -17,12 +18,18 @@ Source: docs/spec/protocol.md section 5, docs/spec/verification.md section 2.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from swarm.errors import UsageError
-from swarm.ledger.transactions import TOKENS_COMPONENT, Opening, RevealSegment, TokensOpening
-from swarm.ledger.transition.checks import tokens_component
+from swarm.ledger.transactions import RevealSegment
 from swarm.primitives.codec import encode
-from swarm.primitives.commitments import leaves_root, step_leaf_digest, trace_commit, trace_root
+from swarm.primitives.commitments import (
+    WindowResult,
+    leaves_root,
+    step_leaf_digest,
+    trace_commit,
+    trace_root,
+)
 from swarm.primitives.crypto import fast_digest
 from swarm.primitives.merkle import merkle_proof, merkle_root
 from swarm.training.record.segment import MergeRecord, MicrobatchRecord, SegmentLog, StepRecord
@@ -61,9 +68,7 @@ class SegmentRoots:
     end_root: Digest
     trace_root: Digest
     trace_commit: Digest
-    inbox_root: Digest
-    outbox_root: Digest
-    gossip_root: Digest
+    exchange_root: Digest
     num_steps: int
     tokens: int
 
@@ -77,26 +82,47 @@ def segment_roots(log: SegmentLog, salt: bytes) -> SegmentRoots:
         for microbatch in record.microbatches
     ]
     merges = [merge_leaf(record) for record in log.records if isinstance(record, MergeRecord)]
-    trace = trace_root(segment_leaves(log))
+    trace = trace_root([result.claim for result in window_results(log)])
+    edges = [edges_root(side(log.stage, log.seat, microbatches)) for side in (inbox, outbox)]
     return SegmentRoots(
         start_root=state_root(log.start),
         end_root=state_root(log.end),
         trace_root=trace,
         trace_commit=trace_commit(trace, salt),
-        inbox_root=edges_root(inbox(log.stage, log.seat, microbatches)),
-        outbox_root=edges_root(outbox(log.stage, log.seat, microbatches)),
-        gossip_root=leaves_root(merges),
+        exchange_root=merkle_root([*edges, leaves_root(merges)]),
         num_steps=log.num_steps,
         tokens=log.tokens,
     )
 
 
-def segment_leaves(log: SegmentLog) -> list[Digest]:
-    """Return the leaves of a segment, in the order in which they happened."""
+def window_results(log: SegmentLog) -> list[WindowResult]:
+    """Return the results of a closed segment's windows; each begins with a step whose state was taken."""
+    windows = list[list[StepRecord | MergeRecord]]()
+    for record in log.records:
+        is_first = isinstance(record, StepRecord) and record.components is not None
+        if not windows or (is_first and any(isinstance(r, StepRecord) for r in windows[-1])):
+            windows.append([])
+        windows[-1].append(record)
+    states = [state_root(log.start), *map(_first_state, windows[1:]), state_root(log.end)]
     return [
-        step_leaf(record) if isinstance(record, StepRecord) else merge_leaf(record)
-        for record in log.records
+        WindowResult(leaves_root(list(map(_leaf, window))), start, end, _tokens_in(window))
+        for window, (start, end) in zip(windows, pairwise(states), strict=True)
     ]
+
+
+def _leaf(record: StepRecord | MergeRecord) -> Digest:
+    return step_leaf(record) if isinstance(record, StepRecord) else merge_leaf(record)
+
+
+def _first_state(window: Sequence[StepRecord | MergeRecord]) -> Digest:
+    first = window[0]
+    assert isinstance(first, StepRecord), "a later window begins with a step"
+    assert first.components is not None, "whose state was taken"
+    return state_root(first.components)
+
+
+def _tokens_in(window: Sequence[StepRecord | MergeRecord]) -> int:
+    return sum(record.tokens for record in window if isinstance(record, StepRecord))
 
 
 def state_root(components: Sequence[Digest]) -> Digest:
@@ -195,38 +221,16 @@ def _coordinates(record: MicrobatchRecord) -> tuple[int, int, int]:
     return (record.origin, record.step, record.microbatch)
 
 
-Counts = tuple[int, ...]
-"""Token counts of a state: the total, then the total at each fragment's last merge."""
-
-
-def reveal_of(
-    log: SegmentLog, run: RunIndex, salt: bytes, counts: tuple[Counts, Counts]
-) -> RevealSegment:
-    """Return the statement that opens a closed segment; ``salt`` is that of its commit.
-
-    ``counts`` are the token counts at its start and at its end. Raises ``UsageError`` if the states of the log
-    have others: such a segment could not be revealed.
-    """
-    openings = [
-        _opening(leaf, record, record.components)
-        for leaf, record in enumerate(log.records)
-        if isinstance(record, StepRecord) and record.components is not None
-    ]
-    tokens = _tokens(log.start, counts[0]), _tokens(log.end, counts[1])
-    leaves = tuple(segment_leaves(log))
-    segment_id = (run, log.round, log.stage, log.seat)
-    return RevealSegment(*segment_id, salt, leaves, tuple(openings), tokens)
-
-
-def _opening(leaf: int, record: StepRecord, components: Sequence[Digest]) -> Opening:
-    """Return the values that ``transcript.step_leaf`` hashes for a step."""
-    microbatches = sorted((one.microbatch_id, microbatch_leaf(one)) for one in record.microbatches)
-    root = leaves_root([digest for _, digest in microbatches])
-    dropped = tuple(sorted(record.dropped))
-    return Opening(leaf, record.step, dropped, state_root(components), root)
-
-
-def _tokens(components: Sequence[Digest], counts: Counts) -> TokensOpening:
-    if tokens_component(counts) != components[TOKENS_COMPONENT]:
-        raise UsageError(f"a state that has not seen {counts[0]} tokens")
-    return TokensOpening(counts, component_proof(components, TOKENS_COMPONENT))
+def reveal_of(log: SegmentLog, run: RunIndex, salt: bytes) -> RevealSegment:
+    """Return the statement that opens a closed segment; ``salt`` is that of its commit."""
+    results = window_results(log)
+    return RevealSegment(
+        run=run,
+        round=log.round,
+        stage=log.stage,
+        seat=log.seat,
+        salt=salt,
+        leaves_roots=tuple(result.leaves_root for result in results),
+        state_roots=tuple(result.start_root for result in results[1:]),
+        tokens=tuple(result.tokens for result in results),
+    )

@@ -81,9 +81,10 @@ class Case:
         while len(self.record.draws) == before:
             self.ledger.block()
 
-    def drawn(self, keys: list[SecretKey]) -> list[SecretKey]:
-        """Return the keys that the first draw selected."""
-        return [key for key in keys if self.claimed.request(self.ledger.state, key) is not None]
+    def drawn(self, keys: list[SecretKey], attempt: int = 0) -> list[SecretKey]:
+        """Return the keys that a draw selected."""
+        state = self.ledger.state
+        return [key for key in keys if self.claimed.request(state, key, attempt) is not None]
 
     def ask(self, keys: list[SecretKey], attempt: int = 0) -> dict[bytes, int]:
         """The drawn among these ask; their windows by peer."""
@@ -99,17 +100,17 @@ class Case:
         """They answer blind, with what the truth (or ``like``) gives, until the solver must show."""
         for peer, window in windows.items():
             key = self.ledger.key_of(peer)
-            self.submit(key, (like or self.true).answer(key.peer, window)[0])
+            self.submit(key, (like or self.true).blind(self.ledger.state, key.peer, window))
         self.wait(SegmentPhase.SEALED)
 
     def show(self, windows: dict[bytes, int], like: CheckedSegment | None = None) -> None:
         """They show their answers."""
         for peer, window in windows.items():
             key = self.ledger.key_of(peer)
-            self.submit(key, (like or self.true).answer(key.peer, window)[1])
+            self.submit(key, (like or self.true).shown(self.ledger.state, key.peer, window))
 
     def up_to_reveal(self, num_verifiers: int = 2) -> dict[bytes, int]:
-        """Everything up to the solver's leaves."""
+        """Everything up to the solver's reveal."""
         self.draw_verifiers()
         windows = self.ask(self.able[:num_verifiers])
         self.seal(windows)

@@ -39,19 +39,17 @@ from swarm.ledger.state.state import State, account_key, audit_supply, decode_st
 from swarm.ledger.transactions import (
     AMOUNT_MAX,
     PHI_COMPONENT,
-    STATE_COMPONENTS,
-    TOKENS_COMPONENT,
     Body,
     ChangeAsk,
     CloseRun,
     Evidence,
+    FreeStatement,
     Join,
     Leave,
     OpenRun,
     PauseRun,
     PostCheckpoint,
     ResumeRun,
-    SeatStatement,
     SignedVote,
     Stake,
     Transfer,
@@ -60,7 +58,6 @@ from swarm.ledger.transactions import (
     parse_transaction,
 )
 from swarm.ledger.transition.apply import apply_block, apply_transaction, begin_block
-from swarm.ledger.transition.checks import tokens_component
 from swarm.ledger.transition.prices import run_deposit
 from swarm.primitives.codec import encode
 from swarm.primitives.codec import replace as changed
@@ -69,6 +66,7 @@ from swarm.primitives.merkle import merkle_proof
 from swarm.testing.ledger import (
     CheckedSegment,
     InMemoryLedger,
+    end_components,
     make_segment,
     small_run_spec,
 )
@@ -240,8 +238,8 @@ class Stream:
             self._post(run)
         else:
             index = run.index
-            steers: list[Body] = [PauseRun(index), CloseRun(index), ResumeRun(index)]
-            steer = self._one(steers[2:] if run.phase is RunPhase.PAUSED else steers)
+            steers: list[Body] = [*[PauseRun(index)] * 4, CloseRun(index), ResumeRun(index)]
+            steer = self._one(steers[-1:] if run.phase is RunPhase.PAUSED else steers)
             owner = self.ledger.key_of(run.owner)
             self._offer(owner if self.dice(4) else self.someone(), steer)
 
@@ -263,8 +261,8 @@ class Stream:
             steps = (1 + self.dice(10)) if info.consensus < 0 else 0
             tokens = self._one([5_000, 0, 5_000, 1 << 31]) if steps else 0
             true = make_segment(self.ledger, run, *where[1:], num_steps=steps, tokens=tokens)
-            windows = len(true.openings)
-            claimed = true.with_lie(self.dice(windows)) if windows and not self.dice(3) else true
+            lie = self.dice(len(true.results))
+            claimed = true.with_lie(lie) if not self.dice(3) else true
             self.made.setdefault(where, Made(true, claimed))
             self._offer(self.ledger.key_of(seat.peer), self.made[where].claimed.commit)
 
@@ -277,10 +275,8 @@ class Stream:
         seat = next((seat for seat in info.seats[stage] if seat.index == index), None)
         key = self.someone() if seat is None else self.ledger.key_of(seat.peer)
         made = self.made.get((run.index, info.round - 1, stage, index))
-        name = bytes(32) if made is None else self.ledger.ends[made.claimed.commit.end_root][0]
-        leaves = [digest("component", name, bytes([i])) for i in range(STATE_COMPONENTS)]
-        if made is not None:
-            leaves[TOKENS_COMPONENT] = tokens_component(made.claimed.tokens[1].counts)
+        where = (run.index, info.round - 1, stage, index) if made is not None else ()
+        leaves = end_components(encode(where))
         body = PostCheckpoint(
             run=run.index,
             round=info.round,
@@ -306,8 +302,11 @@ class Stream:
         if phase in {SegmentPhase.SAMPLED, SegmentPhase.REVEALED, SegmentPhase.DISPUTED}:
             for check in record.checks if self.dice(3) else record.checks[:1]:
                 is_shown = phase is not SegmentPhase.SAMPLED
-                answer = self._like(made, check.peer).answer(check.peer, check.window)[is_shown]
-                self._offer(self.ledger.key_of(check.peer), answer)
+                view = self._like(made, check.peer)
+                if check.window < len(view.results):
+                    say = view.shown if is_shown else view.blind
+                    answer = say(self.state, check.peer, check.window)
+                    self._offer(self.ledger.key_of(check.peer), answer)
         if phase not in {SegmentPhase.POSTED, SegmentPhase.SAMPLED, SegmentPhase.SEALED}:
             self._report(made)
         if phase is SegmentPhase.DISPUTED or not self.dice(16):
@@ -317,13 +316,13 @@ class Stream:
         """What a peer says of a segment: the truth, what its solver says, or now this and now that."""
         kind = peer[0] % 4
         if kind == 3:
-            other = made.true.with_lie(0) if made.true.openings else made.true
+            other = made.true.with_lie(0)
             return self._one([made.true, made.claimed, other])
         return made.claimed if kind == 2 else made.true
 
     def _report(self, made: Made) -> None:
         window, key = self.dice(3), self.someone()
-        if window < len(made.claimed.openings) and self.dice(2):
+        if window < len(made.claimed.results) and self.dice(2):
             self._offer(key, self._like(made, key.peer).report(key.peer, window))
 
     def _vote(self, record: SegmentRecord, made: Made) -> None:
@@ -383,7 +382,7 @@ class Stream:
         self.body.append(data)
 
     def _signed(self, key: SecretKey, body: Body) -> bytes:
-        if isinstance(body, SeatStatement):
+        if isinstance(body, FreeStatement):
             return self.ledger.sign(key, body)
         waiting = sum(parse_transaction(data).sender == key.peer for data in self.body)
         nonce = self.state.account(key.peer).nonce + 1 + waiting

@@ -7,30 +7,27 @@ from swarm.errors import InvalidStatement, Reason
 from swarm.ledger.state.records import CheckPhase, SegmentPhase
 from swarm.ledger.transactions import (
     PHI_COMPONENT,
-    STATE_COMPONENTS,
-    TOKENS_COMPONENT,
     DataRequest,
     Join,
     PostCheckpoint,
     Stake,
 )
-from swarm.ledger.transition.checks import tokens_component
 from swarm.ledger.transition.prices import request_bond
 from swarm.ledger.transition.sampling import prove_draw
 from swarm.ledger.transition.seats import seats_of
-from swarm.primitives.codec import replace
+from swarm.primitives.codec import encode, replace
 from swarm.primitives.crypto import SecretKey, digest
 from swarm.primitives.merkle import merkle_proof
 from swarm.testing.ledger import (
     BALANCE,
     STAKE,
     CheckedSegment,
-    InMemoryLedger,
+    end_components,
     make_segment,
     numbered_key,
 )
 from swarm.types import Amount, RoundIndex
-from tests.ledger.checking import EXACT, SOLVER, Case, a_case
+from tests.ledger.checking import SOLVER, Case, a_case
 
 FEES = 20
 """More than the fees of one peer's statements about one segment."""
@@ -265,14 +262,16 @@ def test_a_copied_blind_answer_cannot_be_shown_and_costs_its_bond() -> None:
     before = money(case, copier)
     windows = case.ask(case.able)
     bond = request_bond(case.ledger.state.params, case.record)
-    blind, shown = case.true.answer(honest.peer, windows[honest.peer])
+    blind = case.true.blind(case.ledger.state, honest.peer, windows[honest.peer])
     case.submit(honest, blind)
-    case.submit(copier, blind)
+    case.submit(copier, replace(blind, check=1))
     case.wait(SegmentPhase.SEALED)
     case.submit(case.solver, case.claimed.reveal())
-    assert case.refused(copier, shown) is Reason.BAD_PROOF
+    shown = case.true.shown(case.ledger.state, honest.peer, windows[honest.peer])
+    copied = replace(shown, check=1)
+    assert case.refused(copier, copied) is Reason.BAD_PROOF
     case.submit(honest, shown)
-    assert case.refused(copier, shown) is Reason.BAD_PROOF
+    assert case.refused(copier, copied) is Reason.BAD_PROOF
     case.wait(SegmentPhase.VERIFIED)
     assert before - money(case, copier) >= bond
 
@@ -319,7 +318,7 @@ def test_tokens_that_were_not_trained_are_not_paid() -> None:
     case = a_case(num_validators=1)
     segment = make_segment(case.ledger, case.run, 1, 1, 0)
     inflated = replace(segment.commit, tokens=segment.commit.tokens + 5_000)
-    case.claimed = CheckedSegment(inflated, segment.leaves, segment.openings, segment.tokens)
+    case.claimed = CheckedSegment(inflated, segment.results)
     owner = case.ledger.keys[0]
     case.submit(owner, inflated)
     case.wait(SegmentPhase.SEALED)
@@ -328,11 +327,10 @@ def test_tokens_that_were_not_trained_are_not_paid() -> None:
     assert not case.record.is_paid
 
 
-def checkpoint_after(ledger: InMemoryLedger, segment: CheckedSegment) -> PostCheckpoint:
+def checkpoint_after(segment: CheckedSegment) -> PostCheckpoint:
     """The checkpoint from the end of a made segment."""
-    c, (name, tokens) = segment.commit, ledger.ends[segment.commit.end_root]
-    parts = [digest("component", name, bytes([index])) for index in range(STATE_COMPONENTS)]
-    parts[TOKENS_COMPONENT] = tokens_component((tokens, *[0] * EXACT.outer.fragments))
+    c = segment.commit
+    parts = end_components(encode((c.run, c.round, c.stage, c.seat)))
     return PostCheckpoint(
         run=c.run,
         round=RoundIndex(c.round + 1),
@@ -352,7 +350,7 @@ def test_a_liars_checkpoints_stand_no_more_after_its_conviction() -> None:
         case.true = make_segment(case.ledger, run, round_, 0, 1)
         case.claimed = case.true.with_lie(0)
         case.submit(case.ledger.keys[SOLVER], case.claimed.commit)
-    case.submit(case.solver, checkpoint_after(case.ledger, case.claimed))
+    case.submit(case.solver, checkpoint_after(case.claimed))
     run = case.ledger.state.run(run.index)
     (posted,) = run.standing(0)
     assert posted.peer == case.solver.peer

@@ -5,32 +5,33 @@ import pytest
 from swarm.errors import BadEncoding
 from swarm.ledger.transactions import (
     ATTEMPTS,
+    FREE_STATEMENT_BYTES_MAX,
     LEAVES_MAX,
     REVEAL_BYTES_MAX,
+    TOKENS_MAX,
     Body,
     DataRequest,
-    Opening,
     Report,
     RevealSegment,
-    TokensOpening,
     VerifyCommit,
     VerifyReveal,
+    check_shape,
     check_statement_shape,
     parse_transaction,
 )
 from swarm.primitives.codec import encode, replace
+from swarm.primitives.commitments import SALT_BYTES
 from swarm.primitives.crypto import digest
 from swarm.testing.ledger import InMemoryLedger
 from swarm.types import RoundIndex, RunIndex, StageIndex
 
 HASH = digest("x", b"")
 SEGMENT_ID = (RunIndex(1), RoundIndex(2), StageIndex(0), 3)
-OPENING = Opening(0, 0, ((0, 0, 1), (1, 0, 0)), HASH, HASH)
 REQUEST = DataRequest(*SEGMENT_ID, 0, 1, bytes(80))
-COMMIT = VerifyCommit(*SEGMENT_ID, HASH)
-TOKENS = TokensOpening((5_000, 0), (HASH,) * 4)
-REVEAL = RevealSegment(*SEGMENT_ID, bytes(32), (HASH,), (OPENING,), (TOKENS, TOKENS))
-SHOWN = VerifyReveal(*SEGMENT_ID, bytes(32), (HASH,), HASH)
+COMMIT = VerifyCommit(*SEGMENT_ID, 0, 2, HASH)
+SALT = bytes(SALT_BYTES)
+REVEAL = RevealSegment(*SEGMENT_ID, SALT, (HASH, HASH), (HASH,), (4_000, 1_000))
+SHOWN = VerifyReveal(*SEGMENT_ID, 0, SALT, HASH)
 REPORT = Report(*SEGMENT_ID, 0, HASH)
 
 
@@ -44,6 +45,16 @@ def test_what_is_said_is_what_is_read(body: Body) -> None:
     assert encode(parse_transaction(data)) == data
 
 
+def windows_of(count: int) -> RevealSegment:
+    """A reveal of as many windows, with the largest counts."""
+    return replace(
+        REVEAL,
+        leaves_roots=(HASH,) * count,
+        state_roots=(HASH,) * (count - 1),
+        tokens=(TOKENS_MAX,) * count,
+    )
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -54,26 +65,22 @@ def test_what_is_said_is_what_is_read(body: Body) -> None:
         replace(REQUEST, proof=bytes(79)),
         replace(COMMIT, commitment=b"short"),
         replace(COMMIT, seat=1 << 16),
-        replace(REVEAL, salt=bytes(31)),
-        replace(REVEAL, leaves=()),
-        replace(REVEAL, leaves=(HASH,) * (LEAVES_MAX + 1)),
-        replace(REVEAL, leaves=(b"short",)),
-        replace(REVEAL, openings=(OPENING,) * (LEAVES_MAX + 1)),
-        replace(REVEAL, openings=(replace(OPENING, leaf=LEAVES_MAX),)),
-        replace(REVEAL, openings=(replace(OPENING, step=-1),)),
-        replace(REVEAL, openings=(replace(OPENING, dropped=((1, 0, 0), (0, 0, 1))),)),
-        replace(REVEAL, openings=(replace(OPENING, dropped=((0, 0, -1),)),)),
-        replace(REVEAL, openings=(replace(OPENING, dropped=((0, 0, 1),) * 1025),)),
-        replace(REVEAL, openings=(replace(OPENING, state_root=b""),)),
-        replace(REVEAL, tokens=(TOKENS, replace(TOKENS, counts=(1,)))),
-        replace(REVEAL, tokens=(replace(TOKENS, counts=(1,) * 66), TOKENS)),
-        replace(REVEAL, tokens=(replace(TOKENS, counts=(-1, 0)), TOKENS)),
-        replace(REVEAL, tokens=(TOKENS, replace(TOKENS, counts=(0, 1 << 53)))),
-        replace(REVEAL, tokens=(replace(TOKENS, proof=(HASH,) * 3), TOKENS)),
-        replace(REVEAL, tokens=(TOKENS, replace(TOKENS, proof=(HASH, HASH, HASH, b"")))),
+        replace(COMMIT, check=-1),
+        replace(COMMIT, check=1 << 16),
+        replace(COMMIT, window=LEAVES_MAX),
+        replace(REVEAL, salt=bytes(SALT_BYTES - 1)),
+        replace(REVEAL, leaves_roots=(), state_roots=(), tokens=()),
+        replace(REVEAL, leaves_roots=(HASH,)),
+        replace(REVEAL, leaves_roots=(HASH, b"short")),
+        replace(REVEAL, state_roots=()),
+        replace(REVEAL, state_roots=(b"short",)),
+        replace(REVEAL, tokens=(5_000,)),
+        replace(REVEAL, tokens=(5_001, -1)),
+        replace(REVEAL, tokens=(TOKENS_MAX + 1, 0)),
+        windows_of(LEAVES_MAX + 1),
         replace(SHOWN, salt=b""),
-        replace(SHOWN, leaves=()),
-        replace(SHOWN, end_root=b""),
+        replace(SHOWN, claim=b"short"),
+        replace(SHOWN, check=-1),
         replace(REPORT, window=-1),
         replace(REPORT, commitment=b"short"),
     ],
@@ -83,12 +90,21 @@ def test_a_field_out_of_bounds_is_refused(body: RevealSegment) -> None:
         check_statement_shape(body)
 
 
-def test_only_a_reveal_may_be_long_and_that_has_a_limit_too() -> None:
+def test_only_a_solvers_reveal_may_be_long_and_the_longest_fits_into_its_bound() -> None:
     ledger = InMemoryLedger()
-    full = replace(REVEAL, leaves=(HASH,) * LEAVES_MAX, openings=(OPENING,) * 40)
-    data = ledger.sign(ledger.keys[1], full)
-    assert 1024 < len(data) <= REVEAL_BYTES_MAX
+    data = ledger.sign(ledger.keys[1], windows_of(LEAVES_MAX))
+    assert FREE_STATEMENT_BYTES_MAX < len(data) <= REVEAL_BYTES_MAX
     parse_transaction(data)
-    longer = ledger.sign(ledger.keys[1], replace(full, openings=(OPENING,) * 120))
     with pytest.raises(BadEncoding, match="statement of"):
-        parse_transaction(longer)
+        check_shape(parse_transaction(data), REVEAL_BYTES_MAX + 1)
+
+
+@pytest.mark.parametrize("body", [REVEAL, SHOWN], ids=lambda b: type(b).__name__)
+def test_a_reveal_has_one_form_and_no_signature(body: Body) -> None:
+    ledger = InMemoryLedger()
+    transaction = parse_transaction(ledger.sign(ledger.keys[1], body))
+    assert transaction == parse_transaction(ledger.sign(ledger.keys[2], body))
+    assert transaction.signature == b""
+    signed = encode(replace(transaction, signature=bytes(64)))
+    with pytest.raises(BadEncoding, match="a signature of 64 bytes"):
+        parse_transaction(signed)

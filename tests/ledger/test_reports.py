@@ -15,7 +15,8 @@ from swarm.primitives.codec import replace
 from swarm.primitives.commitments import verify_commit
 from swarm.primitives.crypto import SecretKey
 from swarm.testing.ledger import BALANCE, SALT, STAKE, CheckedSegment
-from swarm.types import NO_DIGEST, Amount
+from swarm.types import Amount
+from swarm.verify.replay import REFUSED
 from tests.ledger.checking import EXACT, Case, a_case
 
 ROUND, BOND = EXACT.round_blocks, 20
@@ -97,8 +98,9 @@ def test_a_copied_report_cannot_be_shown_by_who_copied_it() -> None:
     report = case.true.report(reporter.peer, 0)
     case.submit(thief, report)
     case.submit(reporter, report)
-    shown = case.true.answer(reporter.peer, 0)[1]
-    assert case.refused(thief, shown) is Reason.BAD_PROOF, "the name is in the commitment"
+    shown = case.true.shown(case.ledger.state, reporter.peer, 0)
+    stolen = replace(shown, check=0)
+    assert case.refused(thief, stolen) is Reason.BAD_PROOF, "the name is in the commitment"
     case.submit(reporter, shown)
     case.ledger.empty_blocks(ROUND)
     assert [accusation.peer for accusation in case.record.accusations] == [reporter.peer]
@@ -111,10 +113,10 @@ def test_a_copied_report_cannot_be_shown_by_who_copied_it() -> None:
 @pytest.mark.rule("V18")
 def test_a_log_that_cannot_be_honest_is_a_claim_like_any_other() -> None:
     case, reporter = unchecked()
-    c, leaves = case.claimed.commit, (NO_DIGEST,)
-    blind = verify_commit(leaves, NO_DIGEST, SALT, reporter.peer)
+    c, claim = case.claimed.commit, REFUSED.claim
+    blind = verify_commit(claim, SALT, reporter.peer)
     case.submit(reporter, Report(c.run, c.round, c.stage, c.seat, 0, blind))
-    shown = VerifyReveal(c.run, c.round, c.stage, c.seat, SALT, leaves, NO_DIGEST)
+    shown = VerifyReveal(c.run, c.round, c.stage, c.seat, 0, SALT, claim)
     case.submit(reporter, shown)
     assert case.is_now(SegmentPhase.DISPUTED)
 
@@ -124,7 +126,7 @@ def test_before_it_is_shown_and_after_a_verdict_a_report_is_refused_with_its_rea
     reporter = early.ledger.keys[5]
     assert "verifiers come first" in why_refused(early, reporter)
     early.wait(SegmentPhase.SEALED)
-    assert "show its leaves first" in why_refused(early, reporter)
+    assert "show its windows first" in why_refused(early, reporter)
     early.wait(SegmentPhase.SILENT)
     assert "it is silent: nothing was shown" in why_refused(early, reporter)
     asked = a_case(num_accounts=6)
@@ -284,7 +286,10 @@ def test_whatever_is_reported_no_bond_is_lost_and_every_segment_ends(
         assert case.ledger.state.height < end, "nobody holds a segment up"
         key, view = rng.choice(case.ledger.keys[:6]), rng.choice(views)
         window = rng.randrange(3)
-        report, shown = view.report(key.peer, window), view.answer(key.peer, window)[1]
+        report, shown = (
+            view.report(key.peer, window),
+            view.shown(case.ledger.state, key.peer, window),
+        )
         body: Body | None = rng.choice([report, shown, shown, None])
         if case.record.dispute is not None and rng.random() < 0.6:
             body = case.claimed.vote(case.record.dispute.window, is_guilty=rng.random() < 0.3)

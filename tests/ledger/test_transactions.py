@@ -7,13 +7,14 @@ import pytest
 from swarm.errors import BadEncoding, BadSignature
 from swarm.ledger.transactions import (
     AMOUNT_MAX,
+    FREE_STATEMENT_BYTES_MAX,
     HEIGHT_MAX,
     PHI_BYTES_MAX,
     RUN_SPEC_BYTES_MAX,
-    SEAT_STATEMENT_BYTES_MAX,
     SEGMENT_COMMIT_BYTES_MAX,
     SHORT_MAX,
     STAGE_MAX,
+    START_PREFIX_BYTES,
     TOKENS_MAX,
     TRANSACTION_BYTES_MAX,
     Body,
@@ -51,12 +52,10 @@ COMMIT = CommitSegment(
     stage=StageIndex(STAGE_MAX),
     seat=SHORT_MAX,
     incarnation=SHORT_MAX,
-    start_root=ROOT,
+    start=ROOT,
     end_root=ROOT,
     trace_commit=ROOT,
-    inbox_root=ROOT,
-    outbox_root=ROOT,
-    gossip_root=ROOT,
+    exchange_root=ROOT,
     num_steps=SHORT_MAX,
     tokens=TOKENS_MAX,
 )
@@ -103,12 +102,18 @@ def test_every_kind_survives_its_encoding_and_verifies(body: Body) -> None:
     check_signature(transaction, CHAIN, KEY.peer)
 
 
+def test_a_start_that_the_ledger_knows_is_named_by_its_first_bytes() -> None:
+    short = replace(COMMIT, start=ROOT[:START_PREFIX_BYTES])
+    assert parse_transaction(signed(short)).body == short
+    assert len(signed(COMMIT)) - len(signed(short)) == 32 - START_PREFIX_BYTES
+
+
 def test_the_largest_commit_fits_in_300_signed_bytes() -> None:
     assert len(signed(COMMIT)) <= SEGMENT_COMMIT_BYTES_MAX == 300
 
 
 def test_the_largest_checkpoint_fits_the_limit_of_statements() -> None:
-    assert len(signed(CHECKPOINT)) <= SEAT_STATEMENT_BYTES_MAX
+    assert len(signed(CHECKPOINT)) <= FREE_STATEMENT_BYTES_MAX
 
 
 @pytest.mark.rule("S7")
@@ -145,7 +150,7 @@ def test_join_and_leave_of_one_run_are_different_statements() -> None:
         replace(COMMIT, incarnation=SHORT_MAX + 1),
         replace(COMMIT, num_steps=-1),
         replace(COMMIT, tokens=TOKENS_MAX + 1),
-        *(replace(COMMIT, **{f: b"short"}) for f in ("start_root", "end_root", "gossip_root")),
+        *(replace(COMMIT, **{f: b"short"}) for f in ("start", "end_root", "exchange_root")),
         replace(CHECKPOINT, proof=(ROOT,) * 3),
         replace(CHECKPOINT, proof=(ROOT,) * 3 + (b"",)),
         replace(CHECKPOINT, phi_bytes=0),

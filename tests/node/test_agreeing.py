@@ -11,16 +11,18 @@ from swarm.errors import OutOfTurn, PeerFault
 from swarm.gossip.pairing import final_rounds
 from swarm.gossip.trade.messages import Codec
 from swarm.ledger.transactions import PHI_COMPONENT, check_statement_shape
+from swarm.ledger.transition.checks import shown_claims
 from swarm.node.seat.commits import commit_of
 from swarm.primitives.codec import replace
-from swarm.primitives.commitments import window_claim
+from swarm.primitives.commitments import SALT_BYTES, leaves_root
 from swarm.training.plan import RoundPlan
-from swarm.training.record.segment import SegmentLog
+from swarm.training.record.segment import MergeRecord, SegmentLog
 from swarm.training.record.window import FragmentMerged, WindowData, decode_window, encode_window
 from swarm.training.shard import Shard
 from swarm.types import NO_DIGEST, Digest, RoundIndex, RunIndex, StageIndex
-from swarm.verify.replay import REFUSED, answer, replay
-from swarm.verify.transcript import reveal_of, segment_leaves, state_root
+from swarm.verify.replay import REFUSED, Committed, answer, replay
+from swarm.verify.transcript import merge_leaf, reveal_of, state_root, window_results
+from tests.ledger.checking import a_case
 from tests.node.fakes import a_trading_node
 from tests.node.trading import begin_trade
 from tests.training.pipeline import TEXT, Swarm, a_spec
@@ -131,8 +133,11 @@ def test_a_round_of_final_averaging_is_one_window_that_any_peer_replays(
             (data,) = ending.windows(index, plan.round)
             again = decode_window(spec, b"".join(bytes(part) for part in encode_window(data)))
             result = replay(plan, again, TOKENS, anchors(spec))
-            leaves = tuple(segment_leaves(log))
-            assert result.leaves == leaves
+            assert [result] == window_results(log)
+            records = [record for record in log.records if isinstance(record, MergeRecord)]
+            assert len(records) == len(log.records)
+            assert result.leaves_root == leaves_root(list(map(merge_leaf, records)))
+            assert result.start_root == state_root(log.start)
             assert result.end_root == state_root(log.end)
             assert result.tokens == 0
             traded = [e for e in data.events if isinstance(e, FragmentMerged)]
@@ -150,21 +155,17 @@ def test_what_a_round_of_final_averaging_commits_to_can_be_shown() -> None:
     ending = ended(spec, 2)
     plan, logs = ending.rounds[-1]
     log = logs[0, 0]
-    shard = ending.shards()[0]
-    salt = b"s" * 32
+    salt = b"s" * SALT_BYTES
     body = commit_of(log, RunIndex(1), 0, salt)
     assert (body.num_steps, body.tokens) == (0, 0)
-    counts = (shard.tokens_total, *ending.windows(0, plan.round)[0].start.tokens_at_sync)
-    reveal = reveal_of(
-        log, RunIndex(1), salt, (counts, (shard.tokens_total, *shard.tokens_at_sync))
-    )
-    assert reveal.openings == ()
+    reveal = reveal_of(log, RunIndex(1), salt)
+    assert (reveal.state_roots, reveal.tokens) == ((), (0,))
     check_statement_shape(reveal)
     (data,) = ending.windows(0, plan.round)
-    answered = answer(body.start_root, plan, data, TOKENS, anchors(spec))
-    assert window_claim(answered.leaves, answered.end_root) == window_claim(
-        reveal.leaves, body.end_root
-    )
+    answered = answer(Committed(Digest(body.start), 0), plan, data, TOKENS, anchors(spec))
+    commit = {"start_root": Digest(body.start), "end_root": body.end_root, "num_steps": 0}
+    record = replace(a_case().record, trace_commit=body.trace_commit, tokens=0, **commit)
+    assert shown_claims(record, spec.checks.window_steps, reveal) == (answered.claim,)
 
 
 @pytest.mark.rule("V13b")
@@ -189,15 +190,17 @@ def test_a_lie_about_a_round_of_final_averaging_is_refused() -> None:
         replace(data, key=replace(data.key, window=1)),
     ]
     for lie in lies:
-        assert answer(start, plan, lie, TOKENS, anchors(spec)) == REFUSED
+        assert answer(Committed(start, 0), plan, lie, TOKENS, anchors(spec)) == REFUSED
     forged = changed_data(
         replace(
             merged, partner_seat=-1, weight_nano=0, my_payload=NO_DIGEST, offer=None, payload=b""
         )
     )
-    other = answer(start, plan, forged, TOKENS, anchors(spec))
+    other = answer(Committed(start, 0), plan, forged, TOKENS, anchors(spec))
     assert other != REFUSED
-    assert other.leaves != tuple(segment_leaves(logs[0, 0])), "declined, which is another claim"
+    (said,) = window_results(logs[0, 0])
+    assert other.leaves_root != said.leaves_root, "declined, which is another claim"
+    assert other.claim != said.claim
     training = replace(plan, consensus=-1)
     with pytest.raises(PeerFault):
         replay(training, data, TOKENS, anchors(spec))

@@ -16,7 +16,7 @@ from swarm.training.shard import Shard
 from swarm.training.terms import is_standby, terms_of
 from swarm.types import RoundIndex, StageIndex
 from swarm.verify.replay import replay
-from swarm.verify.transcript import segment_leaves, state_root
+from swarm.verify.transcript import window_results
 from tests.node.fakes import a_trading_node
 from tests.node.trading import begin_trade
 from tests.training.pipeline import TEXT, Swarm, a_spec
@@ -87,15 +87,10 @@ class SimulatedRun:
         anchors = {shard.anchor_root: shard.anchor_P}
         for plan, logs in self.rounds:
             for index, log in logs.items():
-                leaves = list(segment_leaves(log))
-                for data in self.swarm.nodes[0, index].windows:
-                    if data.key.round == plan.round:
-                        result = replay(plan, data, TOKENS, anchors)
-                        assert list(result.leaves) == leaves[: len(result.leaves)]
-                        del leaves[: len(result.leaves)]
-                        last = result.end_root
-                assert not leaves
-                assert last == state_root(log.end)
+                kept = self.swarm.nodes[0, index].windows
+                windows = [data for data in kept if data.key.round == plan.round]
+                results = [replay(plan, data, TOKENS, anchors) for data in windows]
+                assert results == window_results(log)
 
 
 def trained(spec: RunSpec, *, dead: tuple[int, ...] = (), loss: float = 0.0) -> SimulatedRun:

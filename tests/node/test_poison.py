@@ -23,7 +23,7 @@ from swarm.training.record.segment import SegmentLog
 from swarm.training.shard import Shard
 from swarm.types import PeerId, RoundIndex, StageIndex
 from swarm.verify.replay import replay
-from swarm.verify.transcript import segment_leaves
+from swarm.verify.transcript import window_results
 from tests.node.fakes import FakeNode, a_trading_node
 from tests.node.trading import begin_trade
 from tests.training.pipeline import TEXT, Swarm, a_spec
@@ -141,9 +141,7 @@ def test_a_poisoned_partner_is_survived_where_it_is_doubted(factor: float) -> No
         assert bool(torch.isfinite(swarm.nodes[0, index].runner.shard.params_P).all())
     shard = Shard.initial(doubting, STAGE)
     for plan, logs in rounds[CLEAN_ROUNDS:]:
-        leaves = list(segment_leaves(logs[0, 0]))
-        for data in (d for d in swarm.nodes[0, 0].windows if d.key.round == plan.round):
-            result = replay(plan, data, TOKENS, {shard.anchor_root: shard.anchor_P})
-            assert list(result.leaves) == leaves[: len(result.leaves)]
-            del leaves[: len(result.leaves)]
-        assert not leaves
+        windows = [d for d in swarm.nodes[0, 0].windows if d.key.round == plan.round]
+        anchors = {shard.anchor_root: shard.anchor_P}
+        results = [replay(plan, data, TOKENS, anchors) for data in windows]
+        assert results == window_results(logs[0, 0])

@@ -27,7 +27,7 @@ from swarm.training.record.segment import MergeRecord
 from swarm.training.shard import Shard
 from swarm.types import RoundIndex, StageIndex
 from swarm.verify.replay import replay
-from swarm.verify.transcript import segment_leaves
+from swarm.verify.transcript import window_results
 from tests.conftest import SEED
 from tests.gossip.trade.stalling import (
     Manner,
@@ -163,12 +163,9 @@ def check_step(replica: Replica, *, is_solo: bool) -> None:
 def check_replay(replica: Replica) -> None:
     """What the seat committed to comes out again, bit for bit."""
     start = Shard.initial(replica.spec, StageIndex(0))
-    leaves = list(segment_leaves(replica.log))
-    for data in replica.me.windows:
-        result = replay(replica.swarm.plan, data, TOKENS, {start.anchor_root: start.anchor_P})
-        assert list(result.leaves) == leaves[: len(result.leaves)]
-        del leaves[: len(result.leaves)]
-    assert not leaves
+    anchors = {start.anchor_root: start.anchor_P}
+    results = [replay(replica.swarm.plan, data, TOKENS, anchors) for data in replica.me.windows]
+    assert results == window_results(replica.log)
 
 
 @pytest.fixture(scope="module")

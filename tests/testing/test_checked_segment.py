@@ -3,16 +3,18 @@
 import pytest
 
 from swarm.errors import UsageError
-from swarm.ledger.transition.checks import open_windows
+from swarm.ledger.transition.checks import shown_claims
 from swarm.testing.ledger import make_segment
 from tests.ledger.checking import a_case
 
 
 def test_a_lie_changes_one_window() -> None:
     case = a_case(num_steps=25, lie=1)
-    claims = [w.claim for w in open_windows(case.record, 10, case.claimed.reveal())]
+    claims = shown_claims(case.record, 10, case.claimed.reveal())
     assert len(claims) == 3
-    assert [case.true.window(i) == case.claimed.window(i) for i in range(3)] == [True, False, True]
+    assert claims == tuple(result.claim for result in case.claimed.results)
+    same = [case.true.results[i] == case.claimed.results[i] for i in range(3)]
+    assert same == [True, False, True]
 
 
 def test_a_segment_that_was_not_committed_has_no_record() -> None:

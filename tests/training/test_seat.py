@@ -8,6 +8,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from swarm.primitives.codec import replace as changed
+from swarm.primitives.commitments import SALT_BYTES
 from swarm.primitives.crypto import SecretKey
 from swarm.training.averaging.outer_step import Merge
 from swarm.training.messages import (
@@ -35,7 +36,7 @@ async def test_two_stages_learn_together(autojump_clock: MockClock) -> None:
         for log in logs.values():
             assert log.num_steps > 3
             assert log.tokens > 0
-            assert segment_roots(log, bytes(32)).num_steps == log.num_steps
+            assert segment_roots(log, bytes(SALT_BYTES)).num_steps == log.num_steps
 
 
 async def test_a_segment_starts_where_the_last_one_ended(autojump_clock: MockClock) -> None:

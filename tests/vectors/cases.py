@@ -63,19 +63,17 @@ from swarm.ledger.transactions import (
     DataRequest,
     DisputeVote,
     Evidence,
+    FreeStatement,
     Join,
     Leave,
-    Opening,
     OpenRun,
     PauseRun,
     PostCheckpoint,
     Report,
     ResumeRun,
     RevealSegment,
-    SeatStatement,
     SignedVote,
     Stake,
-    TokensOpening,
     Transfer,
     Unstake,
     Validate,
@@ -84,15 +82,17 @@ from swarm.ledger.transactions import (
     sign_transaction,
     transaction_digest,
 )
-from swarm.ledger.transition.checks import tokens_component
 from swarm.primitives import vrf
 from swarm.primitives.codec import Message, encode, replace
 from swarm.primitives.commitments import (
+    SALT_BYTES,
+    WindowResult,
     chunk_digests,
     hash_of,
     tensor_hash,
+    trace_commit,
+    trace_root,
     verify_commit,
-    window_claim,
 )
 from swarm.primitives.crypto import SecretKey, digest, fast_digest, peer_name, peer_text
 from swarm.primitives.merkle import SparseMap, merkle_proof, merkle_root, sha256_hash
@@ -131,6 +131,7 @@ from swarm.verify.transcript import (
     segment_roots,
     state_root,
     step_leaf,
+    window_results,
 )
 from tests.vectors.settlement_cases import settlement
 from tests.vectors.window_cases import windows
@@ -144,7 +145,7 @@ VOTERS = (BOB, ALICE)
 CHAIN = Digest(b"\x0c" * 32)
 RUN = Digest(b"\x0d" * 32)
 BEACON = Digest(b"\x0e" * 32)
-SALT = bytes(range(32))
+SALT = bytes(range(SALT_BYTES))
 
 
 def some(name: str) -> Digest:
@@ -177,7 +178,7 @@ def message(value: Message, **more: object) -> Json:
 def hallway() -> list[Json]:
     """Hashes, signatures, Merkle trees, tensors, VRF, tickets, greetings."""
     leaves = [b"a", b"b", b"c"]
-    answer = (some("leaf"), some("leaf 2"))
+    result = WindowResult(some("leaves"), some("start"), some("end"), 4_096)
     ticket = Ticket(CHAIN[:16], RUN[:16], ALICE.peer, ("/ip4/127.0.0.1/tcp/7420",), 1_800_000_000)
     big = bytes(range(256)) * 5000
     proof = vrf.prove(ALICE, b"alpha")
@@ -199,9 +200,9 @@ def hallway() -> list[Json]:
          "beta": vrf.verify(ALICE.peer, b"alpha", proof).hex()},
         {"kind": "ticket", "fields": readable(ticket), "text": format_ticket(ticket)},
         message(hello),
-        {"kind": "window", "leaves": [leaf.hex() for leaf in answer], "end_root": some("end").hex(),
-         "salt": SALT.hex(), "claim": window_claim(answer, some("end")).hex(),
-         "verify_commit": verify_commit(answer, some("end"), SALT, BOB.peer).hex()},
+        {"kind": "window", "result": readable(result), "salt": SALT.hex(), "claim": result.claim.hex(),
+         "trace_commit": trace_commit(trace_root([result.claim]), SALT).hex(),
+         "verify_commit": verify_commit(result.claim, SALT, BOB.peer).hex()},
     ]  # fmt: skip
 
 
@@ -324,8 +325,8 @@ def transcript() -> list[Json]:
         destination=4,
         sample_ids_root=some("ids"),
     )
-    step = StepRecord(5, state, (one, changed(one, microbatch=0)), ((0, 5, 3),))
-    bare = StepRecord(6, None, (), ())
+    step = StepRecord(5, state, (one, changed(one, microbatch=0)), ((0, 5, 3),), 2048)
+    bare = StepRecord(6, None, (), (), 2048)
     merge = MergeRecord(
         exchange=1,
         partner=BOB.peer,
@@ -356,6 +357,7 @@ def transcript() -> list[Json]:
         *({"kind": "merge leaf", "fields": readable(m), "leaf": merge_leaf(m).hex()} for m in (merge, solo)),
         *({"kind": "edge", "fields": readable(e), "leaf": edge_leaf(e).hex()} for e in edges),
         {"kind": "segment", "salt": SALT.hex(), "records": "the leaves above: step, merge, step, merge",
+         "windows": readable(window_results(log)),
          "roots": readable(segment_roots(log, SALT))},
     ]  # fmt: skip
 
@@ -370,12 +372,10 @@ def transactions() -> list[Json]:
             stage=StageIndex(1),
             seat=3,
             incarnation=1,
-            start_root=some("start"),
+            start=some("start"),
             end_root=some("end"),
             trace_commit=some("trace"),
-            inbox_root=some("inbox"),
-            outbox_root=some("outbox"),
-            gossip_root=NO_DIGEST,
+            exchange_root=some("exchange"),
             num_steps=50,
             tokens=409_600,
         ),
@@ -408,34 +408,29 @@ def transactions() -> list[Json]:
             SignedVote(0, some("right"), bytes(range(64))),
         ),
         DataRequest(*segment_id, 1, 2, bytes(range(80))),
-        VerifyCommit(*segment_id, some("blind")),
+        VerifyCommit(*segment_id, 1, 2, some("blind")),
         RevealSegment(
             *segment_id,
             SALT,
-            (some("leaf"), some("leaf 2")),
-            (Opening(1, 0, ((0, 0, 1), (2, 0, 0)), some("state"), some("leaves")),),
-            (
-                TokensOpening((0, 0, 0), (some("sibling"),) * 4),
-                TokensOpening((409_600, 300_000, 0), (some("sibling"),) * 4),
-            ),
+            (some("leaves"), some("leaves 2")),
+            (some("state"),),
+            (400_000, 9_600),
         ),
-        VerifyReveal(*segment_id, SALT, (some("leaf"),), some("end")),
+        VerifyReveal(*segment_id, 1, SALT, b""),
+        VerifyReveal(*segment_id, 1, SALT, some("claim")),
         DisputeVote(*segment_id, 2, is_guilty=True),
         Report(*segment_id, 2, some("blind")),
     ]
     out: list[Json] = []
     for body in bodies:
-        is_seat = isinstance(body, SeatStatement)
-        terms = {} if is_seat else {"nonce": 1, "fee": 10, "expiry": 99}
+        is_free = isinstance(body, FreeStatement)
+        terms = {} if is_free else {"nonce": 1, "fee": 10, "expiry": 99}
         data = sign_transaction(ALICE, CHAIN, body, **terms)
         name = transaction_digest(data).hex()
         kind = type(body).__name__
         out.append(
             {"kind": kind, "fields": readable(body), **terms, "bytes": data.hex(), "digest": name}
         )
-    counts = (1 << 40, 300_000, 0)
-    component = tokens_component(counts).hex()
-    out.append({"kind": "tokens of a state", "counts": readable(counts), "component": component})
     return out
 
 

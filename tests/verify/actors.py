@@ -8,11 +8,11 @@ from swarm.ledger.chain import build_block, extend
 from swarm.ledger.mempool import Mempool
 from swarm.ledger.state.records import SegmentPhase
 from swarm.ledger.state.state import State, audit_supply
-from swarm.ledger.transactions import Body, RevealSegment, SeatStatement, sign_transaction
+from swarm.ledger.transactions import Body, FreeStatement, RevealSegment, sign_transaction
 from swarm.ledger.transition.prices import sufficient_fee
-from swarm.primitives.commitments import window_claim
-from swarm.primitives.crypto import SecretKey, digest
-from swarm.testing.ledger import CheckedSegment
+from swarm.primitives.commitments import WindowResult
+from swarm.primitives.crypto import SecretKey
+from swarm.testing.ledger import CheckedSegment, verifier_salt
 from swarm.training.record.window import WindowKey
 from swarm.types import Digest, Height, PeerId, View
 from swarm.verify.changes import OpenSegments
@@ -36,7 +36,7 @@ FINAL = {
     SegmentPhase.UNDECIDED,
     SegmentPhase.GUILTY,
 }
-Replay = Callable[[WindowKey], tuple[tuple[Digest, ...], Digest] | None]
+Replay = Callable[[WindowKey], WindowResult | None]
 """What a peer's replay of a window gives; None: it gets no log."""
 
 
@@ -54,7 +54,7 @@ class BlockProducer:
 
     def submit(self, key: SecretKey, body: Body) -> None:
         """Sign and pool a statement, as a node's relay does; raises ``InvalidStatement``."""
-        if isinstance(body, SeatStatement):
+        if isinstance(body, FreeStatement):
             data = sign_transaction(key, self.state.chain, body)
         else:
             account, used = self.state.account(key.peer), self._nonces.setdefault(key.peer, set())
@@ -146,21 +146,18 @@ class Actor:
         found = self.replay(step.key)
         if found is None:
             return
-        leaves, end_root = found
         if isinstance(step, JudgeWindow):
             record = self.producer.state.segment(*seat_of(step.key))
             assert record is not None
-            claim = record.windows[step.key.window].claim
-            self.verdicts[step.key] = window_claim(leaves, end_root) != claim
+            self.verdicts[step.key] = found.claim != record.claims[step.key.window]
         else:
-            salt, segment_id = digest("test-salt", self.key.peer), seat_of(step.key)
-            key = (*segment_id, step.key.window)
-            self.answers[step.key] = OwnAnswer(*key, salt, leaves, end_root, Digest(bytes(32)))
+            key, salt = (*seat_of(step.key), step.key.window), verifier_salt(self.key.peer)
+            self.answers[step.key] = OwnAnswer(*key, salt, found, Digest(bytes(32)))
 
 
 def honest(segment: CheckedSegment) -> Replay:
     """A replay of a log that gives this segment."""
-    return lambda key: segment.window(key.window)
+    return lambda key: segment.results[key.window]
 
 
 def nothing(key: WindowKey) -> None:

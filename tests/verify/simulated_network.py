@@ -17,6 +17,7 @@ from swarm.ledger.blocks import Block, Certificate
 from swarm.ledger.state.records import Run
 from swarm.ledger.state.state import State
 from swarm.ledger.transactions import Body
+from swarm.primitives.commitments import WindowResult
 from swarm.primitives.crypto import SecretKey
 from swarm.store import Store
 from swarm.testing.executor import InlineExecutor
@@ -25,7 +26,6 @@ from swarm.training.record.segment import ShardState
 from swarm.training.record.window import WindowData, WindowKey
 from swarm.types import NO_DIGEST, Digest, Height, StageIndex
 from swarm.verify.log_store import LogStore
-from swarm.verify.replay import Answer
 from swarm.verify.replay_process import Log
 from swarm.verify.service import Verifier
 from tests.fakes import FakeHost, FakeNetwork
@@ -99,7 +99,7 @@ class LookedUp:
     """Replays by the name of the log: the truth of the case, unless a test says otherwise."""
 
     case: Case
-    answers: dict[Digest, Answer] = field(default_factory=dict)
+    answers: dict[Digest, WindowResult] = field(default_factory=dict)
 
     def anchors(self, log: Log) -> frozenset[Digest]:
         return frozenset({NO_DIGEST})
@@ -110,10 +110,10 @@ class LookedUp:
         tokens: TokenSource,
         anchors: Mapping[Digest, Tensor],
         base_W: Tensor | None = None,
-    ) -> Answer:
+    ) -> WindowResult:
         assert set(anchors) == {NO_DIGEST}
         manifest = log.manifest
-        return self.answers.get(manifest.root) or Answer(*self.case.true.window(manifest.window))
+        return self.answers.get(manifest.root) or self.case.true.results[manifest.window]
 
 
 @dataclass
@@ -215,7 +215,7 @@ class SimulatedNetwork:
 
     async def keep(self, variant: int = 0) -> None:
         """The solver keeps a log of each window, and its reveal."""
-        windows = len(self.case.claimed.openings)
+        windows = len(self.case.claimed.results)
         for window in range(windows):
             data = a_window(self.case, window, is_last=window == windows - 1, variant=variant)
             await self.solver.checks.keep_window(self.case.run, data)

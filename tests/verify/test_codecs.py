@@ -10,7 +10,7 @@ from swarm.config.spec import RunSpec
 from swarm.errors import PeerFault
 from swarm.gossip.trade.messages import Codec, Receipt, sign_receipt
 from swarm.primitives.codec import replace
-from swarm.primitives.commitments import hash_of
+from swarm.primitives.commitments import WindowResult, hash_of
 from swarm.training.record.segment import MergeRecord
 from swarm.training.record.window import (
     Event,
@@ -20,13 +20,12 @@ from swarm.training.record.window import (
     encode_window,
 )
 from swarm.types import NO_DIGEST, Digest
-from swarm.verify.replay import REFUSED_LEAVES, Answer, replay
+from swarm.verify.replay import REFUSED, replay
 from swarm.verify.transcript import COMPONENTS, state_root
 from tests.verify.logs import with_events
 from tests.verify.windows import CHAIN, TOKENS, Field, Harvest, Segment, harvest, spec_of
 
 EXACT = "seq-f32/1"
-REFUSED = Answer(REFUSED_LEAVES, NO_DIGEST)
 RESIDUAL = COMPONENTS.index("residual")
 ROUNDS = 4
 """Of the run; the last tenth of four is one, which is fine."""
@@ -69,7 +68,7 @@ def check_replays(harvested: Harvest) -> None:
             raw = b"".join(bytes(piece) for piece in encode_window(data))
             read = decode_window(harvested.spec, raw)
             result = replay(segment.plan, read, TOKENS, harvested.anchors[stage])
-            assert (result.leaves, result.end_root) == (claim.leaves, claim.end_root)
+            assert result == claim
             if data.key.window == 0:
                 assert result.start_root == state_root(segment.log.start)
 
@@ -158,7 +157,7 @@ def test_a_run_in_int8_has_no_residual_and_pays_for_none() -> None:
 
 def changed_windows(
     change: object, *, two: bool = False
-) -> Iterator[tuple[Harvest, WindowData, Answer]]:
+) -> Iterator[tuple[Harvest, WindowData, WindowResult]]:
     """Windows of the run in int4 in which one merge with a receipt was replace, and the truth of each."""
     harvested = crop("int4", two)
     for segment in harvested.segments.values():

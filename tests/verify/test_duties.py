@@ -16,9 +16,10 @@ from swarm.ledger.transactions import (
     VerifyReveal,
 )
 from swarm.ledger.transition.disputes import first_accusation
-from swarm.ledger.transition.prices import check_fees, report_bond, request_bond
+from swarm.ledger.transition.prices import check_fee, report_bond, request_bond
+from swarm.primitives.codec import replace as replaced
 from swarm.primitives.crypto import SecretKey, digest
-from swarm.testing.ledger import make_segment, small_run_spec
+from swarm.testing.ledger import make_segment, small_run_spec, verifier_salt
 from swarm.types import Amount, Digest
 from swarm.verify.duties import RESUBMIT_BLOCKS, CheckWindow, JudgeWindow, Submit
 from swarm.verify.judging import OwnAnswer, key_of, seat_of
@@ -110,7 +111,7 @@ def test_a_verifier_of_garbage_is_overruled_and_pays() -> None:
     case = a_case()
     producer, actors = peers_of(case)
     cheat = next(actor for actor in actors if actor.key in case.able)
-    garbage = (Digest(digest("garbage", b"leaf")),), Digest(digest("garbage", b"end"))
+    garbage = replaced(case.true.results[0], leaves_root=Digest(digest("garbage", b"leaf")))
     cheat.replay = lambda _: garbage
     before = case.stake(cheat.key)
     assert play(producer, actors) is SegmentPhase.CLEARED
@@ -118,7 +119,7 @@ def test_a_verifier_of_garbage_is_overruled_and_pays() -> None:
     assert case.stake(case.solver) == 1000
 
 
-def test_a_solver_that_does_not_show_its_leaves_is_silent() -> None:
+def test_a_solver_that_does_not_show_its_windows_is_silent() -> None:
     case = a_case()
     producer, actors = peers_of(case, shows=False)
     assert play(producer, actors) is SegmentPhase.SILENT
@@ -235,7 +236,7 @@ def test_a_check_that_was_asked_for_before_a_crash_is_done_again() -> None:
 
 
 @pytest.mark.rule("V27")
-def test_leaves_are_never_shown_before_the_blind_answers_are_in() -> None:
+def test_windows_are_never_shown_before_the_blind_answers_are_in() -> None:
     case = a_case()
     producer, actors = peers_of(case)
     solver = next(actor for actor in actors if actor.key == case.solver)
@@ -254,7 +255,7 @@ def test_what_nobody_checks_is_shown_by_its_solver_and_paid() -> None:
     producer, actors = peers_of(case)
     idle = [replace(actor, checks_max=0) for actor in actors]
     assert play(producer, idle) is SegmentPhase.UNSAMPLED
-    assert case.record.windows
+    assert case.record.claims
     assert case.record.is_paid
     assert [kinds(actor) for actor in idle if actor.submitted] == [[RevealSegment]]
     assert_nothing_refused(idle)
@@ -262,10 +263,9 @@ def test_what_nobody_checks_is_shown_by_its_solver_and_paid() -> None:
 
 def report_by(case: Case, producer: BlockProducer, reporter: Actor) -> None:
     """A peer reports window 0 blind, with what its own replay gives; it keeps its answer."""
-    leaves, end_root = case.true.window(0)
-    salt = case.true.answer(reporter.key.peer, 0)[1].salt
     key, window = (*key_of(case.record), 0), window_key(case, 0)
-    answer = OwnAnswer(*key, salt, leaves, end_root, Digest(bytes(32)))
+    salt = verifier_salt(reporter.key.peer)
+    answer = OwnAnswer(*key, salt, case.true.results[0], Digest(bytes(32)))
     reporter.answers[window] = answer
     producer.submit(reporter.key, answer.reported(reporter.key.peer))
     producer.block()
@@ -329,7 +329,7 @@ def test_who_cannot_pay_the_bond_of_a_request_asks_for_nothing() -> None:
     actor = next(actor for actor in actors if actor.key in case.able)
     params = case.ledger.state.params
     assert request_bond(params, case.record) > 0
-    leave(case, actor, check_fees(params, case.run.spec) + request_bond(params, case.record) - 1)
+    leave(case, actor, check_fee(params) + request_bond(params, case.record) - 1)
     assert actor.steps() == ()
     case.submit(case.solver, Transfer(actor.key.peer, Amount(1)))
     assert [type(step) for step in actor.steps()] == [Submit]
@@ -365,8 +365,9 @@ def requests_of(actor: Actor) -> int:
 @pytest.mark.rule("V26")
 def test_who_can_pay_for_one_check_asks_for_one() -> None:
     case, _, actor = drawn_for_two()
-    params, fees = case.ledger.state.params, check_fees(case.ledger.state.params, case.run.spec)
-    prices = [fees + request_bond(params, record) for record in case.ledger.state.live_segments()]
+    params = case.ledger.state.params
+    live = case.ledger.state.live_segments()
+    prices = [check_fee(params) + request_bond(params, record) for record in live]
     leave(case, actor, sum(prices) - 1)
     assert requests_of(actor) == 1
     case.submit(case.solver, Transfer(actor.key.peer, Amount(1)))
@@ -374,20 +375,30 @@ def test_who_can_pay_for_one_check_asks_for_one() -> None:
 
 
 @pytest.mark.rule("V26")
-def test_the_fees_of_a_check_under_way_are_not_spent_on_the_next() -> None:
+def test_a_check_under_way_costs_nothing_more_and_the_rest_may_be_spent_on_the_next() -> None:
     case, producer, actor = drawn_for_two()
     first, second = actor.steps()
     assert isinstance(first, Submit)
     assert isinstance(second, Submit)
     producer.submit(actor.key, first.body)
     producer.block()
-    params, fees = case.ledger.state.params, check_fees(case.ledger.state.params, case.run.spec)
+    params = case.ledger.state.params
     record = case.ledger.state.segment(*seat_of(second.key[1]))
     assert record is not None
-    leave(case, actor, fees + fees + request_bond(params, record) - 1)
+    leave(case, actor, check_fee(params) + request_bond(params, record) - 1)
     assert requests_of(actor) == 0
     case.submit(case.solver, Transfer(actor.key.peer, Amount(1)))
     assert requests_of(actor) == 1
+    requested = next(step for step in actor.steps() if isinstance(step, Submit))
+    producer.submit(actor.key, requested.body)
+    producer.block()
+    assert case.balance(actor.key) < params.fee_min
+    for _ in range(2):  # With nothing left for a fee it answers both.
+        actor.act()
+        producer.block()
+    checks = [check for one in case.ledger.state.live_segments() for check in one.checks]
+    assert {check.phase for check in checks if check.peer == actor.key.peer} == {CheckPhase.SEALED}
+    assert len([check for check in checks if check.peer == actor.key.peer]) == 2
 
 
 def test_the_only_judge_sends_a_liar_away_by_its_report_and_nobody_votes() -> None:
@@ -410,7 +421,7 @@ def test_the_only_judge_sends_a_liar_away_by_its_report_and_nobody_votes() -> No
 
 
 @pytest.mark.rule("V31")
-def test_nobody_checks_or_judges_native_numerics_but_their_solver_shows_its_leaves() -> None:
+def test_nobody_checks_or_judges_native_numerics_but_their_solver_shows_its_windows() -> None:
     native = small_run_spec(round_blocks=6, rounds=40, checks=CheckSpec(NANO, 10, 60))
     case = a_case(native)
     _, actors = peers_of(case)

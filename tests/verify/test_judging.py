@@ -5,9 +5,9 @@ import pytest
 from swarm.ledger.state.records import SegmentPhase
 from swarm.primitives.codec import replace
 from swarm.primitives.crypto import digest
-from swarm.types import NO_DIGEST, Digest
+from swarm.types import Digest
 from swarm.verify.judging import differs, find_verdict, is_late, sources, witnesses
-from swarm.verify.replay import REFUSED_LEAVES
+from swarm.verify.replay import REFUSED
 from tests.ledger.checking import Case, a_case
 
 LIE = Digest(digest("test", b"lie"))
@@ -47,7 +47,7 @@ def test_a_reporter_is_a_witness_of_its_window_only() -> None:
 @pytest.mark.rule("V28")
 def test_one_log_that_differs_convicts_at_once_and_acquittal_waits_for_everybody() -> None:
     case = a_disputed_case()
-    said = case.record.windows[0].claim
+    said = case.record.claims[0]
     for is_complete in (False, True):
         assert find_verdict(case.record, 0, [said, LIE], is_complete=is_complete) is True
         assert find_verdict(case.record, 0, [LIE], is_complete=is_complete) is True
@@ -72,15 +72,19 @@ def test_before_the_reveal_only_the_end_and_the_impossible_tell() -> None:
     case = a_case(num_steps=20)
     record, spec = case.record, case.run.spec
     for window in (0, 1):
-        leaves, end = case.true.window(window)
-        assert differs(record, spec, window, leaves, end) is None
-    leaves, _ = case.true.window(1)
-    assert differs(record, spec, 1, leaves, LIE) is True
-    assert differs(record, spec, 0, leaves, LIE) is None
-    assert differs(record, spec, 0, REFUSED_LEAVES, NO_DIGEST) is True
-    case.up_to_reveal()
+        assert differs(record, spec, window, case.true.results[window]) is None
+    assert differs(record, spec, 1, replace(case.true.results[1], end_root=LIE)) is True
+    assert differs(record, spec, 0, replace(case.true.results[0], end_root=LIE)) is None
     for window in (0, 1):
-        leaves, end = case.true.window(window)
-        assert differs(case.record, spec, window, leaves, end) is False
-        assert differs(case.record, spec, window, leaves, LIE) is True
-        assert differs(case.record, spec, window, leaves[1:], end) is True
+        assert differs(record, spec, window, REFUSED) is True
+    case.up_to_reveal()
+    for window, true in enumerate(case.true.results):
+        assert differs(case.record, spec, window, true) is False
+        for field, wrong in (
+            ("leaves_root", LIE),
+            ("start_root", LIE),
+            ("end_root", LIE),
+            ("tokens", true.tokens + 1),
+        ):
+            assert differs(case.record, spec, window, replace(true, **{field: wrong})) is True
+        assert differs(case.record, spec, window, REFUSED) is True

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from swarm.config.spec import OptimizerSpec
-from swarm.errors import PeerFault
+from swarm.errors import OutOfTurn, PeerFault
 from swarm.gossip.trade.messages import Codec
 from swarm.primitives.codec import decode, encode, replace
-from swarm.primitives.commitments import hash_of, window_claim
+from swarm.primitives.commitments import hash_of
 from swarm.training.averaging.outer_step import OuterScalars, OuterState, Partner, outer_step
 from swarm.training.data.dataset import TokenSource
 from swarm.training.data.samples import draw_samples
@@ -34,7 +34,8 @@ from swarm.training.record.window import (
 )
 from swarm.training.shard import Shard
 from swarm.types import NO_DIGEST, Digest
-from swarm.verify.replay import REFUSED_LEAVES, Answer, replay
+from swarm.verify.log_rules import check_place
+from swarm.verify.replay import REFUSED, Committed, answer, replay
 from swarm.verify.transcript import state_root
 from tests.verify import lies
 from tests.verify.lies import Lie, NotHere
@@ -42,7 +43,6 @@ from tests.verify.logs import steps_of, with_events, with_microbatch
 from tests.verify.windows import TOKENS, Field, Harvest, Segment, base_of, harvest, honest, spec_of
 
 EXACT = "seq-f32/1"
-REFUSED = Answer(REFUSED_LEAVES, NO_DIGEST)
 
 
 def two_stages() -> Harvest:
@@ -87,7 +87,7 @@ def test_honest_windows_replay_to_their_solvers_leaves(
         for data, claim in zip(segment.windows, segment.claims(), strict=True):
             base_W = base_of(crop.spec, stage)
             result = replay(segment.plan, data, TOKENS, crop.anchors[stage], base_W)
-            assert (result.leaves, result.end_root) == (claim.leaves, claim.end_root)
+            assert result == claim
             tokens += result.tokens
             if data.key.window == 0:
                 assert result.start_root == state_root(segment.log.start)
@@ -105,8 +105,8 @@ def test_an_adapter_on_other_weights_gives_other_leaves() -> None:
     assert data.start.params_P.numel() < base_W.numel()
     bent_W = base_W.clone()
     bent_W[5] += 1e-3
-    assert replay(segment.plan, data, TOKENS, anchors, base_W).leaves == claim.leaves
-    assert replay(segment.plan, data, TOKENS, anchors, bent_W).leaves != claim.leaves
+    assert replay(segment.plan, data, TOKENS, anchors, base_W) == claim
+    assert replay(segment.plan, data, TOKENS, anchors, bent_W).leaves_root != claim.leaves_root
     kept = decode_window(crop.spec, b"".join(encode_window(data)))
     assert kept.start.params_P.numel() == data.start.params_P.numel()
 
@@ -246,7 +246,6 @@ def test_what_no_honest_seat_writes_is_refused_without_an_answer_of_its_own(
         except NotHere:
             continue
         assert refused == REFUSED
-        assert refused.is_refused
         return
 
 
@@ -261,6 +260,27 @@ def test_the_first_window_starts_where_the_commit_says() -> None:
     assert crop.answer(honest_one, start_root=state_root(first.log.start)) == REFUSED
     later = second.windows[1]
     assert crop.answer(later, start_root=NO_DIGEST) == second.claims()[1]
+
+
+@pytest.mark.rule("V11")
+def test_a_segment_does_not_end_in_the_middle_nor_claim_steps_that_it_left_out() -> None:
+    """Its first windows would be short, or an exchange could be merged a second time after the end."""
+    crop = two_stages()
+    segment = crop.segments[1, 0, 0]
+    first, last = segment.windows[0], segment.windows[-1]
+    assert crop.answer(first) != REFUSED
+    cut = [event for event in first.events if not isinstance(event, FragmentMerged)]
+    one = next(at for at, event in enumerate(cut) if isinstance(event, StepTaken)) + 1
+    for wrong in (
+        replace(first, is_last=True),
+        replace(first, events=tuple(cut[:one]), is_last=True),
+        replace(last, is_last=False),
+    ):
+        assert crop.answer(wrong) == REFUSED
+    more = Committed(state_root(segment.log.start), segment.log.num_steps + 1)
+    with pytest.raises(OutOfTurn, match=f"steps in window {last.key.window}"):
+        check_place(segment.plan, last, more.num_steps)
+    assert answer(more, segment.plan, last, TOKENS, crop.anchors[0]) == REFUSED
 
 
 @pytest.mark.rule("V11")
@@ -294,7 +314,7 @@ def test_one_flipped_bit_of_what_was_signed_is_always_seen(seed: int) -> None:
 def test_every_answer_is_a_claim_of_its_own() -> None:
     crop = two_stages()
     answers = [claim for segment in crop.segments.values() for claim in segment.claims()]
-    claims = {window_claim(one.leaves, one.end_root) for one in [*answers, REFUSED]}
+    claims = {one.claim for one in [*answers, REFUSED]}
     assert len(claims) == len(answers) + 1
 
 
@@ -548,7 +568,7 @@ def test_any_bytes_are_no_window_or_have_one_answer(seed: int) -> None:
         if (data.key.round, data.key.stage, data.key.seat) in crop.segments:
             found = crop.answer(data)
             # The same is possible: a copy that is said to be made twice, at once.
-            outcomes.add("refused" if found.is_refused else "same" if found == claim else "other")
+            outcomes.add("refused" if found == REFUSED else "same" if found == claim else "other")
     assert outcomes >= {"no window", "refused", "other"}
 
 

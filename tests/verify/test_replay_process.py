@@ -13,7 +13,7 @@ from swarm.training.record.window import encode_window
 from swarm.types import Digest, RoundIndex
 from swarm.verify.judging import window_of
 from swarm.verify.manifest import sign_manifest
-from swarm.verify.replay import REFUSED
+from swarm.verify.replay import REFUSED, Committed
 from swarm.verify.replay_process import FileReplays, Log
 from swarm.verify.round_plan import past_plan
 from swarm.verify.transcript import state_root
@@ -34,7 +34,7 @@ def a_log(path: Path, raw: bytes, root: Digest | None = None) -> Log:
     root = root or tensor_hash("uint8", (len(raw),), raw)
     parts = (case.ledger.state.chain, case.run.spec_digest, window_of(case.record, 0), root)
     manifest = sign_manifest(case.solver, *parts, len(raw))
-    return Log(path, manifest, plan, case.record.start_root)
+    return Log(path, manifest, plan, Committed(case.record.start_root, case.record.num_steps))
 
 
 @pytest.mark.rule("V18")
@@ -73,9 +73,10 @@ def test_a_log_in_a_file_gives_what_its_solver_says(tmp_path: Path) -> None:
         root = tensor_hash("uint8", (len(raw),), raw)
         plan, secret = segment.plan, crop.secrets[0, 1]
         manifest = sign_manifest(secret, plan.chain, plan.run_digest, data.key, root, len(raw))
-        log = Log(tmp_path / "log", manifest, plan, state_root(segment.log.start))
+        committed = Committed(state_root(segment.log.start), segment.log.num_steps)
+        log = Log(tmp_path / "log", manifest, plan, committed)
         assert FileReplays().anchors(log) <= set(crop.anchors[0])
         assert FileReplays().answer(log, WINDOW_TOKENS, crop.anchors[0]) == said
-        other = replace(log, start_root=root)
+        other = replace(log, committed=replace(committed, start_root=root))
         is_refused = FileReplays().answer(other, WINDOW_TOKENS, crop.anchors[0]) == REFUSED
         assert is_refused == (data.key.window == 0)

@@ -28,7 +28,7 @@ from swarm.verify.manifest import (
     request_of,
     sign_manifest,
 )
-from swarm.verify.replay import REFUSED, Answer
+from swarm.verify.replay import REFUSED
 from tests.fakes import FakeHost
 from tests.ledger.checking import Case, a_case
 from tests.verify.actors import FINAL
@@ -116,7 +116,7 @@ async def test_a_solver_that_shows_the_judge_another_log_is_guilty_by_its_own_si
         await solver.keep_window(case.run, a_window(case, 0, is_last=True, variant=7))
         (second,) = solver.log_store.manifests(first.key)
         assert second.root != first.root
-        network.replays.answers[second.root] = Answer(*case.claimed.window(0))
+        network.replays.answers[second.root] = case.claimed.results[0]
         await network.until_judged()
         assert case.is_now(SegmentPhase.GUILTY)
         owner = network.nodes[case.run.owner]
@@ -359,8 +359,12 @@ async def test_an_audit_finds_the_lie_and_a_report_convicts_whom_nobody_checked(
         assert EventKind.JUDGED not in reporter.recorded.kinds(), "an accuser is no judge"
         result = await reporter.checks.audit(key)
         assert result.verdict is AuditVerdict.FRAUD
-        assert result.first_difference == len(case.true.window(1)[0]) - 1
+        assert (result.claim, result.found) == (
+            case.claimed.results[1].claim,
+            case.true.results[1].claim,
+        )
         assert result.evidence is not None
+        assert result.evidence.result == case.true.results[1]
         assert decode_evidence(encode_evidence(result.evidence)) == result.evidence
         assert (
             await reporter.checks.audit(window_of(case.record, 0))

@@ -5,9 +5,16 @@ from dataclasses import replace
 import pytest
 
 from swarm.errors import BrokenPromise, UsageError
-from swarm.primitives.commitments import trace_commit, trace_root
+from swarm.primitives.codec import replace as changed
+from swarm.primitives.commitments import (
+    SALT_BYTES,
+    WindowResult,
+    leaves_root,
+    trace_commit,
+    trace_root,
+)
 from swarm.primitives.crypto import SecretKey, fast_digest
-from swarm.primitives.merkle import verify_proof
+from swarm.primitives.merkle import merkle_proof, merkle_root, verify_proof
 from swarm.training.record.segment import MergeRecord, MicrobatchRecord, SegmentLog, StepRecord
 from swarm.types import NO_DIGEST, Digest, RoundIndex, StageIndex
 from swarm.verify.transcript import (
@@ -18,13 +25,13 @@ from swarm.verify.transcript import (
     merge_leaf,
     microbatch_leaf,
     outbox,
-    segment_leaves,
     segment_roots,
     state_root,
     step_leaf,
+    window_results,
 )
 
-SALT = bytes(range(32))
+SALT = bytes(range(SALT_BYTES))
 
 
 def some(name: str) -> Digest:
@@ -44,7 +51,7 @@ MIDDLE = MicrobatchRecord(
     destination=5,
     sample_ids_root=some("ids"),
 )
-STEP = StepRecord(7, STATE, (MIDDLE, replace(MIDDLE, microbatch=0)), ((1, 7, 3), (0, 7, 2)))
+STEP = StepRecord(7, STATE, (MIDDLE, replace(MIDDLE, microbatch=0)), ((1, 7, 3), (0, 7, 2)), 2048)
 PARTNER = SecretKey.from_seed(b"\x05" * 32).peer
 MERGE = MergeRecord(
     exchange=1,
@@ -57,9 +64,12 @@ MERGE = MergeRecord(
 )
 
 
+LATER = replace(STEP, step=8, components=None, microbatches=())
+
+
 def a_log() -> SegmentLog:
     log = SegmentLog(StageIndex(1), 3, RoundIndex(9), STATE)
-    log.records += [STEP, MERGE, replace(STEP, step=8, components=None, microbatches=())]
+    log.records += [STEP, MERGE, LATER]
     log.end, log.tokens = tuple(reversed(STATE)), 4096
     return log
 
@@ -138,30 +148,83 @@ def test_everything_in_a_merge_changes_its_leaf(changes: dict[str, object]) -> N
 def test_a_segment_commits_to_its_leaves_in_their_order() -> None:
     log = a_log()
     roots = segment_roots(log, SALT)
-    assert roots.trace_root == trace_root(
-        [step_leaf(STEP), merge_leaf(MERGE), segment_leaves(log)[2]]
-    )
+    leaves = leaves_root([step_leaf(STEP), merge_leaf(MERGE), step_leaf(LATER)])
+    window = WindowResult(leaves, state_root(log.start), state_root(log.end), 4096)
+    assert window_results(log) == [window]
+    assert roots.trace_root == trace_root([window.claim])
     assert roots.trace_commit == trace_commit(roots.trace_root, SALT)
     assert (roots.start_root, roots.end_root) == (state_root(log.start), state_root(log.end))
     assert (roots.num_steps, roots.tokens) == (2, 4096)
-    log.records.reverse()
+    log.records = [STEP, LATER, MERGE]
     assert segment_roots(log, SALT).trace_root != roots.trace_root
 
 
 @pytest.mark.rule("V5")
+@pytest.mark.parametrize("name", list(WindowResult.__struct_fields__))
+def test_everything_in_a_result_changes_its_claim(name: str) -> None:
+    (result,) = window_results(a_log())
+    value = getattr(result, name)
+    other = some("other") if isinstance(value, bytes) else value + 1
+    assert changed(result, **{name: other}).claim != result.claim
+
+
+@pytest.mark.rule("V5")
+def test_a_later_window_begins_with_a_step_and_merges_belong_to_the_one_before() -> None:
+    """Merges before the first step are in the first window, and those between two windows in the earlier."""
+    middle = tuple(some(f"middle {name}") for name in COMPONENTS)
+    first, second = replace(STEP, tokens=1000), replace(STEP, step=9, components=middle, tokens=96)
+    early, late = replace(MERGE, exchange=0), replace(MERGE, exchange=2)
+    log = a_log()
+    log.records = [early, first, replace(LATER, tokens=500), MERGE, second, late]
+    leaves = [
+        [merge_leaf(early), step_leaf(first), step_leaf(LATER), merge_leaf(MERGE)],
+        [step_leaf(second), merge_leaf(late)],
+    ]
+    start, between, end = (state_root(state) for state in (log.start, middle, log.end))
+    assert window_results(log) == [
+        WindowResult(leaves_root(leaves[0]), start, between, 1500),
+        WindowResult(leaves_root(leaves[1]), between, end, 96),
+    ]
+
+
+@pytest.mark.rule("V5")
+def test_merges_alone_are_one_window() -> None:
+    log = a_log()
+    log.records = [MERGE, replace(MERGE, exchange=2)]
+    leaves = leaves_root([merge_leaf(MERGE), merge_leaf(replace(MERGE, exchange=2))])
+    assert window_results(log) == [
+        WindowResult(leaves, state_root(log.start), state_root(log.end), 0)
+    ]
+
+
+@pytest.mark.rule("V5")
 def test_the_salt_hides_the_trace() -> None:
-    assert trace_commit(some("trace"), SALT) != trace_commit(some("trace"), bytes(32))
+    assert trace_commit(some("trace"), SALT) != trace_commit(some("trace"), bytes(SALT_BYTES))
     with pytest.raises(UsageError):
         trace_commit(some("trace"), b"short")
 
 
 @pytest.mark.rule("V8")
 def test_nothing_has_no_root() -> None:
+    assert edges_root([]) == leaves_root([]) == trace_root([]) == NO_DIGEST
     log = SegmentLog(StageIndex(0), 0, RoundIndex(0), STATE)
-    log.end = STATE
+    log.records, log.end = [LATER], STATE
+    assert segment_roots(log, SALT).exchange_root == merkle_root([NO_DIGEST] * 3)
+
+
+@pytest.mark.rule("V6", "V8")
+def test_all_that_crossed_a_boundary_and_all_merges_are_under_one_root() -> None:
+    log = a_log()
     roots = segment_roots(log, SALT)
-    assert roots.inbox_root == roots.outbox_root == roots.gossip_root == NO_DIGEST
-    assert roots.trace_root == NO_DIGEST
+    edges = [edges_root(side(log.stage, log.seat, STEP.microbatches)) for side in (inbox, outbox)]
+    merges = leaves_root([merge_leaf(MERGE)])
+    assert roots.exchange_root == merkle_root([*edges, merges])
+    verify_proof(roots.exchange_root, merges, 2, 3, merkle_proof([*edges, merges], 2))
+    other = replace(MERGE, weight_nano=1)
+    others: list[list[StepRecord | MergeRecord]]
+    others = [[LATER, MERGE], [STEP, LATER], [STEP, other, LATER]]
+    for log.records in others:
+        assert segment_roots(log, SALT).exchange_root != roots.exchange_root
 
 
 @pytest.mark.rule("V6", "V9")

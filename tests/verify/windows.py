@@ -15,7 +15,7 @@ from swarm.gossip.pairing import SeatKey, pair_up
 from swarm.gossip.trade.messages import Codec, FragmentKey, Receipt, sign_offer, sign_receipt
 from swarm.gossip.trade.payload import Packed, ReceivedFragment, pack, read_payload
 from swarm.primitives.codec import replace
-from swarm.primitives.commitments import hash_of
+from swarm.primitives.commitments import WindowResult, hash_of
 from swarm.primitives.crypto import SecretKey, digest
 from swarm.testing.executor import InlineExecutor
 from swarm.training.averaging.outer_step import (
@@ -29,13 +29,13 @@ from swarm.training.averaging.payload import anchor_of, common_codec, fragment_p
 from swarm.training.model.stages import init_flat, plan_stages, plans_of
 from swarm.training.pipeline import Pipeline
 from swarm.training.plan import RosterSeat, RoundPlan
-from swarm.training.record.segment import SegmentLog, StepRecord
-from swarm.training.record.window import FragmentMerged, StepTaken, WindowData
+from swarm.training.record.segment import SegmentLog
+from swarm.training.record.window import WindowData
 from swarm.training.seat import SeatWorker
 from swarm.training.shard import Shard
 from swarm.types import Digest, RoundIndex, RunIndex, StageIndex
-from swarm.verify.replay import Answer, answer
-from swarm.verify.transcript import segment_leaves, state_root
+from swarm.verify.replay import Committed, answer
+from swarm.verify.transcript import state_root, window_results
 from tests.fakes import FakeHost, FakeNetwork
 from tests.training.pipeline import TEXT, a_spec
 
@@ -92,16 +92,9 @@ class Segment:
     log: SegmentLog
     windows: list[WindowData]
 
-    def claims(self) -> list[Answer]:
-        """What its solver says of each window: the leaves in it and the state behind it."""
-        leaves, claims = iter(segment_leaves(self.log)), list[Answer]()
-        opened = [record for record in self.log.records if isinstance(record, StepRecord)]
-        states = [record.components for record in opened if record.components is not None]
-        ends = [state_root(state) for state in (*states[1:], self.log.end)]
-        for window, end_root in zip(self.windows, ends, strict=True):
-            kept = [e for e in window.events if isinstance(e, StepTaken | FragmentMerged)]
-            claims.append(Answer(tuple(next(leaves) for _ in kept), end_root))
-        return claims
+    def claims(self) -> list[WindowResult]:
+        """What its solver says of each window: its leaves, the states around it and its tokens."""
+        return window_results(self.log)
 
 
 @dataclass
@@ -115,10 +108,11 @@ class Harvest:
     segments: dict[tuple[int, int, int], Segment] = field(default_factory=dict)
     """By (round, stage, index)."""
 
-    def answer(self, data: WindowData, start_root: Digest | None = None) -> Answer:
+    def answer(self, data: WindowData, start_root: Digest | None = None) -> WindowResult:
         """What anybody says of a log; ``start_root`` is by default that of the solver's commit."""
         segment = self.segments[data.key.round, data.key.stage, data.key.seat]
-        committed = state_root(segment.log.start) if start_root is None else start_root
+        start = state_root(segment.log.start) if start_root is None else start_root
+        committed = Committed(start, segment.log.num_steps)
         stage = data.key.stage
         base_W = base_of(self.spec, stage)
         return answer(committed, segment.plan, data, TOKENS, self.anchors[stage], base_W)

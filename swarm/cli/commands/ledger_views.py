@@ -28,7 +28,7 @@ from swarm.types import PeerId
 _WAITS = {
     SegmentPhase.POSTED: "its verifiers are still being drawn",
     SegmentPhase.SAMPLED: "its verifiers answer blind first",
-    SegmentPhase.SEALED: "its solver has yet to show its leaves",
+    SegmentPhase.SEALED: "its solver has yet to show its windows",
 }
 _AGAIN = "swarm audit   (without a segment: the newest that can be audited)"
 
@@ -91,7 +91,7 @@ def choose_target(state: State, run: Run, query: SegmentQuery, me: PeerId | None
     if not meant:
         raise _unknown(state, run, query, known)
     able = [record for record in meant if _is_open(state, run, record)]
-    shown = [record for record in able if record.windows]
+    shown = [record for record in able if record.claims]
     others = [record for record in shown if record.peer != me and _is_in_doubt(record)]
     pool = others if query.names_nothing else others or shown
     if not pool:
@@ -197,7 +197,6 @@ class AuditAnswer(Document, frozen=True):
     window: int | None = None
     claim: str | int | None = None
     replay: str | int | None = None
-    first_difference: str | int | None = None
     evidence: str | None = None
 
 
@@ -220,20 +219,19 @@ def audit_row(target: AuditTarget, fields: Mapping[str, object]) -> Row:
         "verdict": verdict,
         "claim": _plain(answer.claim),
         "replay": _plain(answer.replay),
-        "first_difference": _plain(answer.first_difference),
         "evidence": answer.evidence or None,
         "text": messages,
     }
 
 
 def no_verdict(target: AuditTarget, verdict: str, messages: list[str]) -> SwarmError:
-    """Return the error for a missing verdict: leaves not revealed yet, or logs not served."""
+    """Return the error for a missing verdict: windows not revealed yet, or logs not served."""
     cause = "; ".join(messages)
     named = f"--round {target.round} --stage {target.stage} --seat {target.seat}"
     if verdict == NOT_REVEALED:
         return UsageError(
             cause or f"{where(target)} is not revealed yet",
-            hint=f"swarm audit {named}   (again, when its solver has shown its leaves)",
+            hint=f"swarm audit {named}   (again, when its solver has shown its windows)",
         )
     return Unreachable(
         cause or f"no peer serves the logs of {where(target)}: its solver may be gone",
@@ -248,12 +246,12 @@ def audit_lines(row: Row, target: AuditTarget, ink: Ink) -> list[str]:
         claim += f", {shown}"
     findings = [str(line) for line in cast("list[str]", row["text"])]
     if row["verdict"] == FRAUD:
-        findings = findings or [f"first difference: leaf {row['first_difference']}"]
+        findings = findings or ["its log gives another result than the one it has shown"]
         verdict = ink.paint("gone", "FRAUD")
         if row["evidence"]:
             verdict += f" -> swarm report {row['evidence']}"
     else:
-        findings = findings or ["every leaf and the end state are the same"]
+        findings = findings or ["computed again, with the same result"]
         verdict = ink.paint("ok", "HONEST")
     rows = [("claim", claim), ("replay", findings[0]), *(("", line) for line in findings[1:])]
     rows.append(("verdict", verdict))

@@ -20,9 +20,9 @@ from swarm.ledger.net.archive import Archive, FinalBlock
 from swarm.ledger.transactions import (
     TRANSACTION_BYTES_MAX,
     Body,
+    FreeStatement,
     Join,
     Leave,
-    SeatStatement,
     sign_transaction,
     transaction_digest,
 )
@@ -254,7 +254,7 @@ class Relay:
 
     def _signed(self, body: Body) -> tuple[int, bytes]:
         state = self._archive.head.state
-        if isinstance(body, SeatStatement):
+        if isinstance(body, FreeStatement):
             return 0, sign_transaction(self._secret, state.chain, body)
         account = state.account(self._secret.peer)
         under_way = sorted(self._nonces.values())

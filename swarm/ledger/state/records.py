@@ -83,16 +83,6 @@ class Check(Message, frozen=True):
     """Amount at risk until its answer is revealed; then it is back, lost, or in its accusation."""
 
 
-class Window(Message, frozen=True):
-    """One revealed window of a solver; the leaves themselves are in the block that reveals them."""
-
-    start_root: Digest
-    end_root: Digest
-    num_leaves: int
-    claim: Digest
-    """Hash of the window's leaves and end root (``leaves.window_claim``)."""
-
-
 class Accusation(Message, frozen=True):
     """A claim that the replay of a window differs from the leaves the solver revealed."""
 
@@ -447,9 +437,7 @@ class SegmentRecord(Message, frozen=True):
     start_root: Digest
     end_root: Digest
     trace_commit: Digest
-    inbox_root: Digest
-    outbox_root: Digest
-    gossip_root: Digest
+    exchange_root: Digest
     num_steps: int
     tokens: int
     height: Height
@@ -476,8 +464,8 @@ class SegmentRecord(Message, frozen=True):
     """Height of the solver's reveal, or of the last verdict of its judges; 0 before."""
     reveals_end: Height
     """Height before which verifiers and reporters reveal their answers; 0 if none must."""
-    windows: tuple[Window, ...]
-    """Revealed windows; empty before the solver's reveal."""
+    claims: tuple[Digest, ...]
+    """Claim of the solver about each window (``commitments.WindowResult``); empty before its reveal."""
     accusations: tuple[Accusation, ...]
     """Accusations without a verdict yet, in order of arrival."""
     dispute: Dispute | None

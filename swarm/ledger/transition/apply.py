@@ -22,15 +22,16 @@ from swarm.ledger.transactions import (
     DataRequest,
     DisputeVote,
     Evidence,
+    FreeStatement,
     Join,
     Leave,
     OpenRun,
     PaidBody,
     PauseRun,
+    PostCheckpoint,
     Report,
     ResumeRun,
     RevealSegment,
-    SeatStatement,
     Stake,
     Transaction,
     Transfer,
@@ -150,8 +151,8 @@ def apply_transaction(
     except BadEncoding as error:
         raise InvalidStatement(Reason.BAD_FIELD, str(error)) from None
     body = transaction.body
-    if isinstance(body, SeatStatement):
-        signer = _apply_free(draft, body)
+    if isinstance(body, FreeStatement):
+        signer = _apply_free(draft, body, arbiter)
     else:
         signer = PeerId(transaction.sender)
         is_sponsored = _charge(draft, transaction, len(data))
@@ -164,15 +165,21 @@ def apply_transaction(
     return transaction, signer
 
 
-def _apply_free(draft: Draft, body: SeatStatement) -> PeerId:
-    """Apply a seat statement; return the peer that must have signed it."""
-    if isinstance(body, RevealSegment):
-        return reveal_segment(draft, body)
-    seat = statement_seat(draft, body)
-    if isinstance(body, CommitSegment):
-        commit_segment(draft, seat, body)
-    else:
-        post_checkpoint(draft, seat, body)
+def _apply_free(draft: Draft, body: FreeStatement, arbiter: Arbiter) -> PeerId:
+    """Apply a free statement; return the peer whose it is, and that must have signed it if it is signed."""
+    match body:
+        case RevealSegment():
+            return reveal_segment(draft, body)
+        case VerifyCommit():
+            return commit_check(draft, body)
+        case VerifyReveal():
+            return reveal_check(draft, body, arbiter)
+        case CommitSegment():
+            seat = statement_seat(draft, body)
+            commit_segment(draft, seat, body)
+        case PostCheckpoint():
+            seat = statement_seat(draft, body)
+            post_checkpoint(draft, seat, body)
     return seat.peer
 
 
@@ -204,10 +211,6 @@ def _apply_paid(
             _apply_to_accounts(draft, body, sender)
         case DataRequest():
             request_data(draft, sender, body)
-        case VerifyCommit():
-            commit_check(draft, sender, body)
-        case VerifyReveal():
-            reveal_check(draft, sender, body, arbiter)
         case DisputeVote():
             cast_ballot(draft, sender, body, arbiter)
         case Report():

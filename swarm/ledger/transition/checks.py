@@ -12,35 +12,29 @@ Silence is judged at the end of a phase, when the record is due. No peer can hol
 ends. A verifier puts up a bond with its request and is paid for an answer that stands; whoever is asked to
 show something and does not, pays for it.
 
-A solver's reveal must match its commit: its leaves, the starts of its windows, and the tokens it is paid for.
-Steps are numbered from 0 in every segment, and window w begins with step w * window_steps; merges before the
-first step belong to window 0. The tokens are part of the state: the totals under the start root and the end
-root differ by the claim of the commit.
+A solver's reveal must match its commit: its windows follow one another from the start root to the end root,
+and the tokens in them are those it is paid for. Steps are numbered from 0 in every segment, and window w
+begins with step w * window_steps; merges before the first step belong to window 0. What a window has in it,
+only a replay can tell: its leaves, both of its states and its tokens are hashed into one claim.
 
 Source: docs/spec/verification.md section 2.
 """
 
-from collections.abc import Sequence
 from itertools import pairwise
 
-from swarm.errors import BadSignature, BrokenPromise, InvalidStatement, Reason
+from swarm.errors import BadSignature, InvalidStatement, Reason
 from swarm.ledger.state.draft import Draft
 from swarm.ledger.state.records import (
     Check,
     CheckPhase,
     SegmentPhase,
     SegmentRecord,
-    Window,
 )
 from swarm.ledger.state.state import money_in
 from swarm.ledger.transactions import (
     ATTEMPTS,
-    STATE_COMPONENTS,
-    TOKENS_COMPONENT,
     DataRequest,
-    Opening,
     RevealSegment,
-    TokensOpening,
     VerifyCommit,
     VerifyReveal,
 )
@@ -83,92 +77,35 @@ from swarm.ledger.transition.sampling import (
     redraw_blocks,
 )
 from swarm.primitives.codec import replace
-from swarm.primitives.commitments import (
-    step_leaf_digest,
-    tensor_hash,
-    trace_commit,
-    trace_root,
-    verify_commit,
-    window_claim,
-)
-from swarm.primitives.merkle import blake3_hash, verify_proof
+from swarm.primitives.commitments import WindowResult, trace_commit, trace_root, verify_commit
 from swarm.types import NO_DIGEST, Amount, Digest, Height, PeerId
 
-COUNT_BYTES = 8
-"""Bytes of a count, an int64."""
+Claims = tuple[Digest, ...]
+"""Claim of a solver about each window of its segment."""
 
 
-def open_windows(
-    record: SegmentRecord, window_steps: int, body: RevealSegment
-) -> tuple[Window, ...]:
-    """Return the windows of a revealed segment; raise unless leaves and openings match the commit."""
-    if trace_commit(trace_root(body.leaves), body.salt) != record.trace_commit:
-        raise InvalidStatement(Reason.BAD_PROOF, "not the leaves and the salt of the commit")
-    _check_openings(record, window_steps, body)
-    roots = [record.start_root, *(o.state_root for o in body.openings[1:]), record.end_root]
-    bounds = [0, *(opening.leaf for opening in body.openings[1:]), len(body.leaves)]
-    return tuple(
-        Window(start, end, last - first, window_claim(body.leaves[first:last], Digest(end)))
-        for (first, last), (start, end) in zip(pairwise(bounds), pairwise(roots), strict=True)
-    )
-
-
-def tokens_component(counts: Sequence[int]) -> Digest:
-    """Return component 8 of a state: the total, then the total at each fragment's last merge, as int64."""
-    data = b"".join(count.to_bytes(COUNT_BYTES, "little", signed=True) for count in counts)
-    return tensor_hash("int64", (len(counts),), data)
-
-
-def check_tokens(record: SegmentRecord, fragments: int, body: RevealSegment) -> None:
-    """Raise unless the totals belong to the segment's states and differ by the tokens it claimed."""
-    start, end = body.tokens
-    _check_total(start, record.start_root, fragments)
-    _check_total(end, record.end_root, fragments)
-    trained = end.counts[0] - start.counts[0]
-    if trained != record.tokens:
-        said = f"the state counts {trained} tokens where the commit says {record.tokens}"
-        raise InvalidStatement(Reason.BAD_PROOF, said)
-
-
-def _check_total(opening: TokensOpening, root: Digest, fragments: int) -> None:
-    if len(opening.counts) != 1 + fragments:
-        raise InvalidStatement(Reason.BAD_PROOF, f"not a total and {fragments} fragments")
-    leaf, position = tokens_component(opening.counts), (TOKENS_COMPONENT, STATE_COMPONENTS)
-    try:
-        verify_proof(root, leaf, *position, opening.proof, blake3_hash)
-    except BrokenPromise as error:
-        raise InvalidStatement(Reason.BAD_PROOF, f"not the tokens of its state: {error}") from None
-
-
-def _check_openings(record: SegmentRecord, window_steps: int, body: RevealSegment) -> None:
-    if not record.num_steps:  # Final averaging: one window from start to end root.
-        if body.openings or not body.leaves:
-            raise InvalidStatement(
-                Reason.BAD_PROOF, "merges alone, and no step that opens a window"
-            )
-        return
+def shown_claims(record: SegmentRecord, window_steps: int, body: RevealSegment) -> Claims:
+    """Return the claims of the windows of a revealed segment; raise unless they are those of its commit."""
     wanted = num_windows(record.num_steps, window_steps)
-    if len(body.leaves) < record.num_steps or len(body.openings) != wanted:
+    if len(body.leaves_roots) != wanted:
         raise InvalidStatement(
             Reason.BAD_PROOF, f"not {wanted} windows of {record.num_steps} steps"
         )
-    steps = [opening.step for opening in body.openings]
-    positions = [opening.leaf for opening in body.openings]
-    if steps != [w * window_steps for w in range(wanted)] or positions != sorted(set(positions)):
-        raise InvalidStatement(Reason.BAD_PROOF, "windows begin at other steps")
-    if positions[-1] >= len(body.leaves) or not all(map(_has_state, body.openings)):
-        raise InvalidStatement(Reason.BAD_PROOF, "a window without its state")
-    for opening in body.openings:
-        if _leaf_of(opening) != body.leaves[opening.leaf]:
-            raise InvalidStatement(Reason.BAD_PROOF, f"step {opening.step} is not in its leaf")
-
-
-def _has_state(opening: Opening) -> bool:
-    return opening.state_root != NO_DIGEST
-
-
-def _leaf_of(opening: Opening) -> Digest:
-    return step_leaf_digest(opening.step, opening.dropped, opening.state_root, opening.leaves_root)
+    if NO_DIGEST in body.leaves_roots:  # the answer to a log that no honest seat writes has it
+        raise InvalidStatement(Reason.BAD_PROOF, "a window without a step or a merge")
+    states = (record.start_root, *body.state_roots, record.end_root)
+    parts = zip(body.leaves_roots, pairwise(states), body.tokens, strict=True)
+    claims = tuple(
+        WindowResult(Digest(leaves), Digest(start), Digest(end), tokens).claim
+        for leaves, (start, end), tokens in parts
+    )
+    if trace_commit(trace_root(claims), body.salt) != record.trace_commit:
+        raise InvalidStatement(Reason.BAD_PROOF, "not the windows and the salt of the commit")
+    trained = sum(body.tokens)
+    if trained != record.tokens:
+        said = f"{trained} tokens in its windows where the commit says {record.tokens}"
+        raise InvalidStatement(Reason.BAD_PROOF, said)
+    return claims
 
 
 def request_data(draft: Draft, sender: PeerId, body: DataRequest) -> None:
@@ -206,16 +143,17 @@ def request_data(draft: Draft, sender: PeerId, body: DataRequest) -> None:
         is_report=False,
         bond=bond,
     )
-    others = tuple(old for old in record.checks if old.peer != sender)
-    record = replace(record, phase=SegmentPhase.SAMPLED, checks=(*others, check))
+    record = replace(with_check(record, check), phase=SegmentPhase.SAMPLED)
     due = record.due if under_way else gather_end(record, spec)
     draft.put_segment(replace(record, due=due))
 
 
-def commit_check(draft: Draft, sender: PeerId, body: VerifyCommit) -> None:
-    """Accept a verifier's blind answer."""
+def commit_check(draft: Draft, body: VerifyCommit) -> PeerId:
+    """Accept a verifier's blind answer; return the peer that must have signed it."""
     record = find_segment(draft, body, SegmentPhase.SAMPLED)
-    check = _check_of(record, sender, CheckPhase.REQUESTED)
+    check = _check_at(record, body.check, CheckPhase.REQUESTED)
+    if body.window != check.window:
+        raise InvalidStatement(Reason.BAD_FIELD, f"the draw selected window {check.window}")
     changed = replace(
         check, phase=CheckPhase.SEALED, commitment=body.commitment, commit_height=draft.height
     )
@@ -226,18 +164,18 @@ def commit_check(draft: Draft, sender: PeerId, body: VerifyCommit) -> None:
         _seal(draft, record)
     else:
         draft.put_segment(record)
+    return check.peer
 
 
 def reveal_segment(draft: Draft, body: RevealSegment) -> PeerId:
-    """Accept a solver's leaves; return the peer that must have signed the statement.
+    """Accept a solver's windows; return the solver.
 
     Without a verifier that waits for them, the segment is paid on trust.
     """
     record = find_segment(draft, body, SegmentPhase.SEALED)
     spec, height = draft.run(record.run).spec, draft.height
-    windows = open_windows(record, spec.checks.window_steps, body)
-    check_tokens(record, spec.outer.fragments, body)
-    record = replace(record, windows=windows, shown_height=height)
+    claims = shown_claims(record, spec.checks.window_steps, body)
+    record = replace(record, claims=claims, shown_height=height)
     for check in record.checks:
         if check.phase is CheckPhase.MISSED:
             record = lose_bond(draft, record, check)
@@ -250,23 +188,27 @@ def reveal_segment(draft: Draft, body: RevealSegment) -> PeerId:
     return record.peer
 
 
-def reveal_check(draft: Draft, sender: PeerId, body: VerifyReveal, arbiter: Arbiter) -> None:
-    """Accept a verifier's or a reporter's answer and compare it with the solver's leaves."""
+def reveal_check(draft: Draft, body: VerifyReveal, arbiter: Arbiter) -> PeerId:
+    """Accept the answer of a verifier or a reporter, compare it with the solver's, and return who gave it."""
     record = find_segment(draft, body, SegmentPhase.REVEALED, SegmentPhase.DISPUTED)
-    check = _check_of(record, sender, CheckPhase.SEALED)
+    check = _check_at(record, body.check, CheckPhase.SEALED)
     if not are_reveals_open(record, draft.height):
         raise InvalidStatement(Reason.WRONG_PHASE, "answers are not taken any more")
-    if verify_commit(body.leaves, body.end_root, body.salt, sender) != check.commitment:
+    shown = record.claims[check.window]
+    if body.claim == shown:
+        raise InvalidStatement(Reason.BAD_FIELD, "what is equal to the solver's is left out")
+    claim = Digest(body.claim or shown)
+    if verify_commit(claim, body.salt, check.peer) != check.commitment:
         raise InvalidStatement(Reason.BAD_PROOF, "not the answer it gave blind")
-    claim = window_claim(body.leaves, body.end_root)
-    count(draft, record, sender, "checked")
-    if claim != record.windows[check.window].claim:
+    count(draft, record, check.peer, "checked")
+    if claim != shown:
         accuse(draft, record, check, claim)
     else:
         draft.put_segment(_agree(draft, record, replace(check, phase=CheckPhase.AGREED)))
     record = find_segment(draft, body, SegmentPhase.REVEALED, SegmentPhase.DISPUTED)
     if not are_reveals_open(record, draft.height):
         _end_reveals(draft, record, arbiter)
+    return check.peer
 
 
 def _agree(draft: Draft, record: SegmentRecord, check: Check) -> SegmentRecord:
@@ -380,10 +322,11 @@ def _missed(draft: Draft, record: SegmentRecord) -> SegmentRecord:
     return record
 
 
-def _check_of(record: SegmentRecord, peer: PeerId, phase: CheckPhase) -> Check:
-    for check in record.checks:
-        if check.peer == peer:
-            if check.phase is not phase:
-                raise InvalidStatement(Reason.DUPLICATE, f"its check is {check.phase}")
-            return check
-    raise InvalidStatement(Reason.WRONG_PEER, "it did not ask for a window")
+def _check_at(record: SegmentRecord, index: int, phase: CheckPhase) -> Check:
+    """Return a check of a record by its index; raise unless it is in this phase."""
+    if index >= len(record.checks):
+        raise InvalidStatement(Reason.WRONG_PEER, f"the segment has no check {index}")
+    check = record.checks[index]
+    if check.phase is not phase:
+        raise InvalidStatement(Reason.DUPLICATE, f"its check is {check.phase}")
+    return check

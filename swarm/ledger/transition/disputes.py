@@ -65,7 +65,7 @@ from swarm.types import Amount, Digest, Height, PeerId
 UNREPORTABLE = {
     SegmentPhase.POSTED: "its verifiers come first",
     SegmentPhase.SAMPLED: "its verifiers come first",
-    SegmentPhase.SEALED: "its solver must show its leaves first",
+    SegmentPhase.SEALED: "its solver must show its windows first",
     SegmentPhase.SILENT: "it is silent: nothing was shown or paid that could be accused",
     SegmentPhase.GUILTY: "it is proven false already",
     SegmentPhase.UNDECIDED: "its judges gave no verdict, and it does not count as verified",
@@ -149,8 +149,7 @@ def report(draft: Draft, sender: PeerId, body: Report) -> None:
         is_report=True,
         bond=bond,
     )
-    others = tuple(old for old in record.checks if old.peer != sender)
-    record = replace(record, checks=(*others, check), reveals_end=reveal_end(spec, height))
+    record = replace(with_check(record, check), reveals_end=reveal_end(spec, height))
     if record.dispute is None:
         record = replace(record, phase=SegmentPhase.REVEALED)
     draft.put_segment(replace(record, due=_next_due(record, height)))

@@ -81,9 +81,13 @@ def release(draft: Draft, record: SegmentRecord) -> SegmentRecord:
 
 
 def with_check(record: SegmentRecord, changed: Check) -> SegmentRecord:
-    """Return the record with one check replaced."""
+    """Return the record with the check of a peer, in the place of its earlier one or behind the others.
+
+    The place of a check never changes: answers name it.
+    """
     checks = tuple(changed if check.peer == changed.peer else check for check in record.checks)
-    return replace(record, checks=checks)
+    is_new = all(check.peer != changed.peer for check in record.checks)
+    return replace(record, checks=(*checks, changed) if is_new else checks)
 
 
 def pay_check(draft: Draft, record: SegmentRecord, check: Check) -> SegmentRecord:

@@ -44,8 +44,8 @@ REFUTED_MAX = 10
 ENVELOPE_BYTES = 192
 """Bytes reserved for sender, nonce, fee, expiry and signature around a body (at most 145 are used)."""
 
-REQUEST_BYTES, COMMIT_BYTES, LEAF_BYTES = 160, 80, 34
-"""Bytes of a request, of a blind answer and of each revealed leaf, rounded up."""
+REQUEST_BYTES = 160
+"""Bytes of a request, rounded up."""
 
 
 def required_fee(params: Params, num_bytes: int) -> Amount:
@@ -90,15 +90,13 @@ def solver_stake(params: Params | Genesis, spec: RunSpec) -> Amount:
     return Amount(params.stake_segments * max(reward_max(spec, segment_tokens_max(spec, 1)), 1))
 
 
-def check_fees(params: Params, spec: RunSpec) -> Amount:
-    """Return the fees of the three statements of a check, at most."""
-    shown = ENVELOPE_BYTES + COMMIT_BYTES + LEAF_BYTES * leaves_max(spec)
-    sizes = (ENVELOPE_BYTES + REQUEST_BYTES, ENVELOPE_BYTES + COMMIT_BYTES, shown)
-    return Amount(sum(required_fee(params, size) for size in sizes))
+def check_fee(params: Params) -> Amount:
+    """Return the fee of a request, at most: the answers that follow it are free."""
+    return required_fee(params, ENVELOPE_BYTES + REQUEST_BYTES)
 
 
 def check_pay(params: Params, spec: RunSpec, tokens: int, num_steps: int) -> Amount:
-    """Return what a verifier of one window of such a segment earns: its fees, and the pay of the window.
+    """Return what a verifier of one window of such a segment earns: its fee, and the pay of the window.
 
     That is at the highest price of the run: solvers that undercut each other do not lower the pay of those who
     check them.
@@ -106,7 +104,7 @@ def check_pay(params: Params, spec: RunSpec, tokens: int, num_steps: int) -> Amo
     steps = min(spec.checks.window_steps, num_steps)
     paid = tokens * steps * spec.price_max
     work = -(-paid // (PRICED_TOKENS * num_steps)) if num_steps else 0
-    return Amount(check_fees(params, spec) + max(work, 1))
+    return Amount(check_fee(params) + max(work, 1))
 
 
 def round_cost(params: Params, spec: RunSpec, num_seats: int) -> Amount:

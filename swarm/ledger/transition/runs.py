@@ -23,9 +23,7 @@ from swarm.ledger.state.draft import Draft
 from swarm.ledger.state.records import NO_ROLLBACK, ROUNDS_KEPT, RoundInfo, Run, RunPhase, Waiter
 from swarm.ledger.state.state import Reader
 from swarm.ledger.transactions import (
-    COMPONENT_PROOF_DEPTH,
     LEAVES_MAX,
-    REVEAL_BYTES_MAX,
     RUN_SPEC_BYTES_MAX,
     SHORT_MAX,
     TOKENS_MAX,
@@ -47,7 +45,6 @@ from swarm.ledger.transition.prices import (
     segment_tokens_max,
     solver_stake,
 )
-from swarm.ledger.transition.sampling import num_windows
 from swarm.ledger.transition.seats import (
     Standing,
     draw_posters,
@@ -388,15 +385,6 @@ NAME_LENGTH_MAX = 64
 SEATS_MAX = 1024
 """Stages times replicas: a run's entry stays under half a megabyte with four rosters."""
 
-HASH_BYTES = 34
-"""Bytes of an encoded hash."""
-
-OPENING_BYTES = 80
-"""Bytes of an encoded opening whose step dropped nothing."""
-
-COUNT_BYTES_MAX = 9
-"""Bytes of an encoded count of tokens."""
-
 ROUND_SEATS_MAX = 1 << 14
 """Seats of all rounds that are kept at once: 2 MB of rosters for each run."""
 
@@ -405,9 +393,6 @@ CHECKPOINTS_MAX = 1 << 11
 
 JUDGING_ROUNDS = REVEAL_ROUNDS + REPORTS_MAX * DISPUTE_ROUNDS
 """Rounds after the challenge window until the last report that came within it is judged."""
-
-REVEAL_SPARE_BYTES = 4 << 10
-"""Bytes of a reveal reserved for the envelope, and for dropped micro-batches."""
 
 ROUNDS_MAX = SHORT_MAX - 16
 """Most rounds of a run: leaves room for the boundaries after the last round in a 16-bit field."""
@@ -431,11 +416,7 @@ def check_run_spec(spec: RunSpec) -> None:
         ),
         (
             leaves_max(spec) > LEAVES_MAX,
-            f"a segment of {leaves_max(spec)} steps and merges cannot show more than {LEAVES_MAX}",
-        ),
-        (
-            reveal_bytes_max(spec) > REVEAL_BYTES_MAX,
-            f"a segment would need {reveal_bytes_max(spec)} bytes to show its windows; use longer ones",
+            f"a segment of {leaves_max(spec)} steps and merges where {LEAVES_MAX} is the most",
         ),
         (
             rounds_kept(spec) * spec.num_stages * spec.replicas_max > ROUND_SEATS_MAX,
@@ -449,14 +430,6 @@ def check_run_spec(spec: RunSpec) -> None:
     for is_wrong, fault in faults:
         if is_wrong:
             raise InvalidStatement(Reason.BAD_FIELD, fault)
-
-
-def reveal_bytes_max(spec: RunSpec) -> int:
-    """Return the most bytes with which a segment reveals its leaves and the openings of its windows."""
-    windows = num_windows(spec.inner_steps_max, spec.checks.window_steps)
-    tokens = HASH_BYTES * COMPONENT_PROOF_DEPTH + COUNT_BYTES_MAX * (1 + spec.outer.fragments)
-    shown = HASH_BYTES * leaves_max(spec) + OPENING_BYTES * windows + 2 * tokens
-    return REVEAL_SPARE_BYTES + shown
 
 
 def rounds_kept(spec: RunSpec) -> int:

@@ -29,10 +29,11 @@ from swarm.ledger.state.records import (
 from swarm.ledger.state.state import Reader
 from swarm.ledger.transactions import (
     PHI_COMPONENT,
+    START_PREFIX_BYTES,
     STATE_COMPONENTS,
     CommitSegment,
     PostCheckpoint,
-    RosterStatement,
+    SeatStatement,
 )
 from swarm.ledger.transition.phases import COMMIT_ROUNDS
 from swarm.ledger.transition.prices import (
@@ -47,7 +48,7 @@ from swarm.ledger.transition.sampling import partners_of
 from swarm.ledger.transition.seats import with_changed_seat
 from swarm.primitives.codec import replace
 from swarm.primitives.merkle import blake3_hash, verify_proof
-from swarm.types import Amount, Height, RoundIndex
+from swarm.types import Amount, Digest, Height, RoundIndex, StageIndex
 
 ROLLBACK = "rollback"
 """Value of ``CheckSpec.on_fraud`` of runs that are set back; the others only evict."""
@@ -94,7 +95,7 @@ def check_restart(run: Run, seat: Seat, body: CommitSegment, *, is_known_end: bo
         )
 
 
-def statement_seat(reader: Reader, body: RosterStatement) -> Seat:
+def statement_seat(reader: Reader, body: SeatStatement) -> Seat:
     """Return the seat that must have signed, from the frozen roster of the statement's round."""
     run = reader.run(body.run)
     info = round_info(run, body.round)
@@ -121,7 +122,8 @@ def commit_segment(draft: Draft, seat: Seat, body: CommitSegment) -> None:
         raise InvalidStatement(Reason.DUPLICATE, "this segment is committed")
     _check_work(run, info, body)
     held = _held_now(draft, run, seat)
-    kind = _start_kind(draft, run, held, body)
+    start_root = _start_root(held, body)
+    kind = _start_kind(draft, run, held, body, start_root)
     per_check, reserved, reward = _prices(draft, run, body, info.price)
     record = SegmentRecord(
         run=run.index,
@@ -131,12 +133,10 @@ def commit_segment(draft: Draft, seat: Seat, body: CommitSegment) -> None:
         peer=seat.peer,
         incarnation=body.incarnation,
         start_kind=kind,
-        start_root=body.start_root,
+        start_root=start_root,
         end_root=body.end_root,
         trace_commit=body.trace_commit,
-        inbox_root=body.inbox_root,
-        outbox_root=body.outbox_root,
-        gossip_root=body.gossip_root,
+        exchange_root=body.exchange_root,
         num_steps=body.num_steps,
         tokens=body.tokens,
         height=height,
@@ -153,7 +153,7 @@ def commit_segment(draft: Draft, seat: Seat, body: CommitSegment) -> None:
         checks=(),
         shown_height=Height(0),
         reveals_end=Height(0),
-        windows=(),
+        claims=(),
         accusations=(),
         dispute=None,
         judged=(),
@@ -216,7 +216,7 @@ def post_checkpoint(draft: Draft, seat: Seat, body: PostCheckpoint) -> None:
     draft.put_contribution(run.index, seat.peer, replace(work, checkpoints=work.checkpoints + 1))
 
 
-def _open_for_work(draft: Draft, body: RosterStatement) -> Run:
+def _open_for_work(draft: Draft, body: SeatStatement) -> Run:
     run = draft.run(body.run)
     if run.phase is RunPhase.SETTLED:
         raise InvalidStatement(Reason.WRONG_PHASE, f"the run is {run.phase}")
@@ -280,12 +280,30 @@ def _held_now(draft: Draft, run: Run, seat: Seat) -> Seat:
     return seat
 
 
-def _start_kind(draft: Draft, run: Run, seat: Seat, body: CommitSegment) -> StartKind:
+def shortened(run: Run, body: CommitSegment) -> CommitSegment:
+    """Return a commit whose start is the end of its seat's last segment, if it is, by its first bytes only."""
+    seats = run.seats[body.stage] if run.seats else ()
+    ends = [s.last_end_root for s in seats if s.index == body.seat and s.last_commit_round >= 0]
+    return replace(body, start=body.start[:START_PREFIX_BYTES]) if body.start in ends else body
+
+
+def _start_root(seat: Seat, body: CommitSegment) -> Digest:
+    """Return the root a segment starts from, which a commit may name by its first bytes."""
+    if len(body.start) > START_PREFIX_BYTES:
+        return Digest(body.start)
+    if seat.last_commit_round < 0 or not seat.last_end_root.startswith(body.start):
+        raise InvalidStatement(Reason.WRONG_START, "not the end of this seat's last segment")
+    return seat.last_end_root
+
+
+def _start_kind(
+    draft: Draft, run: Run, seat: Seat, body: CommitSegment, start_root: Digest
+) -> StartKind:
     """Return the kind of the segment's start; raise if it may not start from there."""
     if seat.last_commit_round >= body.round:
         raise InvalidStatement(Reason.WRONG_ROUND, "a later segment of this seat is committed")
-    is_own_end = seat.last_commit_round >= 0 and body.start_root == seat.last_end_root
-    is_known_end = is_own_end or _is_committed_end(draft, run, body)
+    is_own_end = seat.last_commit_round >= 0 and start_root == seat.last_end_root
+    is_known_end = is_own_end or _is_committed_end(draft, run, body.stage, start_root)
     check_restart(run, seat, body, is_known_end=is_known_end)
     if is_set_back(run, seat, body.stage, body.round):
         return StartKind.JOINED
@@ -296,13 +314,12 @@ def _start_kind(draft: Draft, run: Run, seat: Seat, body: CommitSegment) -> Star
     raise InvalidStatement(Reason.WRONG_START, "not the end of this seat's last segment")
 
 
-def _is_committed_end(draft: Draft, run: Run, body: CommitSegment) -> bool:
-    """Return True if a seat of the stage ended in this start root, now or at a kept boundary.
+def _is_committed_end(draft: Draft, run: Run, stage: StageIndex, wanted: Digest) -> bool:
+    """Return True if a seat of the stage ended in this root, now or at a kept boundary.
 
     Rosters carry the last end of each seat in them. Segments are looked up only for seats given up since,
     because looking up all of them would make a flood of commits costly.
     """
-    stage, wanted = body.stage, body.start_root
     rosters = [run.seats[stage], *(info.seats[stage] for info in run.rounds)]
     for seat in (seat for roster in rosters for seat in roster):
         if seat.last_end_root == wanted and seat.last_commit_round >= 0:

@@ -89,7 +89,6 @@ class Auditor:
             "solver": peer_name(record.peer),
             "claim": _hex(result.claim),
             "replay": _hex(result.found),
-            "first_difference": result.first_difference,
             "evidence": None if evidence is None else str(evidence),
         }
 
@@ -175,7 +174,7 @@ class Auditor:
         able = [
             record
             for record in meant
-            if record.windows
+            if record.claims
             and record.peer != self.context.me
             and is_reportable_at(record, run.spec, state.height)
         ]

@@ -16,12 +16,14 @@ from swarm.errors import BadConfig, DiskFull, InvalidStatement, Reason, SwarmErr
 from swarm.events import EventKind
 from swarm.ledger.state.records import Run
 from swarm.ledger.transactions import CommitSegment, RevealSegment
+from swarm.ledger.transition.segments import shortened
 from swarm.node.ports import HasGenesis, HasLedger, HasReport
+from swarm.primitives.commitments import SALT_BYTES
 from swarm.primitives.crypto import SecretKey, digest
 from swarm.training.record.segment import SegmentLog
 from swarm.training.record.window import WindowData
 from swarm.types import Digest, RoundIndex, RunIndex, StageIndex
-from swarm.verify.transcript import Counts, reveal_of, segment_roots, state_root
+from swarm.verify.transcript import reveal_of, segment_roots, state_root
 
 
 def commit_of(log: SegmentLog, run: RunIndex, incarnation: int, salt: bytes) -> CommitSegment:
@@ -33,12 +35,10 @@ def commit_of(log: SegmentLog, run: RunIndex, incarnation: int, salt: bytes) -> 
         stage=log.stage,
         seat=log.seat,
         incarnation=incarnation,
-        start_root=roots.start_root,
+        start=roots.start_root,
         end_root=roots.end_root,
         trace_commit=roots.trace_commit,
-        inbox_root=roots.inbox_root,
-        outbox_root=roots.outbox_root,
-        gossip_root=roots.gossip_root,
+        exchange_root=roots.exchange_root,
         num_steps=roots.num_steps,
         tokens=roots.tokens,
     )
@@ -57,7 +57,7 @@ class EvidencePort(Protocol):
         ...
 
     async def keep_reveal(self, body: RevealSegment) -> None:
-        """Keep the leaves of a segment; raise ``BadConfig`` or ``DiskFull``."""
+        """Keep the windows of a segment, to show them; raise ``BadConfig`` or ``DiskFull``."""
         ...
 
 
@@ -175,28 +175,21 @@ class Commits:
         self._nursery.start_soon(keeper.serve)
         return keeper
 
-    def begin(self, log: SegmentLog, counts: tuple[Counts, Counts], keeper: Keeper | None) -> None:
-        """Commit a closed segment as soon as it can be revealed.
+    def begin(self, log: SegmentLog, keeper: Keeper | None) -> None:
+        """Commit a closed segment as soon as it can be revealed; without windows there is no ``keeper``."""
+        self._nursery.start_soon(self._commit, log, keeper)
 
-        ``counts`` are the token counts of its first and its last state; ``keeper`` is None in a run without
-        windows.
-        """
-        self._nursery.start_soon(self._commit, log, counts, keeper)
-
-    async def _commit(
-        self, log: SegmentLog, counts: tuple[Counts, Counts], keeper: Keeper | None
-    ) -> None:
+    async def _commit(self, log: SegmentLog, keeper: Keeper | None) -> None:
         context = self._context
         assert context.run_index is not None, "a segment belongs to a run"
         run_bytes = context.run_index.to_bytes(4, "big")
         segment_key = b"".join(part.to_bytes(4, "big") for part in (log.round, log.stage, log.seat))
-        salt = digest(
-            "trace-salt", context.secret.seed, context.genesis.chain, run_bytes, segment_key
-        )
+        hidden = (context.secret.seed, context.genesis.chain, run_bytes, segment_key)
+        salt = digest("trace-salt", *hidden)[:SALT_BYTES]
         failure = None if keeper is None else await keeper.failure(log.round)
         if failure is None:
             try:
-                reveal = reveal_of(log, context.run_index, salt, counts)
+                reveal = reveal_of(log, context.run_index, salt)
                 await context.checks.keep_reveal(reveal)
             except (BadConfig, DiskFull) as error:
                 failure = error
@@ -238,9 +231,9 @@ class Commits:
 
     async def _submit(self, pending: Pending) -> bool:
         """Send a commit; return False if the ledger will never take it, which is reported once."""
-        body = pending.body
+        body, state = pending.body, self._context.ledger.state
         try:
-            await self._context.ledger.submit(body)
+            await self._context.ledger.submit(shortened(state.run(body.run), body))
         except InvalidStatement as error:
             if error.reason is not Reason.DUPLICATE and not pending.is_refusal_reported:
                 pending.is_refusal_reported = True

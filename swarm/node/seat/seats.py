@@ -51,7 +51,6 @@ from swarm.training.shard import Shard
 from swarm.training.terms import Catching, catching_up, lag_rounds
 from swarm.types import NO_DIGEST, Digest, RoundIndex, StageIndex
 from swarm.verify.round_plan import round_plan
-from swarm.verify.transcript import Counts
 
 CLOSED_KEPT = 3
 """Closed segments whose phi is held: the draw may select it until two boundaries later."""
@@ -78,8 +77,6 @@ class RunningSeat:
     scope: trio.CancelScope = field(default_factory=_scope)
     is_shown: bool = True
     """True if the open segment can be replayed, so that it is committed: its anchor stays on the ledger."""
-    counts: Counts = ()
-    """Token counts at the start of the open segment."""
     saved_anchor: Digest = NO_DIGEST
     """Root of the anchor that the shard on disk names."""
 
@@ -269,7 +266,6 @@ class Seats:
             await self._renew(live, runner, run, duty.info)
             anchor = await self._anchor(runner.shard, run, duty.info)
             plan = round_plan(run, duty.info, self._context.genesis.chain)
-            live.counts = _counts(runner.shard)
             await runner.begin_round(plan, anchor, is_shown=live.is_shown)
 
     def _computes(self, shard: Shard) -> bool:
@@ -337,7 +333,7 @@ class Seats:
             losses.append((log.round, log.loss_micro / 1e6))
             del losses[:-LOSSES_MAX]
         if log.records and live.is_shown:
-            self.commits.begin(log, (live.counts, _counts(runner.shard)), live.keeper)
+            self.commits.begin(log, live.keeper)
             run = context.run
             assert run is not None, "a segment belongs to a run"
             anchor_root = runner.shard.anchor_root
@@ -369,8 +365,3 @@ def _is_outdated(run: Run, live: RunningSeat, info: RoundInfo) -> bool:
     behind = lag_rounds(live.current, info.round - 1)
     is_set_back = live.current < run.rollbacks[live.seat.stage].boundary <= info.round
     return is_set_back or catching_up(behind) is Catching.ADOPT
-
-
-def _counts(shard: Shard) -> Counts:
-    """Return the token counts of a shard between two segments, as its state has them."""
-    return (shard.tokens_total, *shard.tokens_at_sync)

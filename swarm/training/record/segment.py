@@ -62,6 +62,8 @@ class StepRecord:
     microbatches: tuple[MicrobatchRecord, ...]
     dropped: tuple[MicrobatchId, ...]
     """Micro-batches that were sent and never answered."""
+    tokens: int
+    """Tokens of its micro-batches."""
 
 
 NO_PARTNER = -1

@@ -19,10 +19,10 @@ from tests.cli.test_node_api import write_address
 from tests.ledger.checking import Case, a_case
 from tests.web.snapshots import a_snapshot, a_state
 
-KEYS = """round stage seat window solver height verdict claim replay first_difference evidence
+KEYS = """round stage seat window solver height verdict claim replay evidence
 text""".split()
 SOLVER_STAKE = 720
-FRAUD = {"verdict": "fraud", "window": 0, "text": ["leaf 4 of 12"], "evidence": "/h/e.swarm"}
+FRAUD = {"verdict": "fraud", "window": 0, "text": ["window 0 is false"], "evidence": "/h/e.swarm"}
 
 
 @dataclass
@@ -32,7 +32,7 @@ class FakeNode:
     home: Path
     case: Case
     answer: Mapping[str, object] = field(
-        default_factory=lambda: {"verdict": "honest", "window": 0, "text": ["11 leaves equal"]}
+        default_factory=lambda: {"verdict": "honest", "window": 0, "text": ["the same result"]}
     )
     asked: list[Mapping[str, object]] = field(default_factory=list)
     stake: int = SOLVER_STAKE

@@ -84,7 +84,7 @@ def test_before_the_reveal_it_says_what_it_waits_for_and_how_long() -> None:
     with pytest.raises(UsageError, match="its verifiers answer blind first"):
         choose(case)
     case.seal(windows)
-    with pytest.raises(UsageError, match="its solver has yet to show its leaves"):
+    with pytest.raises(UsageError, match="its solver has yet to show its windows"):
         choose(case, SegmentQuery(1, 0, 1))
 
 
@@ -98,7 +98,7 @@ def test_silence_and_trust_are_told_apart() -> None:
         choose(silent)
     trusted = a_case()
     trusted.wait(SegmentPhase.SEALED)
-    with pytest.raises(UsageError, match="its solver has yet to show its leaves"):
+    with pytest.raises(UsageError, match="its solver has yet to show its windows"):
         choose(trusted, SegmentQuery(round=1))
     trusted.submit(trusted.solver, trusted.claimed.reveal())
     assert trusted.is_now(SegmentPhase.UNSAMPLED)

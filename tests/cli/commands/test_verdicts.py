@@ -8,7 +8,7 @@ from swarm.cli.commands.ledger_views import AuditTarget, audit_lines, audit_row
 from swarm.cli.style import Ink
 from swarm.errors import Unreachable, UsageError
 
-KEYS = """round stage seat window solver height verdict claim replay first_difference evidence
+KEYS = """round stage seat window solver height verdict claim replay evidence
 text""".split()
 TARGET = AuditTarget(
     round=40, stage=1, seat=0, window=2, num_windows=5, solver="glad-quail-197", height=512
@@ -17,25 +17,29 @@ TARGET = AuditTarget(
 
 def test_an_honest_window() -> None:
     """The claim, what the replay gave, the verdict."""
-    answer = {"verdict": "honest", "text": ["5 leaves", "all windows"], "claim": "9f" * 32}
+    answer = {
+        "verdict": "honest",
+        "text": ["window 4 is honest", "all windows"],
+        "claim": "9f" * 32,
+    }
     row = audit_row(TARGET, {**answer, "window": 4})
     assert list(row) == KEYS
     assert json.loads(json.dumps(row))["evidence"] is None
     assert audit_lines(row, TARGET, Ink()) == [
         "claim   glad-quail-197 #512 segment 40/1/0, window 4 of 5, 9f9f9f9f9f9f9f9f",
-        "replay  5 leaves",
+        "replay  window 4 is honest",
         "        all windows",
         "verdict HONEST",
     ]
 
 
-def test_a_fraud_names_the_difference_and_the_next_command() -> None:
+def test_a_fraud_says_what_differs_and_the_next_command() -> None:
     """As docs/spec/experience.md section 2 promises."""
-    answer = {"verdict": "fraud", "first_difference": 11, "evidence": "/h/evidence.swarm"}
+    answer = {"verdict": "fraud", "evidence": "/h/evidence.swarm"}
     row = audit_row(TARGET, answer)
     assert list(row) == KEYS
     lines = audit_lines(row, TARGET, Ink())
-    assert lines[1] == "replay  first difference: leaf 11"
+    assert lines[1] == "replay  its log gives another result than the one it has shown"
     assert lines[-1] == "verdict FRAUD -> swarm report /h/evidence.swarm"
 
 

@@ -15,6 +15,6 @@ def test_a_disputed_segment_survives_its_encoding() -> None:
     assert record.dispute is not None
     assert record.accusations
     assert record.checks
-    assert len(record.windows) == 3
+    assert len(record.claims) == 3
     assert len(draws) == 1
     assert decode(SegmentRecord, encode(record)) == record

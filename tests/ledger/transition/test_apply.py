@@ -49,7 +49,7 @@ def a_body(rng: random.Random, stage: InMemoryLedger) -> Body:
                 wrong: dict[str, object] = (
                     {"tokens": rng.randrange(1 << 32)} if rng.random() < 0.1 else {}
                 )
-                wrong |= {"start_root": bytes(32)} if rng.random() < 0.1 else {}
+                wrong |= {"start": bytes(32)} if rng.random() < 0.1 else {}
                 return replace(body, **wrong)
         return Join(run)
     spec = small_run_spec(num_stages=rng.choice([1, 2, 2, 2, 9]), rounds=rng.randrange(4, 9))

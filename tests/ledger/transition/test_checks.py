@@ -46,7 +46,7 @@ def test_the_honest_path_ends_verified_and_paid() -> None:
     assert case.is_now(SegmentPhase.SEALED)
     before = case.balance(case.solver)
     case.submit(case.solver, case.claimed.reveal())
-    assert (case.phase, len(case.record.windows)) == (SegmentPhase.REVEALED, 3)
+    assert (case.phase, len(case.record.claims)) == (SegmentPhase.REVEALED, 3)
     case.show(windows)
     assert case.is_now(SegmentPhase.VERIFIED)
     assert phases(case) == [CheckPhase.AGREED] * 2
@@ -75,7 +75,10 @@ def test_the_solver_shows_nothing_before_the_blind_answers_are_in() -> None:
     assert case.refused(case.solver, reveal) is Reason.WRONG_PHASE
     windows = case.ask(case.able)
     assert case.refused(case.solver, reveal) is Reason.WRONG_PHASE
-    case.submit(case.able[0], case.true.answer(case.able[0].peer, windows[case.able[0].peer])[0])
+    case.submit(
+        case.able[0],
+        case.true.blind(case.ledger.state, case.able[0].peer, windows[case.able[0].peer]),
+    )
     assert case.refused(case.solver, reveal) is Reason.WRONG_PHASE
     case.seal({case.able[1].peer: windows[case.able[1].peer]})
     case.submit(case.solver, reveal)
@@ -86,8 +89,8 @@ def test_no_blind_answer_is_taken_after_the_solver_was_told_to_show() -> None:
     case = a_case()
     case.draw_verifiers()
     (one, two), windows = case.able, case.ask(case.able)
-    case.submit(one, case.true.answer(one.peer, windows[one.peer])[0])
-    late = case.true.answer(two.peer, windows[two.peer])[0]
+    case.submit(one, case.true.blind(case.ledger.state, one.peer, windows[one.peer]))
+    late = case.true.blind(case.ledger.state, two.peer, windows[two.peer])
     case.wait(SegmentPhase.SEALED)
     assert case.record.checks[1].phase is CheckPhase.MISSED
     assert case.refused(two, late) is Reason.WRONG_PHASE
@@ -103,17 +106,21 @@ def test_an_answer_is_shown_as_it_was_given_blind_by_who_gave_it_and_once() -> N
     case = a_case(num_steps=25)
     windows = case.up_to_reveal()
     one, two = case.able
-    mine = case.true.answer(one.peer, windows[one.peer])[1]
+    mine = case.true.shown(case.ledger.state, one.peer, windows[one.peer])
     other = (windows[one.peer] + 1) % 3
     for wrong in (
-        replace(mine, salt=bytes(32)),
-        replace(mine, leaves=mine.leaves[1:]),
-        replace(mine, end_root=bytes(32)),
-        case.true.answer(one.peer, other)[1],
+        replace(mine, salt=bytes(16)),
+        replace(mine, claim=bytes(32)),
+        replace(mine, check=1),
+        replace(mine, claim=case.true.results[other].claim),
     ):
         assert case.refused(one, wrong) is Reason.BAD_PROOF
-    assert case.refused(two, mine) is Reason.BAD_PROOF, "a copy of another's answer"
-    assert case.refused(case.ledger.keys[0], mine) is Reason.WRONG_PEER
+    copied = case.true.shown(case.ledger.state, two.peer, windows[two.peer])
+    copied = replace(copied, salt=mine.salt)
+    assert case.refused(two, copied) is Reason.BAD_PROOF, "a copy of another's answer"
+    assert case.refused(two, replace(mine, check=2)) is Reason.WRONG_PEER
+    same = case.record.claims[windows[one.peer]]
+    assert case.refused(one, replace(mine, claim=same)) is Reason.BAD_FIELD, "one form only"
     case.submit(one, mine)
     assert case.refused(one, mine) is Reason.DUPLICATE
 
@@ -180,7 +187,7 @@ def test_an_honest_verifier_gains_and_one_that_only_asks_loses_its_bond() -> Non
     case.wait(SegmentPhase.VERIFIED)
     after = [case.balance(key) for key in (busy, idle, case.solver)]
     gains = [b - a for a, b in zip(before, after, strict=True)]
-    assert gains[0] > 0, "its pay is more than the fees of its three statements"
+    assert gains[0] > 0, "its pay is more than the fee of its request"
     assert gains[1] < -bond
     assert gains[2] == 5, "a solver that serves its friends only gains nothing by the others"
     assert case.ledger.state.globals.burned == bond
@@ -259,7 +266,7 @@ def test_verifiers_that_never_show_their_answers_leave_the_solver_paid() -> None
     assert case.ledger.state.height - height == ROUND
     assert case.record.is_paid
     assert (work(case, 1), work(case, 2)) == ((0, 0, 0, 0, 0), (0, 0, 0, 0, 1))
-    late = case.true.answer(case.able[0].peer, 0)[1]
+    late = case.true.shown(case.ledger.state, case.able[0].peer, 0)
     assert case.refused(case.able[0], late) is Reason.WRONG_PHASE
 
 
@@ -278,9 +285,10 @@ def test_a_segment_that_nobody_asked_for_is_paid_once_it_is_shown_by_its_solver(
     case = a_case()
     case.wait(SegmentPhase.SEALED)
     assert not case.record.checks
-    assert case.refused(case.able[0], case.claimed.reveal()) is Reason.BAD_SIGNATURE
+    guessed = case.claimed.reveal(salt=bytes(16))
+    assert case.refused(case.able[0], guessed) is Reason.BAD_PROOF, "who has the salt is the solver"
     case.submit(case.solver, case.claimed.reveal())
-    assert (case.phase, len(case.record.windows)) == (SegmentPhase.UNSAMPLED, 1)
+    assert (case.phase, len(case.record.claims)) == (SegmentPhase.UNSAMPLED, 1)
     assert case.record.is_paid
     assert case.refused(case.solver, case.claimed.reveal()) is Reason.WRONG_PHASE
 
@@ -413,13 +421,13 @@ class Crowd:
         true, claimed, state = self.true[segment_id], self.claimed[segment_id], self.ledger.state
         false = self.rng.choice([claimed, true.with_lie(0)])
         view = false if key.peer in self.cheats else true
-        blind, shown = view.answer(key.peer, 0)
-        ideas: list[Body] = [blind, shown, *[shown if record.windows else blind] * 3]
+        blind, shown = view.blind(state, key.peer, 0), view.shown(state, key.peer, 0)
+        ideas: list[Body] = [blind, shown, *[shown if record.claims else blind] * 3]
         with contextlib.suppress(InvalidStatement, IndexError):
             body = true.request(state, key, self.rng.randrange(len(record.draws) + 1))
             ideas += [body] * 9 if body is not None else []
         if record.phase is SegmentPhase.DISPUTED and key.peer not in self.cheats:
-            return claimed.vote(0, is_guilty=claimed.leaves != true.leaves)
+            return claimed.vote(0, is_guilty=claimed.results != true.results)
         if key.peer in self.cheats and self.rng.random() < 0.3:
             ideas.append(view.report(key.peer, 0))
         return self.rng.choice(ideas)

@@ -86,10 +86,10 @@ def accused(case: Case) -> tuple[SecretKey, SecretKey]:
     cheat, honest = case.able
     windows = case.ask(case.able)
     false = case.true.with_lie(windows[cheat.peer])
-    case.submit(cheat, false.answer(cheat.peer, windows[cheat.peer])[0])
+    case.submit(cheat, false.blind(case.ledger.state, cheat.peer, windows[cheat.peer]))
     case.seal({honest.peer: windows[honest.peer]})
     case.submit(case.solver, case.claimed.reveal())
-    case.submit(cheat, false.answer(cheat.peer, windows[cheat.peer])[1])
+    case.submit(cheat, false.shown(case.ledger.state, cheat.peer, windows[cheat.peer]))
     assert case.is_now(SegmentPhase.DISPUTED)
     case.show({honest.peer: windows[honest.peer]})
     return cheat, honest
@@ -344,7 +344,7 @@ def test_a_verifier_that_agreed_with_a_lie_burns_a_tenth_of_its_stake() -> None:
     case = next(found for found in map(drawn_lie, range(8, 24)) if len(found.drawn(found.able)) > 1)
     windows = case.ask(case.drawn(case.able)[:2])
     friend, honest = map(case.ledger.key_of, windows)
-    case.submit(friend, case.claimed.answer(friend.peer, 0)[0])
+    case.submit(friend, case.claimed.blind(case.ledger.state, friend.peer, 0))
     case.seal({honest.peer: windows[honest.peer]})
     case.submit(case.solver, case.claimed.reveal())
     case.show({friend.peer: 0}, like=case.claimed)
@@ -375,7 +375,8 @@ def unchecked_lie(window: int = 0, num_steps: int = 10) -> tuple[Case, SecretKey
     case.draw_verifiers()
     windows: dict[bytes, int] = {}
     while not windows:
-        windows = case.ask(case.able, len(case.record.draws) - 1)
+        attempt = len(case.record.draws) - 1
+        windows = case.ask(case.drawn(case.able, attempt)[:2], attempt)
         case.draw_verifiers() if not windows else None
     case.seal(windows, like=case.claimed)
     case.submit(case.solver, case.claimed.reveal())
@@ -532,7 +533,8 @@ def test_another_arbiter_may_judge_without_votes(verdict: Verdict, phase: Segmen
     windows = case.up_to_reveal()
     answers = [
         case.ledger.sign(
-            case.ledger.key_of(peer), case.true.answer(case.ledger.key_of(peer).peer, w)[1]
+            case.ledger.key_of(peer),
+            case.true.shown(case.ledger.state, case.ledger.key_of(peer).peer, w),
         )
         for peer, w in windows.items()
     ]

@@ -77,18 +77,18 @@ def test_every_seat_of_the_stage_must_begin_again_and_may() -> None:
     run = ledger.reach_round(run, 4)
     seat = run.seats[0][0]
     assert is_set_back(run, seat, 0, RoundIndex(3))
-    tainted = ledger.commit(run, 3, 0, 0, start_root=seat.last_end_root)
+    tainted = ledger.commit(run, 3, 0, 0, start=seat.last_end_root)
     with pytest.raises(InvalidStatement) as caught:
         ledger.block(ledger.sign(ledger.keys[0], tainted))
     assert caught.value.reason is Reason.WRONG_START
-    fresh = replace(tainted, start_root=Digest(b"f" * 32))
+    fresh = replace(tainted, start=Digest(b"f" * 32))
     ledger.block(ledger.sign(ledger.keys[0], fresh))
     record = ledger.state.segment(run.index, RoundIndex(3), StageIndex(0), 0)
     assert record is not None
     assert record.start_kind is StartKind.JOINED
     run = ledger.reach_round(ledger.state.run(run.index), 5)
     assert not is_set_back(run, run.seats[0][0], 0, RoundIndex(4))
-    after = ledger.commit(run, 4, 0, 0, start_root=run.seats[0][0].last_end_root)
+    after = ledger.commit(run, 4, 0, 0, start=run.seats[0][0].last_end_root)
     ledger.block(ledger.sign(ledger.keys[0], after))
 
 

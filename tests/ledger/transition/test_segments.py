@@ -10,6 +10,7 @@ from swarm.ledger.state.records import Run, RunPhase, SegmentPhase, SegmentRecor
 from swarm.ledger.state.state import audit_supply
 from swarm.ledger.transactions import (
     PHI_COMPONENT,
+    START_PREFIX_BYTES,
     STATE_COMPONENTS,
     Join,
     Leave,
@@ -21,7 +22,7 @@ from swarm.ledger.transactions import (
 from swarm.ledger.transition import checks
 from swarm.ledger.transition.prices import CHECKS_MAX, check_pay, segment_tokens_max
 from swarm.ledger.transition.runs import checkpoints_kept, round_info
-from swarm.ledger.transition.segments import commit_segment
+from swarm.ledger.transition.segments import commit_segment, shortened
 from swarm.primitives.codec import replace
 from swarm.primitives.crypto import SecretKey, digest
 from swarm.primitives.merkle import merkle_proof, merkle_root
@@ -196,18 +197,45 @@ def test_a_segment_starts_from_its_own_end_another_end_or_afresh_after_a_pause()
     run = stage.reach_round(run, 2)
     ends = {f"{r.stage}/{r.seat}": r.end_root for r in stage.state.segments(run, RoundIndex(0))}
     own = stage.commit(run, 1, 0, 0)
-    adopted = stage.commit(run, 1, 0, 1, start_root=ends["0/0"])
+    adopted = stage.commit(run, 1, 0, 1, start=ends["0/0"])
     stage.block(stage.sign(stage.keys[0], own), stage.sign(stage.keys[1], adopted))
     assert record_of(stage, own).start_kind is StartKind.CONTINUED
     assert record_of(stage, adopted).start_kind is StartKind.ADOPTED
-    stranger = stage.commit(run, 1, 1, 0, start_root=digest("x", b"nowhere"))
+    stranger = stage.commit(run, 1, 1, 0, start=digest("x", b"nowhere"))
     assert refused(stage, stranger) is Reason.WRONG_START
-    other_stage = stage.commit(run, 1, 1, 0, start_root=ends["0/0"])
+    other_stage = stage.commit(run, 1, 1, 0, start=ends["0/0"])
     assert refused(stage, other_stage) is Reason.WRONG_START
     run = stage.reach_round(run, 3)
-    late = stage.commit(run, 2, 1, 0, start_root=digest("x", b"checkpoint"))
+    late = stage.commit(run, 2, 1, 0, start=digest("x", b"checkpoint"))
     stage.block(stage.sign(stage.keys[0], late))
     assert record_of(stage, late).start_kind is StartKind.JOINED
+
+
+@pytest.mark.rule("L23")
+def test_the_end_of_a_seats_last_segment_may_be_named_by_its_first_bytes() -> None:
+    stage, run = a_stage(joiners=3)
+    stage.block(*stage.commit_all(run, 0))
+    run = stage.reach_round(run, 2)
+    one, *others = [seat for seat in run.seats[0] if seat.last_commit_round == 0]
+    own = stage.commit(run, 1, 0, one.index)
+    short = shortened(run, own)
+    assert short.start == own.start[:START_PREFIX_BYTES]
+    borrowed = stage.commit(run, 1, 0, others[0].index, start=own.start)
+    assert shortened(run, borrowed) == borrowed, "the end of another seat is named in full"
+    key = stage.key_of(one.peer)
+    wrong = replace(short, start=bytes(START_PREFIX_BYTES))
+    assert refused(stage, wrong, key) is Reason.WRONG_START
+    stage.block(stage.sign(key, short))
+    record = record_of(stage, short)
+    assert (record.start_kind, record.start_root) == (StartKind.CONTINUED, own.start)
+
+
+@pytest.mark.rule("L23")
+def test_a_first_segment_has_no_end_before_it_to_name() -> None:
+    stage, run = a_stage(joiners=3)
+    first = stage.commit(run, 0, 0, 0)
+    assert shortened(run, first) == first
+    assert refused(stage, replace(first, start=bytes(START_PREFIX_BYTES))) is Reason.WRONG_START
 
 
 @pytest.mark.rule("L22")

@@ -5,24 +5,18 @@ import pytest
 from swarm.config.spec import NANO, CheckSpec, RunSpec
 from swarm.errors import InvalidStatement, Reason
 from swarm.ledger.transactions import (
-    REVEAL_BYTES_MAX,
-    TOKENS_TOTAL_MAX,
-    Opening,
-    RevealSegment,
-    TokensOpening,
+    LEAVES_MAX,
 )
 from swarm.ledger.transition.prices import leaves_max, segment_tokens_max
 from swarm.ledger.transition.runs import (
     JUDGING_ROUNDS,
-    REVEAL_SPARE_BYTES,
     check_run_spec,
     checkpoints_kept,
-    reveal_bytes_max,
     rounds_kept,
 )
-from swarm.primitives.codec import encode, replace
+from swarm.ledger.transition.sampling import num_windows
+from swarm.primitives.codec import replace
 from swarm.testing.ledger import small_run_spec
-from swarm.types import Digest, RoundIndex, RunIndex, StageIndex
 
 SPEC = small_run_spec()
 HUGE = (1 << 63) - 1
@@ -73,7 +67,6 @@ def hostile() -> list[tuple[str, RunSpec]]:
                 outer=replace(SPEC.outer, age_weights_nano=(NANO + 1,)))),
             ("short root", small_run_spec(init_root=b"")),
             ("leaves", small_run_spec(inner_steps_max=255)),
-            ("windows", small_run_spec(inner_steps_max=200, checks=CheckSpec(NANO, 1, 120))),
             ("rounds in a window", small_run_spec(
                 round_blocks=3, checks=CheckSpec(NANO, 10, 8_200))),
             ("checkpoints in a window", small_run_spec(
@@ -163,26 +156,11 @@ def test_what_is_kept_of_common_runs_is_little() -> None:
 
 
 @pytest.mark.rule("L13")
-def test_a_reveal_of_the_longest_segment_fits_with_its_tokens() -> None:
-    """As many fragments, leaves and windows as a spec may have, and the largest counts."""
-    spec = small_run_spec(
-        inner_steps_max=192,
-        outer=replace(SPEC.outer, fragments=64),
-        checks=CheckSpec(NANO, 20, 120),
-    )
-    check_run_spec(spec)
-    counts = (TOKENS_TOTAL_MAX,) * 65
-    opening = TokensOpening(counts, (bytes(32),) * 4)
-    first = Opening(255, 191, (), Digest(bytes(32)), Digest(bytes(32)))
-    windows = -(-192 // 20)
-    body = RevealSegment(
-        run=RunIndex(1),
-        round=RoundIndex(1),
-        stage=StageIndex(0),
-        seat=0,
-        salt=bytes(32),
-        leaves=(bytes(32),) * leaves_max(spec),
-        openings=(first,) * windows,
-        tokens=(opening, opening),
-    )
-    assert len(encode(body)) + REVEAL_SPARE_BYTES // 2 < reveal_bytes_max(spec) <= REVEAL_BYTES_MAX
+def test_a_segment_of_more_steps_and_merges_than_a_reveal_may_have_windows_is_refused() -> None:
+    """With windows of one step each, every window of the longest segment can be shown."""
+    longest = replace(SPEC, checks=CheckSpec(NANO, 1, 120))
+    steps = LEAVES_MAX - longest.outer.exchanges
+    check_run_spec(replace(longest, inner_steps_max=steps))
+    assert num_windows(steps, 1) <= LEAVES_MAX
+    with pytest.raises(InvalidStatement, match="257 steps and merges where 256 is the most"):
+        check_run_spec(replace(longest, inner_steps_max=steps + 1))

@@ -9,16 +9,17 @@ from swarm.config.spec import Genesis
 from swarm.errors import UsageError
 from swarm.ledger.state.records import Run
 from swarm.node.api.audit import Auditor
+from swarm.primitives.commitments import WindowResult
 from swarm.training.record.window import WindowKey
 from swarm.types import Digest, PeerId
 from swarm.verify.audit import AuditEvidence, AuditResult, AuditVerdict, decode_evidence
 from swarm.verify.manifest import sign_manifest
-from swarm.verify.replay import Answer
 from tests.ledger.checking import Case, a_case
 from tests.node.fakes import GENESIS, FakeLedger
 
-LEAF = Digest(b"l" * 32)
+CLAIM = Digest(b"c" * 32)
 ROOT = Digest(b"r" * 32)
+RESULT = WindowResult(Digest(b"l" * 32), Digest(b"s" * 32), ROOT, 640)
 
 
 class Checks:
@@ -39,17 +40,14 @@ class Checks:
             run_digest=run.spec_digest,
             peer=peer,
             manifest=manifest,
-            leaves=(LEAF,),
-            end_root=ROOT,
+            result=RESULT,
         )
         verdict = AuditVerdict.FRAUD if place.window in self.false else AuditVerdict.HONEST
         return AuditResult(
             key=place,
             verdict=verdict,
-            answer=Answer((LEAF,), ROOT),
-            claim=LEAF,
-            found=ROOT,
-            first_difference=0,
+            claim=CLAIM,
+            found=RESULT.claim,
             lines=("a line",),
             evidence=evidence,
         )
@@ -117,10 +115,11 @@ async def test_a_fraud_is_written_down_and_can_be_reported(tmp_path: Path) -> No
     found = await auditor.audit({"round": 1, "stage": 0, "seat": 1})
     assert checks.audited == [0, 1]
     assert (found["verdict"], found["window"]) == ("fraud", 1)
-    assert (found["claim"], found["replay"]) == (LEAF.hex(), ROOT.hex())
+    assert (found["claim"], found["replay"]) == (CLAIM.hex(), RESULT.claim.hex())
     path = Path(str(found["evidence"]))
     assert path == tmp_path / "evidence" / "segment-1-0-1-window-1.swarm"
     assert read_evidence(path).peer == case.solver.peer
+    assert read_evidence(path).result == RESULT
     done = await auditor.report({"evidence": str(path)})
     assert checks.reported == [
         WindowKey(case.run.index, case.record.round, case.record.stage, 1, 1)

@@ -6,18 +6,24 @@ import trio.testing
 
 from swarm.errors import BadConfig, InvalidStatement, Reason
 from swarm.events import EventKind
-from swarm.ledger.state.records import Run
-from swarm.ledger.transactions import Body, CommitSegment, RevealSegment
-from swarm.ledger.transition.checks import tokens_component
+from swarm.ledger.state.records import Run, Seat
+from swarm.ledger.transactions import (
+    START_PREFIX_BYTES,
+    TAKES_MOST,
+    Body,
+    CommitSegment,
+    RevealSegment,
+)
 from swarm.node.seat.commits import RESUBMIT_BLOCKS, WINDOWS_WAITING_MAX, Commits
+from swarm.primitives.codec import replace
 from swarm.testing.ledger import small_run_spec
 from swarm.training.record.segment import COMPONENTS, SegmentLog, StepRecord
 from swarm.training.record.window import WindowData, WindowKey
-from swarm.types import Digest, Height, RoundIndex, StageIndex
+from swarm.types import Digest, Height, RoundIndex, RunIndex, StageIndex
+from swarm.verify.transcript import state_root
 from tests.node.fakes import FakeLedger, FakeNode, a_round, a_run, unused
 
 RUN = a_run(small_run_spec(), rounds=(a_round(0, 0), a_round(1, 4)))
-COUNTS = ((0, 0), (64, 0))
 FULL = BadConfig("7 MiB more do not fit", hint="raise disk_quota_mb in node.toml")
 
 
@@ -33,11 +39,16 @@ class Harness(FakeLedger):
         self.asked = 0
         self.refusal: Reason | None = None
         self.height = Height(10)
+        self.current = RUN
         self.state = self
         self.node = FakeNode(run_index=RUN.index, checks=self, ledger=self)
 
     def segment(self, *_: object) -> None:
         """Nothing is final."""
+
+    def run(self, index: RunIndex) -> Run:
+        assert index == RUN.index
+        return self.current
 
     def pass_blocks(self) -> None:
         """As many blocks as a commit is waited for."""
@@ -62,16 +73,14 @@ class Harness(FakeLedger):
         return Digest(bytes(32))
 
 
-def components(number: int, counts: tuple[int, ...]) -> tuple[Digest, ...]:
-    parts = [Digest(bytes([number]) * 32)] * COMPONENTS
-    parts[8] = tokens_component(counts)
-    return tuple(parts)
+def components(number: int) -> tuple[Digest, ...]:
+    return (Digest(bytes([number]) * 32),) * COMPONENTS
 
 
 def a_log(round_: int = 0) -> SegmentLog:
-    start, end = components(1, COUNTS[0]), components(2, COUNTS[1])
+    start, end = components(1), components(2)
     log = SegmentLog(StageIndex(0), 1, RoundIndex(round_), start, end=end, tokens=64)
-    log.records = [StepRecord(0, start, (), ()), StepRecord(1, None, (), ())]
+    log.records = [StepRecord(0, start, (), (), 32), StepRecord(1, None, (), (), 32)]
     return log
 
 
@@ -93,7 +102,7 @@ async def test_nothing_is_committed_before_it_is_on_the_disk(autojump_clock: obj
                 await trio.testing.wait_all_tasks_blocked()
             if window == WINDOWS_WAITING_MAX:
                 harness.disk_is_open.set()
-        commits.begin(a_log(), COUNTS, keeper)
+        commits.begin(a_log(), keeper)
         keeper.send.close()
         await trio.testing.wait_all_tasks_blocked()
     assert harness.kept == [0, 1, 2]
@@ -110,7 +119,7 @@ async def test_a_seat_that_is_left_still_commits(autojump_clock: object) -> None
         commits = Commits(harness.node, nursery)
         keeper = commits.keeper(RUN)
         await keeper.send.send(a_window(0, is_last=True))
-        commits.begin(a_log(), COUNTS, keeper)
+        commits.begin(a_log(), keeper)
         keeper.send.close()
         await trio.testing.wait_all_tasks_blocked()
         assert not harness.sent
@@ -130,7 +139,7 @@ async def test_a_full_disk_costs_the_segment_and_says_what_to_do(autojump_clock:
         harness.is_full = True
         await keeper.send.send(a_window(0, is_last=False))
         await keeper.send.send(a_window(1, is_last=True))
-        commits.begin(a_log(0), COUNTS, keeper)
+        commits.begin(a_log(0), keeper)
         await trio.testing.wait_all_tasks_blocked()
         assert (harness.sent, harness.reveals, harness.kept) == ([], [], [])
         kind, text = harness.node.report.events.pop()
@@ -139,9 +148,38 @@ async def test_a_full_disk_costs_the_segment_and_says_what_to_do(autojump_clock:
         assert text.endswith("try: raise disk_quota_mb in node.toml")
         harness.is_full = False
         await keeper.send.send(a_window(0, is_last=True, round_=1))
-        commits.begin(a_log(1), COUNTS, keeper)
+        commits.begin(a_log(1), keeper)
         keeper.send.close()
     assert [body.round for body in harness.sent] == [1]
+
+
+@pytest.mark.rule("N5")
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_a_commit_names_its_start_in_short_where_the_ledger_has_it(
+    autojump_clock: object, *, is_known: bool
+) -> None:
+    """In full where it is not the end of the seat's last segment, or is not on the ledger yet."""
+    harness, start = Harness(), state_root(components(1))
+    end = start if is_known else state_root(components(7))
+    seat = Seat(
+        stage=StageIndex(0),
+        index=1,
+        peer=harness.node.secret.peer,
+        joined_round=RoundIndex(0),
+        last_commit_round=0,
+        last_end_root=end,
+        last_tokens=64,
+        last_verified_round=-1,
+        is_volunteer=False,
+        is_on_trial=False,
+        ask=TAKES_MOST,
+        seated_ask=TAKES_MOST,
+    )
+    harness.current = replace(RUN, seats=((seat,), *RUN.seats[1:]))
+    async with trio.open_nursery() as nursery:
+        Commits(harness.node, nursery).begin(a_log(1), None)
+    (body,) = harness.sent
+    assert body.start == (start[:START_PREFIX_BYTES] if is_known else start)
 
 
 @pytest.mark.rule("N5")
@@ -151,7 +189,7 @@ async def test_a_commit_is_sent_again_until_it_is_final_or_hopeless(
     harness = Harness()
     async with trio.open_nursery() as nursery:
         commits = Commits(harness.node, nursery)
-        commits.begin(a_log(), COUNTS, None)
+        commits.begin(a_log(), None)
         await trio.testing.wait_all_tasks_blocked()
         await commits.resubmit(RUN)
         assert len(harness.sent) == 1
@@ -175,7 +213,7 @@ async def test_a_dead_commit_is_refused_once_and_that_is_reported_once(
     harness.refusal = reason
     async with trio.open_nursery() as nursery:
         commits = Commits(harness.node, nursery)
-        commits.begin(a_log(), COUNTS, None)
+        commits.begin(a_log(), None)
         await trio.testing.wait_all_tasks_blocked()
         for _ in range(8):
             harness.pass_blocks()
@@ -193,7 +231,7 @@ async def test_a_refusal_that_passes_is_tried_again_and_not_reported_again(
     harness.refusal = reason
     async with trio.open_nursery() as nursery:
         commits = Commits(harness.node, nursery)
-        commits.begin(a_log(), COUNTS, None)
+        commits.begin(a_log(), None)
         await trio.testing.wait_all_tasks_blocked()
         for _ in range(3):
             harness.pass_blocks()

@@ -95,7 +95,7 @@ class FakeRunner:
     async def begin_round(
         self, plan: RoundInfo, anchor: tuple[torch.Tensor, Digest] | None, *, is_shown: bool
     ) -> None:
-        steps: list[StepRecord | MergeRecord] = [StepRecord(n, None, (), ()) for n in range(3)]
+        steps: list[StepRecord | MergeRecord] = [StepRecord(n, None, (), (), 0) for n in range(3)]
         self.log = SegmentLog(STAGE, 0, plan.round, (), steps)
         self.begun.append((plan.round, None if anchor is None else anchor[1], is_shown))
         if anchor is not None:

@@ -21,5 +21,5 @@ def test_the_loss_is_the_mean_of_what_was_measured() -> None:
 
 def test_steps_are_counted_from_the_records() -> None:
     log = a_log()
-    log.records = [StepRecord(step, None, (), ()) for step in range(3)]
+    log.records = [StepRecord(step, None, (), (), 0) for step in range(3)]
     assert log.num_steps == 3
