@@ -15,8 +15,12 @@ from tempfile import TemporaryDirectory
 import trio
 
 from benchmarks.common import Outcome, say, spread
+from benchmarks.ledger_followers import measure_followers
+from benchmarks.ledger_founder import MOMENTS, measure_founder
 from benchmarks.ledger_loop import measure_loop
 from benchmarks.ledger_network import follow_chain, simulate_hops, vote_over_sockets
+from benchmarks.ledger_traffic import REPLICAS, traffic_table
+from benchmarks.ledger_voters import vote_apart
 from swarm.config.spec import NANO, CheckSpec
 from swarm.ledger.blocks import Block, Certificate
 from swarm.ledger.chain import Head, compose_block, extend, genesis_head
@@ -47,7 +51,6 @@ VALIDATORS_OF_PROOF = 16
 NOT_MEASURED = {
     "snapshot_join_s": "a follower that joins from a snapshot is not built",
     "snapshot_join_bytes": "a follower that joins from a snapshot is not built",
-    "founder_lost_final_s": "a test of real processes, tests/e2e/test_founder.py; no figure is taken there",
     "evm_post_gas": "settlement on an existing engine is not built",
     "evm_claim_gas": "settlement on an existing engine is not built",
 }
@@ -69,6 +72,13 @@ class Sizes:
     loop_replicas: int
     loop_blocks: int
     loop_interval_ms: int
+    moments: int
+    """Moments at which a founder is lost."""
+    blocks_apart: int
+    """Blocks of four validators in four processes."""
+    followers: int
+    replicas: tuple[int, ...]
+    """Replicas of four stages whose statements are counted."""
 
     @property
     def loop(self) -> tuple[int, int, int, int]:
@@ -76,8 +86,40 @@ class Sizes:
         return self.loop_stages, self.loop_replicas, self.loop_blocks, self.loop_interval_ms
 
 
-FULL = Sizes(10, 1_000, 200, 400, 10_000, 100, 20, 64, 16, 57, 250)
-QUICK = Sizes(2, 100, 20, 20, 200, 20, 3, 2, 4, 12, 50)
+FULL = Sizes(
+    blocks_applied=10,
+    transfers_per_block=1_000,
+    blocks_voted=200,
+    transfers_per_validator=400,
+    blocks_synced=10_000,
+    views_simulated=100,
+    repetitions=20,
+    loop_stages=64,
+    loop_replicas=16,
+    loop_blocks=57,
+    loop_interval_ms=250,
+    moments=MOMENTS,
+    blocks_apart=200,
+    followers=1_024,
+    replicas=REPLICAS,
+)
+QUICK = Sizes(
+    blocks_applied=2,
+    transfers_per_block=100,
+    blocks_voted=20,
+    transfers_per_validator=20,
+    blocks_synced=200,
+    views_simulated=20,
+    repetitions=3,
+    loop_stages=2,
+    loop_replicas=4,
+    loop_blocks=12,
+    loop_interval_ms=50,
+    moments=1,
+    blocks_apart=10,
+    followers=8,
+    replicas=(4,),
+)
 
 
 def measure(quick: bool) -> Outcome:
@@ -104,10 +146,25 @@ def measure(quick: bool) -> Outcome:
         timed = trio.run(measure_loop, home / "loop", *sizes.loop)
         outcome.figures |= timed.figures if sizes is FULL else dict.fromkeys(timed.figures)
         outcome.detail |= timed.detail | timed.figures
+        measure_networks(home, sizes, outcome)
     measure_seats(sizes, outcome)
     outcome.figures |= dict.fromkeys(NOT_MEASURED)
     outcome.detail["not_measured"] = NOT_MEASURED
     return outcome
+
+
+def measure_networks(home: Path, sizes: Sizes, outcome: Outcome) -> None:
+    """Lose a validator, let four vote as processes, let many follow, and count the statements of a round."""
+    say(f"a founder is lost at {sizes.moments} moments, in virtual time")
+    lost = measure_founder(home / "founder", sizes.moments)
+    outcome.figures |= lost.figures if sizes is FULL else dict.fromkeys(lost.figures)
+    outcome.detail |= lost.detail | lost.figures
+    say("four validators in four processes")
+    outcome.detail |= vote_apart(home / "apart", sizes.blocks_apart).detail
+    say(f"{sizes.followers} followers, in virtual time")
+    outcome.detail["followers"] = measure_followers(home / "followers", sizes.followers)
+    say(f"statements of four stages of {sizes.replicas} replicas")
+    outcome.detail["traffic"] = traffic_table(sizes.replicas)
 
 
 async def apply_transfers(home: Path, sizes: Sizes) -> float:

@@ -11,8 +11,11 @@ from benchmarks.ledger import (
     measure_proofs,
     measure_seats,
 )
+from benchmarks.ledger_followers import measure_followers
+from benchmarks.ledger_founder import lose_founder
 from benchmarks.ledger_loop import measure_loop
 from benchmarks.ledger_network import follow_chain, simulate_hops, vote_over_sockets
+from benchmarks.ledger_traffic import traffic_table
 from swarm.ledger.chain import verify_chain
 
 FIGURES = Path(__file__).parents[2] / "docs" / "spec" / "figures.md"
@@ -42,8 +45,28 @@ async def test_every_figure_is_measured_or_says_why_not(tmp_path: Path) -> None:
         *outcome.figures,
         "apply_tx_per_s",
         "sync_10k_blocks_s",
+        "founder_lost_final_s",
         "finality_hops",
         "block_hops",
     }
     assert set(row.split("|")[2].split()) == measured | NOT_MEASURED.keys()
     assert not measured & NOT_MEASURED.keys()
+
+
+def test_a_founder_is_lost_and_followers_keep_up_in_virtual_time(tmp_path: Path) -> None:
+    lost = lose_founder(tmp_path / "founder", 4, 1)
+    assert 0.0 < lost < 30.0
+    seen = measure_followers(tmp_path / "followers", 6, blocks=2)
+    assert seen["followers"] == 6
+    assert int(str(seen["behind_most"])) <= 2
+
+
+def test_what_a_round_puts_into_blocks_is_counted_by_kind() -> None:
+    (row,) = traffic_table((4,)).values()
+    assert isinstance(row, dict)
+    assert row["kinds"]["CommitSegment"] == row["seats"] == 16
+    assert row["kinds"]["DataRequest"] > 0
+    assert row["bytes_a_round"] > 16 * 287
+    assert row["mb_a_day"] == round(
+        (row["bytes_a_round"] + row["bytes_of_headers_a_round"]) * 2_160 / 1e6, 1
+    )
