@@ -17,11 +17,12 @@ import trio
 from benchmarks.common import Outcome, say, spread
 from benchmarks.ledger_followers import measure_followers
 from benchmarks.ledger_founder import MOMENTS, measure_founder
+from benchmarks.ledger_join import join_chain, long_chain, state_size
 from benchmarks.ledger_loop import measure_loop
 from benchmarks.ledger_network import follow_chain, simulate_hops, vote_over_sockets
 from benchmarks.ledger_traffic import REPLICAS, traffic_table
 from benchmarks.ledger_voters import vote_apart
-from swarm.config.spec import NANO, CheckSpec
+from swarm.config.spec import NANO, CheckSpec, Genesis
 from swarm.ledger.blocks import Block, Certificate
 from swarm.ledger.chain import Head, compose_block, extend, genesis_head
 from swarm.ledger.light import HASH_BYTES, parse_light_proof, prove_entries, verify_entries
@@ -29,7 +30,7 @@ from swarm.ledger.model_proof import model_keys
 from swarm.ledger.net.archive import Archive
 from swarm.ledger.state.records import Checkpoint, Draw, SegmentPhase
 from swarm.ledger.state.runs import head_of
-from swarm.ledger.state.state import account_key
+from swarm.ledger.state.state import State, account_key, money_in
 from swarm.ledger.transactions import (
     PHI_COMPONENT,
     STATE_COMPONENTS,
@@ -49,8 +50,6 @@ from tests.ledger.checking import EXACT, Case
 
 VALIDATORS_OF_PROOF = 16
 NOT_MEASURED = {
-    "snapshot_join_s": "a follower that joins from a snapshot is not built",
-    "snapshot_join_bytes": "a follower that joins from a snapshot is not built",
     "evm_post_gas": "settlement on an existing engine is not built",
     "evm_claim_gas": "settlement on an existing engine is not built",
 }
@@ -65,6 +64,9 @@ class Sizes:
     blocks_voted: int
     transfers_per_validator: int
     blocks_synced: int
+    epochs_joined: int
+    """Epochs of 720 blocks of the chain that is joined by a snapshot."""
+    keys_joined: int
     views_simulated: int
     repetitions: int
     loop_stages: int
@@ -92,6 +94,8 @@ FULL = Sizes(
     blocks_voted=200,
     transfers_per_validator=400,
     blocks_synced=10_000,
+    epochs_joined=1_806,
+    keys_joined=20_000,
     views_simulated=100,
     repetitions=20,
     loop_stages=64,
@@ -109,6 +113,8 @@ QUICK = Sizes(
     blocks_voted=20,
     transfers_per_validator=20,
     blocks_synced=200,
+    epochs_joined=20,
+    keys_joined=500,
     views_simulated=20,
     repetitions=3,
     loop_stages=2,
@@ -147,6 +153,7 @@ def measure(quick: bool) -> Outcome:
         outcome.figures |= timed.figures if sizes is FULL else dict.fromkeys(timed.figures)
         outcome.detail |= timed.detail | timed.figures
         measure_networks(home, sizes, outcome)
+        measure_joins(home, sizes, outcome)
     measure_seats(sizes, outcome)
     outcome.figures |= dict.fromkeys(NOT_MEASURED)
     outcome.detail["not_measured"] = NOT_MEASURED
@@ -218,6 +225,66 @@ def empty_chain(count: int) -> tuple[InMemoryLedger, list[tuple[Block, Certifica
         head = extend(head, block)
     ledger.head = head
     return ledger, links
+
+
+def measure_joins(home: Path, sizes: Sizes, outcome: Outcome) -> None:
+    """Join a chain of 1.3 million blocks by a snapshot: its 16 validators change in every epoch, or never."""
+    case, _ = _judged()
+    demo, epochs = case.ledger.state, sizes.epochs_joined
+    ways: dict[str, dict[str, int | bool]] = {
+        "changing": {"changes": True},
+        "changing, 10 blocks an epoch": {"changes": True, "epoch_blocks": 10},
+        "equal": {"changes": False},
+        "changing, more keys": {"changes": True, "keys": sizes.keys_joined},
+    }
+    rows = dict[str, object]()
+    for name, options in ways.items():
+        say(f"a newcomer to {epochs} epochs, validators {name}")
+        length = int(options.pop("epoch_blocks", 720))
+        genesis, base = _founded(demo, length)
+        chain = long_chain(
+            base,
+            genesis,
+            epochs=epochs,
+            changes=bool(options["changes"]),
+            blocks=length - 1,
+            keys=int(options.get("keys", 1_000)),
+        )
+        folder = home / name
+        folder.mkdir()
+        seconds, num_bytes = trio.run(join_chain, folder, chain)
+        rows[name] = {
+            "s": round(seconds, 2),
+            "received_bytes": num_bytes,
+            "height": chain.boundary.height,
+            "followed": len(chain.blocks),
+            "handoffs": len(chain.handoffs) + 1,
+            "state": state_size(chain.boundary.state),
+        }
+        if name == "changing":
+            figures = {"snapshot_join_s": round(seconds, 2), "snapshot_join_bytes": num_bytes}
+            outcome.figures |= figures if sizes is FULL else dict.fromkeys(figures)
+    outcome.detail["snapshot_join"] = rows
+    outcome.detail["snapshot_join_how"] = (
+        f"{epochs} epochs, 16 validators; signed headers at the ends of epochs without the blocks between,"
+        " a real state moved to the last of them, and real blocks after it, for all of an epoch but one; a new"
+        " node on the same machine, over a socket"
+    )
+
+
+def _founded(demo: State, epoch_blocks: int) -> tuple[Genesis, State]:
+    """Return a genesis with 16 validators, and a state of its network with the entries of another one, too."""
+    ledger = InMemoryLedger(16, VALIDATORS_OF_PROOF, epoch_blocks=epoch_blocks)
+    others = {key: entry for key, entry in demo.entries.items() if ledger.state.get(key) is None}
+    made = sum(money_in(entry) for entry in others.values())
+    globals_ = ledger.state.globals
+    counted = replace(
+        globals_,
+        supply=Amount(globals_.supply + made),
+        minted=Amount(globals_.minted + made),
+        num_runs=demo.globals.num_runs,
+    )
+    return ledger.genesis, State(ledger.state.entries.update({**others, b"g": counted}))
 
 
 def measure_proofs(sizes: Sizes, outcome: Outcome) -> None:

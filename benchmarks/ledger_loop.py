@@ -30,6 +30,7 @@ from swarm.ledger.mempool import Mempool
 from swarm.ledger.net.archive import Archive
 from swarm.ledger.net.follower import Follower
 from swarm.ledger.net.relay import Relay
+from swarm.ledger.net.snapshots import Snapshots
 from swarm.ledger.service import DELTA_S, LedgerService
 from swarm.ledger.transition.runs import boundary_height
 from swarm.node.context import NodeContext
@@ -86,9 +87,9 @@ async def a_node(
         await archive.append([block], certificate, known={})
         pace = TimerParams(genesis.block_interval_ms / 1000, DELTA_S)
         replica = ValidatorRunner(archive, pool, secret, link_host, pace) if validate else None
-        follower = Follower(archive, pool, link_host, replica)
-        relay = Relay(archive, pool, secret, link_host)
-        ledger = LedgerService(archive, pool, replica, follower, relay)
+        snapshots, relay = Snapshots(archive, link_host), Relay(archive, pool, secret, link_host)
+        follower = Follower(archive, pool, link_host, replica, snapshots, uses_snapshots=False)
+        ledger = LedgerService(archive, pool, replica, follower, relay, snapshots, keeps_all=True)
         checks = _verifier(home, genesis, secret, host, ledger, store)
         context = Context(secret, genesis, host, ledger, checks, RecordedEvents())
         async with trio.open_nursery() as nursery:

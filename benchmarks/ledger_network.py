@@ -43,7 +43,7 @@ async def vote_over_sockets(home: Path, blocks: int, transfers: int) -> Outcome:
     async with AsyncExitStack() as stack:
         ledgers, hosts = list[LedgerService](), list[Host]()
         for number in range(VALIDATORS):
-            host, ledger = await stack.enter_async_context(_node(home, genesis, number, hosts))
+            host, ledger = await stack.enter_async_context(a_node(home, genesis, number, hosts))
             hosts.append(host)
             ledgers.append(ledger)
         await _wait_all(ledgers, ledgers[0].height + 10)
@@ -67,7 +67,7 @@ async def vote_over_sockets(home: Path, blocks: int, transfers: int) -> Outcome:
 
 
 @asynccontextmanager
-async def _node(
+async def a_node(
     home: Path, genesis: Genesis, number: int, meet: Sequence[Host], *, validate: bool = True
 ) -> AsyncGenerator[tuple[Host, LedgerService]]:
     """Open a host on a socket with its ledger, which knows the others."""
@@ -158,9 +158,9 @@ async def follow_chain(
             await archive.append([block], certificate, known={})
     finally:
         store.close()
-    async with _node(home, ledger.genesis, 5, [], validate=False) as (host, _):
+    async with a_node(home, ledger.genesis, 5, [], validate=False) as (host, _):
         vrf.verify.cache_clear()  # the follower has seen none of these blocks
         began = time.perf_counter()
-        async with _node(home, ledger.genesis, 4, [host], validate=False) as (_, follower):
+        async with a_node(home, ledger.genesis, 4, [host], validate=False) as (_, follower):
             await follower.wait_height(Height(len(links)))
             return time.perf_counter() - began

@@ -9,6 +9,7 @@ Core: pure data.
         DeviceLost        a device of this machine no longer answers
       InvalidStatement    a statement the ledger must refuse, with a Reason
       UsageError          our caller, or the person at the keyboard, broke the contract
+        Pruned            an old block that this node does not keep
         BadTicket
           ExpiredTicket   it was good once: another one gets in
       BadConfig           a run, a file or a setting cannot be used as it stands
@@ -119,6 +120,10 @@ class UsageError(SwarmError):
     """Broken contract, by our caller or the person at the keyboard."""
 
     exit_code = 2
+
+
+class Pruned(UsageError):
+    """Block that was here once, or never, because this node keeps only newer ones."""
 
 
 class BadTicket(UsageError):

@@ -132,6 +132,17 @@ class Store:
         rows = self._read(table, "SELECT count(*), 0 FROM {}", ())
         return int(rows[0][0]) if rows else 0
 
+    def delete_below(self, table: str, key: bytes, *, limit: int) -> int:
+        """Remove at most ``limit`` of the keys below ``key``, smallest first; return how many it were."""
+        if self.readonly:
+            raise UsageError(f"{self.path} was opened for reading only")
+        name = _quoted(table)
+        query = f"DELETE FROM {name} WHERE key IN (SELECT key FROM {name} WHERE key < ? ORDER BY key LIMIT ?)"  # noqa: S608  (name checked)
+        if not self.items(table, limit=1):
+            return 0
+        with self._lock, _translated(self.path):
+            return self._connection.execute(query, (key, min(limit, ITEMS_MAX))).rowcount
+
     def write(self, changes: Sequence[Change]) -> None:
         """Carry out all changes or none; they are on the disk when this returns.
 

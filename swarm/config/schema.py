@@ -330,6 +330,9 @@ class NodeConfig(Section):
     validate, where this node does, and the balance allows."""
     ask: int = Field(default=-1, ge=-1, le=PRICE_MAX)
     """Least pay for 1,000 tokens that this node trains for. -1: the most that the run pays; 0: any."""
+    archive: bool = False
+    """Begin with block 1 and keep every block of the ledger. Otherwise a node that is far behind begins with a
+    snapshot, and blocks go when nobody can ask for them any more."""
     generate: bool = True
     """Serve generation requests of others (swarm generate --swarm), in moderation and after our own
     training."""

@@ -128,6 +128,10 @@ class AddressBook:
             del self._addresses[next(iter(self._addresses))]
         return not set(fresh) <= set(known)
 
+    def peers(self) -> list[PeerId]:
+        """Return the peers that have addresses."""
+        return list(self._addresses)
+
     def addresses(self, peer: PeerId) -> tuple[str, ...]:
         """Return the addresses to dial, in order."""
         return self._addresses.get(peer, ())

@@ -144,6 +144,10 @@ class Host:
         self._breakers.reset(peer)
         await self._caller.connect(peer)
 
+    def known(self) -> list[PeerId]:
+        """Return the peers whose addresses are known, connected or not, in the order of their keys."""
+        return sorted(self._address_book.peers())
+
     def connected(self) -> list[PeerId]:
         """Return the peers we are connected to, in the order of their keys."""
         return self._links.peers()

@@ -11,8 +11,8 @@ Modules (C: pure, S: does I/O):
                                 ``swarm ledger`` and ``swarm run``.
     leaders.py               C  Draw the leaders of views: every cycle of views is a fresh
                                 permutation of the validators, weighted by stake.
-    light.py                 C  Prove entries of the ledger to somebody who has the genesis and
-                                nothing else.
+    light.py                 C  Prove entries of the ledger to somebody who has the genesis, or a
+                                trusted epoch, and nothing else.
     market_views.py          C  Show the market of a ledger: what each open run pays, who waits at
                                 which ask, what a seat would earn.
     mempool.py               C  Hold transactions that wait for a block: bounded, checked, and
@@ -29,6 +29,8 @@ Modules (C: pure, S: does I/O):
                                 submission of statements.
     settlement_statements.py C  Define the statements of settlement outside: a withdrawal, a
                                 validator's key, a validator's signature.
+    snapshot.py              C  Cut the state at the end of an epoch into parts, each of which is
+                                proved alone, and put it together again.
     transactions.py          C  Define and check the transactions of the ledger: all statements that
                                 a peer can sign for it.
     trust.py                 C  Say in words whom a ledger trusts: its launcher, or so many

@@ -245,22 +245,26 @@ def verify_chain(
     genesis: Genesis,
     links: Iterable[tuple[Block, Certificate | None]],
     *,
+    start: Head | None = None,
     progress: Callable[[Height], None] | None = None,
 ) -> ChainReport:
-    """Verify a chain from its genesis: hashes, VRF proofs, signatures, transactions, finality, supply.
+    """Verify a chain from its genesis, or from another head that is known to be final.
+
+    That is: hashes, VRF proofs, signatures, transactions, finality, supply.
 
     Args:
         genesis: The record that defines the network.
-        links: The blocks from height 1 up, each with its finalization if it has one of its own. A finalization
-            covers all blocks before it in its epoch, so the last block must have one, and the last of every
-            epoch: it is what makes the validators of the next one known.
+        links: The blocks from height 1 (or the start) up, each with its finalization if it has one of its own.
+            A finalization covers all blocks before it in its epoch, so the last block must have one, and the
+            last of every epoch: it is what makes the validators of the next one known.
+        start: Head at the end of an epoch from which the blocks go on; None for the genesis.
         progress: Called with every height that was checked.
 
     Raises:
         VerificationFailed: With the height and the reason.
     """
     try:
-        head = genesis_head(genesis)
+        head = start or genesis_head(genesis)
     except BadEncoding as error:
         raise VerificationFailed(str(error)) from None
     is_final, num_transactions, num_certificates = True, 0, 0

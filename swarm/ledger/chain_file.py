@@ -1,7 +1,8 @@
 """Write the final blocks of a network to a file, and read them again: what an auditor without a node needs.
 
 Shell: a file. It begins with ``MAGIC``; a frame is its length as 4 bytes, big-endian, and that many bytes. The
-first frame is the genesis, and each further one a ``ChainLink``, in order of height from 1 on.
+first frame is the genesis, the second a ``ChainStart``, and each further one a ``ChainLink``, in order of
+height from block 1 on, or from the one after the start.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,16 +13,32 @@ from typing import BinaryIO
 from swarm.config.spec import Genesis
 from swarm.errors import BadEncoding, SwarmError, UsageError, VerificationFailed
 from swarm.ledger.blocks import BLOCK_BYTES_MAX, VALIDATORS_MAX, Block, Certificate
-from swarm.ledger.state.state import check_genesis
+from swarm.ledger.light import LIGHT_PROOF_BYTES_MAX, Handoff
+from swarm.ledger.state.state import SNAPSHOT_BYTES_MAX, check_genesis
 from swarm.primitives.codec import FRAME_BYTES_MAX, Message, decode, encode
 from swarm.primitives.crypto import SIGNATURE_BYTES
 
-MAGIC = b"swarm chain 1\n"
+MAGIC = b"swarm chain 2\n"
 LENGTH_BYTES = 4
 LINK_BYTES_MAX = BLOCK_BYTES_MAX + 2 * VALIDATORS_MAX * SIGNATURE_BYTES + 1024
 """Bytes of a block and its finalization."""
 
+START_BYTES_MAX = LIGHT_PROOF_BYTES_MAX + SNAPSHOT_BYTES_MAX
+
 Link = tuple[Block, Certificate | None]
+
+
+class ChainStart(Message, frozen=True):
+    """Start of the blocks of a file: the end of an epoch, the state after it, and what leads to it."""
+
+    handoffs: tuple[Handoff, ...]
+    boundary: Handoff | None
+    """None if the blocks begin with block 1."""
+    state: bytes
+
+
+WHOLE = ChainStart((), None, b"")
+"""Start of a file that has all blocks."""
 
 
 class ChainLink(Message, frozen=True):
@@ -37,6 +54,7 @@ class ChainFile:
 
     path: Path
     genesis: Genesis
+    start: ChainStart
 
     def links(self) -> Iterator[Link]:
         """Yield the blocks and their finalizations as they stand there; nothing but their form is checked.
@@ -45,6 +63,7 @@ class ChainFile:
         """
         with _opened(self.path) as file:
             _read_genesis(file, self.path)
+            _read_frame(file, self.path, START_BYTES_MAX)
             number = 0
             while (frame := _read_frame(file, self.path, LINK_BYTES_MAX)) is not None:
                 number += 1
@@ -55,7 +74,9 @@ class ChainFile:
                 yield link.block, link.certificate
 
 
-def write_chain(path: Path, genesis: Genesis, links: Iterable[Link]) -> int:
+def write_chain(
+    path: Path, genesis: Genesis, links: Iterable[Link], start: ChainStart = WHOLE
+) -> int:
     """Write a new file, and return the number of blocks in it.
 
     It has its name only once it is whole. Raises ``UsageError`` if there is something already, or nothing can
@@ -66,7 +87,7 @@ def write_chain(path: Path, genesis: Genesis, links: Iterable[Link]) -> int:
     unfinished, count = path.with_name(f"{path.name}.part"), 0
     try:
         with unfinished.open("wb") as file:
-            file.write(MAGIC + _frame(encode(genesis)))
+            file.write(MAGIC + _frame(encode(genesis)) + _frame(encode(start)))
             for block, certificate in links:
                 file.write(_frame(encode(ChainLink(block, certificate))))
                 count += 1
@@ -86,7 +107,15 @@ def open_chain(path: Path) -> ChainFile:
     Raises ``UsageError`` if it is unreadable, and ``VerificationFailed`` if it is no such file.
     """
     with _opened(path) as file:
-        return ChainFile(path, _read_genesis(file, path))
+        genesis = _read_genesis(file, path)
+        frame = _read_frame(file, path, START_BYTES_MAX) or b""
+    try:
+        start = decode(ChainStart, frame, limit=START_BYTES_MAX)
+        if start.boundary is None and start != WHOLE:
+            raise BadEncoding("a snapshot without its header")
+        return ChainFile(path, genesis, start)
+    except BadEncoding as error:
+        raise VerificationFailed(f"{path}, its beginning: {error}") from None
 
 
 def _opened(path: Path) -> BinaryIO:

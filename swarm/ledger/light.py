@@ -1,18 +1,21 @@
-"""Prove entries of the ledger to somebody who has the genesis and nothing else.
+"""Prove entries of the ledger to somebody who has the genesis, or a trusted epoch, and nothing else.
 
 Core: pure functions over frozen structs.
 
     genesis --validators of epoch 0--> handoff --of epoch 1--> ... --of epoch E--> finalization --> header
     header --state root--> path --> entry
 
-A handoff is the last header of an epoch with its finalization: it names the validators of the next epoch. So a
-proof grows by a handoff per epoch, and not with the blocks, the seats or the accounts. Of a header a proof has
-only what it needs (``blocks.Outline``); the votes cover the network and the epoch.
+A handoff is a final header that says who votes in a later epoch: the last one of an epoch names the validators
+of the next, and one from within an epoch names those of its own. Where these are the ones that are known, no
+epoch in between needs a handoff. So a proof grows with the changes of the validators, and not with the blocks,
+the seats or the accounts. Of a header a proof has only what it needs (``blocks.Outline``); the votes cover the
+network and the epoch.
 
 Source: docs/spec/ledger.md section 2, after light clients of proof-of-stake chains.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from swarm.config.spec import Genesis
 from swarm.errors import BadEncoding, BrokenPromise, PeerFault
@@ -25,7 +28,7 @@ from swarm.ledger.blocks import (
     Validator,
     check_certificate,
     epoch_of,
-    last_height,
+    is_last_of_epoch,
     outline_digest,
     outline_of,
     rest_digest,
@@ -38,7 +41,7 @@ from swarm.ledger.state.state import State
 from swarm.primitives.codec import Message, decode, encode
 from swarm.primitives.crypto import SIGNATURE_BYTES
 from swarm.primitives.merkle import SparseProof, verify_included
-from swarm.types import Digest, View
+from swarm.types import Digest, Height, View
 
 LIGHT_PROOF_BYTES_MAX = 64 << 20
 """Bytes of a proof: 20,000 epochs of 16 validators."""
@@ -60,11 +63,10 @@ class Votes(Message, frozen=True):
 
 
 class Handoff(Message, frozen=True):
-    """The last header of an epoch, made final by its validators, and the validators of the next epoch.
+    """A header, made final by the validators of its epoch, that leads to a later epoch."""
 
-    Its place in a proof says which epoch and height it is of.
-    """
-
+    height: Height
+    """Height of the last block of an epoch, or of one within an epoch whose validators are still the same."""
     view: View
     """View in which the block was proposed first."""
     state_root: Digest
@@ -72,6 +74,26 @@ class Handoff(Message, frozen=True):
     """``blocks.rest_digest`` of the header."""
     votes: Votes
     validators: tuple[Validator, ...]
+    """Those of the epoch after the last block of one; empty where they are still the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownEpoch:
+    """An epoch whose validators a reader knows, and who they are."""
+
+    epoch: int
+    validators: tuple[Validator, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedEpoch:
+    """An epoch and the digest of its validators, from somebody whom the reader trusts."""
+
+    epoch: int
+    digest: Digest
+
+    def __str__(self) -> str:
+        return f"{self.epoch}:{self.digest.hex()}"
 
 
 class Inclusion(Message, frozen=True):
@@ -83,7 +105,7 @@ class Inclusion(Message, frozen=True):
 
 
 class LightProof(Message, frozen=True):
-    """Proof of some entries, from the validators of the genesis on."""
+    """Proof of some entries, from the validators of the genesis, or of a later epoch, on."""
 
     handoffs: tuple[Handoff, ...]
     outline: Outline
@@ -100,10 +122,41 @@ def votes_of(certificate: Certificate) -> Votes:
 def handoff_of(
     header: Header, certificate: Certificate, validators: Sequence[Validator]
 ) -> Handoff:
-    """Return the handoff of an epoch whose last block this is, to the validators that it names."""
-    assert validators_digest(validators) == header.next_validators, "not the heirs it names"
-    votes, heirs = votes_of(certificate), tuple(validators)
-    return Handoff(header.view, header.state_root, rest_digest(header), votes, heirs)
+    """Return the handoff of an epoch whose last block this is, to the validators that it names.
+
+    With the header of another block it says that these are still the validators of its epoch.
+    """
+    assert validators_digest(validators) == header.next_validators, "not the validators it names"
+    return Handoff(
+        height=header.height,
+        view=header.view,
+        state_root=header.state_root,
+        rest=rest_digest(header),
+        votes=votes_of(certificate),
+        validators=tuple(validators),
+    )
+
+
+def stay_of(header: Header, certificate: Certificate) -> Handoff:
+    """Return the proof that the validators of this header's epoch are those that its reader knows."""
+    return Handoff(
+        height=header.height,
+        view=header.view,
+        state_root=header.state_root,
+        rest=rest_digest(header),
+        votes=votes_of(certificate),
+        validators=(),
+    )
+
+
+def handoff_digest(handoff: Handoff, validators: Sequence[Validator]) -> Digest:
+    """Return the digest of the block of a handoff that names these validators."""
+    return outline_digest(_outline(handoff, validators))
+
+
+def _outline(handoff: Handoff, validators: Sequence[Validator]) -> Outline:
+    tail = tail_digest(validators_digest(validators), handoff.rest)
+    return Outline(handoff.height, handoff.view, handoff.state_root, tail)
 
 
 def prove_entries(
@@ -135,17 +188,25 @@ def parse_light_proof(data: bytes) -> LightProof:
 
 
 def verify_entries(
-    genesis: Genesis, proof: LightProof, expected: Sequence[tuple[bytes, type[Entry]]]
+    genesis: Genesis,
+    proof: LightProof,
+    expected: Sequence[tuple[bytes, type[Entry]]],
+    trusted: TrustedEpoch | None = None,
 ) -> list[Entry]:
     """Return the proved entries, which have these keys and types.
 
-    Raises ``PeerFault`` unless the validators of the genesis, and those they handed over to, made the header
-    final, and every entry is under its state root.
+    Raises ``PeerFault`` unless the validators of the genesis (or of the trusted epoch), and those they handed
+    over to, made the header final, and every entry is under its state root.
     """
-    voters = follow_handoffs(genesis, proof.handoffs)
-    if epoch_of(genesis.epoch_blocks, proof.outline.height) != len(proof.handoffs):
+    known = follow_handoffs(genesis, proof.handoffs, trusted)
+    epoch = epoch_of(genesis.epoch_blocks, proof.outline.height)
+    if trusted is not None and epoch < trusted.epoch:
+        raise BrokenPromise(
+            f"it became final in epoch {epoch}, before epoch {trusted.epoch} that you trust"
+        )
+    if epoch != known.epoch:
         raise BrokenPromise("a header of another epoch than its handoffs lead to")
-    _check_final(genesis, proof.outline, proof.votes, voters)
+    _check_final(genesis, proof.outline, proof.votes, known.validators)
     if len(proof.entries) != len(expected):
         raise BrokenPromise("not the entries that were asked for")
     found = list[Entry]()
@@ -156,22 +217,84 @@ def verify_entries(
     return found
 
 
-def follow_handoffs(genesis: Genesis, handoffs: Sequence[Handoff]) -> tuple[Validator, ...]:
-    """Return the validators of the epoch after these handoffs; raise ``PeerFault`` if one does not hold."""
-    voters = validators_of(genesis)
-    for epoch, handoff in enumerate(handoffs):
+def first_epoch(genesis: Genesis) -> KnownEpoch:
+    """Return epoch 0 with the validators of the genesis."""
+    return KnownEpoch(0, validators_of(genesis))
+
+
+def follow_handoffs(
+    genesis: Genesis, handoffs: Sequence[Handoff], trusted: TrustedEpoch | None = None
+) -> KnownEpoch:
+    """Return the epoch to which handoffs lead from the genesis, or from an epoch that the reader trusts.
+
+    Raises ``PeerFault`` if one does not hold, or if they do not have the validators of the trusted epoch.
+    """
+    known, ahead = first_epoch(genesis), handoffs
+    if trusted is not None:
+        sets = [known.validators, *(one.validators for one in handoffs if one.validators)]
+        voters = next((v for v in sets if validators_digest(v) == trusted.digest), None)
+        if voters is None:
+            raise BrokenPromise("handoffs without the validators of the epoch that you trust")
+        known = KnownEpoch(trusted.epoch, voters)
+        ahead = [h for h in handoffs if leads_to(genesis.epoch_blocks, h.height) > trusted.epoch]
+    for handoff in ahead:
+        known = advance(genesis, known, handoff)
+    return known
+
+
+def advance(genesis: Genesis, known: KnownEpoch, handoff: Handoff) -> KnownEpoch:
+    """Return the later epoch to which a handoff leads from a known one; raise ``PeerFault`` if it does not.
+
+    A header from within an epoch is proof that the validators are the same there: more than two thirds of their
+    power signed it, the honest ones among them as validators of its epoch, and it names them.
+    """
+    epoch = epoch_of(genesis.epoch_blocks, handoff.height)
+    if is_last_of_epoch(genesis.epoch_blocks, handoff.height):
+        if epoch != known.epoch:
+            raise BrokenPromise(f"a handoff that is not the end of epoch {known.epoch}")
         if not 1 <= len(handoff.validators) <= VALIDATORS_MAX:
             raise BadEncoding("a handoff to nobody, or to too many")
-        height = last_height(genesis.epoch_blocks, epoch)
-        tail = tail_digest(validators_digest(handoff.validators), handoff.rest)
-        outline = Outline(height, handoff.view, handoff.state_root, tail)
-        try:
-            _check_final(genesis, outline, handoff.votes, voters)
-        except PeerFault as error:
-            said = f"not the end of epoch {epoch}, or not its heirs: {error}"
-            raise BrokenPromise(said) from None
-        voters = handoff.validators
-    return voters
+        after = KnownEpoch(epoch + 1, handoff.validators)
+    else:
+        if epoch <= known.epoch or handoff.validators:
+            raise BrokenPromise(f"a handoff that does not lead on from epoch {known.epoch}")
+        after = KnownEpoch(epoch, known.validators)
+    try:
+        outline = _outline(handoff, after.validators)
+        _check_final(genesis, outline, handoff.votes, known.validators)
+    except PeerFault as error:
+        said = f"not final in epoch {epoch}, or not the validators it names: {error}"
+        raise BrokenPromise(said) from None
+    return after
+
+
+def trusted_epoch(epoch: int, validators: Sequence[Validator]) -> TrustedEpoch:
+    """Return what others can begin with if they trust who says it."""
+    return TrustedEpoch(epoch, validators_digest(validators))
+
+
+def needed(handoffs: Iterable[Handoff], epoch_blocks: int, known: int, upto: int) -> list[Handoff]:
+    """Return those of ``handoffs``, sorted by height, that lead from epoch ``known`` to epoch ``upto``."""
+    path, after, epoch = list[Handoff](), list[tuple[Validator, ...]](), known
+    for handoff in handoffs:
+        reached, length = leads_to(epoch_blocks, handoff.height), len(path)
+        if not max(epoch, known + 1) <= reached <= upto:
+            continue
+        while path and not handoff.validators:  # one that stays leads over those of the same set
+            if path[-1].validators and (len(path) < 2 or after[-2] != after[-1]):
+                break
+            path.pop()
+            after.pop()
+        if reached > epoch or len(path) < length:
+            path.append(handoff)
+            after.append(handoff.validators or (after[-1] if after else ()))
+            epoch = reached
+    return path
+
+
+def leads_to(epoch_blocks: int, height: int) -> int:
+    """Return the epoch to which a handoff of a height leads."""
+    return epoch_of(epoch_blocks, height) + is_last_of_epoch(epoch_blocks, height)
 
 
 def _check_final(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from swarm.config.spec import Genesis, RunSpec
 from swarm.errors import BadEncoding, BrokenPromise
-from swarm.ledger.light import LIGHT_PROOF_BYTES_MAX, LightProof, verify_entries
+from swarm.ledger.light import LIGHT_PROOF_BYTES_MAX, LightProof, TrustedEpoch, verify_entries
 from swarm.ledger.state.records import Checkpoint, Entry, RunHead
 from swarm.ledger.state.runs import checkpoint_key, run_key
 from swarm.ledger.state.state import check_genesis
@@ -60,12 +60,15 @@ def parse_model_proof(data: bytes) -> ModelProof:
     return model
 
 
-def verify_model(model: ModelProof) -> ProvedModel:
-    """Return what the proof says; raise ``PeerFault`` if it does not hold."""
+def verify_model(model: ModelProof, trusted: TrustedEpoch | None = None) -> ProvedModel:
+    """Return what the proof says; raise ``PeerFault`` if it does not hold.
+
+    With a ``trusted`` epoch the validators that hand over are followed from there, not from the genesis.
+    """
     kinds: list[type[Entry]] = [RunHead, *[Checkpoint] * model.num_stages]
     keys = model_keys(model.run, model.round, model.num_stages)
     expected = list(zip(keys, kinds, strict=True))
-    head, *kept = verify_entries(model.genesis, model.proof, expected)
+    head, *kept = verify_entries(model.genesis, model.proof, expected, trusted)
     assert isinstance(head, RunHead), "decoded as one"
     if head.spec.num_stages != model.num_stages:
         raise BrokenPromise("not a checkpoint of every stage")

@@ -5,32 +5,51 @@ Shell: opens the store for reading only.
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from swarm.config.spec import Genesis
-from swarm.errors import UsageError, VerificationFailed
-from swarm.ledger.blocks import Block, Certificate, block_digest
+from swarm.errors import PeerFault, UsageError, VerificationFailed
+from swarm.ledger.blocks import (
+    Block,
+    Certificate,
+    block_digest,
+    epoch_of,
+    is_last_of_epoch,
+    validators_digest,
+    validators_of,
+)
 from swarm.ledger.chain import ChainReport, verify_chain
-from swarm.ledger.chain_file import ChainFile, Link
+from swarm.ledger.chain_file import WHOLE, ChainFile, ChainStart, Link
 from swarm.ledger.describe import block_lines, block_row
-from swarm.ledger.light import LightProof, prove_entries
+from swarm.ledger.light import (
+    Handoff,
+    LightProof,
+    TrustedEpoch,
+    leads_to,
+    prove_entries,
+    trusted_epoch,
+)
 from swarm.ledger.net.archive import (
     Archive,
+    first_height,
     load_state,
+    missing_block,
     newest_height,
     proved_height,
     read_block,
+    read_boundaries,
     read_forks,
     read_genesis,
     read_handoffs,
 )
+from swarm.ledger.snapshot import check_start
 from swarm.ledger.state.records import Run, SegmentRecord
-from swarm.ledger.state.state import State
+from swarm.ledger.state.state import State, decode_state, encode_state
 from swarm.primitives.crypto import peer_name
 from swarm.store import STORE_FILE, Store
-from swarm.types import Height
+from swarm.types import Digest, Height
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +85,37 @@ class LedgerBlock:
 
 @dataclass(frozen=True, slots=True)
 class LedgerReport:
-    """Result of ``Ledger.verify``: all blocks from genesis on are valid and final."""
+    """Result of ``Ledger.verify``: all blocks from its start on are valid and final."""
 
     chain: ChainReport
     """Head of the verified blocks, and totals over them."""
     num_unproved: int
     """Newer blocks on this disk that wait for a finalization, which a follower may not have yet."""
+    start: int = 0
+    """Height of the snapshot from which blocks were verified; 0: all of them, from the genesis on."""
+    first_epoch: int = 0
+    """Epoch from which the handoffs to the snapshot were followed: 0, or the one that the reader trusts."""
+    num_handoffs: int = 0
+    """Signed headers that lead from it to the snapshot: epochs with the same validators need none."""
+
+    @property
+    def trusted_epoch(self) -> TrustedEpoch:
+        """The epoch that the blocks lead to, and its validators, for others to begin with."""
+        state = self.chain.head.state
+        return trusted_epoch(state.next_epoch, state.validators)
+
+    @property
+    def began_with(self) -> str:
+        """In words, what the blocks were verified from: ``block 1``, or handoffs and a snapshot."""
+        if not self.start:
+            return "block 1"
+        epochs = self.start // self.chain.head.state.params.epoch_blocks - self.first_epoch + 1
+        since = f"since epoch {self.first_epoch}, which you trust, " if self.first_epoch else ""
+        return (
+            f"the handoffs of {epochs} epoch{'s' * (epochs != 1)} ({since}{self.num_handoffs + 1} signed"
+            f" header{'s' * (self.num_handoffs > 0)}) and a snapshot at height {self.start},"
+            " not from block 1"
+        )
 
 
 class Ledger:
@@ -109,22 +153,43 @@ class Ledger:
         return self.state.live_segments()
 
     def block(self, height: int) -> LedgerBlock:
-        """Return one final block; raise ``UsageError`` if this disk does not have it."""
+        """Return one final block.
+
+        Raises ``UsageError`` if this disk does not have it: ``Pruned`` if it is older than those kept here.
+        """
         link = read_block(self._store, Height(height))
         if link is None:
-            raise UsageError(f"there is no block {height} here", hint="swarm ledger tail")
+            raise missing_block(self._store, height)
         return LedgerBlock(*link, self.state)
 
-    def blocks(self, first: int = 1, last: int | None = None) -> Iterator[LedgerBlock]:
-        """Yield the final blocks from height ``first`` to ``last``; to the last final one by default."""
-        last = self.height if last is None else last
-        yield from (self.block(height) for height in range(max(first, 1), last + 1))
+    @property
+    def first(self) -> int:
+        """Height of the first block that is here: 1 unless older ones were pruned, or never fetched."""
+        return first_height(self._store)
 
-    def verify(self, progress: Callable[[Block], None] | None = None) -> LedgerReport:
-        """Verify every block from genesis on: hashes, VRF proofs, signatures, transactions, finality, supply.
+    def blocks(self, first: int | None = None, last: int | None = None) -> Iterator[LedgerBlock]:
+        """Yield the final blocks from height ``first`` to ``last``; by default all that are here.
+
+        Raises ``Pruned`` if ``first`` is older than those kept here.
+        """
+        last = self.height if last is None else last
+        first = self.first if first is None else max(first, 1)
+        yield from (self.block(height) for height in range(first, last + 1))
+
+    def verify(
+        self,
+        progress: Callable[[Block], None] | None = None,
+        trusted: TrustedEpoch | None = None,
+    ) -> LedgerReport:
+        """Verify every block here: hashes, VRF proofs, signatures, transactions, finality, supply.
+
+        They are verified from the genesis on or, where older blocks are not here, from the oldest state at the
+        end of an epoch, to which handoffs lead.
 
         Args:
             progress: Called with every block before it is verified.
+            trusted: Epoch from which handoffs are followed in place of the genesis. Where they begin later, the
+                chain must have these validators in that epoch.
 
         Returns:
             The head that the blocks lead to, totals, and the number of blocks that are not proved final yet.
@@ -134,21 +199,52 @@ class Ledger:
         """
         left_out = list[int]()
         try:
-            links = _told(_proved_links(self._store, left_out), progress)
-            report = verify_chain(self.genesis, links)
-        except VerificationFailed as error:
+            report = _verified(
+                self.genesis,
+                self.start(),
+                lambda after: _told(_proved_links(self._store, after, left_out), progress),
+                trusted,
+            )
+        except (VerificationFailed, PeerFault) as error:
             path = self._store.path
             again = f"mv {path} {path}.damaged   (then swarm join TICKET syncs it again)"
+            if trusted is not None:  # the fault may be in what the reader was told
+                again = "swarm ledger verify   (without --trust)"
             raise VerificationFailed(str(error), hint=again) from None
         self._check_forks()
-        return LedgerReport(report, sum(left_out))
+        return replace(report, num_unproved=sum(left_out))
+
+    def handoffs(self) -> list[Handoff]:
+        """Return the signed headers that lead from the genesis to the epoch of the next block."""
+        epoch_blocks = self.genesis.epoch_blocks
+        return read_handoffs(self._store, epoch_blocks, 0, self.state.next_epoch)
+
+    def start(self) -> ChainStart:
+        """Return where the blocks that can be verified here begin.
+
+        Raises ``VerificationFailed`` if neither block 1 nor a state to go on from is here.
+        """
+        first = self.first
+        if first == 1:
+            return WHOLE
+        for boundary in read_boundaries(self._store):
+            if boundary.height + 1 >= first:
+                epoch_blocks = self.genesis.epoch_blocks
+                epoch = epoch_of(epoch_blocks, boundary.height)
+                handoffs = read_handoffs(self._store, epoch_blocks, 0, epoch)
+                return ChainStart(tuple(handoffs), boundary.handoff, encode_state(boundary.state))
+        raise VerificationFailed(
+            f"blocks before {first} are pruned, and no state to go on from is here"
+        )
 
     def links(self) -> Iterator[Link]:
-        """Yield the blocks that a finalization on this disk covers, from height 1 on; they are not verified.
+        """Yield the blocks that a finalization on this disk covers, from the start on; they are not verified.
 
         Raises ``VerificationFailed`` if one in the middle is missing.
         """
-        return _proved_links(self._store, [])
+        boundary = self.start().boundary
+        after = 0 if boundary is None else boundary.height
+        return _proved_links(self._store, after, [])
 
     def prove(self, keys: Sequence[bytes]) -> LightProof:
         """Return a proof of these entries as of the newest block with a finalization, from the genesis on.
@@ -164,7 +260,8 @@ class Ledger:
             raise UsageError(
                 "this is not on the ledger any more", hint="keep the node running: swarm join"
             )
-        handoffs = read_handoffs(self._store, link[0].header.epoch)
+        epoch_blocks, epoch = self.genesis.epoch_blocks, link[0].header.epoch
+        handoffs = read_handoffs(self._store, epoch_blocks, 0, epoch)
         return prove_entries(state, link[0].header, link[1], handoffs, keys)
 
     def _check_forks(self) -> None:
@@ -184,9 +281,54 @@ class Ledger:
         )
 
 
-def verify_file(file: ChainFile, progress: Callable[[Block], None] | None = None) -> LedgerReport:
+def verify_file(
+    file: ChainFile,
+    progress: Callable[[Block], None] | None = None,
+    trusted: TrustedEpoch | None = None,
+) -> LedgerReport:
     """Verify every block in a file, as ``Ledger.verify`` does; raise ``VerificationFailed``."""
-    return LedgerReport(verify_chain(file.genesis, _told(file.links(), progress)), 0)
+    try:
+        return _verified(file.genesis, file.start, lambda _: _told(file.links(), progress), trusted)
+    except PeerFault as error:
+        raise VerificationFailed(f"{file.path}: {error}") from None
+
+
+def _verified(
+    genesis: Genesis,
+    start: ChainStart,
+    links: Callable[[int], Iterable[Link]],
+    trusted: TrustedEpoch | None,
+) -> LedgerReport:
+    """Verify the blocks after a start; raise ``PeerFault`` or ``VerificationFailed``."""
+    boundary, handoffs = start.boundary, start.handoffs
+    names = {0: validators_digest(validators_of(genesis))}
+    if boundary is None:
+        report = LedgerReport(verify_chain(genesis, _named(links(0), genesis, names)), 0)
+    else:
+        epoch = epoch_of(genesis.epoch_blocks, boundary.height)
+        known = trusted if trusted is not None and trusted.epoch <= epoch else None
+        head = check_start(genesis, handoffs, boundary, decode_state(start.state), known)
+        names[epoch + 1] = validators_digest(boundary.validators)
+        blocks = _named(links(boundary.height), genesis, names)
+        chain = verify_chain(genesis, blocks, start=head)
+        first = 0 if known is None else known.epoch
+        num_used = sum(leads_to(genesis.epoch_blocks, one.height) > first for one in handoffs)
+        report = LedgerReport(chain, 0, boundary.height, first, num_used)
+        trusted = trusted if known is None else None
+    if trusted is not None and names.get(trusted.epoch) != trusted.digest:
+        named = trusted.epoch in names
+        what = "has other validators than you trust" if named else "is later than these blocks"
+        raise VerificationFailed(f"epoch {trusted.epoch} {what}")
+    return report
+
+
+def _named(links: Iterable[Link], genesis: Genesis, names: dict[int, Digest]) -> Iterator[Link]:
+    """Yield the links, and note the digests of the validators of each epoch that their headers name."""
+    for block, certificate in links:
+        header = block.header
+        if is_last_of_epoch(genesis.epoch_blocks, header.height):
+            names[header.epoch + 1] = header.next_validators
+        yield block, certificate
 
 
 def _told(links: Iterable[Link], progress: Callable[[Block], None] | None) -> Iterator[Link]:
@@ -247,14 +389,14 @@ def read_state(home: Path) -> State:
         return ledger.state
 
 
-def _proved_links(store: Store, left_out: list[int]) -> Iterator[Link]:
-    """Yield the blocks from height 1 to the last one that a finalization on this disk covers.
+def _proved_links(store: Store, after: int, left_out: list[int]) -> Iterator[Link]:
+    """Yield the blocks above a height up to the last one that a finalization on this disk covers.
 
     The newest blocks of a follower may be covered by a block it does not have yet; their number is appended to
     ``left_out``. Raises ``VerificationFailed`` when one in the middle is missing.
     """
     newest = newest_height(store)  # read first: a running node adds blocks meanwhile
-    waiting, height = list[Link](), 0
+    waiting, height = list[Link](), after
     while (link := read_block(store, Height(height + 1))) is not None:
         waiting.append(link)
         height += 1

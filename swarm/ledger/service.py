@@ -1,7 +1,7 @@
 """Serve the ledger to the rest of the node: the final state, and submission of statements.
 
-Shell: the entry point of the ledger package. Composes archive, follower, relay and, on a validator, the
-replica.
+Shell: the entry point of the ledger package. Composes archive, follower, snapshots, relay and, on a validator,
+the replica.
 """
 
 import logging
@@ -22,8 +22,11 @@ from swarm.ledger.mempool import Mempool
 from swarm.ledger.net.archive import Archive, FinalBlock
 from swarm.ledger.net.follower import Follower
 from swarm.ledger.net.relay import Relay
+from swarm.ledger.net.snapshots import Snapshots
+from swarm.ledger.snapshot import oldest_kept, oldest_needed
 from swarm.ledger.state.state import State
 from swarm.ledger.transactions import Body
+from swarm.ledger.transition.validators import INDEPENDENT_MIN
 from swarm.primitives.crypto import SecretKey
 from swarm.store import Store
 from swarm.types import Digest, Height
@@ -31,6 +34,9 @@ from swarm.types import Digest, Height
 TAIL_MAX = 1000
 """Blocks that one ``tail`` returns at most."""
 
+
+TIDY_S = 10.0
+"""Seconds between two looks at which old blocks are to be fetched or deleted."""
 
 DELTA_S = 2.0
 """Seconds a vote takes between two validators, at most, by assumption: half the globe and a busy machine."""
@@ -72,9 +78,13 @@ class LedgerService:
         replica: ValidatorRunner | None,
         follower: Follower,
         relay: Relay,
+        snapshots: Snapshots,
+        *,
+        keeps_all: bool = False,
     ) -> None:
         self._archive, self._pool, self._replica = archive, pool, replica
-        self._follower, self._relay = follower, relay
+        self._follower, self._relay, self._snapshots = follower, relay, snapshots
+        self._keeps_all = keeps_all
 
     @classmethod
     def open(
@@ -87,7 +97,9 @@ class LedgerService:
         validate: bool,
         delta_s: float = DELTA_S,
         memory: VoteMemory | None = None,
+        keeps_all: bool = False,
         report: Callable[[str], None] = log.warning,
+        tell: Callable[[str], None] = log.info,
     ) -> "LedgerService":
         """Load the chain from disk and offer it to peers.
 
@@ -100,7 +112,9 @@ class LedgerService:
             delta_s: Seconds a vote is expected to take between two validators at most: this node's own guess,
                 which grows while nothing becomes final.
             memory: What this node remembers of its votes outside of the database; None in a simulation.
-            report: Called with what the owner of a validator must know.
+            keeps_all: Begin with block 1, and delete no block.
+            report: Called with what the owner of this node must know.
+            tell: Called with what it may like to know.
 
         Raises:
             Corrupt: The disk holds anything but one valid chain, or the vote log is damaged.
@@ -112,11 +126,21 @@ class LedgerService:
         replica = (
             ValidatorRunner(archive, pool, secret, host, pace, memory, report) if validate else None
         )
-        follower, relay = Follower(archive, pool, host, replica), Relay(archive, pool, secret, host)
+        snapshots, relay = Snapshots(archive, host), Relay(archive, pool, secret, host)
+        follower = Follower(
+            archive,
+            pool,
+            host,
+            replica,
+            snapshots,
+            uses_snapshots=not keeps_all,
+            report=report,
+            tell=tell,
+        )
         if replica is not None:
             replica.accuse = relay.try_submit
             replica.remind = relay.remind
-        return cls(archive, pool, replica, follower, relay)
+        return cls(archive, pool, replica, follower, relay, snapshots, keeps_all=keeps_all)
 
     async def run(
         self,
@@ -131,9 +155,33 @@ class LedgerService:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._relay.run)
             nursery.start_soon(self._follower.run)
+            nursery.start_soon(self._tidy)
             if self._replica is not None:
                 nursery.start_soon(self._replica.run)
             task_status.started(None)
+
+    async def _tidy(self) -> None:
+        """Fetch what old blocks are needed behind a snapshot, and delete what is kept no longer."""
+        while True:
+            await trio.sleep(TIDY_S)
+            state, needed = self.state, oldest_needed(self.state)
+            if self.first > needed and self.is_caught_up:
+                await self._snapshots.fill(self._follower.candidates(), needed)
+            if not self.keeps_all:
+                await self._archive.forget_before(oldest_kept(state))
+
+    @property
+    def keeps_all(self) -> bool:
+        """True if no block is deleted here: as its owner wants it, or as a validator of a trusted launcher's
+        network, where nobody else may have kept what proves the launcher right or wrong.
+        """
+        is_alone = len(self.state.validators) < INDEPENDENT_MIN
+        return self._keeps_all or (is_alone and self.is_validator)
+
+    @property
+    def first(self) -> Height:
+        """Height from which on all blocks are here: 1, or a later one where the node began or what it kept."""
+        return self._archive.first
 
     @property
     def genesis(self) -> Genesis:
@@ -185,7 +233,7 @@ class LedgerService:
             views_skipped=self.state.globals.num_skipped,
             sent_bytes=sum(num_bytes for num_bytes, _ in senders),
             sent_frames=sum(num_frames for _, num_frames in senders),
-            received_sync_bytes=self._follower.num_bytes,
+            received_sync_bytes=self._follower.num_bytes + self._snapshots.num_bytes,
             evidence=self._replica.num_evidence if self._replica else 0,
             pooled=len(self._pool),
         )

@@ -253,7 +253,9 @@ def _ledger(
         host,
         validate=validates(setup.config, genesis, setup.secret.peer),
         memory=VoteMemory.open(setup.home),
+        keeps_all=setup.config.archive,
         report=partial(report, EventKind.WARNING),
+        tell=partial(report, EventKind.PROGRESS),
     )
 
 

@@ -186,10 +186,19 @@ class Node:
     def blocks(self, first: int | None = None) -> AsyncIterator[LedgerBlock]:
         """Iterate over the final blocks, each once and in order, as they become final.
 
+        A node that is far behind goes on from a snapshot: the blocks before it are left out, unless ``first``
+        asks for one of them; then ``Pruned`` is raised.
+
         Args:
             first: Height of the first block; the next one to become final by default.
         """
-        return Follower(self._block_at, self.ledger.height + 1 if first is None else max(first, 1))
+        if first is None:
+            return Follower(self._next_block, self.ledger.height + 1)
+        return Follower(self._block_at, max(first, 1))
+
+    async def _next_block(self, height: int) -> tuple[int, LedgerBlock]:
+        await self._context.ledger.wait_height(height)
+        return await self._block_at(max(height, self.ledger.first))
 
     async def _block_at(self, height: int) -> tuple[int, LedgerBlock]:
         await self._context.ledger.wait_height(height)

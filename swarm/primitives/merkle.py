@@ -16,7 +16,9 @@ compact form of the map.
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Generic, TypeVar
 
 from blake3 import blake3
@@ -130,6 +132,39 @@ class _Branch(Generic[V]):
 _Node = _Leaf[V] | _Branch[V] | None
 
 
+@dataclass(frozen=True, slots=True)
+class MapPart(Generic[V]):
+    """All of a sparse map whose paths begin with the same bits."""
+
+    top: "_Node[V]"
+
+    @classmethod
+    def build(cls, items: Sequence[tuple[bytes, V]], *, index: int, depth: int) -> "MapPart[V]":
+        """Return part ``index`` of the 2 ** ``depth`` of a map.
+
+        Raises ``BrokenPromise`` unless the keys are in the order of their paths, and all of this part.
+        """
+        leaves = [_Leaf(_path(key), key, value) for key, value in items]
+        paths = [leaf.path for leaf in leaves]
+        if any(after <= before for before, after in pairwise(paths)):
+            raise BrokenPromise("entries out of order")
+        if any(path >> (PATH_BITS - depth) != index for path in paths):
+            raise BrokenPromise("entries of another part")
+        return cls(_built(leaves, PATH_BITS - 1 - depth))
+
+    @property
+    def digest(self) -> Digest:
+        """Hash of the part; ``NO_DIGEST`` when empty."""
+        return Digest(_digest(self.top))
+
+    def __len__(self) -> int:
+        return _size(self.top)
+
+    def items(self) -> Iterator[tuple[bytes, V]]:
+        """Yield every key and value, in the order of their paths."""
+        return SparseMap(self.top).items()
+
+
 class SparseMap(Generic[V]):
     """Immutable map from bytes to values with exactly one encoding; ``update`` makes the next version."""
 
@@ -186,6 +221,21 @@ class SparseMap(Generic[V]):
             elif node is not None:
                 yield node.key, node.value
 
+    def cut(self, depth: int) -> list[MapPart[V]]:
+        """Return the 2 ** ``depth`` parts of this map, by the first bits of the paths."""
+        layer: list[_Node[V]] = [self._top]
+        for level in range(depth):
+            layer = [half for node in layer for half in _halves(node, PATH_BITS - 1 - level)]
+        return [MapPart(node) for node in layer]
+
+    @classmethod
+    def join(cls, parts: Sequence[MapPart[V]]) -> "SparseMap[V]":
+        """Return the map that was cut into ``parts``, of which there are a power of two."""
+        layer = [part.top for part in parts]
+        while len(layer) > 1:
+            layer = [_joined(*layer[i : i + 2]) for i in range(0, len(layer), 2)]
+        return cls(layer[0])
+
     def prove(self, key: bytes) -> SparseProof:
         """Return a proof that ``key`` has its value, or that it is absent."""
         path, node, bit, siblings = _path(key), self._top, PATH_BITS - 1, list[bytes]()
@@ -198,6 +248,26 @@ class SparseMap(Generic[V]):
         return SparseProof(
             tuple(siblings), node.path.to_bytes(32, "big"), _value_hash(encode(node.value))
         )
+
+
+def root_of_parts(parts: Sequence[tuple[Digest, bool]]) -> Digest:
+    """Return the root of a map that is cut into parts of these digests.
+
+    The flag is True for a part of one entry: where its neighbour is empty it stands in the place of both. There
+    are a power of two of them. A wrong flag leads to another root.
+    """
+    layer = list(parts)
+    while len(layer) > 1:
+        layer = [_over(*layer[i : i + 2]) for i in range(0, len(layer), 2)]
+    return layer[0][0]
+
+
+def _over(left: tuple[Digest, bool], right: tuple[Digest, bool]) -> tuple[Digest, bool]:
+    """Return the digest above two parts, and whether they have one entry together."""
+    for one, other in ((left, right), (right, left)):
+        if other[0] == NO_DIGEST and (one[1] or one[0] == NO_DIGEST):
+            return one
+    return Digest(_inner_digest(left[0], right[0])), False
 
 
 def verify_included(root: Digest, key: bytes, value: bytes, proof: SparseProof) -> None:
@@ -263,6 +333,14 @@ def _joined(left: "_Node[V]", right: "_Node[V]") -> "_Node[V]":
     if right is None and not isinstance(left, _Branch):
         return left
     return _Branch(left, right)
+
+
+def _halves(node: "_Node[V]", bit: int) -> "tuple[_Node[V], _Node[V]]":
+    if isinstance(node, _Branch):
+        return node.left, node.right
+    if node is not None and node.path >> bit & 1:
+        return None, node
+    return node, None
 
 
 def _size(node: "_Node[V]") -> int:

@@ -13,16 +13,43 @@ from benchmarks.ledger import (
 )
 from benchmarks.ledger_followers import measure_followers
 from benchmarks.ledger_founder import lose_founder
+from benchmarks.ledger_join import LongChain, join_chain, long_chain
 from benchmarks.ledger_loop import measure_loop
 from benchmarks.ledger_network import follow_chain, simulate_hops, vote_over_sockets
 from benchmarks.ledger_traffic import traffic_table
 from swarm.ledger.chain import verify_chain
+from swarm.primitives.codec import encode
+from swarm.testing.ledger import InMemoryLedger
+
+
+def a_long_chain(epochs: int = 9, *, changes: bool = True) -> LongChain:
+    ledger = InMemoryLedger(6, 4, epoch_blocks=10)
+    return long_chain(
+        ledger.state, ledger.genesis, epochs=epochs, changes=changes, blocks=4, keys=20
+    )
+
 
 FIGURES = Path(__file__).parents[2] / "docs" / "spec" / "figures.md"
 
 
 def test_without_faults_a_block_takes_two_message_delays_and_finality_three() -> None:
     assert simulate_hops(30) == {"finality_hops": 3.0, "block_hops": 2.0}
+
+
+async def test_the_cost_of_a_snapshot_grows_with_the_changes_of_validators_and_not_with_the_blocks(
+    tmp_path: Path,
+) -> None:
+    costs = list[int]()
+    for number, chain in enumerate(
+        (a_long_chain(10), a_long_chain(40), a_long_chain(40, changes=False))
+    ):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        costs.append((await join_chain(folder, chain))[1])
+    few, many, same = costs
+    handoff = len(encode(a_long_chain().handoffs[0]))
+    assert 25 * handoff < many - few < 35 * handoff
+    assert same < few
 
 
 async def test_every_figure_is_measured_or_says_why_not(tmp_path: Path) -> None:
@@ -37,6 +64,7 @@ async def test_every_figure_is_measured_or_says_why_not(tmp_path: Path) -> None:
     looped = await measure_loop(tmp_path / "loop", *QUICK.loop)
     assert int(str(looped.detail["loop_turns"])) > 100
     outcome.figures |= looped.figures
+    outcome.figures |= dict.fromkeys(("snapshot_join_s", "snapshot_join_bytes"))
     measure_proofs(QUICK, outcome)
     measure_seats(QUICK, outcome)
     assert int(str(outcome.figures["light_proof_bytes_n16"])) <= 1_600

@@ -1,5 +1,6 @@
 """Ledgers of several nodes in one process, over links without sockets, in virtual time."""
 
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import cast
 import trio
 
 from swarm.config.spec import Genesis
-from swarm.errors import PeerFault, Unreachable
+from swarm.errors import PeerFault, SwarmError, Unreachable
 from swarm.host.service import Host, PeerConnected, PeerLost
 from swarm.ledger.consensus.memory import VoteMemory
 from swarm.ledger.service import LedgerService
@@ -18,6 +19,7 @@ from swarm.store import Store
 from swarm.testing.ledger import make_genesis, numbered_key
 from swarm.types import Height, PeerId
 
+log = logging.getLogger("swarm.ledger")
 Handler = Callable[[PeerId, bytes], Awaitable[bytes]]
 
 
@@ -46,6 +48,9 @@ class MemoryHost:
         up = set(self.net.hosts) - self.net.cut - {self.peer}
         return sorted(up) if self.peer not in self.net.cut else []
 
+    def known(self) -> list[PeerId]:
+        return self.connected()
+
     def is_connected(self, peer: PeerId) -> bool:
         return peer in self.connected()
 
@@ -70,6 +75,8 @@ class MemoryHost:
             except PeerFault as fault:
                 other.blame(self.peer, fault)
                 raise Unreachable("declined") from None
+            except SwarmError as error:
+                raise Unreachable(str(error)) from None
         raise Unreachable("silent")
 
 
@@ -83,6 +90,8 @@ async def a_ledger(
     validate: bool = True,
     delta_s: float = 2.0,
     remembers: bool = False,
+    keeps_all: bool = False,
+    report: Callable[[str], None] = log.warning,
 ) -> AsyncGenerator[LedgerService]:
     """One node's ledger, serving until the block ends; with a memory of its votes if it ``remembers``."""
     store = Store.open(home / f"{number}.sqlite")
@@ -96,6 +105,8 @@ async def a_ledger(
             validate=validate,
             delta_s=delta_s,
             memory=memory,
+            keeps_all=keeps_all,
+            report=report,
         )
         async with trio.open_nursery() as nursery:
             await nursery.start(ledger.run)

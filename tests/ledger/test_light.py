@@ -5,16 +5,29 @@ from collections.abc import Callable
 import pytest
 
 from swarm.errors import BadEncoding, PeerFault
-from swarm.ledger.blocks import VALIDATORS_MAX
+from swarm.ledger.blocks import (
+    FINALIZE,
+    VALIDATORS_MAX,
+    VOTE_PURPOSES,
+    Validator,
+    validators_of,
+    vote_parts,
+)
 from swarm.ledger.light import (
     Handoff,
     Inclusion,
+    KnownEpoch,
     LightProof,
     Votes,
+    advance,
     follow_handoffs,
+    handoff_digest,
     handoff_of,
+    needed,
     parse_light_proof,
     prove_entries,
+    stay_of,
+    trusted_epoch,
     verify_entries,
 )
 from swarm.ledger.state.records import Account, Checkpoint
@@ -97,6 +110,9 @@ FALSE: dict[str, Callable[[LightProof], LightProof]] = {
         p, votes=replace(p.handoffs[0].votes, signatures=flipped(p.handoffs[0].votes.signatures))
     ),
     "not the end": lambda p: replace(p, handoffs=(p.handoffs[1], p.handoffs[0])),
+    "handoff of another epoch": lambda p: first(p, height=Height(2 * EPOCH - 1)),
+    "from within the epoch": lambda p: first(p, height=Height(EPOCH + 5)),
+    "from within, without heirs": lambda p: first(p, height=Height(EPOCH + 5), validators=()),
     "handoff root": lambda p: first(p, state_root=digest("other")),
     "handoff rest": lambda p: first(p, rest=digest("other")),
     "handoff of an earlier view": lambda p: first(
@@ -135,7 +151,7 @@ def test_handoffs_follow_the_validators_as_they_change() -> None:
         block, certificate = ledger.links[-1]
         if state.height % EPOCH == EPOCH - 1:
             found.append(handoff_of(block.header, certificate, state.validators))
-    sets = [follow_handoffs(ledger.genesis, found[:count]) for count in range(4)]
+    sets = [follow_handoffs(ledger.genesis, found[:count]).validators for count in range(4)]
     peers = [{validator.peer for validator in voters} for voters in sets]
     newcomer = ledger.keys[4].peer
     assert [newcomer in voters for voters in peers] == [False, False, True, True]
@@ -183,5 +199,106 @@ def test_a_handoff_of_sixteen_validators_is_below_1500_bytes() -> None:
     votes = proof.handoffs[0].votes
     quorum = replace(votes, bitmap=(1 << 11) - 1, signatures=votes.signatures[: 11 * 64])
     handoff = replace(proof.handoffs[0], votes=quorum)
-    assert len(follow_handoffs(ledger.genesis, [handoff])) == 16
+    assert len(follow_handoffs(ledger.genesis, [handoff]).validators) == 16
     assert len(encode(handoff)) <= 1_500
+
+
+def a_long_chain(epochs: int = 8) -> tuple[InMemoryLedger, list[Handoff]]:
+    """A fifth validator from epoch 2 on; for each epoch its end, and a header from within."""
+    ledger = InMemoryLedger(6, 4, epoch_blocks=EPOCH, unbonding_epochs=20)
+    ledger.block(ledger.sign(ledger.keys[4], Validate(is_on=True)))
+    found = list[Handoff]()
+    while ledger.state.height < epochs * EPOCH:
+        state = ledger.block()
+        block, certificate = ledger.links[-1]
+        if state.height % EPOCH == EPOCH - 1:
+            found.append(handoff_of(block.header, certificate, state.validators))
+        elif state.height % EPOCH == 3:
+            found.append(stay_of(block.header, certificate))
+    return ledger, found
+
+
+def at(found: list[Handoff], *heights: int) -> list[Handoff]:
+    return [handoff for handoff in found if handoff.height in heights]
+
+
+@pytest.mark.rule("L27a")
+def test_a_header_from_within_leads_over_epochs_of_the_same_validators() -> None:
+    ledger, found = a_long_chain()
+    later = follow_handoffs(ledger.genesis, at(found, 9, 19, 73))
+    assert (later.epoch, later.validators) == (7, ledger.state.council.previous)
+    whole = follow_handoffs(ledger.genesis, at(found, *range(9, 70, 10)))
+    assert whole == later
+    for heights in ((19, 73), (73,), (9, 73), (13, 73), (9, 29), (9, 19, 73, 43), (9, 19, 23)):
+        with pytest.raises(PeerFault):
+            follow_handoffs(ledger.genesis, at(found, *heights[:-1]) + at(found, heights[-1]))
+
+
+@pytest.mark.rule("L27a")
+def test_validators_that_were_replaced_cannot_say_that_they_stay() -> None:
+    """The first four sign, all together, a header of epoch 5 in which they would vote still."""
+    ledger, found = a_long_chain()
+    real = at(found, 53)[0]
+    four = [ledger.key_of(validator.peer) for validator in validators_of(ledger.genesis)]
+    for validators in (validators_of(ledger.genesis), ledger.state.validators):
+        name = handoff_digest(real, validators)
+        parts = vote_parts(ledger.genesis.chain, 5, real.votes.view, name)
+        signatures = b"".join(key.sign(VOTE_PURPOSES[FINALIZE], *parts) for key in four)
+        forged = replace(real, votes=Votes(real.votes.view, 0b1111, signatures))
+        if validators == ledger.state.validators:
+            with pytest.raises(PeerFault):
+                follow_handoffs(ledger.genesis, [forged])
+    with pytest.raises(PeerFault):
+        follow_handoffs(ledger.genesis, [*at(found, 9, 19), forged])
+
+
+@pytest.mark.rule("L27a")
+def test_only_the_handoffs_that_are_needed_are_sent() -> None:
+    ledger, found = a_long_chain()
+    for known, upto in ((0, 7), (0, 1), (0, 2), (1, 2), (2, 7), (3, 4), (2, 8), (7, 8)):
+        path = needed(found, EPOCH, known, upto)
+        assert len(path) <= 4
+        start = KnownEpoch(known, validators_at(ledger, known))
+        for handoff in path:
+            start = advance(ledger.genesis, start, handoff)
+        assert (start.epoch, start.validators) == (upto, validators_at(ledger, upto))
+    assert [handoff.height for handoff in needed(found, EPOCH, 0, 7)] == [9, 19, 73]
+    assert needed(found, EPOCH, 7, 7) == needed([], EPOCH, 0, 3) == []
+
+
+def validators_at(ledger: InMemoryLedger, epoch: int) -> tuple[Validator, ...]:
+    return ledger.state.validators if epoch >= 2 else validators_of(ledger.genesis)
+
+
+@pytest.mark.rule("L64")
+def test_who_trusts_an_epoch_begins_there() -> None:
+    ledger, found = a_long_chain()
+    ledger.block()
+    block, certificate = ledger.links[-1]
+    path = needed(found, EPOCH, 0, 8)
+    proof = prove_entries(ledger.state, block.header, certificate, path, [KEY])
+    for epoch in (0, 1, 2, 5, 8):
+        trusted = trusted_epoch(epoch, validators_at(ledger, epoch))
+        assert verify_entries(ledger.genesis, proof, [(KEY, Account)], trusted)
+    without_genesis = replace(proof, handoffs=path[1:])
+    with pytest.raises(PeerFault):
+        verify_entries(ledger.genesis, without_genesis, [(KEY, Account)])
+    trusted = trusted_epoch(4, ledger.state.validators)
+    assert verify_entries(ledger.genesis, without_genesis, [(KEY, Account)], trusted)
+
+
+@pytest.mark.rule("L64")
+def test_another_set_or_a_later_epoch_than_that_of_the_proof_is_refused() -> None:
+    ledger, found = a_long_chain()
+    block, certificate = ledger.links[-1]
+    path = needed(found, EPOCH, 0, 8)
+    proof = prove_entries(ledger.state, block.header, certificate, path, [KEY])
+    stranger = trusted_epoch(3, ledger.state.validators[1:])
+    with pytest.raises(PeerFault, match="without the validators of the epoch that you trust"):
+        verify_entries(ledger.genesis, proof, [(KEY, Account)], stranger)
+    later = trusted_epoch(9, ledger.state.validators)
+    with pytest.raises(PeerFault, match="final in epoch 8, before epoch 9 that you trust"):
+        verify_entries(ledger.genesis, proof, [(KEY, Account)], later)
+    replaced = trusted_epoch(5, validators_of(ledger.genesis))
+    with pytest.raises(PeerFault):
+        verify_entries(ledger.genesis, proof, [(KEY, Account)], replaced)

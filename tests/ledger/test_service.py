@@ -19,6 +19,7 @@ from swarm.ledger.net import relay
 from swarm.ledger.net.archive import BLOCKS, SNAPSHOT_BLOCKS, SNAPSHOTS
 from swarm.ledger.net.sync import SYNC_PROTOCOL, FollowRequest, parse_genesis
 from swarm.ledger.service import LedgerService
+from swarm.ledger.snapshot import SNAPSHOT_PROTOCOL
 from swarm.ledger.transactions import Transfer
 from swarm.primitives.codec import encode
 from swarm.store import Store, key_of
@@ -129,10 +130,11 @@ async def test_a_joiner_gets_the_genesis_and_a_stranger_cannot_vote(
         request = encode(FollowRequest(Height(0), 0))
         raw = await stranger.call(host.peer, SYNC_PROTOCOL, request, timeout_s=1.0)
         assert parse_genesis(raw, genesis.chain[:16]) == genesis
-        for protocol in (validator.PROTOCOL, relay.PROTOCOL, SYNC_PROTOCOL):
+        protocols = [validator.PROTOCOL, relay.PROTOCOL, SYNC_PROTOCOL, SNAPSHOT_PROTOCOL]
+        for protocol in protocols:
             with pytest.raises(Unreachable):
                 await stranger.call(host.peer, protocol, b"\xff", timeout_s=1.0)
-        assert len(host.blamed) == 3
+        assert len(host.blamed) == len(protocols)
 
 
 @pytest.mark.rule("L32")

@@ -7,7 +7,13 @@ import pytest
 
 from swarm.errors import BrokenPromise
 from swarm.primitives.codec import encode, replace
-from swarm.primitives.merkle import SparseMap, verify_absent, verify_included
+from swarm.primitives.merkle import (
+    MapPart,
+    SparseMap,
+    root_of_parts,
+    verify_absent,
+    verify_included,
+)
 from swarm.types import NO_DIGEST, Digest
 
 
@@ -111,3 +117,49 @@ def test_a_hundred_changes_among_ten_thousand_keys_are_quick() -> None:
     began = perf_counter()
     tree.update({b"key%d" % (i * 97): b"changed" for i in range(100)})
     assert perf_counter() - began < 0.05
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 9, 50, 300])
+@pytest.mark.parametrize("depth", [0, 1, 3, 6])
+def test_a_map_is_the_same_from_its_parts(count: int, depth: int) -> None:
+    tree = a_map(count)
+    parts = tree.cut(depth)
+    assert len(parts) == 1 << depth
+    assert sum(map(len, parts)) == count
+    named = [(part.digest, len(part) == 1) for part in parts]
+    assert root_of_parts(named) == tree.root
+    built = [
+        MapPart.build(list(part.items()), index=i, depth=depth) for i, part in enumerate(parts)
+    ]
+    assert [part.digest for part in built] == [part.digest for part in parts]
+    again = SparseMap[bytes].join(built)
+    assert again.root == tree.root
+    assert dict(again.items()) == dict(tree.items())
+    assert again.get(b"key0") == tree.get(b"key0")
+
+
+def test_false_names_of_parts_lead_to_another_root() -> None:
+    tree = a_map(5)
+    named = [(part.digest, len(part) == 1) for part in tree.cut(3)]
+    assert any(digest == NO_DIGEST for digest, _ in named)
+    alone = next(i for i in range(8) if named[i][1] and named[i ^ 1][0] == NO_DIGEST)
+    moved = list(named)
+    moved[alone], moved[alone ^ 1] = named[alone ^ 1], named[alone]
+    assert root_of_parts(moved) == tree.root, "which half a lone entry is in, its path says"
+    doubted = list(named)
+    doubted[alone] = (named[alone][0], False)
+    assert root_of_parts(doubted) != tree.root
+    without = list(named)
+    without[alone] = (NO_DIGEST, False)
+    assert root_of_parts(without) != tree.root
+
+
+def test_a_part_has_its_own_entries_only_in_the_order_of_their_paths() -> None:
+    parts = a_map(50).cut(2)
+    items = list(parts[1].items())
+    assert len(items) > 2
+    for wrong in (items[::-1], [*items, items[-1]], [items[0], *list(parts[2].items())]):
+        with pytest.raises(BrokenPromise):
+            MapPart.build(wrong, index=1, depth=2)
+    with pytest.raises(BrokenPromise):
+        MapPart.build(items, index=0, depth=2)

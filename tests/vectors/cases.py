@@ -3,7 +3,7 @@
 ``scripts/make_vectors`` writes them; ``test_vectors.py`` builds them again and compares.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, is_dataclass
 from dataclasses import replace as changed
 
@@ -51,8 +51,18 @@ from swarm.ledger.blocks import (
     vote_parts,
     vrf_alpha,
 )
+from swarm.ledger.chain_file import ChainStart
 from swarm.ledger.consensus.votes import Batch, Proof, Proposal, Request, Said, Supply, Vote
+from swarm.ledger.light import handoff_digest, handoff_of
 from swarm.ledger.net.sync import FollowReply, FollowRequest
+from swarm.ledger.snapshot import (
+    PART,
+    EarlierReply,
+    HandoffsReply,
+    SnapshotRequest,
+    compose_offer,
+    compose_part,
+)
 from swarm.ledger.state.records import Council, Entry, Equivocator
 from swarm.ledger.state.state import COUNCIL_KEY, equivocator_key
 from swarm.ledger.transactions import (
@@ -471,7 +481,31 @@ def blocks() -> list[Json]:
         message(Batch((Said(3, vote), Said(3, again), Said(2, Proof(certificates[1]))))),
         message(Batch((Said(3, Request(View(6), (name,), (View(4),))), Said(3, Supply(block))))),
         message(FollowRequest(Height(1), 5000)),
-        message(FollowReply((block,), (header,), certificates[2])),
+        message(FollowReply((block,), (header,), certificates[2], Height(3), is_full=False)),
+        *snapshots(header, certificates[2], voters),
+    ]
+
+
+def snapshots(header: Header, certificate: Certificate, voters: Sequence[Validator]) -> list[Json]:
+    """What leads to a state, and carries it in parts."""
+    handoff = handoff_of(header, certificate, voters)
+    stay = replace(handoff, validators=())
+    entries: dict[bytes, Entry | None] = {
+        equivocator_key(voter.peer): Equivocator(3, View(5), Height(44), Amount(40))
+        for voter in voters
+    }
+    tree = SparseMap[Entry]().update(entries)
+    parts = tree.cut(1)
+    offer = compose_offer(handoff, parts)
+    return [
+        message(handoff, digest=handoff_digest(handoff, voters)),
+        message(stay, digest=handoff_digest(stay, voters)),
+        message(SnapshotRequest(PART, Height(4), 1)),
+        message(offer, root=tree.root),
+        *(message(compose_part(part)) for part in parts),
+        message(HandoffsReply((handoff, stay))),
+        message(EarlierReply((Block(header, ()),))),
+        message(ChainStart((stay,), handoff, b"state")),
     ]
 
 

@@ -12,8 +12,13 @@ from swarm.cli.terminal import terminal
 from swarm.errors import BadConfig, PeerFault, SwarmError, UsageError, VerificationFailed
 
 if TYPE_CHECKING:
+    from swarm.ledger.light import TrustedEpoch
     from swarm.ledger.model_proof import ProvedModel
     from swarm.types import Digest
+
+TRUST_HELP = (
+    "EPOCH:DIGEST of its validators, from somebody you trust: begin there, not at the genesis."
+)
 
 checkpoint_app = typer.Typer(
     help="Exported checkpoints: verify what a folder holds.", no_args_is_help=True
@@ -34,16 +39,17 @@ def verify(
         str,
         typer.Option(help="Id of the network you trust, in hex; without it, that of this home."),
     ] = "",
+    trust: Annotated[str, typer.Option(help=TRUST_HELP)] = "",
 ) -> None:
     """Prove that a folder holds a checkpoint that a network made final, weight by weight.
 
-    Validators of the genesis hand over epoch by epoch to those that made the checkpoint final. Exit code 6
-    if the proof, or one byte of the weights, does not hold.
+    Validators of the genesis, or of an epoch that you trust, hand over to those that made the checkpoint final.
+    Exit code 6 if the proof, or one byte of the weights, does not hold.
     """
     screen, where = terminal(), Path(folder)
     trusted = trusted_network(screen.home, network)
     with screen.patient("hashing the weights"):
-        proved = read_proof(where)
+        proved = read_proof(where, parse_trust(trust))
         check_network(str(where), proved.network, trusted)
         compare_weights(where, proved)
     known = "the network of this home" if trusted is not None and not network else "as you said"
@@ -52,6 +58,7 @@ def verify(
         "dir": str(where),
         "network": proved.network.hex(),
         "is_trusted": trusted is not None,
+        "trusted_epoch": trust or None,
         "run": proved.spec.name,
         "round": proved.round,
         "height": proved.height,
@@ -95,7 +102,27 @@ def check_network(what: str, network: "Digest", trusted: "Digest | None") -> Non
         )
 
 
-def read_proof(folder: Path) -> "ProvedModel":
+def parse_trust(text: str) -> "TrustedEpoch | None":
+    """Read ``EPOCH:DIGEST``, None for an empty text; raise ``UsageError``."""
+    from swarm.ledger.light import TrustedEpoch
+    from swarm.types import Digest
+
+    if not text:
+        return None
+    epoch, _, digest = text.strip().partition(":")
+    try:
+        raw = bytes.fromhex(digest)
+    except ValueError:
+        raw = b""
+    if not epoch.isascii() or not epoch.isdigit() or len(epoch) > 12 or len(raw) != 32:
+        raise UsageError(
+            "--trust is EPOCH:DIGEST, a number and 64 hexadecimal digits",
+            hint="swarm ledger handoffs   (of somebody you trust)",
+        )
+    return TrustedEpoch(int(epoch), Digest(raw))
+
+
+def read_proof(folder: Path, trusted: "TrustedEpoch | None" = None) -> "ProvedModel":
     """Read the proof in a folder and check it; raises ``BadConfig`` if there is none."""
     from swarm.ledger.light import LIGHT_PROOF_BYTES_MAX
     from swarm.ledger.model_proof import PROOF_FILE, parse_model_proof, verify_model
@@ -110,7 +137,8 @@ def read_proof(folder: Path) -> "ProvedModel":
         )
     try:
         with path.open("rb") as file:
-            return verify_model(parse_model_proof(file.read(2 * LIGHT_PROOF_BYTES_MAX + 1)))
+            model = parse_model_proof(file.read(2 * LIGHT_PROOF_BYTES_MAX + 1))
+        return verify_model(model, trusted)
     except OSError as error:
         raise BadConfig(f"{path} cannot be read: {error.strerror}") from None
     except PeerFault as fault:

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from swarm.cli.commands.checkpoint import TRUST_HELP
 from swarm.cli.terminal import Terminal, terminal
 
 if TYPE_CHECKING:
     from swarm.config.spec import Genesis
     from swarm.ledger.blocks import Block
+    from swarm.ledger.light import TrustedEpoch
     from swarm.ledger.reader import LedgerReport
     from swarm.types import Digest
 
@@ -24,7 +26,7 @@ _LABELS = {"chain": "network"}
 """Labels on screen of keys that read differently in JSON."""
 
 ledger_app = typer.Typer(
-    help="The final blocks of the network: tail, show, verify, export, validators, recover.",
+    help="The final blocks of the network: tail, show, verify, export, handoffs, validators, recover.",
     no_args_is_help=True,
 )
 
@@ -45,7 +47,7 @@ def tail(
 
     screen = terminal()
     with open_ledger(screen.home) as ledger:
-        blocks = list(ledger.blocks(ledger.height - count + 1))
+        blocks = list(ledger.blocks(max(ledger.height - count + 1, ledger.first)))
     lines = [line for block in blocks for line in block.lines]
     screen.data([block.row for block in blocks], lines or ["no block yet"])
 
@@ -61,7 +63,7 @@ def show(
     screen = terminal()
     with open_ledger(screen.home) as ledger:
         if height < 0:
-            row = ledger_row(ledger.state)
+            row = {**ledger_row(ledger.state), "first_block_kept": ledger.first}
             screen.data(row, [f"{_label(name):<17} {_plain(row[name])}" for name in row])
             return
         block = ledger.block(height)
@@ -80,47 +82,55 @@ def verify(
         str,
         typer.Option(help="Id of the network you trust, in hex; without it, that of this home."),
     ] = "",
+    trust: Annotated[str, typer.Option(help=TRUST_HELP)] = "",
 ) -> None:
-    """Check every block from the first: hashes, the beacon, signatures, transactions, finality, supply."""
-    from swarm.cli.commands.checkpoint import trusted_network
-    from swarm.cli.commands.ledger_views import checked_line, run_rows, stake_rows
-    from swarm.ledger.trust import trust_text
+    """Check every block: hashes, the beacon, signatures, transactions, finality, supply.
+
+    From block 1 on; or, in a home that began with a snapshot or keeps no old blocks, from the handoffs of all
+    epochs and the oldest snapshot. The screen says which.
+    """
+    from swarm.cli.commands.checkpoint import parse_trust, trusted_network
+    from swarm.cli.commands.ledger_views import verified_lines
 
     screen, counts = terminal(), dict[str, int]()
     began = time.monotonic()
     trusted = trusted_network(screen.home, network)
-    genesis, verified = _verified(file, trusted, screen, _counter(counts, screen))
-    report, state = verified.chain, verified.chain.head.state
+    known = parse_trust(trust)
+    genesis, verified = _verified(file, trusted, known, screen, _counter(counts, screen))
     row: dict[str, object] = {
         "chain": genesis.chain.hex(),
+        "commits": counts.get("commit_segment", 0),
+        "checkpoints": counts.get("post_checkpoint", 0),
+        "is_trusted": trusted is not None,
+        **_found(verified),
+        "seconds": round(time.monotonic() - began, 2),
+    }
+    screen.data(row, verified_lines(row))
+
+
+def _found(verified: "LedgerReport") -> dict[str, object]:
+    """Return what a check of a ledger has found: its head, totals, where it began and whom it trusts."""
+    from swarm.cli.commands.ledger_views import run_rows, stake_rows
+    from swarm.ledger.trust import trust_text
+
+    report, state = verified.chain, verified.chain.head.state
+    return {
         "height": state.height,
         "state_root": state.root.hex(),
         "transactions": report.num_transactions,
         "certificates": report.num_certificates,
-        "commits": counts.get("commit_segment", 0),
-        "checkpoints": counts.get("post_checkpoint", 0),
         "supply": report.supply,
         "supply_conserved": report.supply == state.supply,
         "runs": run_rows(state),
         "stakes": stake_rows(state),
         "validators": len(state.validators),
         "trust": trust_text(state),
-        "is_trusted": trusted is not None,
+        "began_at": verified.start,
+        "began_with": verified.began_with,
+        "handoffs": verified.num_handoffs,
+        "trusted_epoch": str(verified.trusted_epoch),
         "unproved_blocks": verified.num_unproved,
-        "seconds": round(time.monotonic() - began, 2),
     }
-    lines = [
-        f"{state.height} blocks of the network {genesis.chain.hex()[:16]} are valid and final",
-        f"{report.num_transactions} transactions, {row['commits']} commits,"
-        f" {report.num_certificates} finalizations, supply {report.supply} conserved",
-        f"final by the word of: {trust_text(state)}",
-    ]
-    if trusted is None:
-        lines.append("whether this is the right network, you must know: --network HEX")
-    lines += [checked_line(run) for run in run_rows(state)]
-    if row["unproved_blocks"]:
-        lines.append(f"{row['unproved_blocks']} newer blocks wait for a finalization on this disk")
-    screen.data(row, lines)
 
 
 @ledger_app.command("export")
@@ -131,22 +141,76 @@ def export(file: Annotated[str, typer.Argument(help="The new file.")]) -> None:
 
     screen, path = terminal(), Path(file)
     with open_ledger(screen.home) as ledger:
-        chain, height = (
-            ledger.genesis.chain.hex(),
-            write_chain(path, ledger.genesis, ledger.links()),
-        )
+        chain, start = ledger.genesis.chain.hex(), ledger.start()
+        count = write_chain(path, ledger.genesis, ledger.links(), start)
     num_bytes = path.stat().st_size
+    after = 0 if start.boundary is None else start.boundary.height
+    height = after + count
+    lines = [
+        f"{path}: {count} final blocks, {num_bytes:,} bytes",
+        f"to check it anywhere: swarm ledger verify {path} --network {chain}",
+    ]
+    if after:
+        lines.insert(
+            1,
+            f"not a full chain: this home has no blocks to verify before {after + 1}; the file begins with a"
+            f" snapshot of height {after} and the handoffs that lead to it",
+        )
     screen.data(
-        {"file": str(path), "chain": chain, "height": height, "bytes": num_bytes},
-        [
-            f"{path}: {height} final blocks, {num_bytes:,} bytes",
-            f"to check it anywhere: swarm ledger verify {path} --network {chain}",
-        ],
+        {
+            "file": str(path),
+            "chain": chain,
+            "began_at": after,
+            "height": height,
+            "bytes": num_bytes,
+        },
+        lines,
+    )
+
+
+@ledger_app.command("handoffs")
+def handoffs() -> None:
+    """Show how the validators changed, and the pair EPOCH:DIGEST with which others can begin (--trust).
+
+    Who trusts you can verify this ledger, or an exported checkpoint, from that epoch on.
+    """
+    from swarm.cli.style import table
+    from swarm.ledger.light import first_epoch, leads_to, trusted_epoch
+    from swarm.ledger.reader import open_ledger
+
+    screen = terminal()
+    with open_ledger(screen.home) as ledger:
+        genesis, state, found = ledger.genesis, ledger.state, ledger.handoffs()
+    pair = str(trusted_epoch(state.next_epoch, state.validators))
+    epoch_blocks, voters, rows = state.params.epoch_blocks, first_epoch(genesis).validators, []
+    for one in found:
+        voters = one.validators or voters
+        known = trusted_epoch(leads_to(epoch_blocks, one.height), voters)
+        rows.append(
+            {
+                "height": one.height,
+                "epoch": known.epoch,
+                "digest": known.digest.hex(),
+                "validators": len(voters),
+            }
+        )
+    cells = [
+        [str(r["epoch"]), str(r["height"]), str(r["validators"]), str(r["digest"])] for r in rows
+    ]
+    heads = ["EPOCH", "SIGNED AT", "VALIDATORS", "DIGEST"]
+    lines = table(heads, cells, numbers=frozenset({0, 1, 2}), ink=screen.ink) if cells else []
+    screen.data(
+        {"chain": state.chain.hex(), "trusted_epoch": pair, "handoffs": rows},
+        [*lines, f"for others to begin with: --trust {pair}"],
     )
 
 
 def _verified(
-    file: str, trusted: "Digest | None", screen: Terminal, progress: "Callable[[Block], None]"
+    file: str,
+    trusted: "Digest | None",
+    known: "TrustedEpoch | None",
+    screen: Terminal,
+    progress: "Callable[[Block], None]",
 ) -> "tuple[Genesis, LedgerReport]":
     """Verify the blocks of a file, or those of this home."""
     from swarm.cli.commands.checkpoint import check_network
@@ -156,10 +220,10 @@ def _verified(
     if not file:
         with open_ledger(screen.home) as ledger:
             check_network("this ledger", ledger.genesis.chain, trusted)
-            return ledger.genesis, ledger.verify(progress)
+            return ledger.genesis, ledger.verify(progress, known)
     chain = open_chain(Path(file))
     check_network(file, chain.genesis.chain, trusted)
-    return chain.genesis, verify_file(chain, progress)
+    return chain.genesis, verify_file(chain, progress, known)
 
 
 @ledger_app.command("validators")

@@ -284,6 +284,31 @@ def _short(value: object) -> str:
 ReportRow = dict[str, object]
 
 
+def verified_lines(row: ReportRow) -> list[str]:
+    """Return what ``swarm ledger verify`` has found, for people."""
+    start, network = int(_number(row["began_at"])), str(row["chain"])[:16]
+    blocks = int(_number(row["height"])) - start
+    first = f"{blocks} blocks of the network {network} are valid and final"
+    if start:
+        first = (
+            f"blocks {start + 1} to {row['height']} of the network {network} are valid and final"
+        )
+    lines = [
+        first,
+        f"checked from {row['began_with']}",
+        f"{row['transactions']} transactions, {row['commits']} commits,"
+        f" {row['certificates']} finalizations, supply {row['supply']} conserved",
+        f"final by the word of: {row['trust']}",
+        f"for others to begin with: --trust {row['trusted_epoch']}",
+    ]
+    if not row["is_trusted"]:
+        lines.append("whether this is the right network, you must know: --network HEX")
+    lines += [checked_line(run) for run in cast("list[ReportRow]", row["runs"])]
+    if row["unproved_blocks"]:
+        lines.append(f"{row['unproved_blocks']} newer blocks wait for a finalization on this disk")
+    return lines
+
+
 def run_rows(state: State) -> list[ReportRow]:
     """Return each run's verdicts, the verified share of segments older than two rounds, every peer's record."""
     return [_run_row(state, run) for run in state.runs()]

@@ -2,10 +2,13 @@
 
 Modules (C: pure, S: does I/O):
 
-    archive.py  S  Keep the final chain on disk and the state after it in memory.
-    follower.py S  Follow the chain: request newly final blocks from connected peers, and answer
-                   such requests.
-    relay.py    S  Bring transactions to the validators, and send small statements to many peers in
-                   batches.
-    sync.py     C  Define the requests and replies of bulk sync, and prove a reply final.
+    archive.py   S  Keep the final chain on disk and the state after it in memory.
+    follower.py  S  Follow the chain: request newly final blocks from any peer, and answer such
+                    requests.
+    relay.py     S  Bring transactions to the validators, and send small statements to many peers in
+                    batches.
+    snapshots.py S  Begin a chain with the state at the end of an epoch, and give such states to
+                    newcomers.
+    sync.py      C  Define the requests and replies of bulk sync, prove a reply final, and choose
+                    whom to ask.
 """

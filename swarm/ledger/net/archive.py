@@ -2,18 +2,37 @@
 
 Shell: the only writer of the ledger's tables. A block enters the table once it is final, with its
 finalization if it has one of its own; every hundred blocks the state is saved too, so that a restart
-replays little.
+replays little. The states at the ends of the last two epochs are kept for newcomers.
+
+The chain on a disk begins with block 1, with the first block after a snapshot that peers sent, or where older
+blocks were pruned. Handoffs are kept from epoch 0 on; those between equal validators give way to newer ones.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import trio
 
 from swarm.config.spec import Genesis
-from swarm.errors import BadEncoding, Corrupt, InvalidStatement, PeerFault, UsageError
-from swarm.ledger.blocks import Block, Certificate, Header, block_digest
+from swarm.errors import (
+    BadEncoding,
+    BrokenPromise,
+    Corrupt,
+    InvalidStatement,
+    PeerFault,
+    Pruned,
+    UsageError,
+)
+from swarm.ledger.blocks import (
+    Block,
+    Certificate,
+    Header,
+    block_digest,
+    epoch_of,
+    is_last_of_epoch,
+)
 from swarm.ledger.chain import (
     Head,
     check_final,
@@ -26,7 +45,7 @@ from swarm.ledger.chain import (
 from swarm.ledger.consensus.branch import FinalPoint
 from swarm.ledger.consensus.journal import TABLE as JOURNAL_TABLE
 from swarm.ledger.consensus.journal import Journal, load_journal
-from swarm.ledger.light import Handoff, handoff_of
+from swarm.ledger.light import Handoff, handoff_digest, handoff_of, needed, stay_of
 from swarm.ledger.state.state import State, decode_state, encode_state
 from swarm.ledger.transition.apply import Known
 from swarm.primitives.codec import Message, decode, encode
@@ -38,8 +57,19 @@ CERTIFICATES = "ledger_certificates"
 SNAPSHOTS = "ledger_snapshots"
 FORKS = "ledger_forks"
 HANDOFFS = "ledger_handoffs"
+"""Last headers of epochs, by epoch."""
+STAYS = "ledger_stays"
+"""First certified headers of epochs with the validators of the epoch before, by epoch."""
+BOUNDARIES = "ledger_boundaries"
+"""States at the ends of epochs, by height."""
+BOUNDARIES_KEPT = 2
 CHAIN = "ledger_chain"
 GENESIS_KEY = b"genesis"
+FIRST_KEY = b"first"
+BLOCKS_KEPT_MIN = 256
+"""Newest blocks that are always kept: more than lie between two saved states."""
+PRUNED_AT_ONCE = 1_000
+"""Blocks deleted in one database transaction."""
 SNAPSHOT_BLOCKS = 100
 """Blocks between two saved states, the most a restart replays: a tenth of a second of signatures."""
 SNAPSHOTS_KEPT = 2
@@ -49,6 +79,7 @@ READER_BLOCKS_MAX = 64
 """Final blocks queued for a slow subscriber."""
 JOURNAL_ROWS_PAGE = 1_000
 FORKS_SHOWN_MAX = 8
+HANDOFFS_PAGE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +91,31 @@ class FinalBlock:
     state: State
 
 
+@dataclass(frozen=True, slots=True)
+class Boundary:
+    """The end of an epoch: its last header, made final, and the state after it."""
+
+    handoff: Handoff
+    state: State
+
+    @property
+    def height(self) -> Height:
+        """Height of the last block of the epoch."""
+        return self.handoff.height
+
+    @property
+    def head(self) -> Head:
+        """The head from which the next epoch goes on."""
+        return Head(handoff_digest(self.handoff, self.handoff.validators), self.state)
+
+
+class BoundaryRow(Message, frozen=True):
+    """A boundary on the disk."""
+
+    handoff: Handoff
+    state: bytes
+
+
 class Archive:
     """The final chain of one node: blocks on disk, the latest state in memory."""
 
@@ -67,6 +123,12 @@ class Archive:
         self.store, self.genesis = store, genesis
         self.head = head
         """State and digest of the last final block."""
+        self.first = first_height(store)
+        """Height from which on all blocks are here; that of the next one where none is."""
+        self._newest: Boundary | None = None
+        self._is_loaded = False
+        self._stayed = -1
+        """Last epoch whose first certified header was seen."""
         self.moved = trio.Condition()
         """Condition notified at every new head."""
         self._lock = trio.Lock()
@@ -190,21 +252,121 @@ class Archive:
                 await self.moved.wait()
         return self.head.state
 
+    def newest_boundary(self) -> Boundary | None:
+        """Return the last end of an epoch whose state is here; decodes it at the first call after a start.
+
+        Raises ``Corrupt`` if it is damaged.
+        """
+        if not self._is_loaded:
+            found = read_boundaries(self.store)
+            self._newest = self._newest or (found[-1] if found else None)
+            self._is_loaded = True
+        return self._newest
+
+    async def adopt(self, boundary: Boundary, handoffs: Sequence[Handoff]) -> None:
+        """Go on from a boundary that the caller has proved final, with the handoffs that lead to it.
+
+        Blocks before it are forgotten, those that are here already too. Nothing changes if it is not ahead.
+        """
+        epoch_blocks = self.genesis.epoch_blocks
+        async with self._lock:
+            if boundary.height <= self.head.state.height:
+                return
+            writes = [_handoff_row(one, epoch_blocks) for one in (*handoffs, boundary.handoff)]
+            writes += [(SNAPSHOTS, key, None) for key, _ in self.store.last(SNAPSHOTS, limit=64)]
+            writes += self._boundary_rows(boundary)
+            writes.append((CHAIN, FIRST_KEY, key_of(boundary.height + 1)))
+            await self.store.write_soon(writes)
+            self.head, self.first = boundary.head, Height(boundary.height + 1)
+            await self._publish([])
+        await self.forget_before(self.first)
+
+    async def prepend(self, blocks: Sequence[Block]) -> None:
+        """Keep blocks before the first one here, newest first.
+
+        Raises ``BrokenPromise`` unless each is the parent of the next one.
+        """
+        async with self._lock:
+            parent, writes = self.first_parent(), list[Change]()
+            for block in blocks:
+                if block_digest(block.header) != parent:
+                    raise BrokenPromise(
+                        f"block {block.header.height} is not the parent of the next"
+                    )
+                writes.append((BLOCKS, key_of(block.header.height), encode(block)))
+                parent = block.header.parent
+            if writes:
+                first = Height(self.first - len(blocks))
+                await self.store.write_soon([*writes, (CHAIN, FIRST_KEY, key_of(first))])
+                self.first = first
+
+    def first_parent(self) -> Digest:
+        """Return the digest of the block before the first one here."""
+        link = self.block_at(self.first)
+        return self.head.digest if link is None else link[0].header.parent
+
+    async def forget_before(self, height: Height) -> int:
+        """Delete the blocks below a height, but not the newest; return how many it were."""
+        count = 0
+        async with self._lock:
+            limit = min(height, max(self.first, self.head.state.height - BLOCKS_KEPT_MIN))
+            if limit > self.first:
+                await self.store.write_soon([(CHAIN, FIRST_KEY, key_of(limit))])
+                self.first = Height(limit)
+        for table in (BLOCKS, CERTIFICATES):
+            while deleted := await trio.to_thread.run_sync(
+                partial(self.store.delete_below, limit=PRUNED_AT_ONCE), table, key_of(self.first)
+            ):
+                count += deleted if table == BLOCKS else 0
+        return count
+
     def _writes(self, final: FinalBlock, certificate: Certificate | None) -> list[Change]:
         key = key_of(final.height)
         writes: list[Change] = [(BLOCKS, key, encode(final.block))]
         if certificate is not None:
             writes.append((CERTIFICATES, key, encode(certificate)))
-            if ends_epoch(final.state):
-                header = final.block.header
-                handoff = handoff_of(header, certificate, final.state.validators)
-                writes.append((HANDOFFS, key_of(header.epoch), encode(handoff)))
+            writes += self._epoch_rows(final, certificate)
         if final.height % SNAPSHOT_BLOCKS == 0:
             writes.append((SNAPSHOTS, key, encode_state(final.state)))
             old = final.height - SNAPSHOTS_KEPT * SNAPSHOT_BLOCKS
             if old > 0:
                 writes.append((SNAPSHOTS, key_of(old), None))
         return writes
+
+    def _epoch_rows(self, final: FinalBlock, certificate: Certificate) -> list[Change]:
+        """Return what leads light readers to this epoch, or to the next one."""
+        header, state = final.block.header, final.state
+        epoch, council = header.epoch, state.council
+        if ends_epoch(state):
+            boundary = Boundary(handoff_of(header, certificate, state.validators), state)
+            return [
+                _handoff_row(boundary.handoff, self.genesis.epoch_blocks),
+                *self._boundary_rows(boundary),
+            ]
+        if epoch == self._stayed or self.store.get(STAYS, key_of(epoch)) is not None:
+            return []
+        self._stayed = epoch
+        rows = list[Change]()
+        if council.current == council.previous and epoch:
+            rows.append((STAYS, key_of(epoch), encode(stay_of(header, certificate))))
+        old = key_of(max(epoch - BOUNDARIES_KEPT, 0))
+        if (
+            self.store.get(STAYS, old) is not None
+        ):  # the validators are the same in the epoch before
+            rows += [
+                (table, key_of(epoch - BOUNDARIES_KEPT - 1), None) for table in (STAYS, HANDOFFS)
+            ]
+        return rows
+
+    def _boundary_rows(self, boundary: Boundary) -> list[Change]:
+        """Return the writes that keep a boundary in place of the oldest one."""
+        self._newest = boundary
+        kept = [key for key, _ in self.store.last(BOUNDARIES, limit=2 * BOUNDARIES_KEPT)]
+        row = BoundaryRow(boundary.handoff, encode_state(boundary.state))
+        return [
+            *((BOUNDARIES, key, None) for key in kept[BOUNDARIES_KEPT - 1 :]),
+            (BOUNDARIES, key_of(boundary.height), encode(row)),
+        ]
 
     async def _publish(self, appended: Sequence[FinalBlock]) -> None:
         for reader in list(self._readers):
@@ -257,13 +419,55 @@ def read_block(store: Store, height: Height) -> tuple[Block, Certificate | None]
         raise _damaged(store, f"block {height}: {error}") from None
 
 
-def read_handoffs(store: Store, epoch: int) -> list[Handoff]:
-    """Return the ends of all epochs before ``epoch``, from epoch 0 on; raise ``Corrupt`` if one is missing."""
-    rows = (store.get(HANDOFFS, key_of(number)) for number in range(epoch))
+def _handoff_row(handoff: Handoff, epoch_blocks: int) -> Change:
+    table = HANDOFFS if is_last_of_epoch(epoch_blocks, handoff.height) else STAYS
+    return table, key_of(epoch_of(epoch_blocks, handoff.height)), encode(handoff)
+
+
+def read_handoffs(store: Store, epoch_blocks: int, known: int, upto: int) -> list[Handoff]:
+    """Return what leads from the validators of epoch ``known`` to those of ``upto``; raise ``Corrupt``."""
+    rows = list[bytes]()
+    for table in (HANDOFFS, STAYS):
+        after = b"" if known == 0 else key_of(known - 1)
+        while page := store.items(table, after=after, limit=HANDOFFS_PAGE):
+            rows, after = rows + [data for _, data in page], page[-1][0]
     try:
-        return [decode(Handoff, data or b"") for data in rows]
+        found = [decode(Handoff, data) for data in rows]
     except BadEncoding as error:
         raise _damaged(store, f"the end of an epoch: {error}") from None
+    found.sort(key=lambda handoff: handoff.height)
+    return needed(found, epoch_blocks, known, upto)
+
+
+def read_boundaries(store: Store) -> list[Boundary]:
+    """Return the ends of epochs whose states are here, oldest first; raise ``Corrupt`` if one is damaged."""
+    found = list[Boundary]()
+    try:
+        for _, data in reversed(store.last(BOUNDARIES, limit=BOUNDARIES_KEPT)):
+            row = decode(BoundaryRow, data, limit=len(data))
+            state = decode_state(row.state)
+            if state.root != row.handoff.state_root:
+                raise BadEncoding(f"the state of height {row.handoff.height} is not its block's")
+            found.append(Boundary(row.handoff, state))
+    except BadEncoding as error:
+        raise _damaged(store, str(error)) from None
+    return found
+
+
+def first_height(store: Store) -> Height:
+    """Return the height from which on a store has all blocks: 1 unless a snapshot or pruning says otherwise."""
+    return Height(int.from_bytes(store.get(CHAIN, FIRST_KEY) or key_of(1), "big"))
+
+
+def missing_block(store: Store, height: int) -> UsageError:
+    """Return the error for a block that a store does not have."""
+    first = first_height(store)
+    if 1 <= height < first:
+        return Pruned(
+            f"block {height} is pruned: this home keeps blocks from {first} on",
+            hint="a home with archive = true in node.toml keeps all",
+        )
+    return UsageError(f"there is no block {height} here", hint="swarm ledger tail")
 
 
 def proved_height(store: Store) -> Height:
@@ -274,8 +478,8 @@ def proved_height(store: Store) -> Height:
 
 def newest_height(store: Store) -> Height:
     """Return the greatest height at which a store has a block; 0 if it has none."""
-    rows = store.last(BLOCKS)
-    return Height(int.from_bytes(rows[0][0], "big") if rows else 0)
+    keys = [key for table in (BLOCKS, BOUNDARIES) for key, _ in store.last(table)]
+    return Height(int.from_bytes(max(keys, default=b""), "big"))
 
 
 def read_genesis(store: Store) -> Genesis | None:
@@ -308,6 +512,9 @@ def _load(store: Store, genesis: Genesis, last: Height | None = None) -> Head:
         if link is None or state.root != link[0].header.state_root or state.height != height:
             raise BadEncoding(f"the snapshot of height {height} is not its block's")
         head = Head(block_digest(link[0].header), state)
+    for boundary in read_boundaries(store) if not head.state.height else ():
+        if boundary.height <= last:
+            head = boundary.head
     for number in range(head.state.height + 1, last + 1):
         link = read_block(store, Height(number))
         if link is None:

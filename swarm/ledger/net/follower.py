@@ -1,10 +1,11 @@
-"""Follow the chain: request newly final blocks from connected peers, and answer such requests.
+"""Follow the chain: request newly final blocks from any peer, and answer such requests.
 
-Shell: one request at a time to one peer, which holds it open until there is a new block.
+Shell: one request at a time to one peer, which holds it open until there is a new block. Who is far behind asks
+for a snapshot first.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import trio
 
@@ -15,30 +16,36 @@ from swarm.ledger.chain import Head, voted_on
 from swarm.ledger.consensus.validator import ValidatorRunner
 from swarm.ledger.mempool import Mempool
 from swarm.ledger.net.archive import Archive
+from swarm.ledger.net.snapshots import Snapshots
 from swarm.ledger.net.sync import (
+    ASKS_MAX,
+    HELD_MAX,
     NOTHING_YET,
     REPLY_BYTES_MAX,
     SYNC_PROTOCOL,
     WAIT_MS_MAX,
     FollowReply,
     FollowRequest,
+    Sources,
     check_reply,
     compose_reply,
     parse_reply,
     parse_request,
 )
-from swarm.primitives.codec import encode
+from swarm.primitives.codec import encode, replace
 from swarm.primitives.crypto import peer_name
 from swarm.types import Height, PeerId
 
 CONCURRENCY = 64
-"""Followers answered at one time; most of them wait for a block, which costs nothing."""
+"""Followers answered at one time, those that wait for a block included."""
 CALL_SLACK_S = 10.0
 """Seconds allowed on top of the wait: a megabyte over a slow uplink."""
 IDLE_S = 1.0
 """Seconds of rest when no peer is connected, or all have failed."""
 STALL_S = 10.0
 """Seconds without a new block after which a validator requests blocks like every other node."""
+SNAPSHOT_S = 30.0
+"""Seconds between two looks for a snapshot while this node is behind."""
 NEAR_BLOCKS = 16
 """Blocks from which on a reply is composed in a worker thread: reading a thousand takes a while."""
 
@@ -49,10 +56,25 @@ class Follower:
     """Client and server of bulk sync."""
 
     def __init__(
-        self, archive: Archive, pool: Mempool, host: Host, replica: ValidatorRunner | None
+        self,
+        archive: Archive,
+        pool: Mempool,
+        host: Host,
+        replica: ValidatorRunner | None,
+        snapshots: Snapshots,
+        *,
+        uses_snapshots: bool,
+        report: Callable[[str], None] = log.warning,
+        tell: Callable[[str], None] = log.info,
     ) -> None:
         self._archive, self._pool, self._host, self._replica = archive, pool, host, replica
-        self._turn = sum(host.peer)
+        self._snapshots, self._uses_snapshots = snapshots, uses_snapshots
+        self._report, self._tell = report, tell
+        self._sources = Sources(sum(host.peer))
+        self._looked_at = -SNAPSHOT_S
+        self._is_stuck = False
+        """True if a peer does not have the next block any more."""
+        self._held = set[PeerId]()
         self.num_bytes = 0
         self.is_near = False
         """True if the last answer had few new blocks, so that all but the very last ones are here."""
@@ -80,27 +102,58 @@ class Follower:
 
     async def _catch_up(self) -> bool:
         """Ask peers in turn until one has nothing new; return True if one answered so."""
-        for peer in self._candidates():
-            while True:
-                num_blocks = await self._ask(peer)
+        await self._look_for_snapshot()
+        for peer in self.candidates():
+            for _ in range(ASKS_MAX):
+                num_blocks, is_full = await self._ask(peer)
                 if num_blocks is None:
                     break
-                if num_blocks == 0:
-                    if self._replica is not None:
-                        self._replica.synced.set()
-                    return True
+                if num_blocks:
+                    self._sources.delivered(peer)
+                    self._is_stuck = False
+                    continue
+                if self._replica is not None:
+                    self._replica.synced.set()
+                if is_full:
+                    break
+                self._sources.failed(peer, trio.current_time())
+                return True
+            else:
+                return True
         return False
 
-    def _candidates(self) -> list[PeerId]:
-        """Return the connected peers, validators first, starting with another one every time."""
-        voters = {voter.peer for voter in self._archive.head.state.validators}
-        peers = self._host.connected()
-        self._turn += 1
-        groups = ([p for p in peers if p in voters], [p for p in peers if p not in voters])
-        return [p for group in groups for p in _rotated(group, self._turn)]
+    def candidates(self) -> list[PeerId]:
+        """Return the peers to ask in this turn, best first."""
+        voters = frozenset(voter.peer for voter in self._archive.head.state.validators)
+        now = trio.current_time()
+        return self._sources.order(self._host.connected(), self._host.known(), voters, now)
 
-    async def _ask(self, peer: PeerId) -> int | None:
-        """Fetch and append blocks from ``peer``; return the number of new ones, None if it failed to answer."""
+    async def _look_for_snapshot(self) -> None:
+        """Go on from a snapshot if this node is far behind, or nobody has the next block."""
+        now = trio.current_time()
+        if self.is_near or now < self._looked_at + SNAPSHOT_S:
+            return
+        peers = self.candidates()
+        if not peers:
+            return
+        self._looked_at = now
+        height = self._archive.head.state.height
+        if not self._uses_snapshots:
+            if self._is_stuck:
+                self._report(
+                    f"no peer that answers has block {height + 1} any more, and archive = true wants all blocks"
+                )
+        elif await self._snapshots.join(peers, is_far=self._is_stuck):
+            self._tell(
+                f"joined at block {self._archive.head.state.height}, from a snapshot that its validators signed"
+            )
+        self._is_stuck = False
+
+    async def _ask(self, peer: PeerId) -> tuple[int | None, bool]:
+        """Fetch and append blocks from ``peer``; return the number of new ones, None if it failed to answer.
+
+        The flag is True if it holds too many requests to wait there.
+        """
         head, replica = self._archive.head, self._replica
         height = head.state.height
         waits = replica is None or not (replica.is_voting or not replica.synced.is_set())
@@ -115,15 +168,23 @@ class Follower:
                 validators=head.state.validators,
             )
         except Unreachable:
-            return None
+            self._sources.failed(peer, trio.current_time())
+            return None, False
         except PeerFault as fault:
             await self._look_for_fork(peer, head)
             self._host.blame(peer, fault)
-            return None
+            self._sources.failed(peer, trio.current_time())
+            return None, False
         self.num_bytes += len(data)
+        if not blocks and reply.first > height + 1:
+            self._is_stuck, self.is_near = True, False
+            self._sources.failed(peer, trio.current_time())
+            return None, False
+        if reply.is_full:
+            self._sources.full(peer, trio.current_time())
         self.is_near = len(blocks) < NEAR_BLOCKS
         if reply.certificate is None:
-            return 0
+            return 0, reply.is_full
         try:
             appended = await self._archive.append(blocks, reply.certificate, known=self._pool.known)
         except (PeerFault, InvalidStatement) as error:
@@ -131,7 +192,7 @@ class Follower:
                 f"more than two thirds of the power signed a bad block: {error}",
                 hint="swarm ledger verify",
             ) from None
-        return len(appended)
+        return len(appended), False
 
     async def _fetch(self, peer: PeerId, height: int, wait_ms: int) -> tuple[bytes, FollowReply]:
         """Ask a peer for blocks; raise ``Unreachable``, or ``PeerFault`` if the reply is malformed."""
@@ -176,24 +237,31 @@ class Follower:
             hint="swarm ledger verify   (it shows who signed both)",
         )
 
-    async def _answer(self, peer: PeerId, request: bytes) -> bytes:  # noqa: ARG002  any peer may ask
+    async def _answer(self, peer: PeerId, request: bytes) -> bytes:
         asked = parse_request(request)
-        if asked.from_height == 0:
+        height = asked.from_height
+        if height == 0:
             return encode(self._archive.genesis)
-        with trio.move_on_after(asked.wait_ms / 1000):
-            await self._archive.wait_height(asked.from_height)
-        behind = self._archive.head.state.height - asked.from_height
+        nothing = replace(NOTHING_YET, first=self._archive.first)
+        if height < self._archive.first:
+            return encode(nothing)
+        if height > self._archive.head.state.height and asked.wait_ms:
+            if len(self._held) >= HELD_MAX or peer in self._held:
+                return encode(replace(nothing, is_full=True))
+            self._held.add(peer)
+            try:
+                with trio.move_on_after(asked.wait_ms / 1000):
+                    await self._archive.wait_height(height)
+            finally:
+                self._held.discard(peer)
+        behind = self._archive.head.state.height - height
         if behind < 0:
-            return encode(NOTHING_YET)
+            return encode(nothing)
         if behind < NEAR_BLOCKS:
-            return self._compose(asked.from_height)
-        return await trio.to_thread.run_sync(self._compose, asked.from_height)
+            return self._compose(height)
+        return await trio.to_thread.run_sync(self._compose, height)
 
     def _compose(self, height: Height) -> bytes:
         epoch_blocks = self._archive.genesis.epoch_blocks
-        return encode(compose_reply(height, self._archive.block_at, epoch_blocks))
-
-
-def _rotated(peers: Sequence[PeerId], by: int) -> list[PeerId]:
-    start = by % len(peers) if peers else 0
-    return [*peers[start:], *peers[:start]]
+        reply = compose_reply(height, self._archive.block_at, epoch_blocks)
+        return encode(replace(reply, first=self._archive.first))

@@ -1,6 +1,6 @@
-"""Define the requests and replies of bulk sync, and prove a reply final.
+"""Define the requests and replies of bulk sync, prove a reply final, and choose whom to ask.
 
-Core: frozen structs and pure checks.
+Core: frozen structs, pure checks, and a machine without I/O.
 
 A reply is a run of blocks and ONE finalization, which makes all its ancestors final. If the last block has no
 finalization of its own, bare headers lead from it to one that has. All of them are of one epoch: whoever reads
@@ -24,8 +24,8 @@ from swarm.ledger.blocks import (
 )
 from swarm.ledger.chain import check_final
 from swarm.ledger.state.state import check_genesis
-from swarm.primitives.codec import Message, decode, encode
-from swarm.types import Digest, Height
+from swarm.primitives.codec import Message, decode, encode, replace
+from swarm.types import Digest, Height, PeerId
 
 SYNC_PROTOCOL = "/swarm/ledger-sync/3"
 
@@ -38,6 +38,19 @@ REPLY_BLOCKS_BYTES = 1 << 20
 REPLY_BLOCKS_MAX = 1024
 REPLY_HEADERS_MAX = 256
 """Headers from the last block to a finalized one: finality may have stalled that long."""
+
+HELD_MAX = 16
+"""Followers that one node holds a request of: of a thousand followers each is then three or four hops from a
+validator. One more is told so, and asks another follower."""
+FULL_REST_S = 30.0
+"""Seconds for which a follower does not wait at a peer that was full; it may have room by then."""
+FAILED_REST_S = 10.0
+ASKS_MAX = 32
+"""Requests to one peer in a turn."""
+PROBE_TURNS = 4
+"""Every so many turns a follower asks another peer than the one that delivers: that may be late on purpose."""
+UNCONNECTED_MAX = 4
+"""Peers without a connection that are dialled in one turn, if those with one are all full or fail."""
 
 REPLY_BYTES_MAX = REPLY_BLOCKS_BYTES + BLOCK_BYTES_MAX + (160 << 10)
 GENESIS_BYTES_MAX = 8 << 20
@@ -59,9 +72,13 @@ class FollowReply(Message, frozen=True):
     headers: tuple[Header, ...]
     """Headers after the last block, up to the one that the certificate names; mostly empty."""
     certificate: Certificate | None
+    first: Height
+    """Height from which on the sender has all blocks; it has pruned, or never had, those before."""
+    is_full: bool
+    """True if the sender holds as many waiting followers as it may: this one asks somebody else next."""
 
 
-NOTHING_YET = FollowReply((), (), None)
+NOTHING_YET = FollowReply((), (), None, Height(1), is_full=False)
 
 Read = Callable[[Height], tuple[Block, Certificate | None] | None]
 """Reader of a final block and its own finalization if it has one; None past the end."""
@@ -98,14 +115,15 @@ def compose_reply(from_height: Height, read: Read, epoch_blocks: int) -> FollowR
             proved, certificate = len(blocks), link[1]
         height = Height(height + 1)
     if certificate is not None:
-        return FollowReply(tuple(blocks[:proved]), (), certificate)
+        return replace(NOTHING_YET, blocks=tuple(blocks[:proved]), certificate=certificate)
     headers = list[Header]()
     while (
         len(headers) < REPLY_HEADERS_MAX and height <= last and (link := read(height)) is not None
     ):
         headers.append(link[0].header)
         if link[1] is not None:
-            return FollowReply(tuple(blocks), tuple(headers), link[1])
+            found = {"blocks": tuple(blocks), "headers": tuple(headers), "certificate": link[1]}
+            return replace(NOTHING_YET, **found)
         height = Height(height + 1)
     return NOTHING_YET
 
@@ -134,7 +152,7 @@ def check_reply(
     Raises:
         PeerFault: The reply is malformed, does not follow ``parent``, or is not proved final.
     """
-    if reply == NOTHING_YET:
+    if not reply.blocks and not reply.headers and reply.certificate is None:
         return ()
     if not reply.blocks or reply.certificate is None:
         raise OutOfTurn("a reply with half of what it needs")
@@ -164,3 +182,59 @@ def _check_links(headers: Sequence[Header], parent: Digest, height: Height, chai
         if (header.chain, header.height, header.parent) != (chain, height + offset, parent):
             raise BrokenPromise(f"block {height + offset} does not follow the one before")
         parent = block_digest(header)
+
+
+class Sources:
+    """Peers that a follower asks for blocks, best first.
+
+    The one that delivered last is asked again. It began with validators, as long as they have room: then with
+    whoever is connected, and then with whoever is known. So followers form trees below the validators.
+    """
+
+    def __init__(self, start: int) -> None:
+        self._turn = start
+        self._source: PeerId | None = None
+        self._rests: dict[PeerId, float] = {}
+
+    def order(
+        self,
+        connected: Sequence[PeerId],
+        known: Sequence[PeerId],
+        voters: frozenset[PeerId],
+        now: float,
+    ) -> list[PeerId]:
+        """Return the peers to ask in this turn; those that were full or failed lately are last."""
+        self._turn += 1
+        self._rests = {peer: until for peer, until in self._rests.items() if until > now}
+        near = frozenset(connected)
+        far = _rotated([peer for peer in known if peer not in near], self._turn)[:UNCONNECTED_MAX]
+        groups = (
+            [peer for peer in connected if peer in voters],
+            [peer for peer in connected if peer not in voters],
+        )
+        found = [peer for group in groups for peer in _rotated(group, self._turn)] + far
+        if self._turn % PROBE_TURNS == 0:
+            found = _rotated(found, self._turn // PROBE_TURNS)
+        elif self._source in near:
+            found.sort(key=lambda peer: peer != self._source)
+        return sorted(found, key=lambda peer: peer in self._rests)
+
+    def delivered(self, peer: PeerId) -> None:
+        """Note that a peer sent new blocks."""
+        self._source = peer
+        self._rests.pop(peer, None)
+
+    def full(self, peer: PeerId, now: float) -> None:
+        """Note that a peer holds as many requests as it may."""
+        self._rests[peer] = now + FULL_REST_S
+
+    def failed(self, peer: PeerId, now: float) -> None:
+        """Note that a peer did not answer, lied, had no news for long, or lacks the blocks that are needed."""
+        self._rests[peer] = now + FAILED_REST_S
+        if self._source == peer:
+            self._source = None
+
+
+def _rotated(peers: Sequence[PeerId], by: int) -> list[PeerId]:
+    start = by % len(peers) if peers else 0
+    return [*peers[start:], *peers[:start]]

@@ -445,14 +445,26 @@ def decode_state(data: bytes) -> State:
     keys = [key for key, _ in snapshot.entries]
     if keys != sorted(set(keys)) or not {_GLOBALS_KEY, COUNCIL_KEY} <= set(keys):
         raise BadEncoding("a snapshot out of order, or without its globals")
-    entries: dict[bytes, Entry | None] = {}
-    for key, value in snapshot.entries:
-        kind = _KINDS.get(key[:1])
-        is_single = key in {_GLOBALS_KEY, COUNCIL_KEY, LOG_KEY}
-        if kind is None or (kind in {ChainState, Council, PayoutLog}) != is_single:
-            raise BadEncoding("a snapshot with an unknown kind of entry")
-        entries[key] = decode(kind, value, limit=SNAPSHOT_BYTES_MAX)
-    state = State(SparseMap[Entry]().update(entries))
+    entries: dict[bytes, Entry | None] = {
+        key: decode_entry(key, value) for key, value in snapshot.entries
+    }
+    return state_of(SparseMap[Entry]().update(entries))
+
+
+def decode_entry(key: bytes, value: bytes) -> Entry:
+    """Decode one entry of a snapshot, whose kind its key tells; raise ``BadEncoding``."""
+    kind = _KINDS.get(key[:1])
+    is_single = key in {_GLOBALS_KEY, COUNCIL_KEY, LOG_KEY}
+    if kind is None or (kind in {ChainState, Council, PayoutLog}) != is_single:
+        raise BadEncoding("a snapshot with an unknown kind of entry")
+    return decode(kind, value, limit=SNAPSHOT_BYTES_MAX)
+
+
+def state_of(entries: SparseMap[Entry]) -> State:
+    """Return the state with these entries, as peers sent them; raise ``BadEncoding`` if it can be none."""
+    state = State(entries)
+    if not all(isinstance(state.get(key), _KINDS[key]) for key in (_GLOBALS_KEY, COUNCIL_KEY)):
+        raise BadEncoding("a snapshot without its globals")
     if not 0 <= state.height <= HEIGHT_MAX:
         raise BadEncoding("a snapshot of an impossible height")
     return state

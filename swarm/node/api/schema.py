@@ -190,6 +190,8 @@ class LedgerRow(Document, frozen=True):
     chain: str = ""
     height: int = 0
     """Height of the last final block that this node has."""
+    first: int = 1
+    """Height from which on it has all blocks; older ones were pruned here, or never fetched."""
     age_s: int = 0
     """Seconds since ``height`` last rose; since this node's start before it has risen."""
     is_still: bool = False

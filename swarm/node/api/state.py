@@ -255,6 +255,7 @@ class StateBuilder:
         return LedgerRow(
             chain=state.chain.hex(),
             height=state.height,
+            first=ledger.first,
             age_s=int(vitals.height_age_s),
             is_still=vitals.is_ledger_still,
             finality_s=None if vitals.is_ledger_still else ledger.finality_s,

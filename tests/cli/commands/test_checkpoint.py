@@ -7,7 +7,7 @@ import pytest
 from swarm.cli.commands.checkpoint import compare_weights, read_proof, trusted_network
 from swarm.config.spec import RunSpec
 from swarm.errors import BadConfig, UsageError, VerificationFailed
-from swarm.ledger.light import prove_entries
+from swarm.ledger.light import prove_entries, trusted_epoch
 from swarm.ledger.model_proof import PROOF_FILE, ModelProof, model_keys
 from swarm.ledger.transactions import PHI_COMPONENT, STATE_COMPONENTS, PostCheckpoint
 from swarm.primitives.codec import encode, replace
@@ -75,6 +75,19 @@ def test_what_was_exported_is_proved(exported: tuple[Path, InMemoryLedger]) -> N
     proved = read_proof(folder)
     compare_weights(folder, proved)
     assert proved.network == ledger.genesis.chain
+
+
+@pytest.mark.rule("L64")
+def test_who_trusts_an_epoch_needs_no_more_than_its_validators(
+    exported: tuple[Path, InMemoryLedger],
+) -> None:
+    folder, ledger = exported
+    voters = ledger.state.validators
+    assert read_proof(folder, trusted_epoch(0, voters)).network == ledger.genesis.chain
+    with pytest.raises(VerificationFailed, match="without the validators of the epoch"):
+        read_proof(folder, trusted_epoch(0, voters * 2))
+    with pytest.raises(VerificationFailed, match="before epoch 7 that you trust"):
+        read_proof(folder, trusted_epoch(7, voters))
 
 
 @pytest.mark.parametrize("at", [-1, -4_000])

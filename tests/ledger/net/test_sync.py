@@ -7,11 +7,14 @@ from swarm.ledger.blocks import Block, Certificate, Validator
 from swarm.ledger.chain import extend, genesis_head
 from swarm.ledger.net import sync
 from swarm.ledger.net.sync import (
+    FULL_REST_S,
     NOTHING_YET,
+    UNCONNECTED_MAX,
     WAIT_MS_MAX,
     FollowReply,
     FollowRequest,
     Read,
+    Sources,
     check_reply,
     compose_reply,
     parse_genesis,
@@ -21,7 +24,7 @@ from swarm.ledger.net.sync import (
 from swarm.ledger.transactions import Validate
 from swarm.primitives.codec import encode, replace
 from swarm.primitives.crypto import digest
-from swarm.testing.ledger import InMemoryLedger
+from swarm.testing.ledger import InMemoryLedger, numbered_key
 from swarm.types import Height
 
 
@@ -189,7 +192,9 @@ def test_blocks_of_another_epoch_are_refused() -> None:
     stage = InMemoryLedger(5, 4, epoch_blocks=10)
     stage.empty_blocks(15)
     links = stage.links[8:12]
-    reply = FollowReply(tuple(block for block, _ in links), (), links[-1][1])
+    reply = replace(
+        NOTHING_YET, blocks=tuple(block for block, _ in links), certificate=links[-1][1]
+    )
     with pytest.raises(PeerFault, match="other epochs"):
         check_reply(
             reply,
@@ -240,10 +245,57 @@ def test_headers_do_not_lead_from_one_epoch_to_the_next() -> None:
     blocks, headers = (links[0][0], links[1][0]), tuple(block.header for block, _ in links[2:])
     with pytest.raises(PeerFault, match="other epochs"):
         check_reply(
-            FollowReply(blocks, headers, links[-1][1]),
+            replace(NOTHING_YET, blocks=blocks, headers=headers, certificate=links[-1][1]),
             parent=blocks[0].header.parent,
             height=Height(6),
             epoch=0,
             chain=stage.genesis.chain,
             validators=stage.state.validators,
         )
+
+
+@pytest.mark.rule("L62")
+def test_a_reply_says_from_where_on_its_sender_has_blocks() -> None:
+    stage = a_chain()
+    assert believed(stage, replace(NOTHING_YET, first=Height(4), is_full=True)) == ()
+    with pytest.raises(PeerFault):
+        believed(stage, replace(NOTHING_YET, headers=(stage.links[0][0].header,)))
+
+
+A, B, C, D, E = (numbered_key(number).peer for number in range(5))
+VOTERS = frozenset({A, B})
+
+
+@pytest.mark.rule("L63")
+def test_who_delivers_is_asked_again_and_another_now_and_then() -> None:
+    sources = Sources(0)
+    assert set(sources.order([A, B, C], [], VOTERS, 0.0)[:2]) == {A, B}
+    sources.delivered(C)
+    firsts = [sources.order([A, B, C], [], VOTERS, 0.0)[0] for _ in range(40)]
+    assert 28 <= firsts.count(C) < 40
+    assert {A, B} & set(firsts)
+    assert all(
+        sorted(sources.order([A, B, C], [], VOTERS, 0.0)) == sorted([A, B, C]) for _ in range(9)
+    )
+
+
+@pytest.mark.rule("L63")
+def test_who_is_full_or_failed_comes_last_for_a_while() -> None:
+    sources = Sources(0)
+    sources.full(A, 0.0)
+    sources.delivered(B)
+    sources.failed(B, 0.0)
+    for _ in range(9):
+        assert sources.order([A, B, C], [D], VOTERS, 1.0)[:2] in ([C, D], [D, C])
+    assert set(sources.order([A, B, C], [], VOTERS, FULL_REST_S + 1)[:2]) == {A, B}
+    assert sources.order([], [], VOTERS, 0.0) == []
+
+
+@pytest.mark.rule("L63")
+def test_peers_without_a_connection_are_tried_too_but_a_few_at_a_time() -> None:
+    sources, strangers = Sources(0), [numbered_key(number).peer for number in range(5, 30)]
+    order = sources.order([C], strangers, VOTERS, 0.0)
+    assert order[0] == C
+    assert len(order) == 1 + UNCONNECTED_MAX
+    seen = {peer for _ in range(60) for peer in sources.order([C], strangers, VOTERS, 0.0)}
+    assert seen == {C, *strangers}

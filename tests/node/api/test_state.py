@@ -67,6 +67,7 @@ class Harness:
         class Ledger:
             is_validator = True
             is_silent = False
+            first = 1
             finality_s = 0.4
             state = property(lambda _: ledger.state)
             height = property(lambda _: ledger.state.height)

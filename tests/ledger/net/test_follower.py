@@ -1,0 +1,155 @@
+"""Followers get blocks and snapshots from each other: no crowd at the validators, and nobody is left behind."""
+
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from swarm.ledger.net.sync import (
+    HELD_MAX,
+    SYNC_PROTOCOL,
+    WAIT_MS_MAX,
+    FollowRequest,
+    parse_reply,
+)
+from swarm.ledger.service import LedgerService
+from swarm.primitives.codec import encode
+from swarm.testing.ledger import numbered_key
+from swarm.types import Height, PeerId
+from tests.ledger.consensus.test_memory import a_home
+from tests.ledger.services import Handler, MemoryHost, MemoryNet, a_genesis, a_ledger
+
+EPOCH = 10
+
+
+class CountingHost(MemoryHost):
+    """A host that counts what it is asked for blocks."""
+
+    asked = 0
+
+    def serve(self, protocol: str, handler: Handler, **limits: int) -> None:
+        async def counted(peer: PeerId, data: bytes) -> bytes:
+            self.asked += protocol == SYNC_PROTOCOL
+            return await handler(peer, data)
+
+        super().serve(protocol, counted, **limits)
+
+
+@pytest.mark.rule("L63")
+async def test_forty_followers_of_one_validator_are_no_crowd_at_it_and_none_is_behind(
+    tmp_path: Path, inline_threads: None, autojump_clock: MockClock
+) -> None:
+    net, genesis = MemoryNet(), a_genesis(1)
+    founder = CountingHost(net, numbered_key(0))
+    async with AsyncExitStack() as stack:
+        head = await stack.enter_async_context(a_ledger(tmp_path, genesis, 0, founder))
+        followers = list[LedgerService]()
+        for number in range(1, 41):
+            host = MemoryHost(net, numbered_key(number))
+            opened = a_ledger(tmp_path, genesis, number, host, validate=False)
+            followers.append(await stack.enter_async_context(opened))
+        await head.wait_height(12)
+        asked = founder.asked
+        for height in range(13, 23):
+            await head.wait_height(height)
+            assert min(ledger.height for ledger in followers) >= height - 2
+        assert founder.asked - asked <= 10 * (HELD_MAX + 4)
+        assert not any(host.blamed for host in net.hosts.values())
+
+
+@pytest.mark.rule("L63")
+async def test_a_node_holds_so_many_requests_and_one_of_each_peer(
+    tmp_path: Path, inline_threads: None, autojump_clock: MockClock
+) -> None:
+    net, genesis = MemoryNet(), a_genesis(1, interval_ms=60_000)
+    host = MemoryHost(net, numbered_key(0))
+    request = encode(FollowRequest(Height(1), WAIT_MS_MAX))
+    waited = list[tuple[bool, float]]()
+
+    async def ask(number: int) -> None:
+        asker, began = MemoryHost(net, numbered_key(number)), trio.current_time()
+        data = await asker.call(host.peer, SYNC_PROTOCOL, request, timeout_s=9.0)
+        waited.append((parse_reply(data).is_full, trio.current_time() - began))
+
+    async with a_ledger(tmp_path, genesis, 0, host, validate=False), trio.open_nursery() as nursery:
+        for number in [*range(1, HELD_MAX + 4), 1, 2]:
+            nursery.start_soon(ask, number)
+    assert sum(is_full for is_full, _ in waited) == 5
+    assert all((wait_s > 4) != is_full for is_full, wait_s in waited)
+
+
+@pytest.mark.rule("L60", "L63")
+async def test_a_newcomer_gets_snapshot_and_blocks_from_a_follower_while_the_validator_is_gone(
+    tmp_path: Path, inline_threads: None, autojump_clock: MockClock
+) -> None:
+    net, genesis = MemoryNet(), a_genesis(1, epoch_blocks=EPOCH)
+    hosts = [MemoryHost(net, numbered_key(number)) for number in range(3)]
+    async with (
+        a_ledger(tmp_path, genesis, 0, hosts[0]) as founder,
+        a_ledger(tmp_path, genesis, 1, hosts[1], validate=False) as follower,
+    ):
+        await founder.wait_height(45)
+        net.cut.add(hosts[0].peer)
+        async with a_ledger(tmp_path, genesis, 2, hosts[2], validate=False) as newcomer:
+            await newcomer.wait_height(follower.height)
+            assert newcomer.first == 40
+            assert newcomer.is_caught_up
+
+
+@pytest.mark.rule("L62")
+async def test_who_wants_all_blocks_says_so_where_nobody_has_them(
+    tmp_path: Path, inline_threads: None, autojump_clock: MockClock
+) -> None:
+    """It never takes a peer that has pruned them for one that has nothing new."""
+    net, genesis = MemoryNet(), a_genesis(1, epoch_blocks=EPOCH)
+    hosts = [MemoryHost(net, numbered_key(number)) for number in range(3)]
+    said = list[str]()
+    async with (
+        a_ledger(tmp_path, genesis, 0, hosts[0]) as founder,
+        AsyncExitStack() as stack,
+    ):
+        await founder.wait_height(45)
+        follower = await stack.enter_async_context(
+            a_ledger(tmp_path, genesis, 1, hosts[1], validate=False)
+        )
+        await follower.wait_height(46)
+        net.cut.add(hosts[0].peer)
+        whole = await stack.enter_async_context(
+            a_ledger(
+                tmp_path, genesis, 2, hosts[2], validate=False, keeps_all=True, report=said.append
+            )
+        )
+        await trio.sleep(120.0)
+        assert (whole.height, whole.is_caught_up) == (0, False)
+        assert "no peer that answers has block 1 any more, and archive = true wants all" in said[0]
+        net.cut.clear()
+        await whole.wait_height(founder.height)
+        assert whole.first == 1
+
+
+@pytest.mark.rule("L52", "L60")
+async def test_a_validator_that_lost_its_disk_begins_with_a_snapshot_and_is_silent_for_the_epoch(
+    tmp_path: Path, inline_threads: None, autojump_clock: MockClock
+) -> None:
+    net, genesis = MemoryNet(), a_genesis(4, epoch_blocks=EPOCH)
+    homes = [a_home(tmp_path / f"home-{number}") for number in range(4)]
+    hosts = [MemoryHost(net, numbered_key(number)) for number in range(4)]
+    async with AsyncExitStack() as stack:
+        others = [
+            await stack.enter_async_context(
+                a_ledger(homes[number], genesis, number, hosts[number], remembers=True)
+            )
+            for number in range(1, 4)
+        ]
+        async with a_ledger(homes[0], genesis, 0, hosts[0], remembers=True) as ours:
+            await ours.wait_height(41)
+        (homes[0] / "0.sqlite").unlink()
+        async with a_ledger(homes[0], genesis, 0, hosts[0], remembers=True) as ours:
+            epoch = (await ours.wait_height(others[0].height + 3)).next_epoch
+            assert ours.first == 40
+            assert ours.is_silent
+            await ours.wait_height((epoch + 1) * EPOCH + 2)
+            assert ours.is_validator
+        assert all(ledger.stats.evidence == 0 for ledger in others)
