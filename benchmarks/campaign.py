@@ -10,15 +10,21 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from multiprocessing import get_context
+from random import Random
 
 from benchmarks.campaign_games import GAMES, VIEWS_MAX, Judged, play
 from benchmarks.campaign_kills import kill_often
 from benchmarks.campaign_mutants import MUTANTS, Mutant, hunt
 from benchmarks.common import Outcome, cores, say, spread
+from tests.ledger.consensus import twins
 from tests.ledger.consensus.scenarios import SCENARIOS
 from tests.ledger.consensus.soak import SEEDS, history
+from tests.ledger.consensus.twins import CHOICES
 
+TWIN_VIEWS = 4
+"""Views of a scenario of Twins; each is parted in one of 16 ways, and led by one of four."""
 SHOWN_MAX = 20
 """Violations that are quoted."""
 
@@ -29,13 +35,14 @@ class Sizes:
 
     histories: int
     games: int
+    twins: int
     mutants: int
     seeds_of_mutant: int
     kills: int
 
 
-FULL = Sizes(SEEDS, 20 * len(GAMES), len(MUTANTS), 200, 40)
-QUICK = Sizes(len(SCENARIOS), len(GAMES), 8, 200, 4)
+FULL = Sizes(SEEDS, 20 * len(GAMES), 1_000, len(MUTANTS), 200, 40)
+QUICK = Sizes(len(SCENARIOS), len(GAMES), 20, 8, 200, 4)
 
 
 def measure(quick: bool) -> Outcome:
@@ -54,6 +61,7 @@ def measure(quick: bool) -> Outcome:
     with ProcessPoolExecutor(cores(), mp_context=get_context("spawn")) as pool:
         accused += _histories(pool, sizes, outcome)
         accused += _games(pool, sizes, outcome)
+        _twins(pool, sizes, outcome)
     outcome.figures["honest_accused"] = accused
     _mutants(MUTANTS[: sizes.mutants], sizes.seeds_of_mutant, outcome)
     _kills(sizes.kills, outcome)
@@ -86,6 +94,25 @@ def _games(pool: ProcessPoolExecutor, sizes: Sizes, outcome: Outcome) -> int:
     outcome.detail["equivocators_free"] = dict(free)
     outcome.detail["honest_pairs_refused"] = sum(game.num_pairs for game in games)
     return sum(game.num_accused for game in games)
+
+
+def _twins(pool: ProcessPoolExecutor, sizes: Sizes, outcome: Outcome) -> None:
+    """Let one key run twice in networks that are parted anew in every view."""
+    say(f"{sizes.twins} scenarios of Twins")
+    numbers = [Random(seed).randrange(CHOICES**TWIN_VIEWS) for seed in range(sizes.twins)]
+    judged = list(pool.map(twins.judged, numbers, repeat(TWIN_VIEWS), chunksize=10))
+    found = [text for text, _ in judged if text]
+    played = [one for _, one in judged if one is not None]
+    outcome.figures["violations"] = int(str(outcome.figures["violations"])) + len(found)
+    outcome.detail["violations_of_twins"] = found[:SHOWN_MAX]
+    guilty = [one for one in played if one.signed_two_ways]
+    outcome.detail["twins"] = {
+        "scenarios": len(judged),
+        "views": TWIN_VIEWS,
+        "signed_two_ways": len(guilty),
+        "accused_of_these": sum(one.is_accused for one in guilty),
+        "blocks_min": min(one.height for one in played),
+    }
 
 
 def slashed_share(games: Sequence[Judged]) -> float:
