@@ -21,11 +21,15 @@ from swarm.ledger.blocks import BODY_BYTES_MAX, BODY_TRANSACTIONS_MAX
 from swarm.ledger.state.draft import Draft
 from swarm.ledger.state.state import State
 from swarm.ledger.transactions import (
+    ATTEMPTS,
     CommitSegment,
+    DataRequest,
+    DisputeVote,
     Evidence,
     FreeStatement,
     PaidCheck,
     PostCheckpoint,
+    Report,
     RevealSegment,
     Transaction,
     VerifyCommit,
@@ -58,7 +62,8 @@ STATEMENT_KINDS: tuple[type[FreeStatement], ...] = (
 """Kinds in the order in which a body takes them: a checkpoint needs its commit."""
 
 Slot = tuple[int | bytes, ...]
-"""Key held by one transaction at a time: a free statement of a segment, or a sender's nonce."""
+"""Key held by one transaction at a time, so that a flood of the same costs its senders their places: a free
+statement of a segment, what one sender says about a segment, evidence against one validator, or a nonce."""
 
 
 class Lane(IntEnum):
@@ -175,10 +180,14 @@ class Mempool:
             height=state.height,
         )
         holder = self._slots.get(item.slot)
+        old = None if holder is None else self._items[holder]
+        if old is not None:
+            self._check_replaces(item, old)
+        self._check_sender(item, old)
+        if old is None or old.lane is not item.lane:
+            self._make_room(item)
         if holder is not None:
-            self._check_replaces(item, self._items[holder])
             self._drop(holder)
-        self._make_room(item)
         self._items[name], self._slots[item.slot], self._known[name] = item, name, signer
         self._count(item, 1)
         self._num_added += 1
@@ -231,9 +240,16 @@ class Mempool:
         return tuple(body.transactions), draft.finish()
 
     def remove(self, transactions: Iterable[bytes]) -> None:
-        """Forget the transactions of a final block."""
+        """Forget the transactions of a final block; what else their signers have here is looked at next."""
+        signers = set[PeerId]()
         for data in transactions:
-            self._drop(transaction_digest(data))
+            name = transaction_digest(data)
+            if name in self._items:
+                signers.add(self._items[name].signer)
+                self._drop(name)
+        for name, item in self._items.items() if signers else ():
+            if item.signer in signers:
+                self._turns.move_to_end(name, last=False)
 
     def prune(self, state: State, limit: int = POOL_MAX) -> int:
         """Look at ``limit`` transactions, in turns, and forget those that can be in no future block.
@@ -256,10 +272,14 @@ class Mempool:
         if new.lane is Lane.FREE or new.transaction.fee < least:
             raise InvalidStatement(Reason.DUPLICATE, "another one is on its way")
 
+    def _check_sender(self, item: _Item, old: _Item | None) -> None:
+        """Raise if a sender would have too many, what the item replaces left out."""
+        replaced = old is not None and old.signer == item.signer and old.lane is not Lane.FREE
+        if item.lane is not Lane.FREE and self._paid_by[item.signer] - replaced >= NONCE_WINDOW:
+            raise InvalidStatement(Reason.FULL, "the pool has no room for this sender")
+
     def _make_room(self, item: _Item) -> None:
         """Drop the cheapest of a full lane for an item that pays more per byte; raise if none does."""
-        if item.lane is not Lane.FREE and self._paid_by[item.signer] >= NONCE_WINDOW:
-            raise InvalidStatement(Reason.FULL, "the pool has no room for this sender")
         if self._in_lane[item.lane] < LANE_MAX[item.lane]:
             return
         heap = self._cheapest[item.lane]
@@ -334,7 +354,22 @@ def _slot(transaction: Transaction) -> Slot:
         kind = STATEMENT_KINDS.index(type(body))
         check = body.check if isinstance(body, VerifyCommit | VerifyReveal) else 0
         return body.run, body.round, kind, body.stage, body.seat, check
+    if isinstance(body, Evidence):
+        return b"evidence", body.peer
+    if isinstance(body, PaidCheck):
+        return transaction.sender, _which(body), body.run, body.round, body.stage, body.seat
     return transaction.sender, transaction.nonce
+
+
+def _which(body: PaidCheck) -> int:
+    """Return the number of a request, report or ballot among those of one sender about one segment."""
+    match body:
+        case DataRequest():
+            return body.attempt
+        case DisputeVote():
+            return ATTEMPTS + 1 + body.window
+        case Report():
+            return ATTEMPTS
 
 
 def _lane(transaction: Transaction) -> Lane:
