@@ -22,6 +22,7 @@ from benchmarks.ledger_loop import measure_loop
 from benchmarks.ledger_network import follow_chain, simulate_hops, vote_over_sockets
 from benchmarks.ledger_traffic import REPLICAS, traffic_table
 from benchmarks.ledger_voters import vote_apart
+from benchmarks.settlement import measure_settlement
 from swarm.config.spec import NANO, CheckSpec, Genesis
 from swarm.ledger.blocks import Block, Certificate
 from swarm.ledger.chain import Head, compose_block, extend, genesis_head
@@ -49,10 +50,6 @@ from swarm.verify.duties import Draws
 from tests.ledger.checking import EXACT, Case
 
 VALIDATORS_OF_PROOF = 16
-NOT_MEASURED = {
-    "evm_post_gas": "settlement on an existing engine is not built",
-    "evm_claim_gas": "settlement on an existing engine is not built",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +152,7 @@ def measure(quick: bool) -> Outcome:
         measure_networks(home, sizes, outcome)
         measure_joins(home, sizes, outcome)
     measure_seats(sizes, outcome)
-    outcome.figures |= dict.fromkeys(NOT_MEASURED)
-    outcome.detail["not_measured"] = NOT_MEASURED
+    outcome.detail["not_measured"] = measure_settlement(outcome)
     return outcome
 
 

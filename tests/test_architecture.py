@@ -41,6 +41,11 @@ DOORS = {
     "starlette": ("web/",),
     "hypercorn": ("web/",),
     "hivemind": (),
+    "eth_account": ("ledger/settle/contract.py",),
+    "eth_abi": ("ledger/settle/contract.py",),
+    "eth_utils": ("ledger/settle/contract.py", "testing/evm.py"),
+    "eth_keys": ("ledger/settle/contract.py",),
+    "eth_tester": ("testing/evm.py",),
 }
 EFFECTS = frozenset(
     """asyncio importlib io logging os pathlib random secrets select signal socket

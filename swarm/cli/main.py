@@ -22,6 +22,7 @@ from swarm.cli.commands import (
     market,
     models,
     network,
+    settlement,
     status,
     ticket,
     wallet,
@@ -47,7 +48,7 @@ _SECTIONS = {
         "id",
     ),
     "Own a run": ("pause", "resume", "stop"),
-    "Own money": ("wallet", "market", "ask"),
+    "Own money": ("wallet", "market", "ask", "settlement"),
     "Look": ("status", "map", "peers", "run", "ledger"),
     "Doubt": ("audit", "report"),
     "Use the model": ("export", "checkpoint", "eval", "generate"),
@@ -92,6 +93,7 @@ status.register(app)
 ledger.register(app)
 wallet.register(app)
 market.register(app)
+settlement.register(app)
 audit.register(app)
 ticket.register(app)
 models.register(app)

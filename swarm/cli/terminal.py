@@ -28,6 +28,7 @@ COMMANDS = (
     *("demo", "launch", "join", "leave", "init", "data", "ticket", "id", "pause", "resume", "stop", "status"),
     *("network", "map", "serve", "market", "ask"),
     *("peers", "run", "ledger", "wallet", "audit", "report", "checkpoint", "export", "eval", "generate"),
+    "settlement",
     "version",
 )  # fmt: skip
 """Pattern of the rest of a command, after the name of the program, in a message."""

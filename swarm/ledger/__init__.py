@@ -39,6 +39,8 @@ Modules (C: pure, S: does I/O):
                                 convictions, lasting anchors.
     consensus/                  Run Simplex consensus: propose, vote, certify and finalise blocks.
     net/                        Carry the ledger between peers: sync, relay and broadcast.
+    settle/                     Settlement of the ledger's payouts by a contract on an existing
+                                engine; optional: the extra ``[evm]``.
     state/                      Hold the ledger's records and state, and the draft in which a block
                                 changes them.
     transition/                 Apply a block to the state: runs, seats, segments, checks, disputes,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from swarm.cli.commands import settlement
 from swarm.cli.commands.checkpoint import TRUST_HELP
 from swarm.cli.terminal import Terminal, terminal
 
@@ -26,7 +27,7 @@ _LABELS = {"chain": "network"}
 """Labels on screen of keys that read differently in JSON."""
 
 ledger_app = typer.Typer(
-    help="The final blocks of the network: tail, show, verify, export, handoffs, validators, recover.",
+    help="The final blocks of the network: tail, show, verify, export, handoffs, validators, recover, settle.",
     no_args_is_help=True,
 )
 
@@ -281,6 +282,9 @@ def recover() -> None:
         {"height": height},
         [f"this validator votes again behind block {height}, once it runs: swarm join"],
     )
+
+
+ledger_app.command("settle")(settlement.settle)
 
 
 def _counter(counts: dict[str, int], screen: Terminal) -> "Callable[[Block], None]":

@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
+from swarm.cli.commands import settlement
 from swarm.cli.commands.control import ask_node
 from swarm.cli.terminal import terminal
 from swarm.errors import SwarmError
 
 wallet_app = typer.Typer(
-    help="This node's money: show, send, stake, unstake.", no_args_is_help=True
+    help="This node's money: show, send, stake, unstake, withdraw, claim.", no_args_is_help=True
 )
 AmountArgument = Annotated[int, typer.Argument(min=1, help="Units of money.")]
 
@@ -60,3 +61,15 @@ def stake(amount: AmountArgument) -> None:
 def unstake(amount: AmountArgument) -> None:
     """Begin to take back a part of the stake; what this node votes with is locked (swarm ledger validators)."""
     ask_node(terminal(), "wallet-unstake", {"amount": amount})
+
+
+@wallet_app.command("withdraw")
+def withdraw(
+    amount: AmountArgument,
+    to: Annotated[str, typer.Option(metavar="0x...", help="The address that gets it, outside.")],
+) -> None:
+    """Lock an amount here for good; the network's contract pays it out (docs/settlement.md). Asks first."""
+    settlement.withdraw(terminal(), amount, to)
+
+
+wallet_app.command("claim")(settlement.claim)

@@ -114,7 +114,7 @@ def register_key(draft: Draft, sender: PeerId, body: SettlementKey) -> None:
     if find_key(draft, sender) == key:
         raise InvalidStatement(Reason.DUPLICATE, "it is registered like this")
     draft.changes[validator_key_key(sender)] = key
-    if log is None and target is not None and _members(draft, target):
+    if log is None and target is not None and settlement_members(draft, target):
         draft.changes[LOG_KEY] = PayoutLog(target, 0, Amount(0), (), ())
 
 
@@ -144,7 +144,7 @@ def close_payouts(draft: Draft) -> None:
     if log is None or not is_last_of_epoch(epoch_blocks, draft.height):
         return
     last = find_statement(draft, log.statements[-1]) if log.statements else None
-    members = _members(draft, log.target) or (last.members if last is not None else ())
+    members = settlement_members(draft, log.target) or (last.members if last is not None else ())
     if not members or (last and (last.count, last.members) == (log.count, members)):
         return
     epoch = epoch_of(epoch_blocks, draft.height)
@@ -156,15 +156,18 @@ def close_payouts(draft: Draft) -> None:
     draft.changes[LOG_KEY] = replace(log, statements=kept[-STATEMENTS_KEPT:])
 
 
-def _members(reader: Reader, target: SettlementTarget) -> tuple[SettlementMember, ...]:
+def settlement_members(
+    reader: Reader, target: SettlementTarget | None
+) -> tuple[SettlementMember, ...]:
     """Return the signers among the validators, by address; none unless they hold more than 2/3 of the power.
 
+    Without a target those are meant that have a key for any contract, or for none yet: a new one begins so.
     Two validators may name one address: its power is that of both, since who holds it has not chosen that.
     """
     voters, powers = reader.council.current, Counter[bytes]()
     for validator in voters:
         key = find_key(reader, validator.peer)
-        if key is not None and key.target == target:
+        if key is not None and target in {None, key.target}:
             powers[key.address] += validator.power
     if 3 * powers.total() <= 2 * sum(validator.power for validator in voters):
         return ()

@@ -15,5 +15,6 @@ Modules (C: pure, S: does I/O):
     state.py    S  Build the one document behind the map, the page and every read command, from what
                    a node knows.
     vitals.py   S  Watch what of a node and its run moves: height, steps of every peer, losses.
-    wallet.py   S  Move this node's own money: send it, put it up as a stake, take a stake back.
+    wallet.py   S  Move this node's own money: send it, put it up as a stake, take it back, withdraw
+                   it; sign what is withdrawn.
 """

@@ -1,6 +1,7 @@
-"""Move this node's own money: send it, put it up as a stake, take a stake back.
+"""Move this node's own money: send it, put it up as a stake, take it back, withdraw it; sign what is withdrawn.
 
-Shell: the actions behind ``swarm wallet``; each is one statement, waited for until it is final.
+Shell: the actions behind ``swarm wallet`` and ``swarm settlement``; each is one statement, waited for until it
+is final.
 """
 
 from collections.abc import Mapping
@@ -8,6 +9,14 @@ from typing import Protocol
 
 from swarm.errors import BadEncoding, InvalidStatement, UsageError
 from swarm.events import EventKind
+from swarm.ledger.payouts import parse_address
+from swarm.ledger.settlement_statements import (
+    SettlementKey,
+    SettlementStatement,
+    SignPayouts,
+    Withdraw,
+    check_settlement_shape,
+)
 from swarm.ledger.transactions import AMOUNT_MAX, Stake, Transfer, Unstake
 from swarm.node.api.actions import FINAL_WAIT_S
 from swarm.node.ports import HasLedger, HasMe, HasReport
@@ -32,6 +41,9 @@ class Purse:
             "wallet-send": self.send,
             "wallet-stake": self.stake,
             "wallet-unstake": self.unstake,
+            "wallet-withdraw": self.withdraw,
+            "settlement-register": self.register,
+            "settlement-sign": self.sign,
         }
 
     async def send(self, request: Mapping[str, object]) -> Mapping[str, object]:
@@ -57,7 +69,34 @@ class Purse:
         text = f"began to take {amount:,} of the stake back: balance again in {blocks:,} blocks"
         return await self._submit(Unstake(amount), text)
 
-    async def _submit(self, body: Transfer | Stake | Unstake, text: str) -> Mapping[str, object]:
+    async def withdraw(self, request: Mapping[str, object]) -> Mapping[str, object]:
+        """Lock ``amount`` for good, to be paid out to the address ``to``; raises ``UsageError`` if refused."""
+        amount = _amount(request)
+        try:
+            address = parse_address(str(request.get("to", "")))
+        except BadEncoding as error:
+            raise UsageError(str(error), hint="--to 0x and 40 hexadecimal digits") from None
+        text = f"withdrew {amount:,} to {request['to']}: the contract pays it once validators have signed"
+        return await self._submit(Withdraw(amount, address), text)
+
+    async def register(self, request: Mapping[str, object]) -> Mapping[str, object]:
+        """Register the settlement key ``address`` with its ``proof``, for a ``contract`` on ``evm_chain``."""
+        body = SettlementKey(
+            _hex(request, "address"),
+            _hex(request, "proof"),
+            _number(request, "evm_chain"),
+            _hex(request, "contract"),
+        )
+        return await self._submit(_shaped(body), "registered the settlement key")
+
+    async def sign(self, request: Mapping[str, object]) -> Mapping[str, object]:
+        """Post a settlement key's ``signature`` on the payouts of ``epoch``."""
+        body = SignPayouts(_number(request, "epoch"), _hex(request, "signature"))
+        return await self._submit(_shaped(body), f"signed the payouts of epoch {body.epoch}")
+
+    async def _submit(
+        self, body: Transfer | Stake | Unstake | SettlementStatement, text: str
+    ) -> Mapping[str, object]:
         context = self._context
         try:
             height = await context.ledger.submit_final(body, FINAL_WAIT_S)
@@ -80,3 +119,26 @@ def _amount(request: Mapping[str, object]) -> Amount:
     if not isinstance(amount, int) or isinstance(amount, bool) or not 1 <= amount <= AMOUNT_MAX:
         raise UsageError("an amount is a whole number above 0", hint="swarm wallet show")
     return Amount(amount)
+
+
+def _shaped(body: SettlementStatement) -> SettlementStatement:
+    """Return a statement within its bounds; raise ``UsageError`` for another."""
+    try:
+        check_settlement_shape(body)
+    except BadEncoding as error:
+        raise UsageError(str(error)) from None
+    return body
+
+
+def _hex(request: Mapping[str, object], name: str) -> bytes:
+    try:
+        return bytes.fromhex(str(request.get(name, "")))
+    except ValueError:
+        raise UsageError(f"{name} is not hexadecimal") from None
+
+
+def _number(request: Mapping[str, object], name: str) -> int:
+    number = request.get(name)
+    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number <= AMOUNT_MAX:
+        raise UsageError(f"{name} is a whole number from 0 on")
+    return number

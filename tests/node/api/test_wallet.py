@@ -7,6 +7,8 @@ import trio
 
 from swarm.errors import UsageError
 from swarm.events import EventKind
+from swarm.ledger.payouts import find_log
+from swarm.ledger.settlement_statements import SettlementKey
 from swarm.ledger.state.state import State
 from swarm.ledger.transactions import Body
 from swarm.node.api.wallet import PayingNode, Purse
@@ -91,4 +93,44 @@ async def test_what_the_ledger_refuses_is_told_with_its_reason() -> None:
 
 
 def test_the_actions_have_the_names_that_the_commands_ask_for() -> None:
-    assert sorted(a_purse()[1].actions()) == ["wallet-send", "wallet-stake", "wallet-unstake"]
+    assert sorted(a_purse()[1].actions()) == [
+        "settlement-register",
+        "settlement-sign",
+        "wallet-send",
+        "wallet-stake",
+        "wallet-unstake",
+        "wallet-withdraw",
+    ]
+
+
+async def test_a_settlement_key_is_registered_money_withdrawn_and_payouts_signed() -> None:
+    node, purse = a_purse()
+    chain, address = node.ledger.chain, "0x" + "a1" * 20
+    contract, proof = "c0" * 20, "00" * 65
+    founder = chain.keys[0]
+    key = SettlementKey(bytes.fromhex("a1" * 20), bytes(65), 31337, bytes.fromhex(contract))
+    with pytest.raises(UsageError, match="settles on no contract"):
+        await purse.withdraw({"amount": 50, "to": address})
+    chain.block(chain.sign(founder, key))
+    done = await purse.withdraw({"amount": 50, "to": address})
+    assert "the contract pays it" in str(done["text"])
+    log = find_log(chain.state)
+    assert log is not None
+    assert log.locked == 50
+    fields = {"address": "a1" * 20, "proof": proof, "evm_chain": 31337, "contract": contract}
+    with pytest.raises(UsageError, match="does not validate"):
+        await purse.register(fields)
+    with pytest.raises(UsageError, match="no statement of epoch 0"):
+        await purse.sign({"epoch": 0, "signature": proof})
+    bad: list[tuple[Any, dict[str, object]]] = [
+        (purse.withdraw, {"amount": 50, "to": "0x12"}),
+        (purse.withdraw, {"amount": 0, "to": address}),
+        (purse.register, {**fields, "proof": "zz"}),
+        (purse.register, {**fields, "proof": "00"}),
+        (purse.register, {**fields, "evm_chain": -1}),
+        (purse.sign, {"epoch": "0", "signature": proof}),
+        (purse.sign, {"epoch": 0, "signature": proof[2:]}),
+    ]
+    for action, request in bad:
+        with pytest.raises(UsageError):
+            await action(request)
