@@ -3,9 +3,8 @@
 Core: pure functions over a head, which is a state and the digest of the block that led to it.
 """
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar, cast
 
 from swarm.config.spec import Genesis
 from swarm.errors import (
@@ -32,7 +31,7 @@ from swarm.ledger.blocks import (
     validators_digest,
     vrf_alpha,
 )
-from swarm.ledger.mempool import Mempool
+from swarm.ledger.mempool import PART_TRANSACTIONS, Mempool
 from swarm.ledger.state.state import State, audit_supply, genesis_state
 from swarm.ledger.transition.apply import (
     NOTHING_KNOWN,
@@ -43,12 +42,8 @@ from swarm.ledger.transition.apply import (
 )
 from swarm.primitives import vrf
 from swarm.primitives.crypto import SecretKey
+from swarm.primitives.parts import Parts, at_once
 from swarm.types import Digest, Height, PeerId, View
-
-Result = TypeVar("Result")
-
-PART_TRANSACTIONS = 64
-"""Transactions that are applied without a pause: a few milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +103,10 @@ def validate_header(state: State, header: Header) -> bytes:
 
 def validate_block(state: State, block: Block, *, known: Known = NOTHING_KNOWN) -> State:
     """Return the state after ``block``; raise ``PeerFault`` or ``InvalidStatement`` if it is not valid."""
-    return _at_once(validate_in_parts(state, block, known=known))
+    return at_once(validate_in_parts(state, block, known=known))
 
 
-def validate_in_parts(
-    state: State, block: Block, *, known: Known = NOTHING_KNOWN
-) -> Generator[None, None, State]:
+def validate_in_parts(state: State, block: Block, *, known: Known = NOTHING_KNOWN) -> Parts[State]:
     """Validate a block as ``validate_block`` does, and let the caller do something else in between.
 
     A full block of statements that nobody has seen takes a tenth of a second, most of it for signatures.
@@ -133,15 +126,6 @@ def validate_in_parts(
     if validators_digest(after.validators) != header.next_validators:
         raise BrokenPromise("a block that names other validators than those that vote next")
     return after
-
-
-def _at_once(parts: Generator[None, None, Result]) -> Result:
-    """Return what a generator returns, without a pause."""
-    while True:
-        try:
-            next(parts)
-        except StopIteration as done:
-            return cast("Result", done.value)
 
 
 def find_omitted(
@@ -172,9 +156,18 @@ def find_omitted(
 
 def build_block(head: Head, pool: Mempool, secret: SecretKey, view: View) -> tuple[Block, State]:
     """Build and sign this node's block on ``head`` from the mempool; return it and the state after it."""
+    return at_once(build_in_parts(head, pool, secret, view))
+
+
+def build_in_parts(
+    head: Head, pool: Mempool, secret: SecretKey, view: View
+) -> Parts[tuple[Block, State]]:
+    """Build a block as ``build_block`` does, and let the caller do something else in between."""
     proof = vrf.prove(secret, header_alpha(head.state, view))
     beta = vrf.output(proof)
-    transactions, after = pool.assemble(head.state, leader=secret.peer, beta=beta, view=view)
+    transactions, after = yield from pool.assemble_in_parts(
+        head.state, leader=secret.peer, beta=beta, view=view
+    )
     return _sealed(head, transactions, after, secret.peer, view, proof), after
 
 
@@ -213,12 +206,10 @@ def _sealed(
 
 def extend(head: Head, block: Block, *, known: Known = NOTHING_KNOWN) -> Head:
     """Return the head after ``block``; raise ``PeerFault`` or ``InvalidStatement`` if it does not fit."""
-    return _at_once(extend_in_parts(head, block, known=known))
+    return at_once(extend_in_parts(head, block, known=known))
 
 
-def extend_in_parts(
-    head: Head, block: Block, *, known: Known = NOTHING_KNOWN
-) -> Generator[None, None, Head]:
+def extend_in_parts(head: Head, block: Block, *, known: Known = NOTHING_KNOWN) -> Parts[Head]:
     """Extend a head as ``extend`` does, and let the caller do something else in between."""
     if block.header.parent != head.digest:
         raise BrokenPromise("a block with another parent")

@@ -38,10 +38,14 @@ from swarm.ledger.transactions import (
 )
 from swarm.ledger.transition.accounts import NONCE_WINDOW
 from swarm.ledger.transition.apply import apply_transaction, begin_block, check_transaction
+from swarm.primitives.parts import Parts, at_once
 from swarm.types import Digest, Height, PeerId, View
 
 POOL_MAX = 5_000
 """Transactions held: five full blocks, a few megabytes."""
+
+PART_TRANSACTIONS = 64
+"""Transactions that are applied without a pause: a few milliseconds."""
 
 OVERDUE_BLOCKS = 10
 """Blocks for which a validator holds a statement before it rejects a block without it."""
@@ -229,14 +233,38 @@ class Mempool:
             view: The view of the block in its epoch; None if no view was skipped before it.
             limit_bytes: Most bytes of all transactions together.
         """
+        parts = self.assemble_in_parts(
+            state, leader=leader, beta=beta, view=view, limit_bytes=limit_bytes
+        )
+        return at_once(parts)
+
+    def assemble_in_parts(
+        self,
+        state: State,
+        *,
+        leader: PeerId,
+        beta: bytes,
+        view: View | None = None,
+        limit_bytes: int = BODY_BYTES_MAX,
+    ) -> Parts[tuple[tuple[bytes, ...], State]]:
+        """Assemble a body as ``assemble`` does, and let the caller do something else in between.
+
+        What comes or goes meanwhile may be missed, or taken all the same: it was valid.
+        """
         draft = begin_block(state, leader=leader, beta=beta, view=view)
-        body = _Body(draft, self._known, limit_bytes)
-        skipped = [item for item in self._ordered() if not body.take(item)]
+        body, skipped = _Body(draft, self._known, limit_bytes), list[_Item]()
+        for number, item in enumerate([*self._ordered()]):
+            if number % PART_TRANSACTIONS == 0:
+                yield
+            if not body.take(item):
+                skipped.append(item)
         # What waits for another statement of this body would be missed by voters, view after view.
         again = [item for item in skipped if item.lane <= Lane.DUTY]
         while again:
+            yield
             left = [item for item in again if not body.take(item)]
             again = left if len(left) < len(again) else []
+        yield
         return tuple(body.transactions), draft.finish()
 
     def remove(self, transactions: Iterable[bytes]) -> None:

@@ -8,6 +8,8 @@ Modules (C: pure, S: does I/O):
     crypto.py      C  Hash, sign, verify and expand seeds, always under a named purpose.
     merkle.py      C  Merkle roots and proofs over lists, and over immutable sparse maps whose
                       versions share unchanged nodes.
+    parts.py       C  Do long work in parts, so that a caller may let others have their turns in
+                      between.
     randomness.py  C  Named streams of random numbers from one seed.
     vrf.py         C  Prove and verify VRF draws: random bytes that one key, and only that key,
                       could have drawn.

@@ -14,7 +14,6 @@ from swarm.ledger.blocks import (
     vote_parts,
 )
 from swarm.ledger.chain import (
-    PART_TRANSACTIONS,
     build_block,
     check_final,
     extend,
@@ -25,7 +24,7 @@ from swarm.ledger.chain import (
     validate_header,
     verify_chain,
 )
-from swarm.ledger.mempool import Mempool
+from swarm.ledger.mempool import PART_TRANSACTIONS, Mempool
 from swarm.ledger.transactions import Join, Stake, Transfer, Validate
 from swarm.primitives import vrf
 from swarm.primitives.codec import replace

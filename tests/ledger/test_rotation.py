@@ -19,6 +19,7 @@ from swarm.ledger.service import LedgerService
 from swarm.ledger.state.state import State
 from swarm.ledger.transactions import Evidence, SignedVote, Transfer, Validate, parse_transaction
 from swarm.primitives.crypto import SecretKey, digest
+from swarm.primitives.parts import Parts
 from swarm.store import STORE_FILE, Store
 from swarm.testing.ledger import numbered_key
 from swarm.types import Amount, Height, PeerId, View
@@ -110,11 +111,11 @@ def conflicting_votes(genesis: Genesis, key: SecretKey) -> Evidence:
 
 def leave_out_evidence(monkeypatch: pytest.MonkeyPatch, censors: set[PeerId]) -> None:
     """Let these leaders put together their blocks without evidence."""
-    honest = Mempool.assemble
+    honest = Mempool.assemble_in_parts
 
     def assemble(
         pool: Mempool, state: State, *, leader: PeerId, beta: bytes, view: View | None = None
-    ) -> tuple[tuple[bytes, ...], State]:
+    ) -> Parts[tuple[tuple[bytes, ...], State]]:
         if leader not in censors:
             return honest(pool, state, leader=leader, beta=beta, view=view)
         without = Mempool()
@@ -123,7 +124,7 @@ def leave_out_evidence(monkeypatch: pytest.MonkeyPatch, censors: set[PeerId]) ->
                 without.add(data, state)
         return honest(without, state, leader=leader, beta=beta, view=view)
 
-    monkeypatch.setattr(Mempool, "assemble", assemble)
+    monkeypatch.setattr(Mempool, "assemble_in_parts", assemble)
 
 
 def first_line(error: BaseException) -> str:

@@ -6,14 +6,15 @@ A valid block may still be an unfair one: a leader that omits a check or a repor
 Each validator judges that by its own mempool, and votes against such a block; no other node refuses it.
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 
 from swarm.errors import BrokenPromise, InvalidStatement, PeerFault
 from swarm.ledger.blocks import Block, block_digest
-from swarm.ledger.chain import Head, build_block, find_omitted, validate_in_parts
+from swarm.ledger.chain import Head, build_in_parts, find_omitted, validate_in_parts
 from swarm.ledger.mempool import Mempool
 from swarm.ledger.state.state import State
 from swarm.primitives.crypto import SecretKey
+from swarm.primitives.parts import Parts, at_once
 from swarm.types import Digest, Height, PeerId, View
 
 REFUSED_MAX = 64
@@ -36,22 +37,31 @@ class StateExecutor:
         self._miss = miss
         self._states = {head.digest: head.state}
         self._refused: list[Digest] = []
+        self._built: tuple[tuple[Digest, View], Block] | None = None
+        """The block that was built last, and its parent and view."""
         self._pool, self._secret = pool, secret
 
     def build(self, parent: Digest, height: Height, view: View) -> Block:
         """Build this node's block on ``parent``, which was validated before."""
+        if self._built is None or self._built[0] != (parent, view):
+            at_once(self.build_in_parts(parent, height, view))
+        assert self._built is not None, "it was built just now"
+        return self._built[1]
+
+    def build_in_parts(self, parent: Digest, height: Height, view: View) -> Parts[None]:
+        """Prepare the block that ``build`` returns next, and let the caller do something else in between."""
         state = self._states[parent]
         assert state.height + 1 == height, "the parent is one below"
-        block, after = build_block(Head(parent, state), self._pool, self._secret, view)
+        head = Head(parent, state)
+        block, after = yield from build_in_parts(head, self._pool, self._secret, view)
         self._states[block_digest(block.header)] = after
-        return block
+        self._built = (parent, view), block
 
     def validate(self, block: Block) -> None:
         """Raise ``InvalidStatement`` or ``PeerFault`` unless ``block`` is valid on its parent."""
-        for _ in self.validate_in_parts(block):
-            pass
+        at_once(self.validate_in_parts(block))
 
-    def validate_in_parts(self, block: Block) -> Generator[None, None, None]:
+    def validate_in_parts(self, block: Block) -> Parts[None]:
         """Validate a block as ``validate`` does, and let the caller do something else in between."""
         name = block_digest(block.header)
         if name in self._states:

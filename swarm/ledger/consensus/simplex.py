@@ -225,6 +225,16 @@ class Simplex:
         is_soon = self.tip.view < view and self.view <= view <= self.view + 1 and not self.is_over
         return is_soon and view not in self._proposals and self._electorate.leader(view) == sender
 
+    def proposes(self, now: float) -> ParentProof | None:
+        """Return the parent of the block that ``expire`` will have built now, or None if it builds none."""
+        at = self._timers.propose_at
+        if at is None or now < at or self.view in self._proposals or self.is_muted:
+            return None
+        proof = select_parent(self._branch, self._counter, self.view)
+        if not isinstance(proof, ParentProof) or proof.height >= self._electorate.last:
+            return None
+        return proof
+
     def receive(self, statement: Statement, sender: int, now: float) -> list[Effect]:
         """Process one statement of validator ``sender``.
 

@@ -329,7 +329,7 @@ class ValidatorRunner:
         return items
 
     async def _look_ahead(self, items: Sequence[_Item]) -> None:
-        """Validate the blocks that the machine will judge next, in parts between which other tasks run."""
+        """Validate and build what the machine asks for next, in parts between which other tasks run."""
         for item in items:
             voting = self._voting
             if (
@@ -343,6 +343,12 @@ class ValidatorRunner:
                 with suppress(InvalidStatement, PeerFault):  # the machine is told the same
                     for _ in voting.executor.validate_in_parts(proposal.block):
                         await trio.lowlevel.checkpoint()
+        voting = self._voting
+        proof = None if voting is None else voting.machine.proposes(trio.current_time())
+        if voting is not None and proof is not None and voting.executor.state_after(proof.parent):
+            height, view = Height(proof.height + 1), voting.machine.view
+            for _ in voting.executor.build_in_parts(proof.parent, height, view):
+                await trio.lowlevel.checkpoint()
 
     def _turn(self, items: Sequence[_Item]) -> list[Effect]:
         """Feed the items and the time to the machine; return its effects."""

@@ -37,6 +37,21 @@ def test_two_blocks_above_the_final_one_are_built_judged_and_settled() -> None:
     assert voter.state_after(block_digest(second.header)) is not None
 
 
+def test_a_block_that_was_built_in_parts_is_not_built_again() -> None:
+    ledger, pool = InMemoryLedger(4, 2), Mempool()
+    leader, place = (
+        StateExecutor(ledger.head, pool, ledger.keys[0]),
+        (ledger.head.digest, Height(1)),
+    )
+    assert len(list(leader.build_in_parts(*place, View(1)))) == 1
+    pool.add(
+        ledger.sign(ledger.keys[2], Transfer(ledger.keys[3].peer, Amount(9))),
+        ledger.state,
+    )
+    assert leader.build(*place, View(1)).transactions == ()
+    assert len(leader.build(*place, View(2)).transactions) == 1
+
+
 def test_a_block_that_was_validated_in_parts_is_not_validated_again() -> None:
     ledger = InMemoryLedger(4, 2)
     pool = Mempool()

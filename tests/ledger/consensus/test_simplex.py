@@ -63,7 +63,12 @@ def test_only_the_first_proposal_of_the_leader_of_a_view_that_is_due_is_awaited(
     machine, other = replicas[leader].machine, replicas[voter].machine
     assert machine is not None
     assert other is not None
-    effects = [*machine.start(0.0), *machine.expire(PACE.interval_s)]
+    effects = machine.start(0.0)
+    due = machine.proposes(PACE.interval_s)
+    assert due is not None
+    assert (due.parent, due.height, machine.proposes(-1.0)) == (CHAIN, 0, None)
+    effects += machine.expire(PACE.interval_s)
+    assert machine.proposes(PACE.interval_s) is None
     proposal = next(
         effect.statement
         for effect in effects

@@ -8,8 +8,9 @@ import pytest
 import trio
 
 from swarm.errors import BrokenPromise, Corrupt, Pruned
-from swarm.ledger.chain import PART_TRANSACTIONS, verify_chain
+from swarm.ledger.chain import verify_chain
 from swarm.ledger.light import follow_handoffs
+from swarm.ledger.mempool import PART_TRANSACTIONS
 from swarm.ledger.net.archive import (
     BLOCKS,
     BLOCKS_KEPT_MIN,
