@@ -144,6 +144,7 @@ from swarm.verify.transcript import (
     window_results,
 )
 from tests.vectors.settlement_cases import settlement
+from tests.vectors.state_cases import entries, signed_records, snapshot
 from tests.vectors.window_cases import windows
 
 Json = dict[str, object]
@@ -533,6 +534,16 @@ def validators() -> list[Json]:
     ]
 
 
+def state() -> list[Json]:
+    """Every kind of entry of the ledger's state, the root of a whole state, and what is kept of votes."""
+    root, data = snapshot()
+    return [
+        *(message(entry, key=key) for key, entry in sorted(entries().items())),
+        *map(message, signed_records()),
+        {"kind": "snapshot", "root": root.hex(), "sha256": sha256_hash(data).hex()},
+    ]
+
+
 def datasets() -> list[Json]:
     """Names of documents, and what a dataset says of itself."""
     tokens = bytes(range(256)) * 6000
@@ -570,6 +581,7 @@ VECTORS: dict[str, Callable[[], list[Json]]] = {
     "transactions": transactions,
     "blocks": blocks,
     "validators": validators,
+    "state": state,
     "datasets": datasets,
     "windows": windows,
     "settlement": settlement,
