@@ -122,6 +122,10 @@ class LedgerService:
             BadEncoding: The genesis is out of bounds.
         """
         archive, pool = Archive.open(store, genesis), Mempool()
+        if keeps_all and archive.first > 1:
+            report(
+                f"this home has no blocks before {archive.first}: archive = true keeps those after it"
+            )
         pace = TimerParams(genesis.block_interval_ms / 1000, delta_s)
         replica = (
             ValidatorRunner(archive, pool, secret, host, pace, memory, report) if validate else None
@@ -172,11 +176,13 @@ class LedgerService:
 
     @property
     def keeps_all(self) -> bool:
-        """True if no block is deleted here: as its owner wants it, or as a validator of a trusted launcher's
-        network, where nobody else may have kept what proves the launcher right or wrong.
+        """True if no block is deleted here.
+
+        Its owner wants it so; or it validates, or offers to, on a trusted launcher's network, where nobody else
+        may have kept what proves the launcher right or wrong.
         """
         is_alone = len(self.state.validators) < INDEPENDENT_MIN
-        return self._keeps_all or (is_alone and self.is_validator)
+        return self._keeps_all or (is_alone and self._replica is not None)
 
     @property
     def first(self) -> Height:

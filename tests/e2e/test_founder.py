@@ -1,5 +1,6 @@
 """A launcher of real processes hands its power over, is killed for good, and the run ends without it."""
 
+import signal
 from functools import partial
 
 import pytest
@@ -59,6 +60,30 @@ def test_the_dead_founder_is_no_validator_any_more(
     shown = net.read("ledger", "validators", home=anna.home)
     assert sorted(row["power_percent"] for row in shown["validators"]) == [25.0] * 4
     assert all(row["offers"] for row in shown["validators"])
+
+
+def test_who_comes_late_begins_with_a_snapshot_of_the_others_and_verifies(
+    net: Localnet, strangers: dict[str, Node]
+) -> None:
+    """The founder, who kept all blocks, is dead; what the newcomer has is proved from the genesis on."""
+    anna = strangers["anna"]
+    ticket: str = net.read("ticket", "new", home=anna.home)["ticket"]
+    height = anna.wait("three epochs", lambda s: height_of(s) > 3 * EPOCH_BLOCKS and height_of(s))
+    late = net.join("late", ticket, "--no-solve")
+    first = late.wait("the chain", lambda s: height_of(s) >= height and s["ledger"]["first"])
+    assert first % EPOCH_BLOCKS == 0
+    assert first >= 2 * EPOCH_BLOCKS
+    late.wait("blocks after it", partial(has_grown, height))
+    assert late.stop(signal.SIGTERM)[0] == 0
+    verified = net.read("ledger", "verify", home=late.home)
+    assert verified["began_at"] >= first - 1
+    assert "not from block 1" in verified["began_with"]
+    assert verified["supply_conserved"]
+    shown = net.swarm("ledger", "show", "1", home=late.home)
+    assert (shown.returncode, "block 1 is pruned" in shown.stderr) == (2, True)
+    pair = verified["trusted_epoch"]
+    done = net.swarm("ledger", "verify", "--trust", pair, home=anna.home)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_validator_puts_up_more_and_cannot_take_back_what_it_votes_with(

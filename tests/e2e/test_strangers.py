@@ -22,6 +22,7 @@ from swarm.host.streams import LINK_ERRORS, FrameStream
 from swarm.ledger.consensus import validator
 from swarm.ledger.net import relay
 from swarm.ledger.net.sync import SYNC_PROTOCOL
+from swarm.ledger.snapshot import SNAPSHOT_PROTOCOL
 from swarm.node.inference import server as generation
 from swarm.primitives.codec import replace
 from swarm.primitives.crypto import SecretKey
@@ -43,6 +44,7 @@ SPOKEN = (
     WINDOW_PROTOCOL,
     validator.PROTOCOL,
     SYNC_PROTOCOL,
+    SNAPSHOT_PROTOCOL,
     relay.PROTOCOL,
     PING_PROTOCOL,
     dht.PROTOCOL,

@@ -236,20 +236,44 @@ def test_a_header_from_within_leads_over_epochs_of_the_same_validators() -> None
 
 @pytest.mark.rule("L27a")
 def test_validators_that_were_replaced_cannot_say_that_they_stay() -> None:
-    """The first four sign, all together, a header of epoch 5 in which they would vote still."""
+    """Who knows their heirs refuses them; with who does not it takes more than two thirds, as for a handoff."""
     ledger, found = a_long_chain()
-    real = at(found, 53)[0]
-    four = [ledger.key_of(validator.peer) for validator in validators_of(ledger.genesis)]
-    for validators in (validators_of(ledger.genesis), ledger.state.validators):
-        name = handoff_digest(real, validators)
-        parts = vote_parts(ledger.genesis.chain, 5, real.votes.view, name)
-        signatures = b"".join(key.sign(VOTE_PURPOSES[FINALIZE], *parts) for key in four)
-        forged = replace(real, votes=Votes(real.votes.view, 0b1111, signatures))
-        if validators == ledger.state.validators:
-            with pytest.raises(PeerFault):
-                follow_handoffs(ledger.genesis, [forged])
+    founders, real = validators_of(ledger.genesis), at(found, 53)[0]
+    parts = vote_parts(ledger.genesis.chain, 5, real.votes.view, handoff_digest(real, founders))
+    votes = [ledger.key_of(v.peer).sign(VOTE_PURPOSES[FINALIZE], *parts) for v in founders]
+
+    def forged(count: int) -> Handoff:
+        signed = Votes(real.votes.view, (1 << count) - 1, b"".join(votes[:count]))
+        return replace(real, votes=signed)
+
     with pytest.raises(PeerFault):
-        follow_handoffs(ledger.genesis, [*at(found, 9, 19), forged])
+        follow_handoffs(ledger.genesis, [*at(found, 9, 19), forged(4)])
+    with pytest.raises(PeerFault):
+        follow_handoffs(ledger.genesis, [forged(2)])
+    assert follow_handoffs(ledger.genesis, [forged(3)]).epoch == 5
+    trusted = trusted_epoch(2, ledger.state.validators)
+    with pytest.raises(PeerFault):
+        follow_handoffs(ledger.genesis, [*at(found, 9, 19), forged(3)], trusted)
+
+
+@pytest.mark.rule("L27a")
+def test_votes_of_another_network_or_epoch_lead_nowhere() -> None:
+    ledger, found = a_long_chain()
+    stay, end = at(found, 53)[0], at(found, 59)[0]
+    path = at(found, 9, 19)
+    for wrong in (
+        replace(stay, height=Height(63)),
+        replace(stay, height=Height(3)),
+        replace(stay, validators=ledger.state.validators),
+        replace(end, validators=()),
+        replace(end, height=Height(69)),
+        replace(end, height=Height(-1)),
+    ):
+        with pytest.raises(PeerFault):
+            follow_handoffs(ledger.genesis, [*path, wrong])
+    other = replace(ledger.genesis, name="other")
+    with pytest.raises(PeerFault):
+        follow_handoffs(other, path)
 
 
 @pytest.mark.rule("L27a")

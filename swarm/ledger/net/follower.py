@@ -72,8 +72,10 @@ class Follower:
         self._report, self._tell = report, tell
         self._sources = Sources(sum(host.peer))
         self._looked_at = -SNAPSHOT_S
+        self._lacks = False
+        """True if a peer has said in this turn that it does not have the next block any more."""
         self._is_stuck = False
-        """True if a peer does not have the next block any more."""
+        """True if peers have said so in the last turn, and none had anything better to say."""
         self._held = set[PeerId]()
         self.num_bytes = 0
         self.is_near = False
@@ -103,14 +105,15 @@ class Follower:
     async def _catch_up(self) -> bool:
         """Ask peers in turn until one has nothing new; return True if one answered so."""
         await self._look_for_snapshot()
+        self._lacks, has_answered = False, False
         for peer in self.candidates():
             for _ in range(ASKS_MAX):
                 num_blocks, is_full = await self._ask(peer)
                 if num_blocks is None:
                     break
+                has_answered = True
                 if num_blocks:
                     self._sources.delivered(peer)
-                    self._is_stuck = False
                     continue
                 if self._replica is not None:
                     self._replica.synced.set()
@@ -120,6 +123,7 @@ class Follower:
                 return True
             else:
                 return True
+        self._is_stuck = self._lacks and not has_answered
         return False
 
     def candidates(self) -> list[PeerId]:
@@ -133,7 +137,7 @@ class Follower:
         now = trio.current_time()
         if self.is_near or now < self._looked_at + SNAPSHOT_S:
             return
-        peers = self.candidates()
+        peers = [p for p in self.candidates() if self._is_stuck or self._host.is_connected(p)]
         if not peers:
             return
         self._looked_at = now
@@ -177,7 +181,7 @@ class Follower:
             return None, False
         self.num_bytes += len(data)
         if not blocks and reply.first > height + 1:
-            self._is_stuck, self.is_near = True, False
+            self._lacks, self.is_near = True, False
             self._sources.failed(peer, trio.current_time())
             return None, False
         if reply.is_full:

@@ -194,7 +194,8 @@ class Sources:
     def __init__(self, start: int) -> None:
         self._turn = start
         self._source: PeerId | None = None
-        self._rests: dict[PeerId, float] = {}
+        self._full: dict[PeerId, float] = {}
+        self._failed: dict[PeerId, float] = {}
 
     def order(
         self,
@@ -203,34 +204,41 @@ class Sources:
         voters: frozenset[PeerId],
         now: float,
     ) -> list[PeerId]:
-        """Return the peers to ask in this turn; those that were full or failed lately are last."""
+        """Return the peers to ask in this turn.
+
+        Those that were full lately come after the others that are connected, since they send what is there but
+        hold no request; then a few without a connection; and those that failed lately are last.
+        """
         self._turn += 1
-        self._rests = {peer: until for peer, until in self._rests.items() if until > now}
+        for rests in (self._full, self._failed):
+            for peer in [peer for peer, until in rests.items() if until <= now]:
+                del rests[peer]
         near = frozenset(connected)
         far = _rotated([peer for peer in known if peer not in near], self._turn)[:UNCONNECTED_MAX]
         groups = (
             [peer for peer in connected if peer in voters],
             [peer for peer in connected if peer not in voters],
         )
-        found = [peer for group in groups for peer in _rotated(group, self._turn)] + far
+        found = [peer for group in groups for peer in _rotated(group, self._turn)]
         if self._turn % PROBE_TURNS == 0:
             found = _rotated(found, self._turn // PROBE_TURNS)
         elif self._source in near:
             found.sort(key=lambda peer: peer != self._source)
-        return sorted(found, key=lambda peer: peer in self._rests)
+        found = [*sorted(found, key=lambda peer: peer in self._full), *far]
+        return sorted(found, key=lambda peer: peer in self._failed)
 
     def delivered(self, peer: PeerId) -> None:
         """Note that a peer sent new blocks."""
         self._source = peer
-        self._rests.pop(peer, None)
+        self._failed.pop(peer, None)
 
     def full(self, peer: PeerId, now: float) -> None:
         """Note that a peer holds as many requests as it may."""
-        self._rests[peer] = now + FULL_REST_S
+        self._full[peer] = now + FULL_REST_S
 
     def failed(self, peer: PeerId, now: float) -> None:
         """Note that a peer did not answer, lied, had no news for long, or lacks the blocks that are needed."""
-        self._rests[peer] = now + FAILED_REST_S
+        self._failed[peer] = now + FAILED_REST_S
         if self._source == peer:
             self._source = None
 
