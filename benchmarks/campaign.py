@@ -9,12 +9,13 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import repeat
 from multiprocessing import get_context
 from random import Random
 
 from benchmarks.campaign_games import GAMES, VIEWS_MAX, Judged, play
+from benchmarks.campaign_grinding import WISHES, grind_for
 from benchmarks.campaign_kills import kill_often
 from benchmarks.campaign_mutants import MUTANTS, Mutant, hunt
 from benchmarks.common import Outcome, cores, say, spread
@@ -36,13 +37,15 @@ class Sizes:
     histories: int
     games: int
     twins: int
+    ground: int
+    """Blocks among whose leaders one grinds."""
     mutants: int
     seeds_of_mutant: int
     kills: int
 
 
-FULL = Sizes(SEEDS, 20 * len(GAMES), 1_000, len(MUTANTS), 200, 40)
-QUICK = Sizes(len(SCENARIOS), len(GAMES), 20, 8, 200, 4)
+FULL = Sizes(SEEDS, 20 * len(GAMES), 1_000, 3_000, len(MUTANTS), 200, 40)
+QUICK = Sizes(len(SCENARIOS), len(GAMES), 20, 60, 8, 200, 4)
 
 
 def measure(quick: bool) -> Outcome:
@@ -62,6 +65,7 @@ def measure(quick: bool) -> Outcome:
         accused += _histories(pool, sizes, outcome)
         accused += _games(pool, sizes, outcome)
         _twins(pool, sizes, outcome)
+        _grinding(pool, sizes, outcome)
     outcome.figures["honest_accused"] = accused
     _mutants(MUTANTS[: sizes.mutants], sizes.seeds_of_mutant, outcome)
     _kills(sizes.kills, outcome)
@@ -112,6 +116,15 @@ def _twins(pool: ProcessPoolExecutor, sizes: Sizes, outcome: Outcome) -> None:
         "signed_two_ways": len(guilty),
         "accused_of_these": sum(one.is_accused for one in guilty),
         "blocks_min": min(one.height for one in played),
+    }
+
+
+def _grinding(pool: ProcessPoolExecutor, sizes: Sizes, outcome: Outcome) -> None:
+    """Let a third of the stake withhold the blocks whose dice do not suit it."""
+    say(f"{sizes.ground} blocks with a leader that grinds, for each of {len(WISHES)} wishes")
+    ground = pool.map(grind_for, WISHES, repeat(sizes.ground))
+    outcome.detail["grinding"] = {
+        wish: asdict(found) for wish, found in zip(WISHES, ground, strict=True)
     }
 
 

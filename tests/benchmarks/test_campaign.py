@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.campaign import slashed_share
 from benchmarks.campaign_games import GAMES, VIEWS_MAX, play
+from benchmarks.campaign_grinding import GRINDERS, VALIDATORS, WISHES, grind_for
 from benchmarks.campaign_kills import Life, Told, judge, kill_often
 from benchmarks.campaign_mutants import MUTANTS, Mutant, changed_source, hunt
 from swarm.ledger.blocks import FINALIZE, NOTARIZE, NULLIFY
@@ -81,3 +82,16 @@ def test_a_vote_that_is_gone_was_lost_unless_it_was_forgotten_on_purpose() -> No
 def test_two_votes_of_a_kind_or_nullify_and_finalize_are_double(vote: Told, count: int) -> None:
     lives = [Life(loaded=(), votes=FIRST), Life(loaded=FIRST, votes=(vote,))]
     assert judge(lives).double_votes == count
+
+
+@pytest.mark.rule("L35", "L50")
+@pytest.mark.parametrize("wish", WISHES)
+def test_grinding_the_beacon_gains_a_bit_for_each_view_withheld_and_costs_the_offer(
+    wish: str,
+) -> None:
+    found = grind_for(wish, 600)
+    most = 1 / (1 - GRINDERS / VALIDATORS)
+    assert found.fair < found.suits < most * found.fair
+    assert abs(found.suits - found.theory) < 0.04
+    assert found.missed > found.blocks // 4
+    assert found.offers_void >= found.epochs // 4, "it is dropped every few epochs"
