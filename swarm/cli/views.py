@@ -336,7 +336,11 @@ def peer_lines(peer: PeerRow, ink: Ink) -> list[str]:
         ("trades", f"{peer.trades} with a partner{solo}"),
         ("audits", f"{audits(peer)} of its segments stood a sampled check: {record.failed} proven false,"
                    f" {record.silent} not shown"),
-        ("checks", f"{record.checked} windows of others, {record.missed} missed"),
+        ("checks", f"{record.checked} windows of others, {record.missed} missed,"
+                   f" {record.refuted} accusations refuted"),
+        ("work", f"{human_count(peer.segments)} segments, {human_count(record.tokens)} tokens,"
+                 f" {human_count(record.shares)} shares"),
+        ("strikes", f"{record.strikes} of 3"),
         ("stake", human_count(peer.stake)),
         ("earned", human_count(peer.earned)),
         ("version", peer.version),

@@ -13,8 +13,6 @@ Modules (C: pure, S: does I/O):
                                 permutation of the validators, weighted by stake.
     light.py                 C  Prove entries of the ledger to somebody who has the genesis, or a
                                 trusted epoch, and nothing else.
-    market_views.py          C  Show the market of a ledger: what each open run pays, who waits at
-                                which ask, what a seat would earn.
     mempool.py               C  Hold transactions that wait for a block: bounded, checked, and
                                 handed out in a valid order.
     model_proof.py           C  Prove that the weights in a folder are a canonical checkpoint of a
@@ -23,8 +21,12 @@ Modules (C: pure, S: does I/O):
                                 what validators sign of it.
     reader.py                S  Read the ledger of a home from its disk, whether or not a node runs
                                 there.
+    record_views.py          C  Show what the ledger knows of peers: their record in each run, and
+                                their shares of it.
     recover.py               S  Let a validator vote again at once that lost its memory, on its
                                 owner's word.
+    run_views.py             C  Render runs as rows and lines: one in a list, all of one, and what
+                                each pays, to whom, for how long.
     service.py               S  Serve the ledger to the rest of the node: the final state, and
                                 submission of statements.
     settlement_statements.py C  Define the statements of settlement outside: a withdrawal, a

@@ -21,7 +21,6 @@ from swarm.ledger.state.records import (
     Dispute,
     Run,
     RunPhase,
-    Seat,
     SegmentPhase,
     SegmentRecord,
     Verdicts,
@@ -29,14 +28,17 @@ from swarm.ledger.state.records import (
 from swarm.ledger.state.state import State, audit_supply
 from swarm.ledger.transactions import (
     RUN_SPEC_BYTES_MAX,
+    BackOwner,
     ChangeAsk,
     CheckStatement,
     CloseRun,
     CommitSegment,
+    ContinueRun,
     DataRequest,
     DisputeVote,
     Evidence,
     FreeStatement,
+    FundRun,
     Join,
     Leave,
     OpenRun,
@@ -45,6 +47,7 @@ from swarm.ledger.transactions import (
     Report,
     ResumeRun,
     RevealSegment,
+    RunStatement,
     SeatStatement,
     Stake,
     Transaction,
@@ -55,13 +58,10 @@ from swarm.ledger.transactions import (
     VerifyReveal,
     parse_transaction,
 )
-from swarm.ledger.transition.market import price_of
+from swarm.ledger.transition.payments import strikes
 from swarm.ledger.transition.phases import open_checks
-from swarm.ledger.transition.prices import solver_stake
 from swarm.ledger.transition.runs import (
     NAME_LENGTH_MAX,
-    boundary_height,
-    current_round,
     round_info,
 )
 from swarm.ledger.trust import trust_text
@@ -258,6 +258,9 @@ def record_row(work: Contribution) -> dict[str, object]:
         "checked": work.checked,
         "missed": work.missed,
         "refuted": work.refuted,
+        "tokens": work.tokens,
+        "shares": work.shares,
+        "strikes": max(strikes(work), 0),
         "barred": work.is_barred,
     }
 
@@ -281,6 +284,9 @@ KINDS: dict[type[object], str] = {
     Join: "join",
     ChangeAsk: "change_ask",
     Leave: "leave",
+    BackOwner: "back_owner",
+    ContinueRun: "run_continue",
+    FundRun: "run_fund",
     Transfer: "transfer",
     Stake: "stake",
     Unstake: "unstake",
@@ -312,20 +318,10 @@ def transaction_text(state: State | None, transaction: Transaction) -> str:
     if isinstance(body, FreeStatement):
         return _free_text(state, body)
     match body:
-        case OpenRun(spec=spec, escrow=escrow):
-            text = f"opened run {_spec_name(spec)} with {escrow} in escrow"
-        case CloseRun(run=run):
-            text = f"closed run {run}"
-        case PauseRun(run=run):
-            text = f"pauses run {run}"
-        case ResumeRun(run=run):
-            text = f"goes on with run {run}"
-        case Join(run=run, ask=ask):
-            text = f"asked to join run {run}" + (f" for {ask_text(ask)}" if ask >= 0 else "")
-        case ChangeAsk(run=run, ask=ask):
-            text = f"asks {ask_text(ask)} of run {run}"
-        case Leave(run=run):
-            text = f"leaves run {run}"
+        case OpenRun() | CloseRun() | PauseRun() | ResumeRun() | Join() | ChangeAsk() | Leave():
+            text = _run_text(body)
+        case BackOwner() | ContinueRun() | FundRun():
+            text = _run_text(body)
         case Transfer() | Stake() | Unstake() | Validate() | Evidence():
             text = _account_text(body)
         case Withdraw() | SettlementKey() | SignPayouts():
@@ -344,6 +340,31 @@ def _settlement_text(body: SettlementStatement) -> str:
             return f"settles with the key {address_text(address)}{of}"
         case SignPayouts(epoch=epoch):
             return f"signed the payouts of epoch {epoch}"
+
+
+def _run_text(body: RunStatement) -> str:
+    match body:
+        case OpenRun(spec=spec, escrow=escrow):
+            text = f"opened run {_spec_name(spec)} with {escrow} in escrow"
+        case CloseRun(run=run):
+            text = f"closed run {run}"
+        case PauseRun(run=run):
+            text = f"pauses run {run}"
+        case ResumeRun(run=run):
+            text = f"goes on with run {run}"
+        case Join(run=run, ask=ask):
+            text = f"asked to join run {run}" + (f" for {ask_text(ask)}" if ask >= 0 else "")
+        case ChangeAsk(run=run, ask=ask):
+            text = f"asks {ask_text(ask)} of run {run}"
+        case Leave(run=run):
+            text = f"leaves run {run}"
+        case BackOwner(run=run, peer=peer):
+            text = f"wants {peer_name(peer)} to go on with run {run}"
+        case ContinueRun(run=run, escrow=escrow):
+            text = f"goes on with run {run} as its owner, with {escrow} in escrow"
+        case FundRun(run=run, amount=amount):
+            text = f"adds {amount} to the escrow of run {run}"
+    return text
 
 
 def ask_text(ask: int) -> str:
@@ -430,62 +451,6 @@ def account_row(peer: PeerId, account: Account) -> Row:
     }
 
 
-def run_row(state: State, run: Run) -> Row:
-    """Return the row of a run in ``swarm run ls``."""
-    peers = {seat.peer for roster in run.seats for seat in roster}
-    return {
-        "run": run.index,
-        "name": run.spec.name,
-        "digest": run.spec_digest.hex(),
-        "phase": str(run.phase),
-        "round": current_round(run, state.height),
-        "rounds": run.end_round,
-        "stages": run.spec.num_stages,
-        "seats": sum(map(len, run.seats)),
-        "peers": len(peers),
-        "waiting": len(run.waiting),
-        "segments": run.num_segments,
-        "tokens": run.tokens,
-        "escrow": run.escrow,
-        "price": price_of(run),
-        "price_max": run.spec.price_max,
-        "seats_max": run.spec.num_stages * run.spec.replicas_max,
-        "solver_stake": solver_stake(state.params, run.spec),
-        "owner": peer_name(run.owner),
-        **verdicts_row(state.verdicts(run.index)),
-    }
-
-
-def run_detail(state: State, run: Run) -> Row:
-    """Return the row of ``swarm run show``: also seats, checkpoints, the queue, checks, work per peer."""
-    row = run_row(state, run)
-    round_ = current_round(run, state.height)
-    row["blocks_to_boundary"] = (
-        boundary_height(run, round_ + 1) - state.height if round_ is not None else None
-    )
-    row["seating"] = [_seat_row(seat) for roster in run.seats for seat in roster]
-    row["queue"] = [peer_name(waiter.peer) for waiter in run.waiting]
-    row["checkpoints"] = [
-        {
-            "stage": stage,
-            "round": checkpoint.round,
-            "phi_root": checkpoint.phi_root.hex(),
-            "bytes": checkpoint.phi_bytes,
-            "by": peer_name(checkpoint.peer),
-            "height": checkpoint.height,
-        }
-        for stage, kept in enumerate(run.checkpoints)
-        for checkpoint in kept
-    ]
-    peers = sorted({seat.peer for roster in run.seats for seat in roster})
-    row["checks"] = phase_counts(state, run.index)
-    verified, old = verified_share(state, run)
-    row["old_segments"] = {"all": old, "verified": verified}
-    row["guilty_segments"] = guilty_rows(state.verdicts(run.index))
-    row["work"] = [_work_row(state, run, peer) for peer in peers]
-    return row
-
-
 def verified_share(state: State, run: Run, older_than_rounds: int = 2) -> tuple[int, int]:
     """Return (confirmed, all) counts of the segments committed ``older_than_rounds`` rounds ago or earlier.
 
@@ -497,23 +462,6 @@ def verified_share(state: State, run: Run, older_than_rounds: int = 2) -> tuple[
     young = [record for record in live if record.height > newest]
     confirmed = state.verdicts(run.index).confirmed - sum(map(is_confirmed, young))
     return confirmed, state.run(run.index).num_segments - len(young)
-
-
-def run_lines(state: State, run: Run) -> list[str]:
-    """Return a run as text: its progress and work, and one line per stage."""
-    round_ = current_round(run, state.height)
-    where = progress_text(run, round_)
-    work = f"{run.num_segments} segments, {short_count(run.tokens)} tokens"
-    lines = [f"{run.spec.name} (run {run.index}): {where}, {work}, escrow {run.escrow}"]
-    for stage, roster in enumerate(run.seats):
-        names = ", ".join(f"{seat.index} {peer_name(seat.peer)}" for seat in roster)
-        lines.append(f"  stage {stage}: {names or 'empty'}")
-    checked = verdicts_text(state.verdicts(run.index))
-    if checked:
-        lines.append(f"  {checked}")
-    if run.waiting:
-        lines.append(f"  waiting: {', '.join(peer_name(w.peer) for w in run.waiting)}")
-    return lines
 
 
 def progress_text(run: Run, round_: int | None) -> str:
@@ -558,30 +506,6 @@ def _sitter(run: Run | None, body: SeatStatement | RevealSegment) -> str:
             if seat.index == body.seat:
                 return peer_name(seat.peer)
     return f"seat {body.seat} of stage {body.stage}"
-
-
-def _seat_row(seat: Seat) -> Row:
-    return {
-        "stage": seat.stage,
-        "index": seat.index,
-        "peer": peer_text(seat.peer),
-        "name": peer_name(seat.peer),
-        "joined_round": seat.joined_round,
-        "last_commit_round": seat.last_commit_round,
-        "tokens": seat.last_tokens,
-    }
-
-
-def _work_row(state: State, run: Run, peer: PeerId) -> Row:
-    work = state.contribution(run.index, peer)
-    return {
-        "name": peer_name(peer),
-        "segments": work.segments,
-        "tokens": work.tokens,
-        "earned": work.earned,
-        "checkpoints": work.checkpoints,
-        **record_row(work),
-    }
 
 
 def _spec_name(spec: bytes) -> str:

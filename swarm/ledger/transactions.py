@@ -302,6 +302,27 @@ class ChangeAsk(Message, frozen=True, tag=32):
     ask: int = TAKES_MOST
 
 
+class BackOwner(Message, frozen=True, tag=33):
+    """Wish of a shareholder of a settled run: that a peer goes on with it as its owner."""
+
+    run: RunIndex
+    peer: PeerId
+
+
+class ContinueRun(Message, frozen=True, tag=34):
+    """Continuation of a settled run by the peer that its shareholders back, with money for its escrow."""
+
+    run: RunIndex
+    escrow: Amount
+
+
+class FundRun(Message, frozen=True, tag=35):
+    """More money for the escrow of the sender's own run."""
+
+    run: RunIndex
+    amount: Amount
+
+
 class Leave(Message, frozen=True, tag=6):
     """Surrender of seat or queue position at the next round boundary."""
 
@@ -361,7 +382,12 @@ Reveal = RevealSegment | VerifyReveal
 FreeStatement = SeatStatement | VerifyCommit | Reveal
 """Statements without sender, nonce, fee and expiry."""
 
-RunStatement = OpenRun | CloseRun | PauseRun | ResumeRun | Join | ChangeAsk | Leave
+FundingStatement = BackOwner | ContinueRun | FundRun
+"""Statements about the money of a run that is open, or was."""
+
+RunStatement = (
+    OpenRun | CloseRun | PauseRun | ResumeRun | Join | ChangeAsk | Leave | FundingStatement
+)
 MoneyStatement = Transfer | Stake | Unstake | Validate | SettlementStatement
 PaidCheck = DataRequest | DisputeVote | Report
 PaidBody = RunStatement | MoneyStatement | PaidCheck | Evidence
@@ -454,14 +480,10 @@ def _check_body(body: Body) -> None:
             _check_commit(body)
         case PostCheckpoint():
             _check_checkpoint(body)
-        case OpenRun():
-            within("spec bytes", len(body.spec), 1, RUN_SPEC_BYTES_MAX)
-            within("escrow", body.escrow, 0, AMOUNT_MAX)
-        case CloseRun() | PauseRun() | ResumeRun() | Leave():
-            within("run", body.run, 1, SHORT_MAX)
-        case Join() | ChangeAsk():
-            within("run", body.run, 1, SHORT_MAX)
-            within("ask", body.ask, TAKES_MOST, PRICE_MAX)
+        case OpenRun() | CloseRun() | PauseRun() | ResumeRun() | Join() | ChangeAsk() | Leave():
+            _check_run_statement(body)
+        case BackOwner() | ContinueRun() | FundRun():
+            _check_run_statement(body)
         case Transfer():
             if len(body.to) != PEER_BYTES:
                 raise BadEncoding(f"a recipient of {len(body.to)} bytes")
@@ -476,6 +498,23 @@ def _check_body(body: Body) -> None:
             check_settlement_shape(body)
         case _:
             check_statement_shape(body)
+
+
+def _check_run_statement(body: RunStatement) -> None:
+    if isinstance(body, OpenRun):
+        within("spec bytes", len(body.spec), 1, RUN_SPEC_BYTES_MAX)
+        within("escrow", body.escrow, 0, AMOUNT_MAX)
+        return
+    within("run", body.run, 1, SHORT_MAX)
+    match body:
+        case Join(ask=ask) | ChangeAsk(ask=ask):
+            within("ask", ask, TAKES_MOST, PRICE_MAX)
+        case BackOwner(peer=peer):
+            within("peer bytes", len(peer), PEER_BYTES, PEER_BYTES)
+        case ContinueRun(escrow=amount) | FundRun(amount=amount):
+            within("amount", amount, 1, AMOUNT_MAX)
+        case _:
+            pass
 
 
 def _check_evidence(body: Evidence) -> None:

@@ -33,6 +33,7 @@ from swarm.ledger.state.records import Run
 from swarm.ledger.transactions import OpenRun, Stake
 from swarm.node.api.actions import RunControl, SeatControl, actions_of, make_ticket
 from swarm.node.api.audit import Auditor
+from swarm.node.api.funding import Funder
 from swarm.node.api.generate import sessions_of
 from swarm.node.api.state import StateBuilder
 from swarm.node.api.wallet import Purse
@@ -172,6 +173,7 @@ async def _run(
                 token=token,
                 actions=actions_of(context, auditor, control, SeatControl(context))
                 | Purse(context).actions()
+                | Funder(context).actions()
                 | sessions_of(context, workers.serving, nursery).actions,
             )
             url = snapshots.url = await _started(nursery, serve)

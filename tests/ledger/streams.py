@@ -34,16 +34,19 @@ from swarm.ledger.blocks import FINALIZE, NOTARIZE, VOTE_PURPOSES, vote_parts
 from swarm.ledger.chain import Head
 from swarm.ledger.payouts import find_log
 from swarm.ledger.settlement_statements import SettlementKey, SignPayouts, Withdraw
-from swarm.ledger.state.records import Run, RunPhase, SegmentPhase, SegmentRecord
+from swarm.ledger.state.records import Run, RunPhase, Seat, SegmentPhase, SegmentRecord
 from swarm.ledger.state.state import State, account_key, audit_supply, decode_state, encode_state
 from swarm.ledger.transactions import (
     AMOUNT_MAX,
     PHI_COMPONENT,
+    BackOwner,
     Body,
     ChangeAsk,
     CloseRun,
+    ContinueRun,
     Evidence,
     FreeStatement,
+    FundRun,
     Join,
     Leave,
     OpenRun,
@@ -70,7 +73,7 @@ from swarm.testing.ledger import (
     make_segment,
     small_run_spec,
 )
-from swarm.types import Amount, PeerId, StageIndex, View
+from swarm.types import Amount, PeerId, RoundIndex, StageIndex, View
 
 T = TypeVar("T")
 
@@ -80,6 +83,10 @@ PEERS = 7
 """Keys with an account; the two after them have none."""
 VALIDATORS = 4
 RUNS_MAX = 3
+GOING_ON_STEPS = 30
+"""Steps in runs that shareholders go on with, once all others have ended."""
+FORGOTTEN_BLOCKS = 80
+"""Blocks within which the last round of a run is forgotten after it is settled."""
 ENDING_BLOCKS = 400
 """Blocks within which everything ends by itself: more than the rounds and the challenge window of a run."""
 SPEC = small_run_spec(
@@ -93,6 +100,9 @@ SPEC = small_run_spec(
 )
 NATIVE = changed(SPEC, numerics="native")
 ROLLBACK = changed(SPEC, checks=changed(SPEC.checks, on_fraud="rollback"))
+LONG = changed(SPEC, num_stages=1, rounds=60)
+"""A run of which some rounds are trained well: it ends early, and has shares and a checkpoint to go on with."""
+WELL_BLOCKS = 7 * LONG.round_blocks
 
 
 class Dice(Protocol):
@@ -151,12 +161,18 @@ class Stream:
 
     def run(self, steps: int) -> None:
         """Act so many times, then let time pass until all is over."""
+        if self.dice(4) == 0:
+            self._train_well()
         self._offer(self.key(0), self._open())
         for voter in self.state.validators if self.dice(2) else ():
             self._offer(self.ledger.key_of(voter.peer), self._settlement_key(voter.peer))
         for _ in range(steps):
             self.step()
         self.end()
+        if self._go_on():
+            for _ in range(GOING_ON_STEPS):
+                self.step()
+            self.end()
 
     def step(self) -> None:
         """Sign something, or let time pass."""
@@ -169,6 +185,62 @@ class Stream:
             self._work()
         else:
             self._money()
+
+    def _train_well(self) -> None:
+        """Play some rounds in which all do what they should; then the owner stops."""
+        self._offer(self.key(0), OpenRun(encode(LONG), Amount(60_000)))
+        self._pass_time(1)
+        if not self.state.runs():
+            return  # it was spoiled
+        index = self.state.runs()[-1].index
+        self._offer(self.key(1), Join(index))
+        for _ in range(WELL_BLOCKS):
+            run = self.state.run(index)
+            for info in run.rounds[-3:-1]:
+                for seat in (seat for roster in info.seats for seat in roster):
+                    self._commit_well(run, info.round, seat)
+            self._post(run)
+            for record in self.segments():
+                self._check_well(record)
+            self._pass_time(1)
+        self._offer(self.key(0), CloseRun(index))
+
+    def _commit_well(self, run: Run, round_: int, seat: Seat) -> None:
+        where = (run.index, round_, seat.stage, seat.index)
+        if self.state.segment(run.index, RoundIndex(round_), seat.stage, seat.index) is None:
+            if where not in self.made:
+                true = make_segment(self.ledger, run, *where[1:], num_steps=5, tokens=5_000)
+                self.made[where] = Made(true, true)
+            self._offer(self.ledger.key_of(seat.peer), self.made[where].claimed.commit)
+
+    def _check_well(self, record: SegmentRecord) -> None:
+        made = self.made[record.run, record.round, record.stage, record.seat].true
+        if record.phase in {SegmentPhase.POSTED, SegmentPhase.SAMPLED}:
+            for key in self.ledger.keys[:PEERS]:
+                self._request(record, made, key)
+        if record.phase is SegmentPhase.SEALED:
+            self._offer(self.ledger.key_of(record.peer), made.reveal())
+        if record.phase in {SegmentPhase.SAMPLED, SegmentPhase.REVEALED}:
+            say = made.blind if record.phase is SegmentPhase.SAMPLED else made.shown
+            for check in record.checks:
+                answer = say(self.state, check.peer, check.window)
+                self._offer(self.ledger.key_of(check.peer), answer)
+
+    def _go_on(self) -> bool:
+        """Let holders of shares go on with runs that ended early, once nothing of these is on record."""
+        runs = [run for run in self.state.runs() if run.final_round < run.spec.rounds]
+        self._pass_time(FORGOTTEN_BLOCKS if runs else 0)
+        for run in runs:
+            keys = [self.key(number) for number in range(PEERS)]
+            holders = [k for k in keys if self.state.contribution(run.index, k.peer).shares]
+            wanted = self._one([*holders, self.someone()])
+            for key in holders if self.dice(4) else holders[:1]:
+                self._offer(key, BackOwner(run.index, wanted.peer))
+            self._pass_time(1)
+            for key, escrow in ((self.someone(), 20_000), (wanted, 1), (wanted, 9_000)):
+                self._offer(key, ContinueRun(run.index, Amount(escrow)))
+            self._pass_time(1)
+        return bool(self.state.globals.active_runs)
 
     # --- what is looked at ---
 
@@ -238,7 +310,14 @@ class Stream:
             self._post(run)
         else:
             index = run.index
-            steers: list[Body] = [*[PauseRun(index)] * 4, CloseRun(index), ResumeRun(index)]
+            steers: list[Body] = [
+                *[PauseRun(index)] * 4,
+                CloseRun(index),
+                FundRun(index, Amount(1 + self.dice(3_000))),
+                BackOwner(index, self.someone().peer),
+                ContinueRun(index, Amount(20_000)),
+                ResumeRun(index),
+            ]
             steer = self._one(steers[-1:] if run.phase is RunPhase.PAUSED else steers)
             owner = self.ledger.key_of(run.owner)
             self._offer(owner if self.dice(4) else self.someone(), steer)
@@ -441,10 +520,22 @@ class Stream:
         assert audit_supply(state) == state.supply, "money came from nowhere, or went there"
         stakes = sum(account.stake for _, account in state.accounts())
         assert stakes == state.globals.staked, "the sum of stakes is another"
+        for run in state.runs():
+            self._check_shares(run)
         if state.height % 16 == 0:
             data = encode_state(state)
             again = decode_state(data)
             assert (again.root, encode_state(again)) == (state.root, data)
+
+    def _check_shares(self, run: Run) -> None:
+        """The shares of all, and those behind each peer, are the sums of what their holders have."""
+        state, shares = self.state, self.state.run_shares(run.index)
+        peers = [self.key(number).peer for number in range(PEERS + 2)]
+        work = {peer: state.contribution(run.index, peer) for peer in peers}
+        assert shares.total == sum(one.shares for one in work.values()), "a share too many"
+        for peer in peers:
+            behind = (w for w in work.values() if (w.backs, w.backs_turn) == (peer, shares.turn))
+            assert state.backing(run.index, peer) == sum(one.shares for one in behind)
 
     def end(self) -> None:
         """Let all runs and segments end by time; then all money is in accounts."""

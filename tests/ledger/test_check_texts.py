@@ -10,13 +10,13 @@ from swarm.ledger.describe import (
     phase_counts,
     record_row,
     replayed_steps,
-    run_detail,
     segment_row,
     segment_text,
     transaction_row,
     verdicts_row,
     verdicts_text,
 )
+from swarm.ledger.run_views import run_detail
 from swarm.ledger.state.records import Conviction, SegmentPhase, Verdicts
 from swarm.ledger.transactions import CheckStatement
 from swarm.primitives.codec import replace

@@ -8,14 +8,12 @@ from swarm.ledger.describe import (
     block_lines,
     block_row,
     ledger_row,
-    run_detail,
-    run_lines,
-    run_row,
     short_count,
     transaction_row,
     transaction_text,
     verified_share,
 )
+from swarm.ledger.run_views import run_detail, run_lines, run_row
 from swarm.ledger.state.draft import Draft
 from swarm.ledger.state.records import SegmentPhase
 from swarm.ledger.transactions import (

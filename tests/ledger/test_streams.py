@@ -11,7 +11,7 @@ from swarm.ledger.transactions import Body
 from swarm.ledger.transition import disputes
 from tests.ledger.streams import Stream, play
 
-SEEDS, STEPS = 24, 150
+SEEDS, STEPS = 28, 150
 
 
 @pytest.mark.rule("L1", "L4", "L5", "L7")

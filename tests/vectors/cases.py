@@ -66,14 +66,17 @@ from swarm.ledger.snapshot import (
 from swarm.ledger.state.records import Council, Entry, Equivocator
 from swarm.ledger.state.state import COUNCIL_KEY, equivocator_key
 from swarm.ledger.transactions import (
+    BackOwner,
     Body,
     ChangeAsk,
     CloseRun,
     CommitSegment,
+    ContinueRun,
     DataRequest,
     DisputeVote,
     Evidence,
     FreeStatement,
+    FundRun,
     Join,
     Leave,
     OpenRun,
@@ -406,6 +409,9 @@ def transactions() -> list[Json]:
         Join(RunIndex(1)),
         Join(RunIndex(1), 9),
         ChangeAsk(RunIndex(1), 7),
+        BackOwner(RunIndex(1), PeerId(BOB.peer)),
+        ContinueRun(RunIndex(1), Amount(8)),
+        FundRun(RunIndex(1), Amount(9)),
         Leave(RunIndex(1)),
         Transfer(BOB.peer, Amount(5)),
         Stake(Amount(6)),

@@ -6,6 +6,7 @@ from swarm.ledger.consensus.memory import VoteMark
 from swarm.ledger.consensus.votes import Proposal, Vote
 from swarm.ledger.state.records import Checkpoint, SegmentPhase, SegmentRecord
 from swarm.ledger.state.runs import checkpoint_key
+from swarm.ledger.state.shares import Backing, RunShares, backing_key, shares_key
 from swarm.ledger.state.state import encode_state
 from swarm.primitives.codec import Message
 from swarm.primitives.crypto import digest
@@ -42,7 +43,13 @@ def entries() -> dict[bytes, Message]:
         if type(entry).__name__ not in found or is_disputed:
             found[type(entry).__name__] = key, entry
     kept = dict(found.values())
-    return {**kept, checkpoint_key(case.run.index, 1, CHECKPOINT.round): CHECKPOINT}
+    index, heir = case.run.index, numbered_key(2).peer
+    return {
+        **kept,
+        checkpoint_key(index, 1, CHECKPOINT.round): CHECKPOINT,
+        shares_key(index): RunShares(total=12_000, turn=1),
+        backing_key(index, 1, heir): Backing(shares=7_000),
+    }
 
 
 def snapshot() -> tuple[Digest, bytes]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from swarm.ledger.state.records import Contribution
+from swarm.ledger.state.records import NOBODY, Contribution
 from swarm.types import Amount, Height
 from swarm.verify.duties import SILENT_SHARE, has_slot, is_often_silent
 
@@ -58,6 +58,9 @@ def test_who_is_silent_rather_often(silent: int, verified: int, wanted: bool) ->
         checked=0,
         missed=0,
         is_barred=False,
+        shares=0,
+        backs=NOBODY,
+        backs_turn=0,
         refuted=0,
         fault_height=Height(0),
         rest_until=Height(0),

@@ -17,8 +17,8 @@ Modules (C: pure, S: does I/O):
                            node needs to run.
     ledger_views.py     C  Choose the segment to audit, and render the verdict of an audit and the
                            checks of a ledger.
-    market.py           S  Show what the runs of the network pay, and change what this node asks:
-                           market, ask.
+    market.py           S  Show what runs pay and whose they are, and change it: market, ask, run
+                           shares|continue|fund, peers record.
     models.py           S  Export the run's model, evaluate a model, and let it write: export, eval,
                            generate.
     network.py          S  Found a network with several validators, and look at the genesis of one:

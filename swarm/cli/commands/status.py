@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
 WATCH_INTERVAL_S = 2.0
 
-peers_app = typer.Typer(help="Who takes part: ls, show.", no_args_is_help=True)
+peers_app = typer.Typer(help="Who takes part: ls, show, record.", no_args_is_help=True)
 run_app = typer.Typer(
-    help="The runs of the network, and the one this node follows: ls, show.", no_args_is_help=True
+    help="The runs of the network, and the one this node follows: ls, show, shares, continue, fund.",
+    no_args_is_help=True,
 )
 
 
@@ -91,9 +92,8 @@ def peers_show(
 def run_list() -> None:
     """List all runs of the network, as the ledger of this home has them, whether or not a node runs."""
     from swarm.cli.style import table
-    from swarm.ledger.describe import run_row
-    from swarm.ledger.market_views import RUN_HEADS, run_cells
     from swarm.ledger.reader import read_state
+    from swarm.ledger.run_views import RUN_HEADS, run_cells, run_row
 
     screen = terminal()
     state = read_state(screen.home)

@@ -10,5 +10,7 @@ Modules (C: pure, S: does I/O):
                   their checks.
     runs.py    C  Keep a run as entries of their own: its head, its queue, and per stage its seats
                   and each checkpoint.
+    shares.py  C  Define the entries of a run's shares: how many there are, and how many back a peer
+                  as the next owner.
     state.py   C  Hold the whole ledger as one immutable map with one root.
 """

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from swarm.errors import InvalidStatement, Reason
 from swarm.ledger.state.records import (
     CONVICTIONS_KEPT,
+    NOBODY,
     Account,
     ChainState,
     CheckPhase,
@@ -29,6 +30,7 @@ from swarm.ledger.state.records import (
     Verdicts,
 )
 from swarm.ledger.state.runs import changed_entries, round_key
+from swarm.ledger.state.shares import Backing, RunShares, backing_key, shares_key
 from swarm.ledger.state.state import (
     COUNCIL_KEY,
     EMPTY_ACCOUNT,
@@ -59,10 +61,14 @@ JUDGED = frozenset(
 """Phases that are counted; each count has the name of its phase."""
 
 
+def stands(record: SegmentRecord) -> bool:
+    """Return True if the segment was verified, or accused and cleared."""
+    return record.phase in {SegmentPhase.VERIFIED, SegmentPhase.CLEARED}
+
+
 def is_confirmed(record: SegmentRecord) -> bool:
     """Return True if the segment stands and another peer's replay agreed with the revealed leaves."""
-    stands = record.phase in {SegmentPhase.VERIFIED, SegmentPhase.CLEARED}
-    return stands and any(check.phase is CheckPhase.AGREED for check in record.checks)
+    return stands(record) and any(check.phase is CheckPhase.AGREED for check in record.checks)
 
 
 def recounted(
@@ -163,6 +169,7 @@ class Draft(Reader):
         if before is not None and before.phase is not record.phase:
             verdicts = recounted(self.verdicts(record.run), before, record, self.height)
             self.changes[verdicts_key(record.run)] = verdicts
+            self._count_shares(before, record)
         if before is None or before.due != record.due:
             assert record.due > self.height, "what is due now is done now"
             queue = self.due_queue(record.due)
@@ -170,6 +177,31 @@ class Draft(Reader):
             self.changes[due_queue_key(record.due)] = noted
             if record.due > self.globals.last_due:
                 self.put_globals(replace(self.globals, last_due=record.due))
+
+    def _count_shares(self, before: SegmentRecord, after: SegmentRecord) -> None:
+        """Give or take the tokens of a segment that stands, or did; those before a conviction are void."""
+        change = after.tokens * (stands(after) - stands(before))
+        if change and after.height > self.contribution(after.run, after.peer).fault_height:
+            self.add_shares(after.run, after.peer, change)
+
+    def add_shares(self, run: RunIndex, peer: PeerId, change: int) -> None:
+        """Add to the shares of a peer, of its run, and of the peer that it backs."""
+        work, shares = self.contribution(run, peer), self.run_shares(run)
+        held = work.shares + change
+        assert held >= 0, "only what was given is taken"
+        self.put_contribution(run, peer, replace(work, shares=held))
+        self.put_shares(run, replace(shares, total=shares.total + change))
+        if work.backs != NOBODY and work.backs_turn == shares.turn:
+            self.add_backing(run, work.backs, change)
+
+    def put_shares(self, run: RunIndex, shares: RunShares) -> None:
+        """Write the shares of a run."""
+        self.changes[shares_key(run)] = shares
+
+    def add_backing(self, run: RunIndex, peer: PeerId, change: int) -> None:
+        """Add to the shares that back a peer."""
+        backed, turn = self.backing(run, peer) + change, self.run_shares(run).turn
+        self.changes[backing_key(run, turn, peer)] = Backing(backed) if backed else None
 
     def drop_segment(self, record: SegmentRecord) -> None:
         """Remove a segment, which holds no money any more."""

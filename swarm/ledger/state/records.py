@@ -14,6 +14,7 @@ from enum import StrEnum
 from swarm.config.spec import RunSpec
 from swarm.ledger.blocks import Validator
 from swarm.ledger.state.payouts import SettlementEntry
+from swarm.ledger.state.shares import ShareEntry
 from swarm.primitives.codec import Message
 from swarm.types import Amount, Digest, Height, PeerId, RoundIndex, RunIndex, StageIndex, View
 
@@ -110,6 +111,9 @@ class Dispute(Message, frozen=True):
     deadline: Height
     ballots: tuple[Ballot, ...]
 
+
+NOBODY = PeerId(b"")
+"""Stands for no peer."""
 
 ROUNDS_KEPT = 4
 """Rounds whose roster and beacon stay: two to commit in, one to draw from, one to spare."""
@@ -402,7 +406,7 @@ class Run(Message, frozen=True):
     @property
     def next_round(self) -> RoundIndex:
         """The round that begins at the next boundary."""
-        return RoundIndex(self.rounds[-1].round + 1 if self.rounds else 0)
+        return RoundIndex(self.rounds[-1].round + 1 if self.rounds else self.start_round)
 
     def standing(self, stage: int) -> tuple[Checkpoint, ...]:
         """Return the canonical checkpoints of a stage that nothing undid, newest first."""
@@ -500,6 +504,12 @@ class Contribution(Message, frozen=True):
     """Height before which it may not join again, for silence; 0 if it may."""
     is_barred: bool
     """True if found guilty in this run: it may not join or commit again."""
+    shares: int
+    """Tokens of its segments that were verified and stand, since its last conviction: its part of the run."""
+    backs: PeerId
+    """Peer that it wants to own the run next; ``NOBODY`` if it has named none."""
+    backs_turn: int
+    """Turn of the run's shares for which it said so."""
 
 
 class Conviction(Message, frozen=True):
@@ -552,4 +562,5 @@ Entry = (
     | DueQueue
     | Equivocator
     | SettlementEntry
+    | ShareEntry
 )

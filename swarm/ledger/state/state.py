@@ -24,6 +24,7 @@ from swarm.ledger.state.payouts import (
     ValidatorKey,
 )
 from swarm.ledger.state.records import (
+    NOBODY,
     Account,
     ChainState,
     Checkpoint,
@@ -42,6 +43,7 @@ from swarm.ledger.state.records import (
     Verdicts,
 )
 from swarm.ledger.state.runs import find_run, round_key
+from swarm.ledger.state.shares import NO_SHARES, Backing, RunShares, backing_key, shares_key
 from swarm.ledger.transactions import AMOUNT_MAX, HEIGHT_MAX
 from swarm.primitives.codec import Message, decode, encode
 from swarm.primitives.merkle import SparseMap
@@ -73,6 +75,8 @@ _KINDS: dict[bytes, type[Entry]] = {
     b"W": PayoutIndex,
     b"K": ValidatorKey,
     b"F": PayoutStatement,
+    b"h": RunShares,
+    b"o": Backing,
 }
 EMPTY_ACCOUNT = Account(
     balance=Amount(0),
@@ -99,6 +103,9 @@ _NOTHING_DONE = Contribution(
     fault_height=Height(0),
     rest_until=Height(0),
     is_barred=False,
+    shares=0,
+    backs=NOBODY,
+    backs_turn=0,
 )
 _NOTHING_JUDGED = Verdicts(
     verified=0,
@@ -203,6 +210,16 @@ class Reader(ABC):
         """Return the work counts of a peer in a run, zeros if there are none."""
         found = self.get(contribution_key(run, peer))
         return found if isinstance(found, Contribution) else _NOTHING_DONE
+
+    def run_shares(self, run: RunIndex) -> RunShares:
+        """Return the shares of a run, none before its first verified segment."""
+        found = self.get(shares_key(run))
+        return found if isinstance(found, RunShares) else NO_SHARES
+
+    def backing(self, run: RunIndex, peer: PeerId) -> int:
+        """Return the shares whose holders want ``peer`` to own a run next."""
+        found = self.get(backing_key(run, self.run_shares(run).turn, peer))
+        return found.shares if isinstance(found, Backing) else 0
 
     def verdicts(self, run: RunIndex) -> Verdicts:
         """Return the verdict counts of a run since it began, zeros if there are none."""

@@ -9,6 +9,8 @@ Modules (C: pure, S: does I/O):
                      verifiers their answers.
     disputes.py   C  Settle disputes between accusers and solvers, and charge the side that was
                      wrong.
+    funding.py    C  Fund a run: its owner adds to the escrow, and shareholders go on with a run
+                     whose owner stopped.
     market.py     C  Clear the market of a run: whose ask is seated, what a round pays, and when a
                      cheaper peer takes a seat.
     payments.py   C  Move the money around a judged segment: pay solvers and verifiers, void,

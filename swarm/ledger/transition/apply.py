@@ -16,13 +16,16 @@ from swarm.ledger.settlement_statements import SettlementKey, SignPayouts, Withd
 from swarm.ledger.state.draft import Draft
 from swarm.ledger.state.state import State
 from swarm.ledger.transactions import (
+    BackOwner,
     ChangeAsk,
     CloseRun,
     CommitSegment,
+    ContinueRun,
     DataRequest,
     DisputeVote,
     Evidence,
     FreeStatement,
+    FundRun,
     Join,
     Leave,
     OpenRun,
@@ -52,11 +55,11 @@ from swarm.ledger.transition.checks import (
     reveal_segment,
 )
 from swarm.ledger.transition.disputes import Arbiter, cast_ballot, report, settle_dispute
+from swarm.ledger.transition.funding import fund
 from swarm.ledger.transition.runs import (
-    change_ask,
+    change_ask_or_leave,
     cross_boundaries,
     join,
-    leave,
     open_run,
     steer_run,
 )
@@ -203,10 +206,10 @@ def _apply_paid(
             steer_run(draft, sender, body)
         case Join():
             join(draft, sender, body, is_volunteer=is_sponsored)
-        case ChangeAsk():
-            change_ask(draft, sender, body)
-        case Leave():
-            leave(draft, sender, body)
+        case ChangeAsk() | Leave():
+            change_ask_or_leave(draft, sender, body)
+        case BackOwner() | ContinueRun() | FundRun():
+            fund(draft, sender, body)
         case Transfer() | Stake() | Unstake() | Validate() | Evidence():
             _apply_to_accounts(draft, body, sender)
         case DataRequest():

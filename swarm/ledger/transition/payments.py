@@ -202,7 +202,7 @@ def rest(draft: Draft, record: SegmentRecord) -> None:
 
 
 def expel(draft: Draft, record: SegmentRecord) -> None:
-    """Evict a convicted solver, bar it from the run, and void what it posted and what waits to be paid."""
+    """Evict and bar a convicted solver, and void its shares, what it posted, and what waits to be paid."""
     evict(draft, record)
     run = draft.run(record.run)
     checkpoints = tuple(
@@ -210,6 +210,8 @@ def expel(draft: Draft, record: SegmentRecord) -> None:
         for kept in run.checkpoints
     )
     draft.put_run(replace(run, checkpoints=checkpoints))
+    held = draft.contribution(record.run, record.peer).shares
+    draft.add_shares(record.run, record.peer, -held)
     work = draft.contribution(record.run, record.peer)
     is_barred = work.is_barred or record.peer != run.owner
     draft.put_contribution(

@@ -128,15 +128,9 @@ def open_run(draft: Draft, sender: PeerId, body: OpenRun) -> None:
             f"a challenge window of {unbonding} blocks or more: a cheat withdraws its stake first"
         )
         raise InvalidStatement(Reason.BAD_FIELD, detail)
-    if len(globals_.active_runs) >= ACTIVE_RUNS_MAX or globals_.num_runs >= SHORT_MAX:
-        raise InvalidStatement(Reason.FULL, f"{ACTIVE_RUNS_MAX} runs are open")
-    deposit = run_deposit(globals_.params, spec)
-    if body.escrow < deposit:
-        raise InvalidStatement(Reason.BALANCE, f"a run opens with at least {deposit} in escrow")
-    held, wanted = draft.account(sender).stake, solver_stake(globals_.params, spec)
-    if held < wanted:
-        detail = f"{held} where its owner, who sits in every stage at first, has {wanted}"
-        raise InvalidStatement(Reason.STAKE, detail)
+    if globals_.num_runs >= SHORT_MAX:
+        raise InvalidStatement(Reason.FULL, f"{SHORT_MAX} runs were opened")
+    check_owner(draft, sender, spec, body.escrow)
     draft.debit(sender, body.escrow)
     index = RunIndex(globals_.num_runs + 1)
     run = Run(
@@ -170,9 +164,23 @@ def open_run(draft: Draft, sender: PeerId, body: OpenRun) -> None:
     draft.put_globals(replace(globals_, num_runs=index, active_runs=active))
 
 
+def check_owner(draft: Draft, sender: PeerId, spec: RunSpec, escrow: Amount) -> None:
+    """Raise unless there is room for one more active run, and a peer has what it takes to own it."""
+    globals_ = draft.globals
+    if len(globals_.active_runs) >= ACTIVE_RUNS_MAX:
+        raise InvalidStatement(Reason.FULL, f"{ACTIVE_RUNS_MAX} runs are open")
+    deposit = run_deposit(globals_.params, spec)
+    if escrow < deposit:
+        raise InvalidStatement(Reason.BALANCE, f"a run opens with at least {deposit} in escrow")
+    held, wanted = draft.account(sender).stake, solver_stake(globals_.params, spec)
+    if held < wanted:
+        detail = f"{held} where its owner, who sits in every stage at first, has {wanted}"
+        raise InvalidStatement(Reason.STAKE, detail)
+
+
 def steer_run(draft: Draft, sender: PeerId, body: CloseRun | PauseRun | ResumeRun) -> None:
     """Close, pause or resume a run on behalf of its owner; any other sender is refused."""
-    run = _live_run(draft, body.run)
+    run = live_run(draft, body.run)
     if run.owner != sender:
         raise InvalidStatement(Reason.WRONG_PEER, "only the owner pauses, resumes or closes a run")
     match body:
@@ -214,7 +222,7 @@ def _resumed(run: Run, height: Height) -> Run:
 
 def join(draft: Draft, sender: PeerId, body: Join, *, is_volunteer: bool) -> None:
     """Put a peer in the queue for a seat."""
-    run = _live_run(draft, body.run)
+    run = live_run(draft, body.run)
     if draft.contribution(run.index, sender).is_barred:
         raise InvalidStatement(Reason.BARRED, "found guilty in this run")
     rest_until = draft.contribution(run.index, sender).rest_until
@@ -230,15 +238,24 @@ def join(draft: Draft, sender: PeerId, body: Join, *, is_volunteer: bool) -> Non
     draft.put_run(replace(run, waiting=(*run.waiting, waiter)))
 
 
-def change_ask(draft: Draft, sender: PeerId, body: ChangeAsk) -> None:
-    """Note another ask of a peer with a seat or in the queue; rounds that have begun keep their price."""
-    run = _live_run(draft, body.run)
+def change_ask_or_leave(draft: Draft, sender: PeerId, body: ChangeAsk | Leave) -> None:
+    """Note another ask of a peer with a seat or in the queue, or that it gives up either."""
+    match body:
+        case ChangeAsk():
+            _change_ask(draft, sender, body)
+        case Leave():
+            leave(draft, sender, body)
+
+
+def _change_ask(draft: Draft, sender: PeerId, body: ChangeAsk) -> None:
+    """Note another ask of a peer; rounds that have begun keep their price."""
+    run = live_run(draft, body.run)
     draft.put_run(with_ask(run, sender, checked_ask(run, body.ask), draft.height))
 
 
 def leave(draft: Draft, sender: PeerId, body: Leave) -> None:
     """Note that a peer gives up its seat or its position in the queue at the next boundary."""
-    run = _live_run(draft, body.run)
+    run = live_run(draft, body.run)
     if sender == run.owner:
         raise InvalidStatement(Reason.WRONG_PEER, "the owner closes the run instead")
     if not (seats_of(run, sender) or any(waiter.peer == sender for waiter in run.waiting)):
@@ -368,7 +385,8 @@ def _settle(draft: Draft, run: Run) -> None:
     draft.put_globals(replace(globals_, active_runs=active))
 
 
-def _live_run(draft: Draft, index: RunIndex) -> Run:
+def live_run(draft: Draft, index: RunIndex) -> Run:
+    """Return a run that can be joined, left, funded and closed; raise ``InvalidStatement`` for any other."""
     run = draft.run(index)
     if run.phase not in LIVE_PHASES:
         raise InvalidStatement(Reason.WRONG_PHASE, f"the run is {run.phase}")

@@ -8,6 +8,7 @@ Modules (C: pure, S: does I/O):
                    the commands.
     figures.py  C  Compute the figures that more than one screen shows, and forget those of peers
                    that are gone.
+    funding.py  S  Say who goes on with a run, go on with one, and add to the escrow of one's own.
     generate.py S  Serve generation requests of the local API with the model of a running swarm.
     health.py   C  Say whether a node's work moves, and what to do when it does not.
     schema.py   C  The document of GET /api/v1/state: every figure that any screen shows, defined

@@ -24,6 +24,14 @@ class AuditRecord(Document, frozen=True):
     """Windows of other peers that it has replayed."""
     missed: int = 0
     """Checks that it asked for and did not finish."""
+    refuted: int = 0
+    """Accusations of this peer that were found false, or got no verdict."""
+    tokens: int = 0
+    """Tokens of all its segments."""
+    shares: int = 0
+    """Tokens of its segments that were verified and stand: its part of the run."""
+    strikes: int = 0
+    """Silent segments that no verified ones make up for; three cost the seat."""
     barred: bool = False
     """True once a segment of this peer was proven false: it holds no seat in this run any more."""
 

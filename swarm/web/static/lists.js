@@ -118,6 +118,8 @@ export function drawDrawer(state, id, onClose) {
       pair("checked others", audits.checked || audits.missed ? `${count(audits.checked)} windows${audits.missed ? `, ${count(audits.missed)} missed` : ""}` : "none yet"),
       pair("stake", conviction && !peer.stake ? "0: taken" : count(peer.stake)),
       pair("earned", count(peer.earned)),
+      pair("shares", peer.audits?.shares ? `${count(peer.audits.shares)} tokens that stand` : "none yet"),
+      peer.audits?.strikes ? pair("strikes", `${count(peer.audits.strikes)} of 3`) : null,
       pair("version", peer.version || DASH),
       pair("heard of", peer.me ? "this node" : `${span(peer.age_s)} ago, ${peer.measured ? "measured by this node" : "as it claims"}`)),
     seen.length ? el("h3", {}, "Last audits") : null,

@@ -9,6 +9,7 @@ import trio
 
 from swarm.ledger.net.archive import Archive
 from swarm.node.start import save_genesis
+from swarm.primitives.crypto import peer_name
 from swarm.store import STORE_FILE, Store
 from swarm.testing.ledger import InMemoryLedger, small_run_spec
 
@@ -85,3 +86,27 @@ def test_an_ask_takes_a_running_node_and_is_a_price(run_cli: RunCli, tmp_path: P
     assert run_cli("ask", "-1")[0] == 2
     code, _, err = run_cli("serve", "--ask", str(1 << 30))
     assert (code, "swarm market" in err) == (2, True)
+
+
+@pytest.mark.rule("L75")
+def test_shares_and_records_are_read_from_the_disk(run_cli: RunCli, tmp_path: Path) -> None:
+    a_home(tmp_path)
+    owner = peer_name(InMemoryLedger().keys[0].peer)
+    assert run_cli("run", "shares", "second")[1] == "nothing of run second was verified yet\n"
+    row = json.loads(run_cli("run", "shares", "1", "--json")[1])
+    assert row == {"run": 1, "name": "rehearsal", "total": 0, "holders": []}
+    code, out, _ = run_cli("peers", "record", owner)
+    assert (code, out.splitlines()[0].startswith(owner)) == (0, True)
+    assert "2 second" in out
+    row = json.loads(run_cli("peers", "record", owner, "--json")[1])
+    assert [run["run"] for run in row["runs"]] == [2], "it did nothing in the first"
+    assert run_cli("run", "shares", "third")[0] == 2
+
+
+def test_to_go_on_with_a_run_takes_a_node_and_money_a_yes(run_cli: RunCli, tmp_path: Path) -> None:
+    a_home(tmp_path)
+    assert run_cli("run", "continue", "1")[0] == 3, "no node runs here"
+    code, _, err = run_cli("run", "continue", "1", "--escrow", "500", "--json")
+    assert (code, "--escrow 500 --yes" in err) == (2, True)
+    assert run_cli("run", "fund", "5")[0] == 3
+    assert run_cli("run", "fund", "0")[0] == 2

@@ -2,13 +2,13 @@
 
 import pytest
 
-from swarm.ledger.describe import run_row
-from swarm.ledger.market_views import (
+from swarm.ledger.run_views import (
     MARKET_HEADS,
     RUN_HEADS,
     market_cells,
     market_rows,
     run_cells,
+    run_row,
     seat_tokens,
 )
 from swarm.ledger.state.records import Run
@@ -16,7 +16,7 @@ from swarm.ledger.state.state import State
 from swarm.ledger.transactions import CloseRun, Join
 from swarm.ledger.transition.prices import solver_stake
 from swarm.ledger.views import seat_outlook
-from swarm.primitives.codec import encode, replace
+from swarm.primitives.codec import replace
 from swarm.testing.ledger import InMemoryLedger, make_genesis, small_run_spec
 
 CAP = 16
@@ -76,13 +76,6 @@ def test_a_run_that_nobody_trains_yet_promises_nothing_and_one_that_is_closed_is
     assert market_rows(ledger.state) == []
 
 
-def test_every_run_of_the_ledger_is_listed_with_its_price_and_seats() -> None:
-    ledger, run = a_market(k1=4)
-    cells = dict(zip(RUN_HEADS, run_cells(run_row(ledger.state, run)), strict=True))
-    assert (cells["round"], cells["pays"], cells["seats"]) == ("4 of 60", "4", "2 of 3")
-    assert encode(run.spec) == encode(SPEC)
-
-
 @pytest.mark.rule("L70", "L73")
 def test_who_waits_is_told_by_how_much_its_ask_is_too_high_and_what_helps() -> None:
     ledger, _ = a_market(k1=4, k2=9, k3=12, k4=9)
@@ -97,3 +90,16 @@ def test_who_waits_is_told_by_how_much_its_ask_is_too_high_and_what_helps() -> N
     assert outlook(ledger.state, ledger, 5, ask=20) == (
         "your ask 20 is above 16, the most that this run pays: you wait; swarm ask PRICE changes it"
     )
+
+
+def test_a_run_is_listed_with_its_price_and_seats_before_during_and_after_it() -> None:
+    ledger = InMemoryLedger()
+    run = ledger.open_run(small_run_spec(rounds=5))
+    cells = dict(zip(RUN_HEADS, run_cells(run_row(ledger.state, run)), strict=True))
+    assert (cells["phase"], cells["round"], cells["pays"]) == ("open", "5", "1")
+    run = ledger.reach_round(run, 2)
+    cells = dict(zip(RUN_HEADS, run_cells(run_row(ledger.state, run)), strict=True))
+    assert (cells["phase"], cells["round"], cells["seats"]) == ("training", "2 of 5", "2 of 6")
+    ledger.empty_blocks(60)
+    row = run_row(ledger.state, ledger.state.run(run.index))
+    assert (row["phase"], row["round"], row["seats"]) == ("settled", None, 0)
