@@ -21,6 +21,7 @@ from swarm.errors import (
     BadIdentity,
     InvalidStatement,
     SwarmError,
+    Unreachable,
     UsageError,
 )
 
@@ -123,7 +124,7 @@ def deploy(
     wallet, engine = open_wallet(rpc, key, gas_price_max)
     if not screen.confirms(
         f"Deploy a contract with {len(members)} signers, {unit_wei:,} wei for a unit?",
-        f"swarm settlement deploy --rpc {rpc} --key {key} --unit-wei {unit_wei} --yes",
+        f"swarm settlement deploy --rpc {rpc} --key {key} --unit-wei {unit_wei} --yes{screen.same_home}",
     ):
         raise SwarmError("nothing was deployed", hint="swarm settlement show")
     with screen.patient("waiting for the engine"):
@@ -172,8 +173,8 @@ def register_key(
             "contract": target.contract.hex() if target else "",
         },
     )
-    text = f"{done['text']} {address_text(signer.address)}"
-    screen.data({**done, "address": address_text(signer.address)}, [text])
+    row = {**done, "address": address_text(signer.address)}
+    screen.data(row, [str(done["text"])])
 
 
 @settlement_app.command("sign")
@@ -184,13 +185,22 @@ def sign(
     """Sign all kept statements that this validator has not signed yet. Its node posts the signatures."""
     screen, signer = terminal(), read_key(key)
     while True:
-        epochs = sign_open(screen, signer)
+        epochs = sign_open(screen, signer) if not watch else sign_patiently(screen, signer)
         signed = ", ".join(map(str, epochs)) or "none"
         if epochs or not watch:
             screen.data({"epochs": epochs}, [f"signed the payouts of epochs: {signed}"])
         if not watch:
             return
         time.sleep(WATCH_S)
+
+
+def sign_patiently(screen: Terminal, signer: "Key") -> list[int]:
+    """Sign as ``sign_open`` does; where the node is away, say so and sign nothing now."""
+    try:
+        return sign_open(screen, signer)
+    except Unreachable as error:
+        screen.say(f"{error}; trying again")
+        return []
 
 
 def sign_open(screen: Terminal, signer: "Key") -> list[int]:
@@ -346,7 +356,11 @@ def withdraw(screen: Terminal, amount: int, to: str) -> None:
     if not screen.confirms(question, command):
         raise SwarmError("nothing was withdrawn", hint="swarm wallet show")
     done = ask_own_node(screen, "wallet-withdraw", {"amount": amount, "to": to})
-    screen.data(done, [str(done.get("text", ""))])
+    lines = [
+        str(done["text"]),
+        "the contract pays it once validators have signed this epoch's payouts",
+    ]
+    screen.data(done, lines)
 
 
 def engine_at(rpc: str) -> "Engine":

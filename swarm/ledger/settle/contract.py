@@ -49,7 +49,7 @@ _REASONS = {
     "NothingDue": "all of it is claimed",
     "Funds": "the contract has not enough funds",
     "Members": "the next signers are out of order",
-    "Signers": "these are not the present signers",
+    "Signers": "these are not the signers that the contract has",
     "Signature": "a signature does not hold",
     "Quorum": "not more than two thirds of the power has signed",
     "Proof": "the leaf is not under the root",

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from swarm.errors import BadEncoding, InvalidStatement, UsageError
 from swarm.events import EventKind
-from swarm.ledger.payouts import parse_address
+from swarm.ledger.payouts import address_text, parse_address
 from swarm.ledger.settlement_statements import (
     SettlementKey,
     SettlementStatement,
@@ -76,8 +76,9 @@ class Purse:
             address = parse_address(str(request.get("to", "")))
         except BadEncoding as error:
             raise UsageError(str(error), hint="--to 0x and 40 hexadecimal digits") from None
-        text = f"withdrew {amount:,} to {request['to']}: the contract pays it once validators have signed"
-        return await self._submit(Withdraw(amount, address), text)
+        return await self._submit(
+            Withdraw(amount, address), f"withdrew {amount:,} to {request['to']}"
+        )
 
     async def register(self, request: Mapping[str, object]) -> Mapping[str, object]:
         """Register the settlement key ``address`` with its ``proof``, for a ``contract`` on ``evm_chain``."""
@@ -87,7 +88,8 @@ class Purse:
             _number(request, "evm_chain"),
             _hex(request, "contract"),
         )
-        return await self._submit(_shaped(body), "registered the settlement key")
+        text = f"registered the settlement key {address_text(body.address)}"
+        return await self._submit(_shaped(body), text)
 
     async def sign(self, request: Mapping[str, object]) -> Mapping[str, object]:
         """Post a settlement key's ``signature`` on the payouts of ``epoch``."""

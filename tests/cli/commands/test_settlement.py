@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from swarm.cli.commands import settlement
+from swarm.errors import Unreachable
 from swarm.host.identity import load_identity
 from swarm.ledger.net.archive import Archive
 from swarm.ledger.settle.rpc import HttpEngine
@@ -271,6 +272,33 @@ def test_a_key_that_is_not_the_registered_one_signs_nothing(
     code, _, err = run_cli("settlement", "sign", "--key", "key")
     assert code == 2
     assert "not the one that this validator has registered" in err
+
+
+def test_a_signer_that_watches_outlives_its_node(
+    home: Home, chain: TestEngine, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_cli("settlement", "register", "--key", "key")
+    signer = settlement.read_key("key")
+    key = SettlementKey(signer.address, bytes(65), 5, bytes([2]) * 20)
+    home.ledger.block(home.ledger.sign(home.key, key))
+    home.end_epoch()
+    answers = [False, True]
+
+    def ask_node(screen: object, action: str, body: Mapping[str, Any]) -> dict[str, object]:
+        if not answers.pop(0):
+            raise Unreachable("no node is running")
+        return home.ask_node(screen, action, body)
+
+    def sleep(_: float) -> None:
+        if not answers:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(settlement, "ask_own_node", ask_node)
+    monkeypatch.setattr("time.sleep", sleep)
+    code, out, err = run_cli("settlement", "sign", "--key", "key", "--watch")
+    assert code == 130
+    assert "no node is running; trying again" in err
+    assert out == "signed the payouts of epochs: 0\n"
 
 
 def test_the_peer_of_a_home_is_the_one_of_its_key(tmp_path: Path, run_cli: RunCli) -> None:

@@ -1,5 +1,7 @@
 """The contract pays what validators signed, once; who forges, replays, claims twice or steals gets nothing."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from swarm.errors import UsageError, VerificationFailed
@@ -42,6 +44,22 @@ def challenge_leaves(bridge: Bridge, first: Claim, second: Claim, number: int = 
     """Have account ``number`` show two leaves."""
     call = encode_call(f"challenge_leaves({LEAF},{LEAF})", leaf_fields(first), leaf_fields(second))
     challenger(bridge, number).send(bridge.target.contract, call)
+
+
+def challenge_signatures(
+    bridge: Bridge,
+    slot: int,
+    root: Digest,
+    votes: bytes,
+    members: Sequence[SettlementMember] = (),
+) -> None:
+    """Have account 3 show a second quorum for another root of the epoch in a slot."""
+    signers = members or bridge.members
+    call = encode_call(
+        "challenge_signatures(uint256,bytes32,bytes32,bytes,bytes)",
+        *(slot, bytes(root), bytes(members_digest(signers)), pack_members(signers), votes),
+    )
+    challenger(bridge, 3).send(bridge.target.contract, call)
 
 
 def challenger(bridge: Bridge, number: int) -> Wallet:
@@ -92,7 +110,7 @@ def test_signers_hand_over_and_only_the_new_ones_sign_after_that(bridge: Bridge)
     view = bridge.view
     assert (view.era, view.members) == (1, members_digest(heirs))
     assert bridge.contract.announced(1) == pack_members(heirs)
-    with pytest.raises(EngineRefused, match="not the present signers"):
+    with pytest.raises(EngineRefused, match="not the signers that the contract has"):
         bridge.post_forged(LEAVES, 6)
     half = bridge.forged(LEAVES, 6, [10], members=heirs)
     with pytest.raises(EngineRefused, match="two thirds"):
@@ -170,11 +188,30 @@ def test_the_quorum_of_an_earlier_era_is_worth_nothing(bridge: Bridge) -> None:
     posting = bridge.forged(LEAVES, 5, [0, 1, 2, 3], heirs=heirs)
     bridge.contract.post(bridge.wallet, posting, BOND_WEI)
     old = bridge.forged(LEAVES, 6, [0, 1, 2, 3])
-    with pytest.raises(EngineRefused, match="not the present signers"):
+    with pytest.raises(EngineRefused, match="not the signers that the contract has"):
         bridge.contract.post(bridge.wallet, old, BOND_WEI)
     posed = replace(old, members=heirs, votes=old.votes[:64])
     with pytest.raises(EngineRefused):
         bridge.contract.post(bridge.wallet, posed, BOND_WEI)
+
+
+@pytest.mark.rule("S38")
+def test_exactly_two_thirds_of_the_power_are_not_enough(bridge: Bridge) -> None:
+    heirs = sorted((settling_key(n).address, n) for n in (10, 11, 12))
+    members = [SettlementMember(address, Amount(5)) for address, _ in heirs]
+    handover = bridge.forged(LEAVES[:1], 5, [0, 1, 2], heirs=members)
+    bridge.contract.post(bridge.wallet, handover, BOND_WEI)
+    two = bridge.forged(LEAVES, 6, [10, 11], members=members)
+    with pytest.raises(EngineRefused, match="two thirds"):
+        bridge.contract.post(bridge.wallet, two, BOND_WEI)
+
+
+@pytest.mark.rule("S39")
+def test_nothing_is_paid_before_a_root_has_stood_for_its_window(bridge: Bridge) -> None:
+    slot = bridge.post_forged(LEAVES, 5)
+    bridge.engine.pass_time(WINDOW_S // 2)
+    with pytest.raises(EngineRefused, match="can still be proved wrong"):
+        bridge.contract.claim(bridge.wallet, leaf_claim(slot, LEAVES, 0))
 
 
 @pytest.mark.rule("S38")
@@ -253,14 +290,9 @@ def test_two_roots_of_one_epoch_by_a_quorum_are_no_root_and_the_bond_is_the_chal
 ) -> None:
     slot = bridge.post_forged(LEAVES, 5)
     other = bridge.forged([(OWN, 1)], 5, [1, 2, 3])
-    members = members_digest(bridge.members)
 
     def challenge(root: Digest, votes: bytes) -> None:
-        call = encode_call(
-            "challenge_signatures(uint256,bytes32,bytes32,bytes,bytes)",
-            *(slot, bytes(root), bytes(members), pack_members(bridge.members), votes),
-        )
-        challenger(bridge, 3).send(bridge.target.contract, call)
+        challenge_signatures(bridge, slot, root, votes)
 
     same = bridge.forged(LEAVES, 5, [1, 2, 3])
     with pytest.raises(EngineRefused, match="root that was posted"):
@@ -283,6 +315,20 @@ def test_two_roots_of_one_epoch_by_a_quorum_are_no_root_and_the_bond_is_the_chal
         bridge.contract.claim(bridge.wallet, leaf_claim(slot, LEAVES, 0))
     with pytest.raises(EngineRefused, match="no bond"):
         bridge.contract.release(bridge.wallet, slot)
+
+
+@pytest.mark.rule("S39")
+def test_a_root_is_refuted_by_those_who_signed_it_and_not_by_their_heirs(bridge: Bridge) -> None:
+    slot = bridge.post_forged(LEAVES, 5)
+    heirs = (SettlementMember(settling_key(10).address, Amount(1)),)
+    handover = bridge.forged([*LEAVES, (OTHER, 60)], 6, [0, 1, 2], heirs=heirs)
+    bridge.contract.post(bridge.wallet, handover, BOND_WEI)
+    late = bridge.forged([(OWN, 1)], 5, [10], members=heirs)
+    with pytest.raises(EngineRefused, match="not the signers that the contract has"):
+        challenge_signatures(bridge, slot, late.statement.root, late.votes, heirs)
+    other = bridge.forged([(OWN, 1)], 5, [1, 2, 3])
+    challenge_signatures(bridge, slot, other.statement.root, other.votes)
+    assert bridge.view.slots[slot].root == NO_DIGEST
 
 
 WRONG: dict[str, tuple[list[Leaf], int, int]] = {
