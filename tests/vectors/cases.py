@@ -52,7 +52,16 @@ from swarm.ledger.blocks import (
     vrf_alpha,
 )
 from swarm.ledger.chain_file import ChainStart
-from swarm.ledger.consensus.votes import Batch, Proof, Proposal, Request, Said, Supply, Vote
+from swarm.ledger.consensus.votes import (
+    Batch,
+    Heard,
+    Proof,
+    Proposal,
+    Request,
+    Said,
+    Supply,
+    Vote,
+)
 from swarm.ledger.light import handoff_digest, handoff_of
 from swarm.ledger.net.sync import FollowReply, FollowRequest
 from swarm.ledger.snapshot import (
@@ -487,6 +496,7 @@ def blocks() -> list[Json]:
         message(ValidatorSet(tuple(voters)), digest=validators_digest(voters)),
         message(Batch((Said(3, vote), Said(3, again), Said(2, Proof(certificates[1]))))),
         message(Batch((Said(3, Request(View(6), (name,), (View(4),))), Said(3, Supply(block))))),
+        message(Batch((Said(3, Heard(vote)),))),
         message(FollowRequest(Height(1), 5000)),
         message(FollowReply((block,), (header,), certificates[2], Height(3), is_full=False)),
         *snapshots(header, certificates[2], voters),

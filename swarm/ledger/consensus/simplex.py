@@ -43,6 +43,7 @@ from swarm.ledger.consensus.votes import (
     VIEWS_AHEAD_MAX,
     Electorate,
     Equivocation,
+    Heard,
     Proof,
     Proposal,
     Request,
@@ -258,12 +259,28 @@ class Simplex:
                     self._certified(certificate)
             case Request():
                 self._help(statement, sender)
+            case Heard(vote):
+                self._overhear(vote)
             case Supply(block):
                 if block_digest(block.header) in self._branch.wanted:
                     check_block_shape(block)
                     self._branch.add(block)
                     self._resume()
         return self._taken()
+
+    def _overhear(self, vote: Vote) -> None:
+        """Count a leader's vote that another validator has passed on; of a view that is over, compare it."""
+        check_vote_shape(vote, vote.voter)
+        is_near = self._is_near(vote.view)
+        if not is_near and vote.view > self._counter.floor:
+            return
+        if vote.kind != NOTARIZE or vote.voter != self._electorate.leader(vote.view):
+            raise OutOfTurn("only a leader's notarize vote is passed on")
+        if is_near:
+            self._count(vote)
+            return
+        evidence = self._counter.add_heard(vote)
+        self._effects += [] if evidence is None else [evidence]
 
     def _help(self, request: Request, sender: int) -> None:
         """Answer a request; once the epoch is over, with the end of it."""
@@ -443,6 +460,7 @@ class Simplex:
         if certificate.view <= self.tip.view:
             return
         self._effects += self._counter.add_certificate(certificate)
+        self._pass_on(certificate)
         if self._vote_log.lack(certificate, self.me) and not self.is_muted:
             self.is_muted = True
             self._effects.append(Muted(certificate.view))
@@ -454,6 +472,12 @@ class Simplex:
             rivals = [c for c in (self._pending_final, certificate) if c is not None]
             self._pending_final = max(rivals, key=lambda c: c.view)
             self._finalize()
+
+    def _pass_on(self, certificate: Certificate) -> None:
+        """Pass on the vote of a view's leader for another block than the one it went to, if it went to any."""
+        vote = self._counter.leader_vote(certificate.view)
+        if vote is not None and vote.block != certificate.block and vote.voter != self.me:
+            self._send(None, Heard(vote))
 
     def _notarized(self, certificate: Certificate) -> None:
         view, block = certificate.view, certificate.block

@@ -53,7 +53,7 @@ from swarm.primitives.crypto import SecretKey, peer_name
 from swarm.store import Change
 from swarm.types import Digest, Height, PeerId, View
 
-PROTOCOL = "/swarm/consensus/3"
+PROTOCOL = "/swarm/consensus/4"
 FRAME_BYTES_MAX = BLOCK_BYTES_MAX + (512 << 10)
 """Bytes of one frame: one block, and the certificates of a long stall."""
 INBOX_MAX = 1024

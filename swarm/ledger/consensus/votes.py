@@ -45,6 +45,10 @@ BLOCKS_PER_VOTER_MAX = 2
 """Different blocks counted per voter, kind and view: one is honest, two convict, three add nothing."""
 
 
+LEADERS_KEPT = 32
+"""Views below the final one of which the leader's vote is kept: what the other half heard may come late."""
+
+
 class Vote(Message, frozen=True, tag=1):
     """One validator's vote in one view."""
 
@@ -93,7 +97,16 @@ class Supply(Message, frozen=True, tag=5):
     block: Block
 
 
-Statement = Vote | Proposal | Proof | Request | Supply
+class Heard(Message, frozen=True, tag=6):
+    """A leader's notarize vote, passed on by who heard it, of a view that was skipped or went to another block.
+
+    A leader may tell each half of the others its own block; the two votes meet only if somebody passes one on.
+    """
+
+    vote: Vote
+
+
+Statement = Vote | Proposal | Proof | Request | Supply | Heard
 
 
 class Said(Message, frozen=True):
@@ -247,6 +260,8 @@ class VoteCounter:
         self._ballots: dict[View, _Ballot] = {}
         self._certificates: dict[tuple[int, View], Certificate] = {}
         self._accused: set[tuple[int, View]] = set()
+        self._leaders: dict[View, Vote] = {}
+        """Notarize votes of the leaders of views that are final, or were skipped, the newest last."""
 
     def certificate(self, kind: int, view: View) -> Certificate | None:
         """Return the certificate of that kind and view, or None."""
@@ -317,9 +332,34 @@ class VoteCounter:
     def prune(self, floor: View) -> None:
         """Forget every view up to ``floor``: it is final."""
         self.floor = floor
+        for view in sorted(v for v in self._ballots if v <= floor):
+            vote = self.leader_vote(view)
+            if vote is not None:
+                self._leaders[view] = vote
+        while len(self._leaders) > LEADERS_KEPT:
+            del self._leaders[next(iter(self._leaders))]
         self._ballots = {v: ballot for v, ballot in self._ballots.items() if v > floor}
         self._certificates = {k: c for k, c in self._certificates.items() if k[1] > floor}
         self._accused = {(i, view) for i, view in sorted(self._accused) if view > floor}
+
+    def leader_vote(self, view: View) -> Vote | None:
+        """Return the first notarize vote of a view's leader that was heard here, or None."""
+        ballot = self._ballots.get(view)
+        leader = self._electorate.leader(view)
+        votes = [] if ballot is None else ballot.seen.get((leader, NOTARIZE), [])
+        return votes[0] if votes else self._leaders.get(view)
+
+    def add_heard(self, vote: Vote) -> Equivocation | None:
+        """Compare a leader's vote that was passed on with what is known of a view that is over.
+
+        Returns proof that it equivocated, once. Raises ``BadSignature``.
+        """
+        known = self._leaders.get(vote.view)
+        if known is None or known.block == vote.block:
+            return None
+        self._electorate.check_vote(vote)
+        del self._leaders[vote.view]
+        return Equivocation(known, vote)
 
     def _accuse(self, earlier: Vote | None, vote: Vote) -> Equivocation | None:
         """Return proof that a voter signed both, once for a view; None if there is no earlier vote."""

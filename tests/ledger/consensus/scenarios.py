@@ -89,7 +89,7 @@ SCENARIOS = {
     "four, forger, loss": Scenario(4, loss=0.1, forgers=(2,)),
     "four, forger, slow network": Scenario(4, loss=0.05, delay_max_s=3.0, forgers=(1,)),
     "four, whisperer, loss": Scenario(4, loss=0.1, equivocators=(1,), whispers=True),
-    "seven, whisperer": Scenario(7, equivocators=(3,), whispers=True),
+    "seven, whisperer, loss": Scenario(7, loss=0.1, equivocators=(3,), whispers=True, crashes=(5,)),
     "seven, two forgers, loss": Scenario(7, loss=0.1, forgers=(1, 4)),
     "four, equivocator, the others crash": Scenario(
         4, loss=0.05, equivocators=(1,), crashes=(0, 2, 3)

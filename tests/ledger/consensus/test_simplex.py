@@ -9,7 +9,16 @@ from swarm.errors import OutOfTurn, PeerFault, VerificationFailed
 from swarm.ledger.blocks import FINALIZE, NOTARIZE, NULLIFY, Certificate, block_digest
 from swarm.ledger.consensus.branch import FinalPoint
 from swarm.ledger.consensus.simplex import Effect, Muted, Save, Send, Simplex
-from swarm.ledger.consensus.votes import Electorate, Proof, Proposal, Request, Statement, Vote
+from swarm.ledger.consensus.votes import (
+    Electorate,
+    Equivocation,
+    Heard,
+    Proof,
+    Proposal,
+    Request,
+    Statement,
+    Vote,
+)
 from swarm.primitives.codec import replace
 from swarm.types import NO_DIGEST, Digest, Height, View
 from tests.ledger.consensus.plain import CHAIN, PlainExecutor, plain_mark
@@ -237,3 +246,60 @@ def test_whoever_signed_what_its_journal_does_not_hold_votes_no_more() -> None:
     later = machine.expire(100.0)
     assert not [e for e in later if isinstance(e, Send) and isinstance(e.statement, Vote)]
     assert electorate.is_quorum(dict.fromkeys((0, 1, 2), b""))
+
+
+@pytest.mark.rule("L80", "S9")
+def test_whoever_heard_a_leader_passes_its_vote_on_when_its_view_is_skipped() -> None:
+    """The leader has told this validator one block and another one a second: neither went anywhere."""
+    replicas, electorate = a_quartet()
+    leader = electorate.leader(View(1))
+    first, second = (i for i in range(4) if i != leader and i != electorate.leader(View(2)))
+    told = {
+        at: electorate.sign_vote(
+            replicas[leader].secret, NOTARIZE, View(1), Digest(bytes([at + 1]) * 32)
+        )
+        for at in (first, second)
+    }
+    passed = dict[int, Heard]()
+    for at in (first, second):
+        machine = replicas[at].machine
+        assert machine is not None
+        machine.start(0.0)
+        machine.receive(told[at], leader, 0.0)
+        voters = [i for i in range(4) if i != at]
+        marks = tuple(plain_mark(i, NULLIFY, 1, NO_DIGEST) for i in voters)
+        bitmap = sum(1 << i for i in voters)
+        skipped = Proof(Certificate(NULLIFY, View(1), NO_DIGEST, bitmap, marks))
+        effects = machine.receive(skipped, leader, 0.0)
+        (passed[at],) = [
+            effect.statement
+            for effect in effects
+            if isinstance(effect, Send) and isinstance(effect.statement, Heard)
+        ]
+    machine = replicas[second].machine
+    assert machine is not None
+    assert machine.receive(passed[first], first, 0.0) == [Equivocation(told[second], told[first])]
+    assert passed[second].vote == told[second]
+
+
+@pytest.mark.rule("L80")
+def test_only_a_leaders_notarize_vote_may_be_passed_on() -> None:
+    replicas, electorate = a_quartet()
+    leader = electorate.leader(View(1))
+    other = (leader + 1) % 4
+    machine = replicas[(leader + 2) % 4].machine
+    assert machine is not None
+    machine.start(0.0)
+    forged = electorate.sign_vote(
+        replicas[other].secret, NOTARIZE, View(1), Digest(bytes(32) + b"")
+    )
+    for vote in (
+        electorate.sign_vote(replicas[other].secret, NOTARIZE, View(1), Digest(b"1" * 32)),
+        electorate.sign_vote(replicas[leader].secret, NULLIFY, View(1), NO_DIGEST),
+        electorate.sign_vote(replicas[leader].secret, FINALIZE, View(1), Digest(b"1" * 32)),
+        replace(forged, voter=leader, block=Digest(b"2" * 32)),
+    ):
+        with pytest.raises(PeerFault):
+            machine.receive(Heard(vote), other, 0.0)
+    far = electorate.sign_vote(replicas[other].secret, NOTARIZE, View(900), Digest(b"1" * 32))
+    assert machine.receive(Heard(far), other, 0.0) == []

@@ -7,6 +7,7 @@ import pytest
 from swarm.errors import BadSignature, BrokenPromise, PeerFault
 from swarm.ledger.blocks import FINALIZE, NOTARIZE, NULLIFY, Certificate, Validator
 from swarm.ledger.consensus.votes import (
+    LEADERS_KEPT,
     Electorate,
     Equivocation,
     Vote,
@@ -188,3 +189,32 @@ def test_only_the_leaders_signature_makes_a_proposal() -> None:
     good = electorate.sign_proposal(ledger.key_of(leader), block.header.view, block, ())
     with pytest.raises(BrokenPromise):
         electorate.check_proposal(replace(good, certificates=(certificate,) * 33))
+
+
+@pytest.mark.rule("L80", "S9")
+def test_what_a_leader_told_the_other_half_convicts_it_also_after_the_view_is_final() -> None:
+    electorate = an_electorate()
+    leader = electorate.leader(View(1))
+    left, right = a_vote(leader, block=LEFT), a_vote(leader, block=RIGHT)
+    counter = VoteCounter(electorate)
+    counter.add_vote(left)
+    assert counter.leader_vote(View(1)) == left
+    counter.prune(View(3))
+    assert counter.leader_vote(View(1)) == left
+    assert counter.add_heard(left) is None
+    with pytest.raises(BadSignature):
+        counter.add_heard(replace(right, signature=left.signature))
+    assert counter.add_heard(right) == Equivocation(left, right)
+    assert counter.add_heard(right) is None, "once"
+    assert counter.add_heard(a_vote(leader, view=2)) is None, "nothing is known of that view"
+
+
+@pytest.mark.rule("L80")
+def test_votes_of_old_leaders_are_bounded() -> None:
+    electorate = an_electorate()
+    counter = VoteCounter(electorate)
+    for view in range(1, 3 * LEADERS_KEPT):
+        counter.add_vote(a_vote(electorate.leader(View(view)), view=view))
+        counter.prune(View(view))
+    kept = [view for view in range(3 * LEADERS_KEPT) if counter.leader_vote(View(view))]
+    assert kept == [*range(2 * LEADERS_KEPT, 3 * LEADERS_KEPT)]

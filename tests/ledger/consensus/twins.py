@@ -38,6 +38,7 @@ from swarm.ledger.consensus.simplex import Behind, Effect, Finalized, Muted, Sim
 from swarm.ledger.consensus.timers import TimerParams
 from swarm.ledger.consensus.votes import (
     Equivocation,
+    Heard,
     Proof,
     Proposal,
     Request,
@@ -245,6 +246,8 @@ def _view_of(statement: Statement) -> int:
             return certificate.view
         case Supply(block):
             return block.header.view
+        case Heard(vote):
+            return vote.view
         case Vote() | Proposal() | Request():
             return statement.view
 
