@@ -68,7 +68,13 @@ async def vote_over_sockets(home: Path, blocks: int, transfers: int) -> Outcome:
 
 @asynccontextmanager
 async def a_node(
-    home: Path, genesis: Genesis, number: int, meet: Sequence[Host], *, validate: bool = True
+    home: Path,
+    genesis: Genesis,
+    number: int,
+    meet: Sequence[Host],
+    *,
+    validate: bool = True,
+    keeps_all: bool = False,
 ) -> AsyncGenerator[tuple[Host, LedgerService]]:
     """Open a host on a socket with its ledger, which knows the others."""
     secret, chain16 = numbered_key(number), bytes(genesis.chain[:16])
@@ -77,7 +83,8 @@ async def a_node(
             host.learn(other.peer, other.addresses())
             other.learn(host.peer, host.addresses())
             await host.connect(other.peer, other.addresses())
-        async with a_ledger(home, genesis, number, host, validate=validate) as ledger:
+        opened = a_ledger(home, genesis, number, host, validate=validate, keeps_all=keeps_all)
+        async with opened as ledger:
             yield host, ledger
 
 
@@ -161,6 +168,9 @@ async def follow_chain(
     async with a_node(home, ledger.genesis, 5, [], validate=False) as (host, _):
         vrf.verify.cache_clear()  # the follower has seen none of these blocks
         began = time.perf_counter()
-        async with a_node(home, ledger.genesis, 4, [host], validate=False) as (_, follower):
+        opened = a_node(home, ledger.genesis, 4, [host], validate=False, keeps_all=True)
+        async with opened as (_, follower):
             await follower.wait_height(Height(len(links)))
-            return time.perf_counter() - began
+            seconds = time.perf_counter() - began
+            assert follower.first == 1, "every block was verified"
+            return seconds

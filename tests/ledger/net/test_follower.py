@@ -7,6 +7,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from swarm.ledger.net import archive
 from swarm.ledger.net.sync import (
     HELD_MAX,
     SYNC_PROTOCOL,
@@ -14,7 +15,7 @@ from swarm.ledger.net.sync import (
     FollowRequest,
     parse_reply,
 )
-from swarm.ledger.service import LedgerService
+from swarm.ledger.service import TIDY_S, LedgerService
 from swarm.primitives.codec import encode
 from swarm.testing.ledger import numbered_key
 from swarm.types import Height, PeerId
@@ -102,6 +103,29 @@ async def test_a_newcomer_gets_snapshot_and_blocks_from_a_follower_while_the_val
         ) as again:
             assert again.first == 40
         assert said == ["this home has no blocks before 40: archive = true keeps those after it"]
+
+
+@pytest.mark.rule("L62")
+async def test_a_follower_drops_what_nobody_can_ask_for_and_a_launcher_keeps_all(
+    tmp_path: Path,
+    inline_threads: None,
+    autojump_clock: MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(archive, "BLOCKS_KEPT_MIN", 10)
+    net, genesis = MemoryNet(), a_genesis(1, epoch_blocks=EPOCH)
+    hosts = [MemoryHost(net, numbered_key(number)) for number in range(2)]
+    async with (
+        a_ledger(tmp_path, genesis, 0, hosts[0]) as founder,
+        a_ledger(tmp_path, genesis, 1, hosts[1], validate=False) as follower,
+    ):
+        await follower.wait_height(80)
+        span = genesis.unbonding_epochs * EPOCH
+        assert span <= follower.height - follower.first <= span + TIDY_S
+        assert follower.block_at(Height(follower.first - 1)) is None
+        assert founder.keeps_all
+        assert founder.first == 1
+        assert not follower.keeps_all
 
 
 @pytest.mark.rule("L62")
