@@ -361,6 +361,8 @@ def run_lines(state: StateDocument, ink: Ink) -> list[str]:
     size = f"{human_count(run.parameters)} parameters in {counted(run.num_stages, 'stage')}"
     lines.append(f"  size      {size}")
     lines.append(f"  phase     {phase_text(state)}")
+    if run.price_max:
+        lines.append(f"  pays      {paying(run)}")
     lines.append(f"  checks    {checking(run)}")
     lines += [f"  false     {ink.paint('out', message)}" for message in conviction_lines(state)]
     lines.append(f"  model     {quality(run)}")
@@ -377,6 +379,13 @@ def run_lines(state: StateDocument, ink: Ink) -> list[str]:
     lines += ["", *table(heads, rows, numbers=frozenset({2, 3}), ink=ink)]
     checks = [check.text for check in state.checks[:CHECKS_SHOWN]]
     return [*lines, "", ink.paint("dim", "newest checks"), *checks] if checks else lines
+
+
+def paying(run: RunRow) -> str:
+    """Return ``9 for 1,000 tokens, at most 16; the escrow pays 120 rounds at least``."""
+    text = f"{run.price:,} for 1,000 tokens, at most {run.price_max:,}"
+    rounds = run.escrow_rounds
+    return text if rounds is None else f"{text}; the escrow pays {rounds:,} rounds at least"
 
 
 def conviction_lines(state: StateDocument) -> list[str]:

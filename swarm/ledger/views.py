@@ -18,7 +18,7 @@ from swarm.ledger.state.records import (
 )
 from swarm.ledger.state.state import State
 from swarm.ledger.transactions import TAKES_MOST
-from swarm.ledger.transition.market import price_of, taking_ask
+from swarm.ledger.transition.market import price_of, taking_ask, threat
 from swarm.ledger.transition.prices import solver_stake
 from swarm.ledger.transition.runs import boundary_height, standing_of
 from swarm.ledger.transition.seats import seats_of, will_be_seated
@@ -178,7 +178,12 @@ def seat_outlook(state: State, run: Run, peer: PeerId, ask: int = TAKES_MOST) ->
     """
     seats = seats_of(run, peer)
     if seats:
-        return "seated at " + ", ".join(f"{seat.stage}/{seat.index}" for seat in seats)
+        where = "seated at " + ", ".join(f"{seat.stage}/{seat.index}" for seat in seats)
+        lower = threat(run, peer, partial(standing_of, state, run))
+        if lower is None:
+            return where
+        lost = f"your ask {seats[0].ask:,} is the highest, and a peer waits that asks {lower:,}"
+        return f"{where}; {lost}: swarm ask {lower} keeps the seat"
     for position, waiter in enumerate(run.waiting, start=1):
         if waiter.peer == peer:
             return _queue_outlook(state, run, peer, position)

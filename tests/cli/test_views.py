@@ -14,6 +14,7 @@ from swarm.cli.views import (
     health,
     ledger_text,
     map_lines,
+    paying,
     peer_lines,
     peer_table,
     run_lines,
@@ -244,3 +245,16 @@ def test_a_hostile_name_stays_in_its_row() -> None:
     document["peers"] = [peer_of(0, seats=[(0, 0)], name="x\n\x1b[2Jy" * 30, reason="\x1b]0;z\x07")]
     for line in [*map_lines(a_state(document), INK, 120), *peer_table(a_state(document), INK, 80)]:
         assert line.isprintable()
+
+
+@pytest.mark.rule("L70", "L71")
+def test_a_run_says_what_it_pays_and_for_how_long() -> None:
+    run = RunRow(price=9, price_max=16, escrow_rounds=1_200)
+    assert paying(run) == "9 for 1,000 tokens, at most 16; the escrow pays 1,200 rounds at least"
+    older = RunRow(price=9, price_max=16)
+    assert paying(older) == "9 for 1,000 tokens, at most 16"
+    shown = run_lines(StateDocument(run=run), INK)
+    assert (
+        "  pays      9 for 1,000 tokens, at most 16; the escrow pays 1,200 rounds at least" in shown
+    )
+    assert not any("pays" in line for line in run_lines(StateDocument(run=RunRow()), INK))

@@ -13,7 +13,7 @@ from swarm.ledger.run_views import (
 )
 from swarm.ledger.state.records import Run
 from swarm.ledger.state.state import State
-from swarm.ledger.transactions import CloseRun, Join
+from swarm.ledger.transactions import ChangeAsk, CloseRun, Join
 from swarm.ledger.transition.prices import solver_stake
 from swarm.ledger.views import seat_outlook
 from swarm.primitives.codec import replace
@@ -84,6 +84,13 @@ def test_who_waits_is_told_by_how_much_its_ask_is_too_high_and_what_helps() -> N
         "your ask 12 is above the clearing price 9: you wait; number"
     )
     assert "an ask of 7 or less takes one in time: swarm ask 7" in outlook(ledger.state, ledger, 3)
+    sits = outlook(ledger.state, ledger, 2)
+    assert sits == "seated at 0/2", "12 and 9 are no lower than its 9"
+    ledger.block(ledger.sign(ledger.keys[3], ChangeAsk(ledger.state.runs()[0].index, 6)))
+    assert outlook(ledger.state, ledger, 2) == (
+        "seated at 0/2; your ask 9 is the highest, and a peer waits that asks 6: swarm ask 6 keeps the seat"
+    )
+    assert outlook(ledger.state, ledger, 1) == "seated at 0/1", "its ask is lower"
     level = outlook(ledger.state, ledger, 4)
     assert level.startswith("number")
     assert "an ask of 7 or less" in level

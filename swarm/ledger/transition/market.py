@@ -101,6 +101,16 @@ def taking_ask(run: Run) -> int | None:
     return wanted if wanted < max(held, default=0) else None
 
 
+def threat(run: Run, peer: PeerId, standing: Standings) -> int | None:
+    """Return the lowest ask in the queue that would take a peer's seat in time; None if none would."""
+    mine = [seat for seat in seats_of(run, peer) if not seat.is_volunteer and peer != run.owner]
+    waiting = [waiter.ask for waiter in run.waiting if standing(waiter.peer).has_stake]
+    held = [s.ask for r in run.seats for s in r if not s.is_volunteer and s.peer != run.owner]
+    if not mine or not waiting or mine[0].ask < max(held):
+        return None
+    return min(waiting) if _is_lower(min(waiting), mine[0].ask) else None
+
+
 def undercut(run: Run, round_: RoundIndex, height: Height, standing: Standings) -> Run:
     """Return the run with its dearest seat given to the cheapest peer that waits, where the rules allow it.
 
@@ -115,10 +125,14 @@ def undercut(run: Run, round_: RoundIndex, height: Height, standing: Standings) 
         return run
     cheapest = min(ready, key=lambda waiter: waiter.ask)
     dearest = max(held, key=lambda seat: (seat.ask, seat.joined_round, seat.stage, seat.index))
-    is_lower = cheapest.ask < dearest.ask
-    if not is_lower or cheapest.ask * MARGIN > dearest.ask * (MARGIN - 1):
+    if not _is_lower(cheapest.ask, dearest.ask):
         return run
     return _exchanged(run, dearest, cheapest, round_, height)
+
+
+def _is_lower(ask: int, than: int) -> bool:
+    """Return True if an ask is lower by as much as it takes to get a seat."""
+    return ask < than and ask * MARGIN <= than * (MARGIN - 1)
 
 
 def _counts(run: Run, seat: Seat, round_: RoundIndex) -> bool:

@@ -84,7 +84,8 @@ class NodeRow(Document, frozen=True):
     waits_for: str = ""
     """Object of its wait, as a noun phrase; empty if it waits for nothing."""
     outlook: str = ""
-    """Prospects of a seat while it waits for one, and what it lacks; empty otherwise."""
+    """Prospects of a seat while it waits for one, and what it lacks; of losing it, if a cheaper peer waits;
+    empty otherwise."""
     uptime_s: int = 0
     addresses: tuple[str, ...] = ()
     api_url: str = ""
@@ -160,6 +161,12 @@ class RunRow(Document, frozen=True):
     is_measured_here: bool = False
     solver_stake: int = 0
     """Stake with which a peer is no volunteer: it may verify, report, and train with full weight."""
+    price: int = 0
+    """Pay for 1,000 verified tokens of the newest round, the same for every seat."""
+    price_max: int = 0
+    """Most that the run pays for 1,000 verified tokens."""
+    escrow_rounds: int | None = None
+    """Rounds that the escrow pays for all seats of now, at least. Null if the node does not say."""
     segments: int = 0
     """Segments committed to the ledger."""
     checks: dict[str, int] = {}  # noqa: RUF012  msgspec copies an empty default

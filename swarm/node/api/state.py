@@ -5,15 +5,19 @@ Shell: reads the packages and the clock; ``figures`` and ``health`` decide, ``sc
 
 import os
 import time
+from functools import partial
 
 import trio
 
 from swarm import __version__
 from swarm.dht.directory import SOLVE, VALIDATE, VERIFY, Announcement
 from swarm.ledger.describe import record_row, transaction_row
+from swarm.ledger.run_views import escrow_rounds
 from swarm.ledger.state.records import Run
 from swarm.ledger.state.state import audit_supply
+from swarm.ledger.transition.market import price_of, threat
 from swarm.ledger.transition.prices import solver_stake
+from swarm.ledger.transition.runs import standing_of
 from swarm.ledger.trust import trust_text
 from swarm.ledger.views import conviction_row, recent_rows, run_checks, seat_outlook
 from swarm.node.api.figures import node_state, replayed_share, swarm_rate
@@ -215,6 +219,9 @@ class StateBuilder:
             evaluations=evaluations,
             is_measured_here=measures(context, run),
             solver_stake=solver_stake(state.params, run.spec),
+            price=price_of(run),
+            price_max=run.spec.price_max,
+            escrow_rounds=escrow_rounds(state, run),
             segments=run.num_segments,
             checks=run_checks(state, run),
             confirmed=state.verdicts(run.index).confirmed,
@@ -230,10 +237,13 @@ class StateBuilder:
         )
 
     def _outlook(self, vitals: VitalsReading) -> str:
-        """Return this node's prospects of a seat; empty if it sits, or wants none."""
+        """Return this node's prospects of a seat, or of losing it; empty if it sits safely, or wants none."""
         context = self._context
         run = context.run
-        if run is None or not context.config.solve or vitals.seats:
+        if run is None or not context.config.solve:
+            return ""
+        standing = partial(standing_of, context.ledger.state, run)
+        if vitals.seats and threat(run, context.me, standing) is None:
             return ""
         return seat_outlook(context.ledger.state, run, context.me, context.config.ask)
 
