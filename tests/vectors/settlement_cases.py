@@ -58,7 +58,7 @@ def settlement() -> list[dict[str, object]]:
         root = log_root(peaks, index + 1).hex()
         out.append({"kind": "log", "count": index + 1, "leaf": leaf.hex(), "root": root})
     members = (SettlementMember(OWN, Amount(5)), SettlementMember(OTHER, Amount(6)))
-    signed = (PayoutSignature(ALICE.peer, OWN, SIGNATURE),)
+    signed = (PayoutSignature(ALICE.peer, SIGNATURE),)
     statement = PayoutStatement(3, 3, log_root(peaks, 3), members, signed)
     entries: list[tuple[bytes, Entry]] = [
         (LOG_KEY, PayoutLog(TARGET, 3, Amount(175), peaks, (3,))),

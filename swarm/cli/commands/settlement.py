@@ -211,19 +211,19 @@ def sign_open(screen: Terminal, signer: "Key") -> list[int]:
 
     state, peer = read_state(screen.home), own_peer(screen)
     log, registered = settlement_of(state), find_key(state, peer)
-    if registered is None or registered.address != signer.address:
+    signers = {m.address for one in kept_statements(state) for m in one.members}
+    own = registered.address if registered is not None else b""
+    if signer.address != own and signer.address not in signers:
         raise UsageError(
             "this key is not the one that this validator has registered",
             hint="swarm settlement register --key FILE",
         )
-    signers = {m.address for one in kept_statements(state) for m in one.members}
     done = list[int]()
     for statement in reversed(kept_statements(state)):
-        has_signed = any(one.peer == peer for one in statement.signatures)
+        signature = signer.sign_digest(statement_digest(state.chain, log.target, statement))
+        has_signed = any(one.signature == signature for one in statement.signatures)
         if signer.address in signers and not has_signed:
-            digest = statement_digest(state.chain, log.target, statement)
-            signature = signer.sign_digest(digest).hex()
-            body = {"epoch": statement.epoch, "signature": signature}
+            body = {"epoch": statement.epoch, "signature": signature.hex()}
             ask_own_node(screen, "settlement-sign", body)
             done.append(statement.epoch)
     return done

@@ -162,15 +162,22 @@ class Ballot:
 
 
 def count_signatures(
-    chain: Digest, target: SettlementTarget, statement: PayoutStatement, recover: Recover
+    state: State, target: SettlementTarget, statement: PayoutStatement, recover: Recover
 ) -> Ballot:
-    """Check every signature that was posted on a statement."""
-    digest = statement_digest(chain, target, statement)
+    """Find the key behind every signature that was posted on a statement.
+
+    One holds if its key is a signer of a kept statement, or the registered key of who posted it. Any other is
+    broken: junk recovers to a key that nobody has.
+    """
+    digest = statement_digest(state.chain, target, statement)
+    known = {member.address for one in kept_statements(state) for member in one.members}
     valid, broken = dict[bytes, bytes](), list[PayoutSignature]()
     for one in statement.signatures:
-        is_valid = compact_signature(one.signature) is not None
-        if is_valid and recover(digest, one.signature) == one.address:
-            valid[one.address] = one.signature
+        key, has_form = find_key(state, one.peer), compact_signature(one.signature) is not None
+        address = recover(digest, one.signature) if has_form else None
+        is_own = key is not None and address == key.address
+        if address is not None and (is_own or address in known):
+            valid[address] = one.signature
         else:
             broken.append(one)
     return Ballot(valid, tuple(broken))
@@ -254,7 +261,7 @@ def plan_posting(
         wait = min(wait for one in view.slots if (wait := view.wait_s(one)))
         raise NothingToDo(f"all {SLOTS} roots posted wait for their window to end: {wait:,} s more")
     for statement in newer:
-        ballot = count_signatures(state.chain, view.target, statement, recover)
+        ballot = count_signatures(state, view.target, statement, recover)
         broken += ballot.broken
         signed, power = signed_power(members, ballot.valid)
         if 3 * signed > 2 * power:
@@ -330,7 +337,7 @@ def plan_challenges(
         if statement is None or not view.wait_s(slot):
             continue
         members = parse_members(announced(slot.era))
-        ballot = count_signatures(state.chain, view.target, statement, recover)
+        ballot = count_signatures(state, view.target, statement, recover)
         signed, power = signed_power(members, ballot.valid)
         if 3 * signed > 2 * power:
             found.append(

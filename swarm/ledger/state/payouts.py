@@ -64,10 +64,9 @@ class ValidatorKey(Message, frozen=True):
 
 
 class PayoutSignature(Message, frozen=True):
-    """Signature on a statement, as it was posted: nobody has checked it."""
+    """Signature on a statement, as it was posted: nobody has checked it, or whose key made it."""
 
     peer: PeerId
-    address: bytes
     signature: bytes
 
 

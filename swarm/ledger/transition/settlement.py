@@ -59,7 +59,10 @@ from swarm.types import Amount, PeerId
 WITHDRAWAL_FEES = 10
 """Least withdrawal, in minimum fees: a leaf is kept for ever, and claimed at the price of somebody's gas."""
 
-SIGNATURES_MAX = 2 * VALIDATORS_MAX
+SIGNATURES_OF_ONE = 2
+"""Signatures of one validator on one statement: by a key that it has replaced, and by its present one."""
+
+SIGNATURES_MAX = 2 * SIGNATURES_OF_ONE * VALIDATORS_MAX
 """Signatures on one statement: of the validators before it and after it."""
 
 
@@ -119,20 +122,26 @@ def register_key(draft: Draft, sender: PeerId, body: SettlementKey) -> None:
 
 
 def sign_payouts(draft: Draft, sender: PeerId, body: SignPayouts) -> None:
-    """Keep a validator's signature on a statement, once."""
-    log, key = _log(draft), find_key(draft, sender)
+    """Keep a validator's signature on a statement; which of its keys made it is not known here.
+
+    Who validates or has just done so may sign, and whose key is among the signers of a kept statement: the
+    contract may be behind, and wait for those.
+    """
+    log, key, council = _log(draft), find_key(draft, sender), draft.council
     statement = find_statement(draft, body.epoch)
     if statement is None:
         raise InvalidStatement(Reason.EXPIRED, f"no statement of epoch {body.epoch} is kept")
     kept = (find_statement(draft, epoch) for epoch in log.statements)
     signers = {one.address for kept_one in kept if kept_one for one in kept_one.members}
-    if key is None or key.address not in signers:
+    voters = {v.peer for v in (*council.previous, *council.current, *council.next)}
+    if key is None or (sender not in voters and key.address not in signers):
         raise InvalidStatement(Reason.WRONG_PEER, "its key does not sign for the contract")
-    if any(one.peer == sender for one in statement.signatures):
+    own = [one.signature for one in statement.signatures if one.peer == sender]
+    if body.signature in own or len(own) >= SIGNATURES_OF_ONE:
         raise InvalidStatement(Reason.DUPLICATE, "it has signed")
     if len(statement.signatures) >= SIGNATURES_MAX:
         raise InvalidStatement(Reason.FULL, f"{SIGNATURES_MAX} have signed")
-    signed = PayoutSignature(sender, key.address, body.signature)
+    signed = PayoutSignature(sender, body.signature)
     signatures = (*statement.signatures, signed)
     draft.changes[statement_key(body.epoch)] = replace(statement, signatures=signatures)
 

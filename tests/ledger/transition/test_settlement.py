@@ -202,8 +202,8 @@ def test_who_names_the_key_of_another_gives_its_power_away() -> None:
         (address_of(0), 2 * STAKE),
         (address_of(1), STAKE),
     ]
-    submit(ledger, 0, SignPayouts(0, PROOF))  # the thief's name does not keep the owner out
     submit(ledger, 2, SignPayouts(0, PROOF))
+    submit(ledger, 0, SignPayouts(0, PROOF))  # the thief's name does not keep the owner out
 
 
 @pytest.mark.rule("L68")
@@ -217,13 +217,37 @@ def test_a_validator_signs_a_statement_once_and_nobody_else_does() -> None:
     assert refused(ledger, 3, SignPayouts(0, PROOF)) is Reason.WRONG_PEER, "it has no key"
     assert refused(ledger, 5, SignPayouts(0, PROOF)) is Reason.WRONG_PEER
     submit(ledger, 3, key_of(3))
-    assert refused(ledger, 3, SignPayouts(0, PROOF)) is Reason.WRONG_PEER, (
-        "it signs from the next on"
-    )
-    end_epoch(ledger)
     submit(ledger, 3, SignPayouts(0, PROOF))
     peers = [one.peer for one in find_statement(ledger.state, 0).signatures]  # type: ignore[union-attr]
     assert peers == [ledger.keys[0].peer, ledger.keys[3].peer]
+
+
+@pytest.mark.rule("L68")
+def test_who_replaced_its_key_signs_with_both_and_not_with_three() -> None:
+    ledger = a_network(1, 0)
+    end_epoch(ledger)
+    submit(ledger, 0, SettlementKey(OTHER, PROOF, 31337, CONTRACT))
+    end_epoch(ledger)
+    assert [member.address for member in newest(ledger.state).members] == [OTHER]
+    for last in (b"\x00", b"\x01"):
+        submit(ledger, 0, SignPayouts(1, PROOF[:64] + last))
+    third = SignPayouts(1, bytes([1]) * 64 + b"\x00")
+    assert refused(ledger, 0, third) is Reason.DUPLICATE
+
+
+@pytest.mark.rule("L68")
+def test_who_validates_no_more_signs_what_the_contract_waits_for() -> None:
+    ledger = a_network(5, 0, 1, 2, 3, 4)
+    end_epoch(ledger)
+    submit(ledger, 4, Validate(is_on=False))
+    ledger.empty_blocks(5 * EPOCH)
+    council = ledger.state.council
+    voters = {v.peer for v in (*council.previous, *council.current, *council.next)}
+    assert ledger.keys[4].peer not in voters
+    statement = newest(ledger.state)
+    assert address_of(4) not in {member.address for member in statement.members}
+    submit(ledger, 4, SignPayouts(statement.epoch, PROOF))
+    assert newest(ledger.state).signatures[0].peer == ledger.keys[4].peer
 
 
 @pytest.mark.rule("L68")
