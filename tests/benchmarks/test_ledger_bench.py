@@ -70,7 +70,7 @@ async def test_every_figure_is_measured_or_says_why_not(tmp_path: Path) -> None:
     if measure_settlement(outcome):
         assert outcome.figures["evm_post_gas"] is None, "its packages are not installed"
     else:
-        assert int(str(outcome.figures["evm_post_gas"])) < 159_000, "that of the prototype"
+        assert int(str(outcome.figures["evm_post_gas"])) < 120_000
         assert int(str(outcome.figures["evm_claim_gas"])) < 77_000
     assert int(str(outcome.figures["light_proof_bytes_n16"])) <= 1_600
     assert int(str(outcome.figures["run_entry_bytes_1024"])) <= 8_192
