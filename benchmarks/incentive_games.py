@@ -19,15 +19,17 @@ from swarm.config.schema import RunFile
 from swarm.config.spec import NANO, GenesisAccount, RunSpec
 from swarm.errors import InvalidStatement
 from swarm.ledger.state.draft import JUDGED
-from swarm.ledger.state.records import Check, CheckPhase, Run, SegmentPhase, SegmentRecord
+from swarm.ledger.state.records import Check, CheckPhase, Contest, Run, SegmentPhase, SegmentRecord
 from swarm.ledger.state.state import State, audit_supply
 from swarm.ledger.transactions import Body, DataRequest, Join
 from swarm.ledger.transition.disputes import first_accusation
 from swarm.ledger.transition.phases import (
     answers_end,
     are_reveals_open,
+    contest_start,
     gather_end,
     open_checks,
+    open_contest,
 )
 from swarm.ledger.transition.prices import (
     CHECKS_MAX,
@@ -90,9 +92,11 @@ class Friends(StrEnum):
     """Ask as soon as they are drawn, and never answer."""
     WITHHOLD_LATE = "withhold_late"
     """Wait until the last draw is nearly over; if nobody has asked, ask and never answer."""
+    CONTEST = "contest"
+    """Ask, never answer, complain as soon as that is possible, and say as witnesses that nothing was served."""
 
 
-ASK_ONLY = frozenset({Friends.WITHHOLD, Friends.WITHHOLD_LATE})
+ASK_ONLY = frozenset({Friends.WITHHOLD, Friends.WITHHOLD_LATE, Friends.CONTEST})
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,7 +322,7 @@ class _Game:
         record = self.record
         match record.phase:
             case SegmentPhase.POSTED | SegmentPhase.SAMPLED:
-                return [*self._requests(record), *self._answers(record)]
+                return self._checking(record)
             case SegmentPhase.SEALED:
                 return self._leaves(record)
             case SegmentPhase.REVEALED:
@@ -331,6 +335,45 @@ class _Game:
             case _:
                 return []
 
+    def _checking(self, record: SegmentRecord) -> list[tuple[SecretKey, Body]]:
+        contest = open_contest(record)
+        if contest is not None and contest.draw is not None:
+            return [*self._witnesses(record, contest), *self._answers(record)]
+        said = [*self._requests(record), *self._answers(record)]
+        return said or self._complaints(record)
+
+    def _complaints(self, record: SegmentRecord) -> list[tuple[SecretKey, Body]]:
+        """Let the first complain that was not served, or that says so."""
+        if open_contest(record) is not None:
+            return []
+        spec, height = self.world.run.spec, self.ledger.state.height + 1
+        for place, check in enumerate(record.checks):
+            is_friend = any(key.peer == check.peer for key in self.world.friends)
+            lies = is_friend and self.plan.friends is Friends.CONTEST
+            was_heard = any(c.check == place and c.height > check.height for c in record.contests)
+            is_due = check.phase is CheckPhase.REQUESTED and height >= contest_start(check, spec)
+            if is_due and not was_heard and (lies or not (is_friend or self._is_served(check))):
+                body = self.claimed.complaint(self.ledger.state, check.peer)
+                return [(self.ledger.key_of(check.peer), body)]
+        return []
+
+    def _witnesses(self, record: SegmentRecord, contest: Contest) -> list[tuple[SecretKey, Body]]:
+        """Let all say that are drawn: the honest the truth, the friends what helps them."""
+        if self.ledger.state.height + 1 >= contest.end:
+            return []
+        check, bodies = record.checks[contest.check], list[tuple[SecretKey, Body]]()
+        heard = {check.peer, *contest.served, *contest.refused}
+        is_served = self._is_served(check)
+        for key in [*self.world.honest, *self.world.friends]:
+            is_friend, friends = key in self.world.friends, self.plan.friends
+            if key.peer in heard or (is_friend and friends is Friends.ABSENT):
+                continue
+            says = friends is not Friends.CONTEST if is_friend else is_served
+            body = self.claimed.witness(self.ledger.state, key, is_served=says)
+            if body is not None:
+                bodies.append((key, body))
+        return bodies
+
     def _requests(self, record: SegmentRecord) -> list[tuple[SecretKey, Body]]:
         """Let those that are drawn ask, honest verifiers first."""
         height, under_way = self.ledger.state.height + 1, open_checks(record)
@@ -338,6 +381,8 @@ class _Game:
         if not record.draws or (is_last and height >= record.due):
             return []
         if under_way and height >= gather_end(record, self.world.run.spec):
+            return []
+        if open_contest(record) is not None:
             return []
         asking = [*self.world.honest]
         if self.plan.friends is Friends.WITHHOLD_LATE:

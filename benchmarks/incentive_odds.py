@@ -8,8 +8,8 @@ b = product of (1 - 2 q s) over these and the friends of the solver. After three
     x P = a (1 + b + b^2)
 
 where P is nearly the same for every x, and one of n segments in a row with 1 - (1 - x P)^n. All this is said of
-a solver that serves everybody. One that serves some is silent if none of these was drawn in three draws, and
-somebody else was.
+a solver that serves everybody. One that does not serve an honest verifier of a false window is found silent if
+more of the drawn witnesses are honest than its friends (``sustained``).
 """
 
 import math
@@ -22,7 +22,7 @@ from benchmarks.incentive_games import World
 from swarm.ledger.state.records import Draw, SegmentRecord
 from swarm.ledger.transactions import ATTEMPTS
 from swarm.ledger.transition.payments import STRIKES_MAX, VERIFIED_PER_STRIKE
-from swarm.ledger.transition.sampling import num_windows, own_window, prove_draw
+from swarm.ledger.transition.sampling import WITNESSES, num_windows, own_window, prove_draw
 from swarm.primitives import vrf
 from swarm.primitives.codec import replace
 from swarm.primitives.crypto import SecretKey, digest
@@ -66,11 +66,41 @@ def answered(world: World, false_windows: int = 0) -> float:
 def refused(world: World, false_windows: int) -> float:
     """Return the probability that a solver is silent that serves no honest verifier of a false window.
 
-    That is if only such verifiers were drawn in three draws. A solver that serves its friends only is one all
-    of whose windows are false.
+    At least: one whose complaint is dismissed may be drawn again, and several may complain. For a solver that
+    serves its friends only all windows count.
     """
-    nobody = none_of(world, [*world.honest, *world.friends]) ** ATTEMPTS
-    return 1 - answered(world, false_windows) - nobody
+    return caught(world, false_windows) * sustained(world)
+
+
+def sustained(world: World) -> float:
+    """Return the probability that most drawn witnesses of an honest complaint are honest, and not friends."""
+    honest = _counts([witness_chance(world, key) for key in world.honest[1:]])
+    friends = _counts([witness_chance(world, key) for key in world.friends])
+    return sum(p * sum(friends[:number]) for number, p in enumerate(honest))
+
+
+def overruled(world: World) -> float:
+    """Return the probability that most drawn witnesses of a friend's false complaint are friends."""
+    honest = _counts([witness_chance(world, key) for key in world.honest])
+    friends = _counts([witness_chance(world, key) for key in world.friends[1:]])
+    return sum(p * sum(honest[:number]) for number, p in enumerate(friends))
+
+
+def witness_chance(world: World, key: SecretKey) -> float:
+    """Return the probability that a key is drawn as a witness."""
+    return min(WITNESSES * world.stake(key) / world.eligible, 1.0)
+
+
+def _counts(chances: Sequence[float]) -> list[float]:
+    """Return the probabilities of 0, 1, 2 ... successes of independent events."""
+    counts = [1.0]
+    for chance_ in chances:
+        counts = [
+            (counts[n] * (1 - chance_) if n < len(counts) else 0.0)
+            + (counts[n - 1] * chance_ if n else 0.0)
+            for n in range(len(counts) + 1)
+        ]
+    return counts
 
 
 def decided_by_friends(world: World) -> float:

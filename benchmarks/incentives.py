@@ -39,6 +39,7 @@ from benchmarks.incentive_odds import (
     decided_by_friends,
     frequency,
     none_of,
+    overruled,
     refused,
     segments_until_caught,
     segments_until_evicted,
@@ -113,17 +114,19 @@ def _not_found(world: World, false: int) -> float:
 WAYS: Mapping[str, Way] = {
     "serves_all": Way(Plan(), SegmentPhase.GUILTY, caught, _not_found),
     "silent_if_hit": Way(Plan(shows=Shows.UNLESS_HIT), SegmentPhase.SILENT, caught, _not_found),
-}
-NOT_STOPPED: Mapping[str, Way] = {
     "serves_friends_only": Way(
         Plan(serves=Serves.FRIENDS),
         SegmentPhase.SILENT,
         lambda world, _: refused(world, windows_of(world)),
-        lambda world, _: answered(world, windows_of(world)),
+        lambda world, _: answered(world) - refused(world, windows_of(world)),
     ),
-    "refuses_if_hit": Way(Plan(serves=Serves.UNLESS_HIT), SegmentPhase.SILENT, refused, answered),
+    "refuses_if_hit": Way(
+        Plan(serves=Serves.UNLESS_HIT),
+        SegmentPhase.SILENT,
+        refused,
+        lambda world, false: answered(world) - refused(world, false),
+    ),
 }
-"""Ways that no rule stops yet: who was not served cannot prove it. They are no part of ``cheat_ev_max``."""
 
 
 def measure(quick: bool) -> Outcome:
@@ -230,7 +233,7 @@ def _cheats(
     outcome: Outcome,
 ) -> None:
     rows, best = dict[str, object](), dict[str, tuple[float, str]]()
-    for name, way in {**WAYS, **NOT_STOPPED}.items():
+    for name, way in WAYS.items():
         for share, world in worlds.items():
             games = _games_of(world, way, sizes.games)
             for steps in FALSE_STEPS:
@@ -244,8 +247,7 @@ def _cheats(
             rows[f"{name}, share {float(share):.2f}, {way.feared}"] = _verdicts(world, way, games)
     outcome.figures["cheat_ev_max"] = max(best[name][0] for name in WAYS)
     found = {name: {"value": value, "cell": cell} for name, (value, cell) in best.items()}
-    outcome.detail |= {f"{name}_ev": found[name] for name in NOT_STOPPED}
-    outcome.detail |= {"cheat_ev_max_by_way": {name: found[name] for name in WAYS}, "cheats": rows}
+    outcome.detail |= {"cheat_ev_max_by_way": found, "cheats": rows}
 
 
 def _once(world: World, way: Way, games: Sequence[Played], steps: int) -> float:
@@ -434,7 +436,7 @@ def _withholders(rows: dict[str, object], name: str, world: World, num_games: in
     Note how many honest segments that voids, and what their solver has left of its work.
     """
     odds, largest = _voided(world), list[float]()
-    for way in (Friends.WITHHOLD, Friends.WITHHOLD_LATE):
+    for way in (Friends.WITHHOLD, Friends.WITHHOLD_LATE, Friends.CONTEST):
         games = [play(world, Plan(friends=way), seed) for seed in range(num_games)]
         is_void = [game.phase is SegmentPhase.SILENT for game in games]
         theirs = [total(game.gains, world.friends, world) / world.cost for game in games]
@@ -454,9 +456,11 @@ def _withholders(rows: dict[str, object], name: str, world: World, num_games: in
 
 
 def _voided(world: World) -> float:
-    """Return the probability that only verifiers that never answer were drawn for an honest segment."""
-    nobody = none_of(world, world.honest) ** ATTEMPTS
-    return nobody * (1 - none_of(world, world.friends) ** ATTEMPTS)
+    """Return the probability that a friend complains about an honest segment, and most witnesses are friends.
+
+    At most: several may complain, one after the other.
+    """
+    return (1 - none_of(world, world.friends) ** ATTEMPTS) * overruled(world)
 
 
 def _dust(sizes: Sizes, outcome: Outcome) -> None:

@@ -9,6 +9,7 @@ Modules (C: pure, S: does I/O):
                                 what an auditor without a node needs.
     describe.py              C  Render ledger state and segment checks as JSON rows and text, for
                                 ``swarm ledger`` and ``swarm run``.
+    describe_checks.py       C  Render segments and their checks as JSON rows and text.
     leaders.py               C  Draw the leaders of views: every cycle of views is a fresh
                                 permutation of the validators, weighted by stake.
     light.py                 C  Prove entries of the ledger to somebody who has the genesis, or a

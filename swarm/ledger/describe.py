@@ -6,6 +6,10 @@ Core: states and blocks in, plain dictionaries and sentences for people out. Not
 from swarm.config.spec import RunSpec
 from swarm.errors import BadEncoding
 from swarm.ledger.blocks import Block, Certificate, block_digest
+from swarm.ledger.describe_checks import (
+    CHECK_KINDS,
+    check_text,
+)
 from swarm.ledger.payouts import address_text
 from swarm.ledger.settlement_statements import (
     SettlementKey,
@@ -16,26 +20,19 @@ from swarm.ledger.settlement_statements import (
 from swarm.ledger.state.draft import is_confirmed
 from swarm.ledger.state.records import (
     Account,
-    CheckPhase,
-    Contribution,
-    Dispute,
     Run,
     RunPhase,
-    SegmentPhase,
-    SegmentRecord,
-    Verdicts,
 )
 from swarm.ledger.state.state import State, audit_supply
 from swarm.ledger.transactions import (
     RUN_SPEC_BYTES_MAX,
     BackOwner,
+    BoundCheck,
     ChangeAsk,
-    CheckStatement,
     CloseRun,
     CommitSegment,
+    ContestService,
     ContinueRun,
-    DataRequest,
-    DisputeVote,
     Evidence,
     FreeStatement,
     FundRun,
@@ -44,7 +41,6 @@ from swarm.ledger.transactions import (
     OpenRun,
     PauseRun,
     PostCheckpoint,
-    Report,
     ResumeRun,
     RevealSegment,
     RunStatement,
@@ -58,8 +54,6 @@ from swarm.ledger.transactions import (
     VerifyReveal,
     parse_transaction,
 )
-from swarm.ledger.transition.payments import strikes
-from swarm.ledger.transition.phases import open_checks
 from swarm.ledger.transition.runs import (
     NAME_LENGTH_MAX,
     round_info,
@@ -69,210 +63,7 @@ from swarm.primitives.codec import decode
 from swarm.primitives.crypto import peer_name, peer_text
 from swarm.types import PeerId
 
-CHECK_KINDS: dict[type[object], str] = {
-    DataRequest: "data_request",
-    VerifyCommit: "verify_commit",
-    RevealSegment: "reveal_segment",
-    VerifyReveal: "verify_reveal",
-    DisputeVote: "dispute_vote",
-    Report: "report",
-}
-
-PHASE_TEXTS: dict[SegmentPhase, str] = {
-    SegmentPhase.POSTED: "waits for verifiers",
-    SegmentPhase.SAMPLED: "is replayed",
-    SegmentPhase.SEALED: "must be revealed",
-    SegmentPhase.REVEALED: "is compared",
-    SegmentPhase.DISPUTED: "is disputed",
-    SegmentPhase.VERIFIED: "passed its sampled check",
-    SegmentPhase.UNSAMPLED: "was paid unchecked",
-    SegmentPhase.SILENT: "was not shown, and not paid",
-    SegmentPhase.CLEARED: "was accused and cleared",
-    SegmentPhase.GUILTY: "was proven false",
-    SegmentPhase.UNDECIDED: "was accused, and its judges gave no verdict",
-}
-
-
-def check_text(body: CheckStatement) -> str:
-    """Return a check statement as text, without its signer: ``drawn for window 2 of segment 12/0/1``."""
-    where = f"segment {body.round}/{body.stage}/{body.seat}"
-    match body:
-        case DataRequest(window=window):
-            return f"drawn for window {window} of {where}"
-        case VerifyCommit():
-            return f"answered blind on {where}"
-        case RevealSegment(tokens=tokens):
-            return f"revealed {where}: {len(tokens)} windows"
-        case VerifyReveal(claim=claim):
-            found = "it gives something else" if claim else "it gives the same"
-            return f"showed its replay of {where}: {found}"
-        case DisputeVote(window=window, is_guilty=is_guilty):
-            verdict = "guilty" if is_guilty else "not guilty"
-            return f"found window {window} of {where} {verdict}"
-        case Report(window=window):
-            return f"reported window {window} of {where}"
-
-
-def replayed_steps(record: SegmentRecord, window_steps: int) -> int:
-    """Count the steps of the windows that another peer replayed and agreed with."""
-    agreed = {check.window for check in record.checks if check.phase is CheckPhase.AGREED}
-    left = (record.num_steps - window * window_steps for window in sorted(agreed))
-    return sum(max(min(window_steps, steps), 0) for steps in left)
-
-
-def segment_text(record: SegmentRecord, window_steps: int = 0) -> str:
-    """Return a sentence: ``segment 12/0/1 of ... passed its sampled check: 2 of 10 steps replayed by 1 peer``.
-
-    Without ``window_steps``, of the run, the share is left out.
-    """
-    where = f"segment {record.round}/{record.stage}/{record.seat} of {peer_name(record.peer)}"
-    text = f"{where} {PHASE_TEXTS[record.phase]}"
-    if record.phase is SegmentPhase.VERIFIED:
-        return f"{text}{_replayed_text(record, window_steps)}"
-    accusers = ", ".join(sorted({peer_name(one.peer) for one in record.accusations}))
-    if record.dispute is not None:
-        return f"{text}: {accusers} found window {record.dispute.window} false"
-    reporters = (check.peer for check in open_checks(record) if check.is_report)
-    who = ", ".join(sorted(map(peer_name, reporters)))
-    return f"{text}: {who} reported it" if who else text
-
-
-def _replayed_text(record: SegmentRecord, window_steps: int) -> str:
-    """Return the share of a segment that was replayed, and by how many peers; empty if by none."""
-    agreed = sum(check.phase is CheckPhase.AGREED for check in record.checks)
-    if not agreed or not window_steps:
-        return ""
-    by = f"{agreed} peer{'s' * (agreed != 1)}"
-    if not record.num_steps:  # final averaging: one window, no step
-        return f": replayed by {by}"
-    return f": {replayed_steps(record, window_steps)} of {record.num_steps} steps replayed by {by}"
-
-
-def segment_row(record: SegmentRecord, window_steps: int) -> dict[str, object]:
-    """Return one segment and its checks as a JSON row."""
-    return {
-        "round": record.round,
-        "stage": record.stage,
-        "seat": record.seat,
-        "name": peer_name(record.peer),
-        "height": record.height,
-        "steps": record.num_steps,
-        "replayed_steps": replayed_steps(record, window_steps),
-        "tokens": record.tokens,
-        "start": str(record.start_kind),
-        "phase": str(record.phase),
-        "due": record.due,
-        "throws": len(record.draws),
-        "reward": record.reward,
-        "paid": record.is_paid,
-        "check_pay": record.check_pay,
-        "volunteer": record.is_volunteer,
-        "windows": len(record.claims),
-        "verifiers": [
-            {
-                "name": peer_name(check.peer),
-                "window": check.window,
-                "state": str(check.phase),
-                "report": check.is_report,
-                "bond": check.bond,
-            }
-            for check in record.checks
-        ],
-        "accusers": [peer_name(accusation.peer) for accusation in record.accusations],
-        "accusations": [
-            {
-                "name": peer_name(accusation.peer),
-                "window": accusation.window,
-                "report": accusation.is_report,
-                "bond": accusation.bond,
-            }
-            for accusation in record.accusations
-        ],
-        "dispute": _dispute_row(record.dispute),
-        "judged": list(record.judged),
-        "confirmed": is_confirmed(record),
-        "text": segment_text(record, window_steps),
-    }
-
-
-def _dispute_row(dispute: Dispute | None) -> dict[str, object] | None:
-    if dispute is None:
-        return None
-    guilty = sum(ballot.is_guilty for ballot in dispute.ballots)
-    return {
-        "window": dispute.window,
-        "deadline": dispute.deadline,
-        "guilty": guilty,
-        "not_guilty": len(dispute.ballots) - guilty,
-    }
-
-
-def verdicts_row(verdicts: Verdicts) -> dict[str, int]:
-    """Return the number of a run's segments per verdict, since the run began."""
-    return {
-        "verified": verdicts.verified,
-        "cleared": verdicts.cleared,
-        "unsampled": verdicts.unsampled,
-        "silent": verdicts.silent,
-        "guilty": verdicts.guilty,
-        "undecided": verdicts.undecided,
-    }
-
-
-def verdicts_text(verdicts: Verdicts) -> str:
-    """Return ``checked: 40 passed a sampled check, 2 cleared ...``; empty before the first verdict."""
-    labels = (
-        "passed a sampled check",
-        "cleared",
-        "unchecked",
-        "not shown",
-        "proven false",
-        "undecided",
-    )
-    counts = zip(verdicts_row(verdicts).values(), labels, strict=True)
-    text = ", ".join(f"{number} {word}" for number, word in counts if number)
-    return f"checked: {text}" if text else ""
-
-
-def guilty_rows(verdicts: Verdicts) -> list[dict[str, object]]:
-    """Return the last 32 segments that were proven false, oldest first."""
-    return [
-        {
-            "round": found.round,
-            "stage": found.stage,
-            "seat": found.seat,
-            "peer": peer_text(found.peer),
-            "name": peer_name(found.peer),
-            "height": found.height,
-        }
-        for found in verdicts.convictions
-    ]
-
-
-def record_row(work: Contribution) -> dict[str, object]:
-    """Return the outcome counts of a peer's segments and checks."""
-    return {
-        "verified": work.verified,
-        "failed": work.failed,
-        "silent": work.silent,
-        "checked": work.checked,
-        "missed": work.missed,
-        "refuted": work.refuted,
-        "tokens": work.tokens,
-        "shares": work.shares,
-        "strikes": max(strikes(work), 0),
-        "barred": work.is_barred,
-    }
-
-
-def phase_counts(state: State, run: int) -> dict[str, int]:
-    """Return the number of live segments of a run in each phase."""
-    phases = [record.phase for record in state.live_segments() if record.run == run]
-    return {str(phase): phases.count(phase) for phase in SegmentPhase if phase in phases}
-
-
 Row = dict[str, object]
-"""A JSON object: text, integers, booleans, None, lists and rows."""
 
 KINDS: dict[type[object], str] = {
     CommitSegment: "commit_segment",
@@ -484,14 +275,14 @@ def _free_text(state: State | None, body: FreeStatement) -> str:
         case PostCheckpoint():
             size = short_count(body.phi_bytes)
             text = f"posted checkpoint {where}: {body.phi_root.hex()[:12]}, {size}B"
-        case VerifyCommit() | VerifyReveal():
+        case VerifyCommit() | VerifyReveal() | ContestService():
             return f"{_verifier(state, body)} {check_text(body)}"
         case RevealSegment():
             text = check_text(body)
     return f"{_sitter(run, body)} {text}"
 
 
-def _verifier(state: State | None, body: VerifyCommit | VerifyReveal) -> str:
+def _verifier(state: State | None, body: BoundCheck | VerifyReveal) -> str:
     segment_id = (body.run, body.round, body.stage, body.seat)
     record = state.segment(*segment_id) if state is not None else None
     checks = record.checks if record is not None else ()

@@ -22,7 +22,9 @@ from swarm.ledger.state.draft import Draft
 from swarm.ledger.state.state import State
 from swarm.ledger.transactions import (
     ATTEMPTS,
+    BoundCheck,
     CommitSegment,
+    ContestService,
     DataRequest,
     DisputeVote,
     Evidence,
@@ -34,6 +36,7 @@ from swarm.ledger.transactions import (
     Transaction,
     VerifyCommit,
     VerifyReveal,
+    WitnessService,
     transaction_digest,
 )
 from swarm.ledger.transition.accounts import NONCE_WINDOW
@@ -60,6 +63,7 @@ STATEMENT_KINDS: tuple[type[FreeStatement], ...] = (
     CommitSegment,
     PostCheckpoint,
     VerifyCommit,
+    ContestService,
     RevealSegment,
     VerifyReveal,
 )
@@ -380,7 +384,7 @@ def _slot(transaction: Transaction) -> Slot:
     body = transaction.body
     if isinstance(body, FreeStatement):
         kind = STATEMENT_KINDS.index(type(body))
-        check = body.check if isinstance(body, VerifyCommit | VerifyReveal) else 0
+        check = body.check if isinstance(body, BoundCheck | VerifyReveal) else 0
         return body.run, body.round, kind, body.stage, body.seat, check
     if isinstance(body, Evidence):
         return b"evidence", body.peer
@@ -390,7 +394,7 @@ def _slot(transaction: Transaction) -> Slot:
 
 
 def _which(body: PaidCheck) -> int:
-    """Return the number of a request, report or ballot among those of one sender about one segment."""
+    """Return the number of a statement among those of one sender about one segment."""
     match body:
         case DataRequest():
             return body.attempt
@@ -398,6 +402,8 @@ def _which(body: PaidCheck) -> int:
             return ATTEMPTS + 1 + body.window
         case Report():
             return ATTEMPTS
+        case WitnessService():
+            return -1 - body.check
 
 
 def _lane(transaction: Transaction) -> Lane:

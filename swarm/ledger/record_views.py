@@ -6,7 +6,8 @@ Core: pure functions of a final state; rows of plain values out.
 from collections.abc import Iterator
 
 from swarm.errors import UsageError
-from swarm.ledger.describe import Row, record_row, short_count
+from swarm.ledger.describe import Row, short_count
+from swarm.ledger.describe_checks import record_row
 from swarm.ledger.state.records import Contribution, Run
 from swarm.ledger.state.state import State
 from swarm.ledger.transition.runs import standing_of

@@ -3,16 +3,13 @@
 Core: final states in, plain dictionaries and lines for people out.
 """
 
-from swarm.ledger.describe import (
-    Row,
+from swarm.ledger.describe import Row, progress_text, short_count, verified_share
+from swarm.ledger.describe_checks import (
     guilty_rows,
     phase_counts,
-    progress_text,
     record_row,
-    short_count,
     verdicts_row,
     verdicts_text,
-    verified_share,
 )
 from swarm.ledger.state.records import Run, Seat
 from swarm.ledger.state.state import State

@@ -4,9 +4,9 @@ Core: frozen structs and pure checks of the fields that need no state.
 
 A *free statement* carries no sender, nonce, fee or expiry: the ledger knows whose turn it is, takes it once,
 and bounds the number of such statements by seats and by bonds. A *seat statement* (a segment commit, a
-checkpoint) is signed by the peer of its seat, and a blind answer by the verifier of its check. A reveal has
-no signature: the salt in it opens a commitment, and nobody else knows that. Every other statement is signed
-by its sender and pays a fee.
+checkpoint) is signed by the peer of its seat, a blind answer or a complaint by the verifier of its check. A
+reveal has no signature: the salt in it opens a commitment, and nobody else knows that. Every other statement
+is signed by its sender and pays a fee.
 
 While a segment is checked, a verifier requests its window, answers blind, and reveals its answer after the
 solver has revealed its own; validators vote on a dispute. The bounds of fields that statements share are
@@ -157,7 +157,39 @@ class Report(Message, frozen=True, tag=25):
     """Salted hash of the leaves of the window, bound to the sender (``leaves.verify_commit``)."""
 
 
-CheckStatement = DataRequest | VerifyCommit | RevealSegment | VerifyReveal | DisputeVote | Report
+class ContestService(Message, frozen=True, tag=37):
+    """Complaint of a verifier that its solver does not serve it: it risks a bond, and witnesses decide."""
+
+    run: RunIndex
+    round: RoundIndex
+    stage: StageIndex
+    seat: int
+    check: int
+    """Index of its check in the record of the segment: it names who must have signed."""
+    window: int
+    """Window of the check: the complaint does not count for another one."""
+
+
+class WitnessService(Message, frozen=True, tag=38):
+    """Statement of a drawn witness: whether it could get the log of a contested window."""
+
+    run: RunIndex
+    round: RoundIndex
+    stage: StageIndex
+    seat: int
+    check: int
+    """Index of the check whose verifier has complained."""
+    is_served: bool
+    """True if it holds the log, and serves it to who asks."""
+    proof: bytes
+    """VRF proof of 80 bytes, made by ``sampling.prove_draw``."""
+
+
+BoundCheck = VerifyCommit | ContestService
+"""Statements that the verifier of a check signs, as the record of the segment names it."""
+
+PaidCheck = DataRequest | DisputeVote | Report | WitnessService
+CheckStatement = PaidCheck | BoundCheck | RevealSegment | VerifyReveal
 """Statements with which a segment is checked."""
 
 
@@ -173,6 +205,12 @@ def check_statement_shape(body: CheckStatement) -> None:
             within("check", body.check, 0, SHORT_MAX)
             within("window", body.window, 0, LEAVES_MAX - 1)
             _check_hashes(body.commitment)
+        case ContestService():
+            within("check", body.check, 0, SHORT_MAX)
+            within("window", body.window, 0, LEAVES_MAX - 1)
+        case WitnessService():
+            within("check", body.check, 0, SHORT_MAX)
+            within("proof bytes", len(body.proof), PROOF_BYTES, PROOF_BYTES)
         case RevealSegment():
             _check_reveal(body)
         case VerifyReveal():
@@ -379,7 +417,7 @@ SeatStatement = CommitSegment | PostCheckpoint
 Reveal = RevealSegment | VerifyReveal
 """Statements without a signature: they open a commitment that is on the ledger."""
 
-FreeStatement = SeatStatement | VerifyCommit | Reveal
+FreeStatement = SeatStatement | BoundCheck | Reveal
 """Statements without sender, nonce, fee and expiry."""
 
 FundingStatement = BackOwner | ContinueRun | FundRun
@@ -389,7 +427,6 @@ RunStatement = (
     OpenRun | CloseRun | PauseRun | ResumeRun | Join | ChangeAsk | Leave | FundingStatement
 )
 MoneyStatement = Transfer | Stake | Unstake | Validate | SettlementStatement
-PaidCheck = DataRequest | DisputeVote | Report
 PaidBody = RunStatement | MoneyStatement | PaidCheck | Evidence
 Body = FreeStatement | PaidBody
 

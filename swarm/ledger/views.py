@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from swarm.ledger.describe import phase_counts, segment_row, verdicts_row
+from swarm.ledger.describe_checks import phase_counts, segment_row, verdicts_row
 from swarm.ledger.state.records import (
     CheckPhase,
     Checkpoint,

@@ -41,6 +41,7 @@ from swarm.ledger.transactions import (
     STATE_COMPONENTS,
     Body,
     CommitSegment,
+    ContestService,
     DataRequest,
     DisputeVote,
     FreeStatement,
@@ -49,6 +50,7 @@ from swarm.ledger.transactions import (
     RevealSegment,
     VerifyCommit,
     VerifyReveal,
+    WitnessService,
     sign_transaction,
 )
 from swarm.ledger.transition.prices import sufficient_fee
@@ -56,6 +58,7 @@ from swarm.ledger.transition.runs import boundary_height
 from swarm.ledger.transition.sampling import (
     check_eligible,
     drawn_window,
+    drawn_witness,
     num_windows,
     prove_draw,
 )
@@ -381,6 +384,36 @@ class CheckedSegment:
 
     def _hidden(self, peer: PeerId, window: int) -> Digest:
         return verify_commit(self.results[window].claim, verifier_salt(peer), peer)
+
+    def complaint(self, state: State, peer: PeerId) -> ContestService:
+        """Return the complaint of a verifier that was not served."""
+        c, place = self.commit, self.check_of(state, peer)
+        window = self.record(state).checks[place].window
+        return ContestService(
+            run=c.run, round=c.round, stage=c.stage, seat=c.seat, check=place, window=window
+        )
+
+    def witness(self, state: State, key: SecretKey, *, is_served: bool) -> WitnessService | None:
+        """Return what a witness of the open complaint says, or None if it is not drawn.
+
+        Raises ``InvalidStatement`` if it is not eligible.
+        """
+        c, record = self.commit, self.record(state)
+        case = record.contests[-1]
+        stake = check_eligible(state, record, state.run(record.run).spec, key.peer)
+        assert case.draw is not None, "its beacon is there"
+        proof = prove_draw(key, state.chain, case.draw)
+        if not drawn_witness(state.chain, case, record, key.peer, stake, proof):
+            return None
+        return WitnessService(
+            run=c.run,
+            round=c.round,
+            stage=c.stage,
+            seat=c.seat,
+            check=case.check,
+            is_served=is_served,
+            proof=proof,
+        )
 
     def vote(self, window: int, *, is_guilty: bool) -> DisputeVote:
         """Return a validator's verdict on a window."""

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from swarm.events import EventKind
-from swarm.ledger.describe import segment_text
-from swarm.ledger.state.records import Check, CheckPhase, SegmentPhase, SegmentRecord
+from swarm.ledger.describe_checks import segment_text
+from swarm.ledger.state.records import Check, CheckPhase, Contest, SegmentPhase, SegmentRecord
 from swarm.ledger.state.state import State
 from swarm.ledger.transition.phases import DISPUTE_ROUNDS
 from swarm.primitives.crypto import peer_name
@@ -57,6 +57,9 @@ def _of_segment(old: SegmentRecord | None, new: SegmentRecord, me: PeerId) -> li
     # A segment that a report opened again has no earlier record here: its checks ended before.
     if check is not None and has_ended and old is not None and was != check:
         found.append(_checked(new, check))
+    known = 0 if old is None else len(old.contests)
+    if new.peer == me:
+        found += [_contested(new, contest) for contest in new.contests[known:] if contest.is_open]
     phase = None if old is None else old.phase
     if new.phase is SegmentPhase.DISPUTED and phase is not new.phase:
         found.append(SegmentChange(EventKind.DISPUTED, segment_text(new), _fields(new)))
@@ -70,6 +73,17 @@ def _checked(record: SegmentRecord, check: Check) -> SegmentChange:
     text = f"replayed window {check.window} of {where(record)}: {ending}"
     fields = {**_fields(record), "window": check.window, "result": ending}
     return SegmentChange(EventKind.CHECKED, text, fields, check.phase)
+
+
+def _contested(record: SegmentRecord, contest: Contest) -> SegmentChange:
+    """Tell a solver that somebody could not get its log: a router or a full disk may be the reason."""
+    who = peer_name(record.checks[contest.check].peer)
+    text = (
+        f"{who} says that this node does not serve window {contest.window} of {where(record)}: witnesses will"
+        " try, and if most cannot get it the segment is not paid; can peers reach this node?"
+    )
+    fields = {**_fields(record), "window": contest.window}
+    return SegmentChange(EventKind.WARNING, text, fields)
 
 
 def _convicted(record: SegmentRecord) -> SegmentChange:

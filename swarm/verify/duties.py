@@ -22,6 +22,7 @@ from swarm.errors import InvalidStatement
 from swarm.ledger.state.records import (
     Check,
     CheckPhase,
+    Contest,
     Contribution,
     Draw,
     SegmentPhase,
@@ -30,16 +31,25 @@ from swarm.ledger.state.records import (
 from swarm.ledger.state.state import State
 from swarm.ledger.transactions import (
     ATTEMPTS,
+    ContestService,
     DataRequest,
     DisputeVote,
     RevealSegment,
     VerifyCommit,
     VerifyReveal,
+    WitnessService,
 )
 from swarm.ledger.transition.disputes import first_accusation
-from swarm.ledger.transition.phases import answers_end, are_reveals_open, gather_end, open_checks
-from swarm.ledger.transition.prices import CHECKS_MAX, check_fee, request_bond
-from swarm.ledger.transition.sampling import check_eligible, own_window, prove_draw
+from swarm.ledger.transition.phases import (
+    answers_end,
+    are_reveals_open,
+    contest_start,
+    gather_end,
+    open_checks,
+    open_contest,
+)
+from swarm.ledger.transition.prices import CHECKS_MAX, check_fee, contest_bond, request_bond
+from swarm.ledger.transition.sampling import check_eligible, own_window, own_witness, prove_draw
 from swarm.primitives import vrf
 from swarm.primitives.crypto import SecretKey
 from swarm.training.record.window import WindowKey
@@ -105,6 +115,12 @@ class Draws:
                 found.append(SelectedDraw(attempt, window, proof))
         return tuple(found)
 
+    def witness(self, record: SegmentRecord, contest: Contest, stake: Amount) -> bytes | None:
+        """Return the proof that this node is drawn as a witness of a complaint; None if it is not."""
+        assert contest.draw is not None, "its beacon is there"
+        proof, beta = self._prove(contest.draw)
+        return proof if own_witness(contest, record, stake, beta) else None
+
     def _prove(self, draw: Draw) -> tuple[bytes, bytes]:
         found = self._proved.get(draw.beacon)
         if found is None:
@@ -119,7 +135,18 @@ class Draws:
 RESUBMIT_BLOCKS = 4
 """Blocks after which a statement that has not changed the state is submitted again."""
 
-Statement = DataRequest | VerifyCommit | VerifyReveal | RevealSegment | DisputeVote
+SPEAK_BLOCKS_MIN = 2
+"""Blocks before the end of a complaint at which a witness says that it could not get the log, at least."""
+
+Statement = (
+    DataRequest
+    | VerifyCommit
+    | VerifyReveal
+    | RevealSegment
+    | DisputeVote
+    | ContestService
+    | WitnessService
+)
 StepKey = tuple[type[Statement], WindowKey]
 
 
@@ -145,7 +172,14 @@ class CheckWindow:
     key: WindowKey
 
 
-DutyStep = Submit | JudgeWindow | CheckWindow
+@dataclass(frozen=True, slots=True)
+class HoldWindow:
+    """Step that fetches and keeps the log of a contested window as a witness; a ``Submit`` follows from it."""
+
+    key: WindowKey
+
+
+DutyStep = Submit | JudgeWindow | CheckWindow | HoldWindow
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +191,10 @@ class VerifierView:
     """Segments that are open in ``state``, oldest first: ``changes.OpenSegments``."""
     me: PeerId
     draws: Callable[[SegmentRecord, RunSpec, Amount], tuple[SelectedDraw, ...]]
+    witness: Callable[[SegmentRecord, Contest, Amount], bytes | None]
+    """Our proof if we are drawn as a witness of a complaint; ``Draws.witness``."""
+    holds: Callable[[WindowKey], bool]
+    """True if a log of a window is on the disk."""
     answers: Mapping[WindowKey, OwnAnswer]
     reveals: Mapping[SegmentKey, RevealSegment]
     verdicts: Mapping[WindowKey, bool]
@@ -191,6 +229,7 @@ def next_duties(known: VerifierView) -> tuple[DutyStep, ...]:
             continue
         if _is_judge(known, record):
             _judge(known, record, submissions, judged)
+        _witness(known, record, spec, submissions, checked)
         check = _my_check(known, record)
         if check is not None:
             before = len(checked)
@@ -262,6 +301,7 @@ def _check(
             return
         if answer is None:
             work.append((deadline, CheckWindow(key)))
+            submissions += _complaint(known, record, spec, check)
         else:
             submissions.append(Submit((VerifyCommit, key), answer.hidden(known.me, place)))
     elif check.phase is CheckPhase.SEALED and record.phase in SHOWN and answer is not None:
@@ -271,12 +311,55 @@ def _check(
             submissions.append(Submit((VerifyReveal, key), body))
 
 
+def _complaint(
+    known: VerifierView, record: SegmentRecord, spec: RunSpec, check: Check
+) -> list[Submit]:
+    """Return our complaint if we have no log of our window a round after we asked for it."""
+    key, place = window_of(record, check.window), record.checks.index(check)
+    was_heard = any(c.check == place and c.height > check.height for c in record.contests)
+    is_early = known.next_height < contest_start(check, spec)
+    if is_early or was_heard or open_contest(record) is not None or known.holds(key):
+        return []
+    body = ContestService(*key_of(record), place, check.window)
+    return [Submit((ContestService, key), body)]
+
+
+def _witness(
+    known: VerifierView,
+    record: SegmentRecord,
+    spec: RunSpec,
+    submissions: list[Submit],
+    work: list[tuple[int, DutyStep]],
+) -> None:
+    """Add the step that is due from this node as a drawn witness: get the log, then say whether it could."""
+    case, height = open_contest(record), known.next_height
+    if case is None or case.draw is None or not case.draw.height < height < case.end:
+        return
+    if known.me in {record.checks[case.check].peer, *case.served, *case.refused}:
+        return
+    try:
+        stake = check_eligible(known.state, record, spec, known.me)
+    except InvalidStatement:
+        return
+    proof = known.witness(record, case, stake)
+    if proof is None or known.state.account(known.me).balance < check_fee(known.state.params):
+        return
+    key, is_served = window_of(record, case.window), known.holds(window_of(record, case.window))
+    if is_served or height >= case.end - max(spec.round_blocks // 3, SPEAK_BLOCKS_MIN):
+        body = WitnessService(*key_of(record), case.check, is_served, proof)
+        submissions.append(Submit((WitnessService, key), body))
+    else:
+        work.append((case.end, HoldWindow(key)))
+
+
 def _takes_requests(known: VerifierView, record: SegmentRecord, spec: RunSpec) -> bool:
     """Return True if the next block would take one more verifier of this segment."""
     if record.phase not in {SegmentPhase.POSTED, SegmentPhase.SAMPLED}:
         return False
     under_way = open_checks(record)
     if len(under_way) >= CHECKS_MAX or any(check.peer == known.me for check in under_way):
+        return False
+    if open_contest(record) is not None:
         return False
     if under_way:
         return known.next_height < gather_end(record, spec)
@@ -337,9 +420,9 @@ def _first_draw(known: VerifierView, record: SegmentRecord, spare: int) -> Selec
 
 
 def _price(known: VerifierView, record: SegmentRecord) -> int:
-    """Return the bond of a check and the fee of its request; the answers are free."""
-    params = known.state.params
-    return check_fee(params) + request_bond(params, record)
+    """Return the bond of a check, the fee of its request, and the bond of a complaint, if it is not served."""
+    params, spec = known.state.params, known.state.run(record.run).spec
+    return check_fee(params) + request_bond(params, record) + contest_bond(params, spec, record)
 
 
 def _is_under_way(known: VerifierView, key: StepKey) -> bool:

@@ -63,6 +63,7 @@ class Jobs:
         for key in [key for key in self.verdicts if seat_of(key) not in live]:
             del self.verdicts[key]
         self._warned = {key for key in self._warned if seat_of(key) in live}
+        self._logs.forget(live)
 
     async def check(self, key: WindowKey) -> None:
         """Replay the first log of a window that can be had, and store the answer on the disk."""
@@ -73,6 +74,18 @@ class Jobs:
             for peer in sought.sources(self._me):
                 nursery.start_soon(self._logs.keep_asking, peer, sought, answered.add)
             while not await self._answer(sought):
+                await answered.wait()
+            nursery.cancel_scope.cancel()
+
+    async def hold(self, key: WindowKey) -> None:
+        """Fetch a log of a contested window, as a witness, and keep it for who was not served."""
+        sought, answered = self._find(key), _Inbox()
+        if sought is None:
+            return
+        async with trio.open_nursery() as nursery:
+            for peer in sought.sources(self._me):
+                nursery.start_soon(self._logs.keep_asking, peer, sought, answered.add)
+            while not await self._logs.hold(sought, sought.sources(self._me)):
                 await answered.wait()
             nursery.cancel_scope.cancel()
 

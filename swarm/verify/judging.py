@@ -41,13 +41,14 @@ class Sought:
 
 def sources(record: SegmentRecord, window: int, me: PeerId) -> tuple[PeerId, ...]:
     """Return the possible holders of a window, for a verifier: its solver first, then its verifiers."""
-    return _others(me, [record.peer, *_verifiers(record, window)])
+    return _others(me, [record.peer, *_verifiers(record, window), *_holders(record, window)])
 
 
 def witnesses(record: SegmentRecord, window: int, me: PeerId) -> tuple[PeerId, ...]:
     """Return the possible holders of a window, for a judge: its accusers first, its solver last."""
     accusers = [accusation.peer for accusation in record.accusations if accusation.window == window]
-    return _others(me, [*accusers, *_verifiers(record, window), record.peer])
+    others = [*_verifiers(record, window), *_holders(record, window)]
+    return _others(me, [*accusers, *others, record.peer])
 
 
 def _verifiers(record: SegmentRecord, window: int) -> list[PeerId]:
@@ -55,6 +56,11 @@ def _verifiers(record: SegmentRecord, window: int) -> list[PeerId]:
     checks = [check for check in record.checks if check.window == window]
     silent = {CheckPhase.REQUESTED, CheckPhase.MISSED}
     return [check.peer for check in sorted(checks, key=lambda check: check.phase in silent)]
+
+
+def _holders(record: SegmentRecord, window: int) -> list[PeerId]:
+    """Return the witnesses of complaints about a window that hold its log."""
+    return [peer for case in record.contests if case.window == window for peer in case.served]
 
 
 def _others(me: PeerId, peers: Sequence[PeerId]) -> tuple[PeerId, ...]:

@@ -9,7 +9,8 @@ Shell: carries out the duties from ``duties`` after every final block; decides n
 
 import math
 import secrets
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,7 +20,7 @@ from swarm.errors import BadConfig, InvalidStatement, Reason, UsageError
 from swarm.events import EventKind
 from swarm.executor import ExecutorPort
 from swarm.gossip.trade.service import TradeLinks
-from swarm.ledger.describe import CHECK_KINDS
+from swarm.ledger.describe_checks import CHECK_KINDS
 from swarm.ledger.state.records import CheckPhase, Run
 from swarm.ledger.state.state import State
 from swarm.ledger.transactions import RevealSegment
@@ -35,6 +36,7 @@ from swarm.verify.changes import OpenSegments, find_changes
 from swarm.verify.duties import (
     Draws,
     DutyStep,
+    HoldWindow,
     JudgeWindow,
     StepKey,
     Submit,
@@ -50,8 +52,8 @@ from swarm.verify.replay_process import FileReplays, ReplayPort
 
 CHECKS_AT_ONCE = 2
 """Windows that this node promises to replay at a time: two fit into a round on a machine that also trains."""
-JUDGED_AT_ONCE = 2
-"""Disputed windows fetched at a time; the next waits for one of them."""
+AT_ONCE: Mapping[type[DutyStep], int] = {JudgeWindow: 2, HoldWindow: 2}
+"""Disputed and contested windows fetched at a time; the next waits for one of them."""
 POLL_S = 2.0
 """Seconds after which the state is checked, even without a new block."""
 JUMP_BLOCKS = 16
@@ -273,6 +275,8 @@ class Verifier:
             segments=self._watch.open,
             me=self._me,
             draws=self._draws.of,
+            witness=self._draws.witness,
+            holds=self._logs.holds,
             answers=self.log_store.answers,
             reveals=self.log_store.reveals,
             verdicts=self._work.verdicts,
@@ -296,11 +300,11 @@ class Verifier:
         for step, scope in self._jobs.items():
             if step not in wanted:
                 scope.cancel()
-        judging = sum(isinstance(step, JudgeWindow) for step in self._jobs)
+        fetched = Counter(type(step) for step in self._jobs)
         for step in wanted:
-            if step in self._jobs or (isinstance(step, JudgeWindow) and judging >= JUDGED_AT_ONCE):
+            if step in self._jobs or fetched[type(step)] >= AT_ONCE.get(type(step), math.inf):
                 continue
-            judging += isinstance(step, JudgeWindow)
+            fetched[type(step)] += 1
             self._jobs[step] = trio.move_on_after(math.inf)
             nursery.start_soon(self._carry, step, self._jobs[step])
 
@@ -310,6 +314,8 @@ class Verifier:
                 if isinstance(step, JudgeWindow):
                     await self._work.judge(step.key)
                     self.counts.judged += step.key in self._work.verdicts
+                elif isinstance(step, HoldWindow):
+                    await self._work.hold(step.key)
                 elif not isinstance(step, Submit):
                     await self._work.check(step.key)
         finally:

@@ -17,6 +17,7 @@ At its end every run and every segment ends by time alone, and all money is in a
 """
 
 import argparse
+import contextlib
 import json
 import random
 import time
@@ -378,6 +379,9 @@ class Stream:
                 self._request(record, made.claimed, key)
         if phase is SegmentPhase.SEALED:
             self._offer(self.ledger.key_of(record.peer), made.claimed.reveal())
+        if record.phase is SegmentPhase.SAMPLED and (record.contests or not self.dice(3)):
+            self._contest(record, made.claimed)
+            return
         if phase in {SegmentPhase.SAMPLED, SegmentPhase.REVEALED, SegmentPhase.DISPUTED}:
             for check in record.checks if self.dice(3) else record.checks[:1]:
                 is_shown = phase is not SegmentPhase.SAMPLED
@@ -390,6 +394,18 @@ class Stream:
             self._report(made)
         if phase is SegmentPhase.DISPUTED or not self.dice(16):
             self._vote(record, made)
+
+    def _contest(self, record: SegmentRecord, claimed: CheckedSegment) -> None:
+        """A verifier complains, or witnesses say what they like."""
+        if record.contests and record.contests[-1].draw is not None:
+            for key in self.ledger.keys[:PEERS]:
+                with contextlib.suppress(InvalidStatement):
+                    body = claimed.witness(self.state, key, is_served=self.dice(2) == 1)
+                    if body is not None:
+                        self._offer(key, body)
+        elif record.checks:
+            peer = self._one(record.checks).peer
+            self._offer(self.ledger.key_of(peer), claimed.complaint(self.state, peer))
 
     def _like(self, made: Made, peer: PeerId) -> CheckedSegment:
         """What a peer says of a segment: the truth, what its solver says, or now this and now that."""

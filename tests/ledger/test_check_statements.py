@@ -10,11 +10,13 @@ from swarm.ledger.transactions import (
     REVEAL_BYTES_MAX,
     TOKENS_MAX,
     Body,
+    ContestService,
     DataRequest,
     Report,
     RevealSegment,
     VerifyCommit,
     VerifyReveal,
+    WitnessService,
     check_shape,
     check_statement_shape,
     parse_transaction,
@@ -33,10 +35,14 @@ SALT = bytes(SALT_BYTES)
 REVEAL = RevealSegment(*SEGMENT_ID, SALT, (HASH, HASH), (HASH,), (4_000, 1_000))
 SHOWN = VerifyReveal(*SEGMENT_ID, 0, SALT, HASH)
 REPORT = Report(*SEGMENT_ID, 0, HASH)
+CONTEST = ContestService(*SEGMENT_ID, 0, 2)
+WITNESS = WitnessService(*SEGMENT_ID, 0, True, bytes(80))
 
 
 @pytest.mark.parametrize(
-    "body", [REQUEST, COMMIT, REVEAL, SHOWN, REPORT], ids=lambda b: type(b).__name__
+    "body",
+    [REQUEST, COMMIT, REVEAL, SHOWN, REPORT, CONTEST, WITNESS],
+    ids=lambda b: type(b).__name__,
 )
 def test_what_is_said_is_what_is_read(body: Body) -> None:
     ledger = InMemoryLedger()
@@ -81,6 +87,10 @@ def windows_of(count: int) -> RevealSegment:
         replace(SHOWN, salt=b""),
         replace(SHOWN, claim=b"short"),
         replace(SHOWN, check=-1),
+        replace(CONTEST, check=-1),
+        replace(CONTEST, window=LEAVES_MAX),
+        replace(WITNESS, check=1 << 16),
+        replace(WITNESS, proof=bytes(79)),
         replace(REPORT, window=-1),
         replace(REPORT, commitment=b"short"),
     ],

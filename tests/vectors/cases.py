@@ -80,6 +80,7 @@ from swarm.ledger.transactions import (
     ChangeAsk,
     CloseRun,
     CommitSegment,
+    ContestService,
     ContinueRun,
     DataRequest,
     DisputeVote,
@@ -101,6 +102,7 @@ from swarm.ledger.transactions import (
     Validate,
     VerifyCommit,
     VerifyReveal,
+    WitnessService,
     sign_transaction,
     transaction_digest,
 )
@@ -446,6 +448,16 @@ def transactions() -> list[Json]:
         VerifyReveal(*segment_id, 1, SALT, some("claim")),
         DisputeVote(*segment_id, 2, is_guilty=True),
         Report(*segment_id, 2, some("blind")),
+        ContestService(*segment_id, 1, 2),
+        WitnessService(
+            run=RunIndex(1),
+            round=RoundIndex(7),
+            stage=StageIndex(1),
+            seat=3,
+            check=1,
+            is_served=True,
+            proof=bytes(range(80)),
+        ),
     ]
     out: list[Json] = []
     for body in bodies:

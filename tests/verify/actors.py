@@ -19,6 +19,7 @@ from swarm.verify.changes import OpenSegments
 from swarm.verify.duties import (
     Draws,
     DutyStep,
+    HoldWindow,
     JudgeWindow,
     StepKey,
     Submit,
@@ -98,6 +99,7 @@ class Actor:
     checks_max: int = 2
     answers: dict[WindowKey, OwnAnswer] = field(default_factory=dict)
     verdicts: dict[WindowKey, bool] = field(default_factory=dict)
+    held: set[WindowKey] = field(default_factory=set)
     sent: dict[StepKey, Height] = field(default_factory=dict)
     watch: OpenSegments = field(default_factory=OpenSegments)
     submitted: list[Submit] = field(default_factory=list)
@@ -110,12 +112,15 @@ class Actor:
     def steps(self) -> tuple[DutyStep, ...]:
         state = self.producer.state
         self.watch.look(state)
+        draws = Draws(self.key, state.chain)
         return next_duties(
             VerifierView(
                 state=state,
                 segments=self.watch.open,
                 me=self.key.peer,
-                draws=Draws(self.key, state.chain).of,
+                draws=draws.of,
+                witness=draws.witness,
+                holds=lambda key: key in self.held or key in self.answers,
                 answers=self.answers,
                 reveals=self.reveals,
                 verdicts=self.verdicts,
@@ -146,7 +151,9 @@ class Actor:
         found = self.replay(step.key)
         if found is None:
             return
-        if isinstance(step, JudgeWindow):
+        if isinstance(step, HoldWindow):
+            self.held.add(step.key)
+        elif isinstance(step, JudgeWindow):
             record = self.producer.state.segment(*seat_of(step.key))
             assert record is not None
             self.verdicts[step.key] = found.claim != record.claims[step.key.window]

@@ -1,10 +1,13 @@
 """What happens on the ledger is told once: our checks, disputes, convictions and who brought them about."""
 
+import pytest
+
 from swarm.events import EventKind
 from swarm.ledger.state.records import CheckPhase, SegmentPhase
 from swarm.primitives.crypto import SecretKey, peer_name
 from swarm.verify.changes import OpenSegments, SegmentChange, find_changes
 from tests.ledger.checking import Case, a_case
+from tests.ledger.complaints import complain, say, unserved, witnesses
 from tests.verify.actors import FINAL, nothing, peers_of
 
 
@@ -104,3 +107,18 @@ def test_a_reporter_is_named_when_no_verifier_found_it() -> None:
     assert case.is_now(SegmentPhase.GUILTY)
     (change,) = find_changes(*watch.look(case.ledger.state), case.able[1].peer)
     assert change.fields["accuser"] == peer_name(reporter.peer)
+
+
+@pytest.mark.rule("V33")
+def test_a_solver_is_told_once_that_a_verifier_was_not_served() -> None:
+    case, victim = unserved()
+    watch = OpenSegments()
+    watch.look(case.ledger.state)
+    complain(case, victim)
+    before, after = watch.look(case.ledger.state)
+    (told,) = find_changes(before, after, case.solver.peer)
+    assert told.kind is EventKind.WARNING
+    assert f"{peer_name(victim.peer)} says that this node does not serve window 0" in told.text
+    assert not find_changes(before, after, victim.peer)
+    say(case, witnesses(case)[:1], is_served=True)
+    assert not find_changes(*watch.look(case.ledger.state), case.solver.peer)

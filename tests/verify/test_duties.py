@@ -5,21 +5,25 @@ from dataclasses import replace
 import pytest
 
 from swarm.config.spec import NANO, CheckSpec
-from swarm.ledger.state.records import CheckPhase, SegmentPhase
+from swarm.ledger.state.records import CheckPhase, SegmentPhase, SegmentRecord
 from swarm.ledger.transactions import (
     Body,
+    ContestService,
     DataRequest,
     DisputeVote,
     RevealSegment,
     Transfer,
     VerifyCommit,
     VerifyReveal,
+    WitnessService,
 )
 from swarm.ledger.transition.disputes import first_accusation
-from swarm.ledger.transition.prices import check_fee, report_bond, request_bond
+from swarm.ledger.transition.prices import check_fee, contest_bond, report_bond, request_bond
 from swarm.primitives.codec import replace as replaced
+from swarm.primitives.commitments import WindowResult
 from swarm.primitives.crypto import SecretKey, digest
 from swarm.testing.ledger import make_segment, small_run_spec, verifier_salt
+from swarm.training.record.window import WindowKey
 from swarm.types import Amount, Digest
 from swarm.verify.duties import RESUBMIT_BLOCKS, CheckWindow, JudgeWindow, Submit
 from swarm.verify.judging import OwnAnswer, key_of, seat_of
@@ -84,16 +88,47 @@ def test_a_lie_in_one_of_three_windows_is_found_by_who_drew_it() -> None:
 
 
 @pytest.mark.rule("V26")
-def test_who_is_not_served_is_silent_and_asks_again_with_the_next_dice_only() -> None:
+def test_who_is_not_served_complains_and_who_is_not_served_either_bears_witness() -> None:
     case = a_case()
     producer, actors = peers_of(case, replay=nothing)
     assert play(producer, actors) is SegmentPhase.SILENT
-    assert_nothing_refused(actors)
-    for actor in actors:
-        asked = [step.body for step in actor.submitted if isinstance(step.body, DataRequest)]
-        assert [body.attempt for body in asked] == sorted({body.attempt for body in asked})
-        assert set(kinds(actor)) <= {DataRequest}
-    assert case.record.draws[-1].height > case.record.draws[0].height
+    said = [kind for actor in actors for kind in kinds(actor)]
+    assert set(said) == {DataRequest, ContestService, WitnessService}
+    assert len(case.record.contests) == 1
+    assert case.record.contests[0].served == ()
+    assert case.record.contests[0].refused
+
+
+@pytest.mark.rule("V33")
+def test_a_verifier_that_only_witnesses_can_serve_answers_after_its_complaint() -> None:
+    """Its solver serves everybody but it: the witnesses have the log, and it has it from them."""
+    case = a_case(num_accounts=8, lie=0)
+    producer, actors = peers_of(case)
+    case.draw_verifiers()
+    victim = next(a for a in actors if a.key == case.drawn(case.able)[0])
+
+    def replay(key: WindowKey) -> WindowResult | None:
+        cases = case.record.contests
+        return case.true.results[key.window] if cases and cases[-1].served else None
+
+    victim.replay = replay
+    others = [a for a in actors if a is not victim]
+    for actor in others:
+        actor.checks_max = 0
+    assert play(producer, actors) is SegmentPhase.GUILTY
+    assert kinds(victim)[:2] == [DataRequest, ContestService]
+    assert case.record.contests[0].served
+
+
+@pytest.mark.rule("V33")
+def test_a_verifier_that_has_the_log_and_needs_long_does_not_complain() -> None:
+    case = a_case()
+    producer, actors = peers_of(case)
+    slow = next(actor for actor in actors if actor.key in case.able)
+    slow.replay = nothing
+    slow.held.add(window_key(case, 0))
+    assert play(producer, actors) is SegmentPhase.VERIFIED
+    assert ContestService not in kinds(slow)
 
 
 def test_one_verifier_that_never_answers_holds_nobody_up() -> None:
@@ -131,6 +166,7 @@ def test_a_verifier_that_comes_to_its_answer_too_late_says_nothing_more() -> Non
     producer, actors = peers_of(case)
     late = next(actor for actor in actors if actor.key in case.able)
     late.replay = nothing
+    late.held.add(window_key(case, 0))
     while not case.is_now(SegmentPhase.SEALED):
         for actor in actors:
             actor.act()
@@ -329,10 +365,17 @@ def test_who_cannot_pay_the_bond_of_a_request_asks_for_nothing() -> None:
     actor = next(actor for actor in actors if actor.key in case.able)
     params = case.ledger.state.params
     assert request_bond(params, case.record) > 0
-    leave(case, actor, check_fee(params) + request_bond(params, case.record) - 1)
+    leave(case, actor, price_of(case, case.record) - 1)
     assert actor.steps() == ()
     case.submit(case.solver, Transfer(actor.key.peer, Amount(1)))
     assert [type(step) for step in actor.steps()] == [Submit]
+
+
+def price_of(case: Case, record: SegmentRecord) -> int:
+    """What a node must have before it asks: a fee, a bond, and the bond of a complaint."""
+    params = case.ledger.state.params
+    bonds = request_bond(params, record) + contest_bond(params, case.run.spec, record)
+    return check_fee(params) + bonds
 
 
 def drawn_for_two() -> tuple[Case, BlockProducer, Actor]:
@@ -365,9 +408,8 @@ def requests_of(actor: Actor) -> int:
 @pytest.mark.rule("V26")
 def test_who_can_pay_for_one_check_asks_for_one() -> None:
     case, _, actor = drawn_for_two()
-    params = case.ledger.state.params
     live = case.ledger.state.live_segments()
-    prices = [check_fee(params) + request_bond(params, record) for record in live]
+    prices = [price_of(case, record) for record in live]
     leave(case, actor, sum(prices) - 1)
     assert requests_of(actor) == 1
     case.submit(case.solver, Transfer(actor.key.peer, Amount(1)))
@@ -382,18 +424,17 @@ def test_a_check_under_way_costs_nothing_more_and_the_rest_may_be_spent_on_the_n
     assert isinstance(second, Submit)
     producer.submit(actor.key, first.body)
     producer.block()
-    params = case.ledger.state.params
     record = case.ledger.state.segment(*seat_of(second.key[1]))
     assert record is not None
-    leave(case, actor, check_fee(params) + request_bond(params, record) - 1)
+    leave(case, actor, price_of(case, record) - 1)
     assert requests_of(actor) == 0
     case.submit(case.solver, Transfer(actor.key.peer, Amount(1)))
     assert requests_of(actor) == 1
     requested = next(step for step in actor.steps() if isinstance(step, Submit))
     producer.submit(actor.key, requested.body)
     producer.block()
-    assert case.balance(actor.key) < params.fee_min
-    for _ in range(2):  # With nothing left for a fee it answers both.
+    assert requests_of(actor) == 0
+    for _ in range(2):  # With too little for another check it answers both.
         actor.act()
         producer.block()
     checks = [check for one in case.ledger.state.live_segments() for check in one.checks]

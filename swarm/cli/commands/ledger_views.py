@@ -14,7 +14,8 @@ from swarm.cli.state_reader import read_answer
 from swarm.cli.style import Ink, pad
 from swarm.errors import SwarmError, Unreachable, UsageError
 from swarm.events import printable
-from swarm.ledger.describe import record_row, verdicts_row, verified_share
+from swarm.ledger.describe import verified_share
+from swarm.ledger.describe_checks import record_row, verdicts_row
 from swarm.ledger.state.draft import JUDGED
 from swarm.ledger.state.records import Account, Contribution, Run, SegmentPhase, SegmentRecord
 from swarm.ledger.state.state import State

@@ -84,6 +84,26 @@ class Check(Message, frozen=True):
     """Amount at risk until its answer is revealed; then it is back, lost, or in its accusation."""
 
 
+class Contest(Message, frozen=True):
+    """A complaint that the solver does not serve the log of a window, and what its drawn witnesses say."""
+
+    check: int
+    """Index of the check whose verifier complains."""
+    window: int
+    height: Height
+    bond: Amount
+    """Amount at risk until the witnesses have decided."""
+    draw: Draw | None
+    """Draw of the witnesses, ``beacon_delay`` blocks after the complaint."""
+    served: tuple[PeerId, ...]
+    """Witnesses that hold the log."""
+    refused: tuple[PeerId, ...]
+    """Witnesses that could not get it."""
+    end: Height
+    """Height from which on witnesses are not heard any more."""
+    is_open: bool
+
+
 class Accusation(Message, frozen=True):
     """A claim that the replay of a window differs from the leaves the solver revealed."""
 
@@ -464,6 +484,8 @@ class SegmentRecord(Message, frozen=True):
     """Peers the beacon paired with it for a trade: they may not check it."""
     draws: tuple[Draw, ...]
     checks: tuple[Check, ...]
+    contests: tuple[Contest, ...]
+    """Complaints of verifiers that were not served, oldest first; only the last may be open."""
     shown_height: Height
     """Height of the solver's reveal, or of the last verdict of its judges; 0 before."""
     reveals_end: Height

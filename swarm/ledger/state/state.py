@@ -345,6 +345,7 @@ def money_in(entry: Entry | None) -> int:
         case SegmentRecord():
             bonds = [check.bond for check in entry.checks]
             bonds += [accusation.bond for accusation in entry.accusations]
+            bonds += [contest.bond for contest in entry.contests]
             return entry.held + entry.reserved + sum(bonds)
         case _:
             return 0

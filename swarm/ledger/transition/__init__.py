@@ -7,6 +7,8 @@ Modules (C: pure, S: does I/O):
     apply.py      C  Apply one block to a state: ``apply_block(state, transactions) -> state``.
     checks.py     C  Check segments: verifiers answer blind, the solver reveals its leaves, then the
                      verifiers their answers.
+    contests.py   C  Decide complaints of verifiers that were not served: drawn witnesses try, and
+                     the majority is believed.
     disputes.py   C  Settle disputes between accusers and solvers, and charge the side that was
                      wrong.
     funding.py    C  Fund a run: its owner adds to the escrow, and shareholders go on with a run

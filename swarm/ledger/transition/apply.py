@@ -20,6 +20,7 @@ from swarm.ledger.transactions import (
     ChangeAsk,
     CloseRun,
     CommitSegment,
+    ContestService,
     ContinueRun,
     DataRequest,
     DisputeVote,
@@ -42,6 +43,7 @@ from swarm.ledger.transactions import (
     Validate,
     VerifyCommit,
     VerifyReveal,
+    WitnessService,
     check_signature,
     parse_transaction,
     transaction_digest,
@@ -54,6 +56,7 @@ from swarm.ledger.transition.checks import (
     reveal_check,
     reveal_segment,
 )
+from swarm.ledger.transition.contests import bear_witness, contest
 from swarm.ledger.transition.disputes import Arbiter, cast_ballot, report, settle_dispute
 from swarm.ledger.transition.funding import fund
 from swarm.ledger.transition.runs import (
@@ -177,6 +180,8 @@ def _apply_free(draft: Draft, body: FreeStatement, arbiter: Arbiter) -> PeerId:
             return commit_check(draft, body)
         case VerifyReveal():
             return reveal_check(draft, body, arbiter)
+        case ContestService():
+            return contest(draft, body)
         case CommitSegment():
             seat = statement_seat(draft, body)
             commit_segment(draft, seat, body)
@@ -218,6 +223,8 @@ def _apply_paid(
             cast_ballot(draft, sender, body, arbiter)
         case Report():
             report(draft, sender, body)
+        case WitnessService():
+            bear_witness(draft, sender, body)
         case Withdraw() | SettlementKey() | SignPayouts():
             apply_settlement(draft, sender, body)
 

@@ -5,12 +5,12 @@ Core: handlers on a draft. Raises ``InvalidStatement``.
     POSTED --request--> SAMPLED --all have answered--> SEALED --reveal--> REVEALED --all agree--> VERIFIED
        ^ |                 |                             |                    |
        | '-no request--.   '-no answer------.   never shown: SILENT           '-one differs--> DISPUTED
-       '---new draw----'--------------------'--last draw: SEALED if no verifier asked, else SILENT
-                             SEALED and never asked for --reveal--> UNSAMPLED
+       '---new draw----'--------------------'--last draw: SEALED
+                             SEALED without an answer --reveal--> UNSAMPLED
 
 Silence is judged at the end of a phase, when the record is due. No peer can hold a segment up: every phase
 ends. A verifier puts up a bond with its request and is paid for an answer that stands; whoever is asked to
-show something and does not, pays for it.
+show something and does not, pays for it. A verifier that is not served complains (``contests``).
 
 A solver's reveal must match its commit: its windows follow one another from the start root to the end root,
 and the tokens in them are those it is paid for. Steps are numbered from 0 in every segment, and window w
@@ -37,6 +37,12 @@ from swarm.ledger.transactions import (
     RevealSegment,
     VerifyCommit,
     VerifyReveal,
+)
+from swarm.ledger.transition.contests import (
+    dismiss,
+    draw_witnesses,
+    is_sustained,
+    withdraw,
 )
 from swarm.ledger.transition.disputes import (
     Arbiter,
@@ -65,6 +71,7 @@ from swarm.ledger.transition.phases import (
     gather_end,
     is_waiting_for_answers,
     open_checks,
+    open_contest,
     reveal_end,
 )
 from swarm.ledger.transition.prices import CHECKS_MAX, request_bond
@@ -116,6 +123,8 @@ def request_data(draft: Draft, sender: PeerId, body: DataRequest) -> None:
         raise InvalidStatement(Reason.WRONG_PHASE, "its verifiers are at work")
     if any(check.peer == sender for check in under_way):
         raise InvalidStatement(Reason.DUPLICATE, "it has asked")
+    if open_contest(record) is not None:
+        raise InvalidStatement(Reason.WRONG_PHASE, "witnesses of a complaint are heard")
     if len(under_way) >= CHECKS_MAX:
         raise InvalidStatement(Reason.FULL, f"{CHECKS_MAX} verifiers are at work")
     if body.attempt >= len(record.draws) or height <= record.draws[body.attempt].height:
@@ -157,7 +166,7 @@ def commit_check(draft: Draft, body: VerifyCommit) -> PeerId:
     changed = replace(
         check, phase=CheckPhase.SEALED, commitment=body.commitment, commit_height=draft.height
     )
-    record = with_check(record, changed)
+    record = with_check(withdraw(draft, record, check), changed)
     spec, under_way = draft.run(record.run).spec, open_checks(record)
     is_gathered = len(under_way) == CHECKS_MAX or draft.height >= gather_end(record, spec)
     if is_gathered and _have_answered(record):
@@ -233,7 +242,7 @@ def _meet_deadline(draft: Draft, record: SegmentRecord, arbiter: Arbiter) -> Non
         case SegmentPhase.POSTED:
             _draw_or_give_up(draft, record)
         case SegmentPhase.SAMPLED:
-            _end_answers(draft, record)
+            _move_contest(draft, record)
         case SegmentPhase.SEALED:
             _silence(draft, record)
         case SegmentPhase.REVEALED:
@@ -250,20 +259,29 @@ def _meet_deadline(draft: Draft, record: SegmentRecord, arbiter: Arbiter) -> Non
 def _draw_or_give_up(draft: Draft, record: SegmentRecord) -> None:
     """Record the beacon of this block as a draw of verifiers, or close the segment after the last draw.
 
-    The drawn may request from the next block on. A verifier that requested and did not answer may be cheating,
-    or may not have been served, so verifiers are drawn again. After the last draw, a segment with requests but
-    no answer counts as silent: otherwise a solver could be paid without ever serving its data. If nobody asked,
-    the solver shows its leaves to be paid.
+    The drawn may request from the next block on. A verifier that requested and did not answer was served, or it
+    could have complained: it counts for nothing, and verifiers are drawn again. After the last draw the solver
+    shows its windows to be paid.
     """
     if len(record.draws) >= ATTEMPTS:
-        if record.checks:
-            _silence(draft, record)
-        else:
-            _seal(draft, record)
+        _seal(draft, record)
         return
     due = Height(draft.height + redraw_blocks(draft.run(record.run).spec))
     draws = (*record.draws, record_draw(draft, record))
     draft.put_segment(replace(record, phase=SegmentPhase.POSTED, draws=draws, due=due))
+
+
+def _move_contest(draft: Draft, record: SegmentRecord) -> None:
+    """Draw the witnesses of an open complaint, or decide it; without one go on with the answers."""
+    case = open_contest(record)
+    if case is not None and case.draw is None:
+        draw_witnesses(draft, record, case)
+    elif case is not None and is_sustained(record, case):
+        _silence(draft, record)
+    elif case is not None:
+        _end_answers(draft, dismiss(draft, record, case))
+    else:
+        _end_answers(draft, record)
 
 
 def _end_answers(draft: Draft, record: SegmentRecord) -> None:

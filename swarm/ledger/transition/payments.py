@@ -14,11 +14,18 @@ from swarm.ledger.state.records import (
     Accusation,
     Check,
     CheckPhase,
+    Contest,
     Contribution,
     RunPhase,
     SegmentRecord,
 )
-from swarm.ledger.transition.prices import request_bond, silence_fine, solver_stake
+from swarm.ledger.transition.phases import open_contest
+from swarm.ledger.transition.prices import (
+    request_bond,
+    silence_fine,
+    solver_stake,
+    witness_pay,
+)
 from swarm.ledger.transition.seats import evicted
 from swarm.primitives.codec import replace
 from swarm.types import Amount, Height, PeerId
@@ -116,21 +123,41 @@ def lose_bond(draft: Draft, record: SegmentRecord, check: Check) -> SegmentRecor
 def fine_silence(draft: Draft, record: SegmentRecord) -> SegmentRecord:
     """Return the bonds of those that asked a silent solver, and fine it, in exact runs, more than it hoped for.
 
-    Those that had answered blind have worked, and get as much as their bond out of the fine; the rest is
-    burned: nobody gains by asking and not answering. Without a request there is no fine.
+    Those that had answered blind have worked, and get as much as their bond out of the fine. So does a verifier
+    whose complaint was sustained, with as much as it risked, and its witnesses after it. The rest is burned:
+    nobody gains by asking and not answering. Without a request there is no fine.
     """
     params, spec = draft.globals.params, draft.run(record.run).spec
     owed = request_bond(params, record)
-    asked = [check for check in record.checks if check.bond]
-    fine = silence_fine(params, spec, record) if asked and spec.is_exact else 0
-    left = _collect(draft, record.peer, fine)
+    asked, case = [check for check in record.checks if check.bond], open_contest(record)
+    is_fined = spec.is_exact and (asked or case is not None)
+    left = _collect(draft, record.peer, silence_fine(params, spec, record) if is_fined else 0)
     for check in asked:
         paid = min(owed, left) if check.phase is CheckPhase.SEALED else 0
         left -= paid
         draft.credit(check.peer, check.bond + paid)
         record = with_check(record, replace(check, bond=Amount(0)))
+    if case is not None:
+        paid = min(case.bond, left)
+        draft.credit(record.checks[case.check].peer, case.bond + paid)
+        left = pay_witnesses(draft, left - paid, case.refused)
+        record = with_contest(record, replace(case, is_open=False, bond=Amount(0)))
     draft.burn(left)
     return record
+
+
+def pay_witnesses(draft: Draft, amount: int, witnesses: Sequence[PeerId]) -> int:
+    """Pay each witness twice its fee out of an amount, as far as it goes; return what is left."""
+    for witness in witnesses:
+        paid = min(witness_pay(draft.globals.params), amount)
+        draft.credit(witness, paid)
+        amount -= paid
+    return amount
+
+
+def with_contest(record: SegmentRecord, changed: Contest) -> SegmentRecord:
+    """Return the record with its last complaint changed."""
+    return replace(record, contests=(*record.contests[:-1], changed))
 
 
 def return_bonds(draft: Draft, record: SegmentRecord) -> SegmentRecord:

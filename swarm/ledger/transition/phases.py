@@ -4,6 +4,7 @@ Core: pure functions of a record.
 
     commit --k--> draw --redraw--> draw --redraw--> draw --redraw--> no request: SEALED
     first request --redraw--> no more requests --...--> 2 rounds: no more blind answers
+    request --1 round--> complaint --k, 1 round--> its witnesses have decided --1 round--> no more answers
     SEALED --1 round--> the solver is silent       REVEALED --1 round--> no more open answers
     DISPUTED --3 rounds--> UNDECIDED               commit --challenge window--> forgotten
     report --1 round--> no more reporter's answers
@@ -13,7 +14,7 @@ from typing import Protocol
 
 from swarm.config.spec import RunSpec
 from swarm.errors import InvalidStatement, Reason
-from swarm.ledger.state.records import Check, CheckPhase, SegmentPhase, SegmentRecord
+from swarm.ledger.state.records import Check, CheckPhase, Contest, SegmentPhase, SegmentRecord
 from swarm.ledger.state.state import Reader
 from swarm.ledger.transition.sampling import redraw_blocks
 from swarm.types import Height, RoundIndex, RunIndex, StageIndex
@@ -86,9 +87,26 @@ def gather_end(record: SegmentRecord, spec: RunSpec) -> Height:
 
 
 def answers_end(record: SegmentRecord, spec: RunSpec) -> Height:
-    """Return the height from which on blind answers are refused."""
+    """Return the height from which on blind answers are refused: a round after the last complaint, at least."""
     first = min(check.height for check in open_checks(record))
-    return Height(first + ANSWER_ROUNDS * spec.round_blocks)
+    ends = [first + ANSWER_ROUNDS * spec.round_blocks]
+    ends += [contest.end + spec.round_blocks for contest in record.contests]
+    return Height(max(ends))
+
+
+def contest_start(check: Check, spec: RunSpec) -> Height:
+    """Return the height from which on a verifier may complain that it was not served."""
+    return Height(check.height + spec.round_blocks)
+
+
+def contest_end(spec: RunSpec, beacon_delay: int, height: int) -> Height:
+    """Return the height at which a complaint of ``height`` is decided: its witnesses have a round."""
+    return Height(height + beacon_delay + spec.round_blocks)
+
+
+def open_contest(record: SegmentRecord) -> Contest | None:
+    """Return the complaint that waits for its witnesses; None if there is none."""
+    return record.contests[-1] if record.contests and record.contests[-1].is_open else None
 
 
 def are_reveals_open(record: SegmentRecord, height: int) -> bool:

@@ -137,3 +137,13 @@ def report_bond(params: Params, spec: RunSpec, record: SegmentRecord, num_refute
     """Return the bond a reporter loses if it is wrong; it doubles with each accusation refuted before."""
     base = max(reward_max(spec, record.tokens), BOND_FEES * params.fee_min, 1)
     return Amount(base << min(num_refuted, REFUTED_MAX))
+
+
+def contest_bond(params: Params, spec: RunSpec, record: SegmentRecord) -> Amount:
+    """Return the bond of a complaint: the first report of a false accusation costs as much."""
+    return report_bond(params, spec, record, 0)
+
+
+def witness_pay(params: Params) -> Amount:
+    """Return what a witness has for a statement that most others agree with: twice its fee."""
+    return Amount(2 * check_fee(params))

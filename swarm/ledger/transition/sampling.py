@@ -16,7 +16,7 @@ from functools import lru_cache
 from swarm.config.spec import NANO, RunSpec
 from swarm.errors import InvalidStatement, Reason
 from swarm.gossip.pairing import SeatKey, final_trades, pair_up
-from swarm.ledger.state.records import Draw, RoundInfo, SegmentRecord
+from swarm.ledger.state.records import Contest, Draw, RoundInfo, SegmentRecord
 from swarm.ledger.state.state import Reader
 from swarm.ledger.transition.prices import solver_stake
 from swarm.primitives import vrf
@@ -92,6 +92,36 @@ def _window_of(
         return None
     windows = num_windows(record.num_steps, spec.checks.window_steps)
     return int.from_bytes(dice[8:16], "big") % windows
+
+
+WITNESSES = 12
+"""Witnesses that are drawn for a complaint, on average, if all stake could be: a third of it is rarely most."""
+
+
+def drawn_witness(
+    chain: Digest,
+    contest: Contest,
+    record: SegmentRecord,
+    peer: PeerId,
+    stake: Amount,
+    proof: bytes,
+) -> bool:
+    """Return True if ``peer`` is drawn as a witness of a complaint with this stake.
+
+    Raises ``BadSignature`` if the proof is not its own. The complaint must have its draw.
+    """
+    assert contest.draw is not None, "its beacon is there"
+    beta = vrf.verify(peer, draw_alpha(chain, contest.draw), proof)
+    return own_witness(contest, record, stake, beta)
+
+
+def own_witness(contest: Contest, record: SegmentRecord, stake: Amount, beta: bytes) -> bool:
+    """Return True if this peer's VRF output for the draw of a complaint makes it a witness."""
+    assert contest.draw is not None, "its beacon is there"
+    segment_id = encode((record.run, record.round, record.stage, record.seat, contest.check))
+    dice = digest("witness", beta, segment_id, record.end_root)
+    value = int.from_bytes(dice[:8], "big")
+    return value * max(contest.draw.stake, 1) < WITNESSES * stake << 64
 
 
 def is_drawn(

@@ -151,6 +151,7 @@ def commit_segment(draft: Draft, seat: Seat, body: CommitSegment) -> None:
         partners=tuple(partners_of(info, run.spec, run.spec_digest, body.stage, body.seat)),
         draws=(),
         checks=(),
+        contests=(),
         shown_height=Height(0),
         reveals_end=Height(0),
         claims=(),

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from swarm.dht.directory import PeerView
-from swarm.ledger.describe import replayed_steps
+from swarm.ledger.describe_checks import replayed_steps
 from swarm.ledger.state.records import Run, RunPhase, SegmentPhase
 from swarm.ledger.state.state import State
 from swarm.node.api.health import STANDSTILL_S, Verdict

@@ -11,7 +11,8 @@ import trio
 
 from swarm import __version__
 from swarm.dht.directory import SOLVE, VALIDATE, VERIFY, Announcement
-from swarm.ledger.describe import record_row, transaction_row
+from swarm.ledger.describe import transaction_row
+from swarm.ledger.describe_checks import record_row
 from swarm.ledger.run_views import escrow_rounds
 from swarm.ledger.state.records import Run
 from swarm.ledger.state.state import audit_supply

@@ -2,7 +2,8 @@
 
 import json
 
-from swarm.ledger.describe import (
+from swarm.ledger.describe import transaction_row
+from swarm.ledger.describe_checks import (
     CHECK_KINDS,
     PHASE_TEXTS,
     check_text,
@@ -12,13 +13,12 @@ from swarm.ledger.describe import (
     replayed_steps,
     segment_row,
     segment_text,
-    transaction_row,
     verdicts_row,
     verdicts_text,
 )
 from swarm.ledger.run_views import run_detail
 from swarm.ledger.state.records import Conviction, SegmentPhase, Verdicts
-from swarm.ledger.transactions import CheckStatement
+from swarm.ledger.transactions import CheckStatement, WitnessService
 from swarm.primitives.codec import replace
 from swarm.primitives.crypto import peer_name, peer_text
 from swarm.testing.ledger import numbered_key
@@ -39,12 +39,19 @@ def test_every_statement_reads_as_a_sentence() -> None:
     state = case.ledger.state
     blind = seg.blind(state, key.peer, request.window)
     shown = seg.shown(state, key.peer, request.window)
+    complaint = seg.complaint(state, key.peer)
+    witness = WitnessService(1, 1, 0, 1, check=0, is_served=True, proof=bytes(80))  # type: ignore[arg-type]
     wanted: dict[str, CheckStatement] = {
         f"drawn for window {request.window} of segment 1/0/1": request,
         "answered blind on segment 1/0/1": blind,
         "revealed segment 1/0/1: 3 windows": seg.reveal(),
         "showed its replay of segment 1/0/1: it gives the same": replace(shown, claim=b""),
         "showed its replay of segment 1/0/1: it gives something else": shown,
+        f"complains that it was not served window {request.window} of segment 1/0/1": complaint,
+        "holds the log of the contested window of segment 1/0/1": witness,
+        "could not get the log of the contested window of segment 1/0/1": replace(
+            witness, is_served=False
+        ),
         "found window 2 of segment 1/0/1 guilty": seg.vote(2, is_guilty=True),
         "found window 0 of segment 1/0/1 not guilty": seg.vote(0, is_guilty=False),
         "reported window 1 of segment 1/0/1": seg.report(key.peer, 1),
