@@ -22,7 +22,6 @@ from benchmarks.common import Outcome, cores, say, spread
 from tests.ledger.consensus import twins
 from tests.ledger.consensus.scenarios import SCENARIOS
 from tests.ledger.consensus.soak import SEEDS, history
-from tests.ledger.consensus.twins import CHOICES
 
 TWIN_VIEWS = 4
 """Views of a scenario of Twins; each is parted in one of 16 ways, and led by one of four."""
@@ -103,7 +102,7 @@ def _games(pool: ProcessPoolExecutor, sizes: Sizes, outcome: Outcome) -> int:
 def _twins(pool: ProcessPoolExecutor, sizes: Sizes, outcome: Outcome) -> None:
     """Let one key run twice in networks that are parted anew in every view."""
     say(f"{sizes.twins} scenarios of Twins")
-    numbers = [Random(seed).randrange(CHOICES**TWIN_VIEWS) for seed in range(sizes.twins)]
+    numbers = [Random(seed).randrange(twins.CHOICES**TWIN_VIEWS) for seed in range(sizes.twins)]
     judged = list(pool.map(twins.judged, numbers, repeat(TWIN_VIEWS), chunksize=10))
     found = [text for text, _ in judged if text]
     played = [one for _, one in judged if one is not None]

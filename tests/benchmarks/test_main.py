@@ -14,7 +14,9 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_name_is_a_module_that_measures(name: str) -> None:
-    assert callable(importlib.import_module(f"benchmarks.{name}").measure)
+    bench = importlib.import_module(f"benchmarks.{name}")
+    assert callable(bench.measure)
+    assert not chosen(None, getattr(bench, "CHOICES", ()))
 
 
 def test_no_benchmark_is_missing() -> None:
