@@ -135,6 +135,13 @@ def find_omitted(
 
     Reasons are: the block is full, or the transaction is not valid after those that the block has.
     """
+    return at_once(find_omitted_in_parts(state, block, waiting, known=known))
+
+
+def find_omitted_in_parts(
+    state: State, block: Block, waiting: Sequence[bytes], *, known: Known = NOTHING_KNOWN
+) -> Parts[bytes | None]:
+    """Look for an omission as ``find_omitted`` does, and let the caller do something else in between."""
     room = BODY_BYTES_MAX - sum(map(len, block.transactions))
     held = frozenset(block.transactions)
     able = [data for data in waiting if data not in held and len(data) <= room]
@@ -143,9 +150,13 @@ def find_omitted(
     header = block.header
     beta = vrf.output(header.vrf_proof)
     draft = begin_block(state, leader=header.leader, beta=beta, view=header.view)
-    for data in block.transactions:
+    for number, data in enumerate(block.transactions):
+        if number % PART_TRANSACTIONS == 0:
+            yield
         apply_transaction(draft, data, known=known)
-    for data in able:
+    for number, data in enumerate(able):
+        if number % PART_TRANSACTIONS == 0:
+            yield
         try:
             apply_transaction(draft.attempt(), data, known=known)
         except InvalidStatement:

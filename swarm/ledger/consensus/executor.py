@@ -10,12 +10,12 @@ from collections.abc import Callable
 
 from swarm.errors import BrokenPromise, InvalidStatement, PeerFault
 from swarm.ledger.blocks import Block, block_digest
-from swarm.ledger.chain import Head, build_in_parts, find_omitted, validate_in_parts
+from swarm.ledger.chain import Head, build_in_parts, find_omitted_in_parts, validate_in_parts
 from swarm.ledger.mempool import Mempool
 from swarm.ledger.state.state import State
 from swarm.primitives.crypto import SecretKey
 from swarm.primitives.parts import Parts, at_once
-from swarm.types import Digest, Height, PeerId, View
+from swarm.types import NO_DIGEST, Digest, Height, PeerId, View
 
 REFUSED_MAX = 64
 """Invalid blocks remembered: as many as the views a proposal may be ahead."""
@@ -37,6 +37,8 @@ class StateExecutor:
         self._miss = miss
         self._states = {head.digest: head.state}
         self._refused: list[Digest] = []
+        self._looked_at: tuple[Digest, bytes | None] = (NO_DIGEST, None)
+        """The block that was looked at last, and what it omits."""
         self._built: tuple[tuple[Digest, View], Block] | None = None
         """The block that was built last, and its parent and view."""
         self._pool, self._secret = pool, secret
@@ -75,17 +77,31 @@ class StateExecutor:
             self._refused = [*self._refused, name][-REFUSED_MAX:]
             raise
 
+    def look_at_in_parts(self, block: Block) -> Parts[None]:
+        """Validate a block, and prepare what ``is_complete`` says of it, in parts."""
+        yield from self.validate_in_parts(block)
+        omitted = yield from self._omitted_in_parts(block)
+        self._looked_at = block_digest(block.header), omitted
+
     def is_complete(self, block: Block) -> bool:
         """Return False if a valid block omits without a reason what this node has held for some blocks."""
-        state = self._states.get(block.header.parent)
-        if state is None:
-            return True  # final meanwhile
-        waiting = self._pool.overdue(state.height)
-        missed = find_omitted(state, block, waiting, known=self._pool.known) if waiting else None
+        if self._built is not None and self._built[1] is block:
+            return True  # it has all that there was room for
+        name, missed = self._looked_at
+        if name != block_digest(block.header):
+            missed = at_once(self._omitted_in_parts(block))
         if missed is None:
             return True
         self._miss(block.header.leader, missed)
         return False
+
+    def _omitted_in_parts(self, block: Block) -> Parts[bytes | None]:
+        state = self._states.get(block.header.parent)
+        waiting = () if state is None else self._pool.overdue(state.height)
+        if state is None or not waiting:
+            return None  # it may be final meanwhile
+        known = self._pool.known
+        return (yield from find_omitted_in_parts(state, block, waiting, known=known))
 
     def state_after(self, name: Digest) -> State | None:
         """Return the state after a block that was built or validated here, or None."""

@@ -341,7 +341,7 @@ class ValidatorRunner:
             proposal = item.statement
             if isinstance(proposal, Proposal) and voting.machine.awaits(proposal, item.sender):
                 with suppress(InvalidStatement, PeerFault):  # the machine is told the same
-                    for _ in voting.executor.validate_in_parts(proposal.block):
+                    for _ in voting.executor.look_at_in_parts(proposal.block):
                         await trio.lowlevel.checkpoint()
         voting = self._voting
         proof = None if voting is None else voting.machine.proposes(trio.current_time())

@@ -96,7 +96,10 @@ def a_waiting_check() -> tuple[Case, bytes]:
 
 
 @pytest.mark.rule("L58")
-def test_a_block_without_a_check_that_has_waited_is_not_complete_and_its_leader_is_told() -> None:
+@pytest.mark.parametrize("ahead", [False, True])
+def test_a_block_without_a_check_that_has_waited_is_not_complete_and_its_leader_is_told(
+    ahead: bool,
+) -> None:
     case, request = a_waiting_check()
     ledger, pool, missed = case.ledger, Mempool(), list[tuple[bytes, bytes]]()
     pool.add(request, ledger.state)
@@ -105,6 +108,8 @@ def test_a_block_without_a_check_that_has_waited_is_not_complete_and_its_leader_
         voter = StateExecutor(ledger.head, pool, ledger.keys[1], lambda *m: missed.append(m))
         height = Height(ledger.state.height + 1)
         without = leader.build(ledger.head.digest, height, View(ledger.state.globals.view + 1))
+        if ahead:
+            assert len(list(voter.look_at_in_parts(without))) >= 1
         voter.validate(without)
         assert voter.is_complete(without) is wanted
         assert voter.state_after(block_digest(without.header)) is not None, "valid all the same"
