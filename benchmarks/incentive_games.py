@@ -53,7 +53,8 @@ NUM_HONEST, NUM_JUDGES = 8, 4
 PRESENT = Fraction(12)
 """Stake of all that answer, friends of the solver included, in stakes of a solver; as much is absent."""
 BALANCE = 10_000_000
-ROUND = 1
+PRICE_MAX = 100
+"""Highest price of a run whose rounds clear below it: so many steps there are between nothing and that."""
 BLOCKS_MAX = 400
 """Blocks of one game, at most: every phase ends long before."""
 
@@ -120,6 +121,8 @@ class World:
     run: Run
     honest: tuple[SecretKey, ...]
     friends: tuple[SecretKey, ...]
+    round: int = 1
+    """Round of the segment that is played."""
 
     @property
     def eligible(self) -> int:
@@ -176,6 +179,7 @@ def make_world(
     present: Fraction = PRESENT,
     num_friends: int | None = None,
     is_volunteer: bool = False,
+    price: Fraction = Fraction(1),
 ) -> World:
     """Return a world in which ``share`` of the stake of those that answer are friends of the solver.
 
@@ -184,8 +188,11 @@ def make_world(
         present: That stake, in stakes of a solver; as much again belongs to verifiers that never answer.
         num_friends: Accounts of the friends; None for as many as have the stake of a solver each.
         is_volunteer: True if the solver begins without a stake, and without any money.
+        price: Pay of the round, as a part of the highest that the run pays; below 1 an honest peer sits in the
+            other stage, works, and asks for that.
     """
     spec, own = exact_spec(), FILE.ledger
+    spec = spec if price == 1 else replace(spec, price_max=PRICE_MAX)
     probe = InMemoryLedger(2, 1, stake_segments=own.stake_segments)
     unit = solver_stake(probe.state.params, spec)
     theirs = share * present * unit
@@ -212,12 +219,21 @@ def make_world(
         fee_per_byte_nano=round(own.fee_per_byte * NANO),
     )
     run = ledger.open_run(spec, escrow=BALANCE // 2)
-    joins = Join(run.index)
+    is_asking, round_ = price < 1, 1
+    joins = Join(run.index, int(price * PRICE_MAX)) if is_asking else Join(run.index)
     fee = offered_fee(ledger.state.params, joins, ledger.state.account(keys[SOLVER].peer).balance)
-    ledger.block(ledger.sign(keys[SOLVER], joins, fee=fee))
-    run = ledger.reach_round(run, ROUND + 1)
+    others = [ledger.sign(keys[FIRST_HONEST], joins)] if is_asking else []
+    ledger.block(ledger.sign(keys[SOLVER], joins, fee=fee), *others)
+    if is_asking:
+        round_ = 2
+        run = ledger.reach_round(run, 1)
+        seat = next(s for s in run.seats[1] if s.peer == keys[FIRST_HONEST].peer)
+        work = ledger.commit(run, 0, 1, seat.index)
+        ledger.block(ledger.sign(keys[FIRST_HONEST], work))
+    run = ledger.reach_round(run, round_ + 1)
     end = FIRST_HONEST + NUM_HONEST
-    return World(ledger, run, tuple(keys[FIRST_HONEST:end]), tuple(keys[end : end + count]))
+    honest, friends = tuple(keys[FIRST_HONEST:end]), tuple(keys[end : end + count])
+    return World(ledger, run, honest, friends, round_)
 
 
 def play(world: World, plan: Plan, seed: int) -> Played:
@@ -276,7 +292,7 @@ class _Game:
         end = digest("bench-game", self.seed.to_bytes(8, "big"))
         steps, tokens = run.spec.inner_steps_max, segment_tokens_max(run.spec, 1)
         shape = {"num_steps": steps, "tokens": tokens, "end_root": end}
-        self.true = make_segment(self.ledger, run, ROUND, 0, 1, **shape)
+        self.true = make_segment(self.ledger, run, self.world.round, 0, 1, **shape)
         self.claimed = self.true
         for window in range(self.plan.false_windows):
             self.claimed = self.claimed.with_lie(window)

@@ -54,6 +54,8 @@ from swarm.ledger.transition.prices import SILENCE_REWARDS
 
 SHARES = (Fraction(0), Fraction(1, 10), Fraction(1, 3))
 """Part of the stake that answers which belongs to the attackers."""
+PRICES = (Fraction(1, 2), Fraction(0))
+"""Prices at which a round clears, as parts of the highest: solvers have undercut each other, to nothing."""
 FALSE_STEPS = (1, 5, 10, 25, 50)
 """Steps of one segment that are not computed, in as few windows as they fit in: 10 are a whole window."""
 IN_A_ROW = (1, 3, 10, 60)
@@ -155,6 +157,8 @@ def measure(quick: bool) -> Outcome:
     honest = {share: _honest(world, sizes.games) for share, world in worlds.items()}
     say("cheats")
     _cheats(worlds, honest, sizes, outcome)
+    say("prices")
+    _prices(sizes, outcome)
     say("volunteers")
     _volunteers(sizes, outcome)
     say("lazy verifiers")
@@ -248,6 +252,23 @@ def _cheats(
     outcome.figures["cheat_ev_max"] = max(best[name][0] for name in WAYS)
     found = {name: {"value": value, "cell": cell} for name, (value, cell) in best.items()}
     outcome.detail |= {"cheat_ev_max_by_way": found, "cheats": rows}
+
+
+def _prices(sizes: Sizes, outcome: Outcome) -> None:
+    """Let solvers cheat where the round pays less than the run would at most: it must not pay better."""
+    rows = dict[str, float]()
+    for price in PRICES:
+        found = list[float]()
+        for share in SHARES:
+            world = make_world(share, price=price)
+            honest = _honest(world, sizes.games)
+            for way in WAYS.values():
+                games = _games_of(world, way, sizes.games)
+                for steps in FALSE_STEPS:
+                    once, false = _once(world, way, games, steps), false_windows(steps, world)
+                    found += [(once - honest) * way.until_out(world, false, n) for n in IN_A_ROW]
+        rows[f"{float(price):.1f}"] = round(max(found), 4)
+    outcome.detail["cheat_ev_max_by_price"] = rows
 
 
 def _once(world: World, way: Way, games: Sequence[Played], steps: int) -> float:

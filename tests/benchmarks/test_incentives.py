@@ -208,3 +208,24 @@ def test_segments_dealt_from_draws_are_caught_as_often_as_they_should() -> None:
     hit = 1 - (1 - 0.25 / 5) ** 2
     again = 0.75**2
     assert some.mean() == pytest.approx(hit * (1 + again + again**2), abs=0.02)
+
+
+@pytest.mark.rule("L54", "L56", "L71")
+@pytest.mark.parametrize("price", [Fraction(1, 2), Fraction(0)])
+def test_a_low_price_makes_neither_a_lie_nor_silence_cheaper(price: Fraction) -> None:
+    """What a lie that is shown, or hidden, costs over an honest segment is the same in every round."""
+    cheap = make_world(Fraction(1, 3), price=price)
+    paid = 1.25 * float(price) * cheap.cost
+    assert cheap.run.rounds[cheap.round].price == int(100 * price)
+    phases = set[SegmentPhase]()
+    for seed in range(GAMES):
+        hidden = play(cheap, Plan(5, shows=Shows.UNLESS_HIT), seed)
+        shown = play(cheap, Plan(5), seed)
+        phases |= {hidden.phase, shown.phase}
+        if hidden.phase is SegmentPhase.SILENT:
+            assert hidden.gains[SOLVER] - paid == pytest.approx(-3.75 * cheap.cost), f"seed {seed}"
+        if shown.phase is SegmentPhase.GUILTY:
+            assert shown.gains[SOLVER] == pytest.approx(-75 * cheap.cost, rel=1e-3), f"seed {seed}"
+        if shown.phase is SegmentPhase.VERIFIED:
+            assert shown.gains[SOLVER] == pytest.approx(paid)
+    assert {SegmentPhase.SILENT, SegmentPhase.GUILTY} <= phases
