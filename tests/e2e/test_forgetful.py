@@ -2,6 +2,7 @@
 
 import shutil
 from functools import partial
+from typing import Literal
 
 import pytest
 
@@ -20,10 +21,10 @@ def follower(net: Localnet, launcher: Node) -> Node:
     return node
 
 
-def is_above(height: int, state: State) -> int:
+def is_above(height: int, state: State) -> int | Literal[False]:
     """The height, once it is above another."""
     now: int = state["ledger"]["height"]
-    return now if now > height else 0
+    return now > height and now
 
 
 def invitation(net: Localnet, node: Node) -> str:

@@ -62,6 +62,8 @@ WORKERS = 4
 """Peers from which parts are fetched at one time."""
 TRY_S = 60.0
 """Seconds for a try with one peer; what came in that time counts in the next one."""
+OFFERS_S = 5.0
+"""Seconds in which offers come; whoever is slower has none."""
 OFFERS_ASKED = 8
 """Peers asked for an offer in one try."""
 CUTS_KEPT = 2
@@ -105,11 +107,11 @@ class Snapshots:
 
         ``is_far``: any that is ahead will do, since nobody has the blocks in between.
         """
-        for peer in peers[:OFFERS_ASKED]:
+        for peer, offer in await self._offers(peers[:OFFERS_ASKED], is_far=is_far):
             found: tuple[Boundary, Sequence[Handoff]] | None = None
             try:
                 with trio.move_on_after(TRY_S):
-                    found = await self._fetched(peer, peers, is_far=is_far)
+                    found = await self._fetched(offer, [peer, *(p for p in peers if p != peer)])
             except Unreachable:
                 continue
             except PeerFault as fault:
@@ -121,25 +123,44 @@ class Snapshots:
                 return True
         return False
 
-    async def _fetched(
-        self, peer: PeerId, peers: Sequence[PeerId], *, is_far: bool
-    ) -> tuple[Boundary, Sequence[Handoff]] | None:
-        """Return the snapshot of a peer, proved, and its handoffs; None if it is not far ahead.
+    async def _offers(self, peers: Sequence[PeerId], *, is_far: bool) -> list[tuple[PeerId, Offer]]:
+        """Ask all at once; return those that are far ahead, the newest first: a stale one leads nowhere."""
+        found = list[tuple[int, int, PeerId, Offer]]()
 
-        Raises ``PeerFault`` if this peer sent something false, and ``Unreachable`` if something is missing.
-        """
-        offer = parse_offer(await self._ask(peer, OFFER, 0, 0, OFFER_BYTES_MAX))
-        boundary = offer.boundary
-        if boundary is None or not self._is_ahead(boundary, is_far=is_far):
-            return None
-        known, handoffs = await self._lead(peer, boundary)
-        check_offer(self._archive.genesis, known, offer)
-        parts = await self._collect(offer, [peer, *(p for p in peers if p != peer)])
-        return Boundary(boundary, join_state(self._archive.genesis, offer, parts)), handoffs
+        async def ask(number: int, peer: PeerId) -> None:
+            try:
+                offer = parse_offer(await self._ask(peer, OFFER, 0, 0, OFFER_BYTES_MAX))
+            except Unreachable:
+                return
+            except PeerFault as fault:
+                self._host.blame(peer, fault)
+                return
+            if offer.boundary is not None and self._is_ahead(offer.boundary, is_far=is_far):
+                found.append((-offer.boundary.height, number, peer, offer))
+
+        with trio.move_on_after(OFFERS_S):
+            async with trio.open_nursery() as nursery:
+                for number, peer in enumerate(peers):
+                    nursery.start_soon(ask, number, peer)
+        return [(peer, offer) for *_, peer, offer in sorted(found, key=lambda one: one[:2])]
 
     def _is_ahead(self, boundary: Handoff, *, is_far: bool) -> bool:
         blocks = 1 if is_far else FAR_EPOCHS * self._archive.genesis.epoch_blocks
         return boundary.height >= self._archive.head.state.height + blocks
+
+    async def _fetched(
+        self, offer: Offer, peers: Sequence[PeerId]
+    ) -> tuple[Boundary, Sequence[Handoff]]:
+        """Return the snapshot that the first of these peers offers, proved, and its handoffs.
+
+        Raises ``PeerFault`` if this peer sent something false, and ``Unreachable`` if something is missing.
+        """
+        boundary = offer.boundary
+        assert boundary is not None, "it is ahead of us"
+        known, handoffs = await self._lead(peers[0], boundary)
+        check_offer(self._archive.genesis, known, offer)
+        parts = await self._collect(offer, peers)
+        return Boundary(boundary, join_state(self._archive.genesis, offer, parts)), handoffs
 
     async def _lead(self, peer: PeerId, boundary: Handoff) -> tuple[KnownEpoch, Sequence[Handoff]]:
         """Fetch and prove handoffs that lead from the head to the epoch of a boundary; return both.

@@ -14,6 +14,7 @@ from swarm.errors import Unreachable
 from swarm.host.service import Host
 from swarm.ledger import snapshot
 from swarm.ledger.blocks import Block
+from swarm.ledger.light import verify_entries
 from swarm.ledger.net import snapshots
 from swarm.ledger.net.archive import Archive
 from swarm.ledger.net.snapshots import Snapshots
@@ -32,6 +33,8 @@ from swarm.ledger.snapshot import (
     SnapshotRequest,
     parse_request,
 )
+from swarm.ledger.state.records import Account
+from swarm.ledger.state.state import account_key
 from swarm.ledger.transactions import Transfer, Validate
 from swarm.primitives.codec import decode, encode, replace
 from swarm.primitives.crypto import SecretKey, digest
@@ -161,6 +164,40 @@ async def test_who_is_near_follows_the_blocks_and_nobody_goes_back(
         assert archive.head.state.height == 39
         assert archive.block_at(Height(20)) is None
         assert not await newcomer.join([key(1)], is_far=True)
+
+
+@pytest.mark.rule("L60")
+async def test_after_a_crash_between_a_snapshot_and_the_blocks_before_it_the_chain_goes_on(
+    tmp_path: Path,
+    inline_threads: None,
+    autojump_clock: MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The snapshot is on the disk at once, and the old blocks are still there: they are deleted later."""
+    ledger = a_chain()
+    async with a_network(tmp_path) as network:
+        await network.server(1, ledger)
+        archive, newcomer, _ = await network.peer(9)
+        for block, certificate in ledger.links[:12]:
+            await archive.append([block], certificate, known={})
+
+        real = Archive.forget_before
+
+        async def crash(*_: object) -> None:
+            await trio.lowlevel.checkpoint()
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(Archive, "forget_before", crash)
+        with pytest.raises(KeyboardInterrupt):
+            await newcomer.join([key(1)])
+        monkeypatch.setattr(Archive, "forget_before", real)
+        again = Archive.open(archive.store, ledger.genesis)
+        assert (again.head.state.height, again.first) == (39, 40)
+        assert again.block_at(Height(12)) is not None
+        await again.append([ledger.links[39][0]], ledger.links[39][1], known={})
+        assert await again.forget_before(Height(40)) == 12
+        assert again.block_at(Height(12)) is None
+        assert again.block_at(Height(40)) is not None
 
 
 def in_offer(change: Callable[[Offer], Offer]) -> Tamper:
@@ -314,13 +351,30 @@ async def test_a_server_that_stops_midway_costs_no_part_twice(
         assert not host.blamed
 
 
+@pytest.mark.rule("L60")
+async def test_a_stale_snapshot_does_not_hold_a_newcomer_back(
+    tmp_path: Path, inline_threads: None, autojump_clock: MockClock
+) -> None:
+    """Whoever is asked first, the newest that is proved counts; one that claims more is passed over."""
+    async with a_network(tmp_path) as network:
+        await network.server(1, a_chain(num_blocks=27))
+        await network.server(2, a_chain(num_blocks=28), LIES["far future"])
+        await network.server(3, a_chain())
+        archive, newcomer, host = await network.peer(9)
+        assert await newcomer.join([key(1), key(2), key(3)])
+        assert archive.head.state.height == 39
+        assert len(host.blamed) == 1
+
+
 @pytest.mark.rule("L61")
 async def test_a_server_that_never_ends_is_left_for_another(
     tmp_path: Path, inline_threads: None, autojump_clock: MockClock
 ) -> None:
     async def dawdle(request: SnapshotRequest, reply: bytes) -> bytes:
+        if request.subject == OFFER:
+            return reply
         await trio.sleep(19.0)
-        return reply if request.subject == OFFER else encode(HandoffsReply(()))[:-1]
+        return encode(HandoffsReply(()))[:-1]
 
     async with a_network(tmp_path) as network:
         await network.server(1, a_chain(), dawdle)
@@ -402,5 +456,9 @@ async def test_a_node_that_began_with_a_snapshot_votes_verifies_and_says_so(
         assert report.began_with.startswith("the handoffs of 7 epochs (")
         assert report.began_with.endswith("snapshot at height 69, not from block 1")
         assert read.verify(trusted=report.trusted_epoch).start == 69
+        key_ = account_key(numbered_key(3).peer)
+        proof = read.prove([key_])
+        assert verify_entries(genesis, proof, [(key_, Account)]) == [read.state.get(key_)]
+        assert len(proof.handoffs) < read.state.next_epoch
     with open_ledger(renamed(tmp_path, 0)) as whole:
         assert whole.verify().began_with == "block 1"
