@@ -108,17 +108,18 @@ class Snapshots:
         ``is_far``: any that is ahead will do, since nobody has the blocks in between.
         """
         for peer, offer in await self._offers(peers[:OFFERS_ASKED], is_far=is_far):
-            found: tuple[Boundary, Sequence[Handoff]] | None = None
+            found = list[tuple[Boundary, Sequence[Handoff]]]()
             try:
                 with trio.move_on_after(TRY_S):
-                    found = await self._fetched(offer, [peer, *(p for p in peers if p != peer)])
+                    others = [other for other in peers if other != peer]
+                    found.append(await self._fetched(offer, [peer, *others]))
             except Unreachable:
                 continue
             except PeerFault as fault:
                 self._host.blame(peer, fault)
                 continue
-            if found is not None:
-                await self._archive.adopt(*found)
+            if found:
+                await self._archive.adopt(*found[0])
                 self._path, self._parts = None, {}
                 return True
         return False
