@@ -26,6 +26,8 @@ Modules (C: pure, S: does I/O):
                                 their shares of it.
     recover.py               S  Let a validator vote again at once that lost its memory, on its
                                 owner's word.
+    restart.py               C  Carry the money of a ledger that lost its quorum for good over into
+                                the genesis of a new network.
     run_views.py             C  Render runs as rows and lines: one in a list, all of one, and what
                                 each pays, to whom, for how long.
     service.py               S  Serve the ledger to the rest of the node: the final state, and

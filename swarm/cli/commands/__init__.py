@@ -22,7 +22,7 @@ Modules (C: pure, S: does I/O):
     models.py           S  Export the run's model, evaluate a model, and let it write: export, eval,
                            generate.
     network.py          S  Found a network with several validators, and look at the genesis of one:
-                           network new, show, use.
+                           network new, show, use, restart.
     settlement.py       S  Settle payouts outside, by the contract on an existing engine: deploy,
                            register, sign, post, claim.
     settlement_views.py C  Show settlement outside: what the ledger has stated, what the contract

@@ -269,6 +269,7 @@ def recover() -> None:
     """
     from swarm.host.identity import lock_home
     from swarm.ledger.recover import recover_votes
+    from swarm.node.start import saved_genesis
 
     screen = terminal()
     with lock_home(screen.home):
@@ -277,7 +278,7 @@ def recover() -> None:
         )
         if not screen.confirms(question, "swarm ledger recover --yes"):
             return
-        height = recover_votes(screen.home)
+        height = recover_votes(screen.home, saved_genesis(screen.home))
     screen.data(
         {"height": height},
         [f"this validator votes again behind block {height}, once it runs: swarm join"],

@@ -1,4 +1,4 @@
-"""Found a network with several validators, and look at the genesis of one: network new, show, use.
+"""Found a network with several validators, and look at the genesis of one: network new, show, use, restart.
 
 Shell: reads and writes genesis files, prints.
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from swarm.types import PeerId
 
 network_app = typer.Typer(
-    help="Networks with several founders: new, show, use.", no_args_is_help=True
+    help="Networks with several founders: new, show, use, restart.", no_args_is_help=True
 )
 FOUNDER_STAKE = 1_000_000
 """Stake of a founder where the command names none: all vote with the same power."""
@@ -104,6 +104,53 @@ def use(file: FileArgument) -> None:
             "one that has money: swarm launch RUN.toml   the others: swarm join TICKET",
         ],
     )
+
+
+@network_app.command("restart")
+def restart(
+    out: Annotated[str, typer.Argument(help="Where to; it must not be there yet.")],
+    validator: Annotated[
+        list[str], typer.Option(help="PEERID of a validator of the new network; once for each.")
+    ],
+) -> None:
+    """Make the genesis of a new network out of the last final state here: all money, other validators.
+
+    For a network that lost its quorum for good. All that have the same final state get the same network id.
+    """
+    from swarm.ledger.reader import read_state
+    from swarm.ledger.restart import restart as begin_anew
+    from swarm.primitives.codec import encode
+
+    screen, path = terminal(), Path(out)
+    if path.exists():
+        raise UsageError(f"{path} is there already", hint=f"swarm network show {path}")
+    state, old = read_state(screen.home), _of_home(screen.home)
+    made = begin_anew(old, state, [parse_amount(text, 0)[0] for text in validator])
+    try:
+        path.write_bytes(encode(made.genesis))
+    except OSError as error:
+        raise BadConfig(f"cannot write {path}: {error.strerror}") from None
+    if made.may_fork:
+        screen.say(
+            f"careful: {made.power_left_out:,} of {made.power:,} of the old power is left out; if those validators"
+            " come back, the old network goes on beside the new one"
+        )
+    row = {
+        **_row(made.genesis),
+        "old_network": old.chain.hex(),
+        "height": state.height,
+        "state_root": state.root.hex(),
+        "power": made.power,
+        "power_left_out": made.power_left_out,
+        "may_fork": made.may_fork,
+    }
+    lines = [
+        f"from       network {old.chain.hex()[:16]}, as it was after block {state.height}",
+        *_lines(made.genesis),
+        "compare    the network id with the others: it is equal where state and validators are",
+        f"then each  copies identity.key into a new home; there: swarm network use {path}, swarm ledger recover",
+    ]
+    screen.data(row, lines)
 
 
 def _text(settings: str) -> str:

@@ -14,6 +14,7 @@ from swarm.ledger.state.state import genesis_state
 from swarm.node.start import saved_genesis
 from swarm.primitives.crypto import peer_text
 from swarm.testing.ledger import numbered_key
+from tests.ledger.checking import a_case
 
 PEERS = [peer_text(numbered_key(number).peer) for number in range(5)]
 TESTNET = Path(__file__).parents[3] / "configs" / "testnet.toml"
@@ -87,3 +88,23 @@ def test_what_is_no_genesis_is_refused(tmp_path: Path, raw: bytes) -> None:
         network.read_genesis_file(path)
     with pytest.raises(UsageError, match="cannot be read"):
         network.read_genesis_file(tmp_path / "nothing")
+
+
+@pytest.mark.rule("L87")
+def test_a_home_makes_the_genesis_of_its_network_begun_anew(
+    run_cli: RunCli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = a_case()
+    monkeypatch.setattr("swarm.ledger.reader.read_state", lambda _home: case.ledger.state)
+    monkeypatch.setattr(network, "_of_home", lambda _home: case.ledger.genesis)
+    named = [part for peer in PEERS[:3] for part in ("--validator", peer)]
+    code, out, _ = run_cli("restart", "anew.bin", *named, "--json")
+    made = json.loads(out)
+    assert (code, made["height"], made["may_fork"]) == (0, case.ledger.state.height, False)
+    genesis = network.read_genesis_file(tmp_path / "anew.bin")
+    assert made["network"] == genesis.chain.hex() != made["old_network"]
+    assert run_cli("restart", "anew.bin", *named)[0] == 2, "it is there already"
+    code, _, said = run_cli("restart", "other.bin", "--validator", PEERS[0])
+    assert code == 0
+    assert "the old network goes on beside the new one" in said
+    assert run_cli("restart", "third.bin", "--validator", PEERS[4])[0] == 2, "it has no stake"

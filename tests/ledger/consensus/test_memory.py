@@ -16,7 +16,7 @@ from swarm.ledger.consensus.memory import MARK_FILE, UNKNOWN, VoteMemory
 from swarm.ledger.consensus.votes import Vote
 from swarm.ledger.recover import recover_votes
 from swarm.store import STORE_FILE
-from swarm.testing.ledger import numbered_key
+from swarm.testing.ledger import InMemoryLedger, numbered_key
 from swarm.types import NO_DIGEST, View
 from tests.ledger.services import MemoryHost, MemoryNet, a_genesis, a_ledger, digests
 
@@ -213,6 +213,16 @@ async def test_a_lone_founder_whose_disk_forgot_signs_no_rival_and_its_owner_dec
         async with a_ledger(founder, genesis, 0, host, remembers=True) as ours:
             await copy.wait_height(height + 3)
             assert digests(copy, height) == before == digests(ours, height)
+
+
+def test_a_founder_that_brings_its_key_along_has_signed_nothing_in_a_new_network(
+    tmp_path: Path,
+) -> None:
+    """Else all founders of a network begun anew would wait for each other, and no epoch would ever end."""
+    home = a_home(tmp_path / "home")
+    genesis = InMemoryLedger(4, 1).genesis
+    assert recover_votes(home, genesis) == 0
+    assert recover_votes(home) == 0, "the ledger is there now"
 
 
 def test_a_home_without_a_ledger_has_nothing_to_recover(tmp_path: Path) -> None:
