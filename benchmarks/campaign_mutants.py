@@ -171,9 +171,10 @@ MUTANTS = (
         ),
     ),
     _mutant(
-        "votes in certificates are evidence, too",
+        "what each half was told meets: in certificates, and in votes that are passed on",
         (VOTES, "for vote in votes_in(certificate):", "for vote in ():"),
         (VOTES, "or self._contradicted(vote)", "or None"),
+        (SIMPLEX, "        self._pass_on(certificate)\n", ""),
     ),
     _mutant(
         "a view that does not end is nullified",

@@ -175,3 +175,14 @@ def test_a_straggler_gets_what_moves_it_on_and_no_more_than_it_may_ask() -> None
     assert len(find_answers(branch, counter, many, View(3))) == SUPPLIES_MAX
     with pytest.raises(BrokenPromise):
         find_answers(branch, counter, Request(View(3), views=(View(1),) * 33), View(3))
+
+
+@pytest.mark.rule("L31a")
+def test_no_block_follows_the_last_of_an_epoch_and_only_that_is_proposed_again() -> None:
+    voters = [Validator(PeerId(bytes(32)), Amount(1))]
+    electorate = Electorate(CHAIN, voters, bytes(32), epoch=0, last=2)
+    for block, view in ((FIRST, 1), (SECOND, 2), (SECOND, 7)):
+        electorate.check_place(proposed(block, view))
+    for block, view in ((a_block(3, 3, named(SECOND)), 3), (FIRST, 2), (SECOND, 1)):
+        with pytest.raises(BrokenPromise):
+            electorate.check_place(proposed(block, view))
