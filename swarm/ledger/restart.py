@@ -1,8 +1,9 @@
 """Carry the money of a ledger that lost its quorum for good over into the genesis of a new network.
 
-Core: pure functions. No rule of consensus brings back a network of whose power more than a third is gone: those
-that are left agree, outside of it, on who validates from now on. All that have the same final state and name the
-same validators compute the same genesis, and so the same network id: comparing ids is how they see that they agree.
+Core: pure functions. No rule of consensus brings back a network of whose power more than a third is gone:
+those that are left agree, outside of it, on who validates from now on. All that have the same final state and
+name the same validators compute the same genesis, and so the same network id: comparing ids is how they see
+that they agree.
 
 What is nobody's yet goes back: bonds to who put them up, pay that was not judged and escrows to the owners of
 the runs. Runs end; their models go on with a new run (``init_from``). Money that was withdrawn to a contract

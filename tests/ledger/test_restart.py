@@ -1,4 +1,4 @@
-"""A network that lost its quorum begins anew: all money is there once, and who has the same state gets the same id."""
+"""A network that lost its quorum begins anew: all money is there once, and equal states give equal ids."""
 
 import pytest
 

@@ -132,8 +132,8 @@ def restart(
         raise BadConfig(f"cannot write {path}: {error.strerror}") from None
     if made.may_fork:
         screen.say(
-            f"careful: {made.power_left_out:,} of {made.power:,} of the old power is left out; if those validators"
-            " come back, the old network goes on beside the new one"
+            f"careful: {made.power_left_out:,} of {made.power:,} of the old power is left out; if those"
+            " validators come back, the old network goes on beside the new one"
         )
     row = {
         **_row(made.genesis),
@@ -148,7 +148,8 @@ def restart(
         f"from       network {old.chain.hex()[:16]}, as it was after block {state.height}",
         *_lines(made.genesis),
         "compare    the network id with the others: it is equal where state and validators are",
-        f"then each  copies identity.key into a new home; there: swarm network use {path}, swarm ledger recover",
+        f"then each  copies identity.key into a new home; there: swarm network use {path},"
+        " swarm ledger recover",
     ]
     screen.data(row, lines)
 
