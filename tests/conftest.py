@@ -4,6 +4,7 @@
 """
 
 import os
+import sys
 
 # One thread per torch call, as in a node: on a busy machine two threads wait for each other.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -61,3 +62,14 @@ def pytest_runtest_makereport(
     if report.failed:
         report.sections.append(("seed", f'SWARM_TEST_SEED={SEED} scripts/t "{item.nodeid}"'))
     return report
+
+
+RECURSION_LIMIT = sys.getrecursionlimit()
+
+
+@pytest.fixture(autouse=True)
+def recursion_limit() -> None:
+    """Begin every test with Python's own limit: py-evm raises it for its process, so far that deeply nested
+    JSON ends the process instead of being refused.
+    """
+    sys.setrecursionlimit(RECURSION_LIMIT)
