@@ -38,7 +38,7 @@ from swarm.ledger.blocks import (
 )
 from swarm.ledger.state.records import Entry
 from swarm.ledger.state.state import State
-from swarm.primitives.codec import Message, decode, encode
+from swarm.primitives.codec import Message, decode, encode, replace
 from swarm.primitives.crypto import SIGNATURE_BYTES
 from swarm.primitives.merkle import SparseProof, verify_included
 from swarm.types import Digest, Height, View
@@ -127,14 +127,7 @@ def handoff_of(
     With the header of another block it says that these are still the validators of its epoch.
     """
     assert validators_digest(validators) == header.next_validators, "not the validators it names"
-    return Handoff(
-        height=header.height,
-        view=header.view,
-        state_root=header.state_root,
-        rest=rest_digest(header),
-        votes=votes_of(certificate),
-        validators=tuple(validators),
-    )
+    return replace(stay_of(header, certificate), validators=tuple(validators))
 
 
 def stay_of(header: Header, certificate: Certificate) -> Handoff:

@@ -4,7 +4,7 @@ Shell: retries until done; the caller cancels a job when the ledger waits for it
 """
 
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 import trio
@@ -67,25 +67,23 @@ class Jobs:
 
     async def check(self, key: WindowKey) -> None:
         """Replay the first log of a window that can be had, and store the answer on the disk."""
-        sought, answered = self._find(key), _Inbox()
-        if sought is None:
-            return
-        async with trio.open_nursery() as nursery:
-            for peer in sought.sources(self._me):
-                nursery.start_soon(self._logs.keep_asking, peer, sought, answered.add)
-            while not await self._answer(sought):
-                await answered.wait()
-            nursery.cancel_scope.cancel()
+        await self._ask_until(key, self._answer)
 
     async def hold(self, key: WindowKey) -> None:
         """Fetch a log of a contested window, as a witness, and keep it for who was not served."""
+        await self._ask_until(key, lambda sought: self._logs.hold(sought, sought.sources(self._me)))
+
+    async def _ask_until(
+        self, key: WindowKey, is_done: Callable[[Sought], Awaitable[bool]]
+    ) -> None:
+        """Ask all possible holders of a window for its log until something is done with it."""
         sought, answered = self._find(key), _Inbox()
         if sought is None:
             return
         async with trio.open_nursery() as nursery:
             for peer in sought.sources(self._me):
                 nursery.start_soon(self._logs.keep_asking, peer, sought, answered.add)
-            while not await self._logs.hold(sought, sought.sources(self._me)):
+            while not await is_done(sought):
                 await answered.wait()
             nursery.cancel_scope.cancel()
 
