@@ -7,6 +7,7 @@ from swarm.ledger.state.draft import is_confirmed
 from swarm.ledger.state.records import (
     CheckPhase,
     Contribution,
+    Conviction,
     Dispute,
     SegmentPhase,
     SegmentRecord,
@@ -214,17 +215,19 @@ def verdicts_text(verdicts: Verdicts) -> str:
 
 def guilty_rows(verdicts: Verdicts) -> list[dict[str, object]]:
     """Return the last 32 segments that were proven false, oldest first."""
-    return [
-        {
-            "round": found.round,
-            "stage": found.stage,
-            "seat": found.seat,
-            "peer": peer_text(found.peer),
-            "name": peer_name(found.peer),
-            "height": found.height,
-        }
-        for found in verdicts.convictions
-    ]
+    return [guilty_row(found) for found in verdicts.convictions]
+
+
+def guilty_row(found: Conviction) -> dict[str, object]:
+    """Return a segment that was proven false."""
+    return {
+        "round": found.round,
+        "stage": found.stage,
+        "seat": found.seat,
+        "peer": peer_text(found.peer),
+        "name": peer_name(found.peer),
+        "height": found.height,
+    }
 
 
 def record_row(work: Contribution) -> dict[str, object]:

@@ -21,7 +21,6 @@ from swarm.ledger.blocks import BODY_BYTES_MAX, BODY_TRANSACTIONS_MAX
 from swarm.ledger.state.draft import Draft
 from swarm.ledger.state.state import State
 from swarm.ledger.transactions import (
-    ATTEMPTS,
     BoundCheck,
     CommitSegment,
     ContestService,
@@ -389,21 +388,21 @@ def _slot(transaction: Transaction) -> Slot:
     if isinstance(body, Evidence):
         return b"evidence", body.peer
     if isinstance(body, PaidCheck):
-        return transaction.sender, _which(body), body.run, body.round, body.stage, body.seat
+        return transaction.sender, *_which(body), body.run, body.round, body.stage, body.seat
     return transaction.sender, transaction.nonce
 
 
-def _which(body: PaidCheck) -> int:
-    """Return the number of a statement among those of one sender about one segment."""
+def _which(body: PaidCheck) -> tuple[int, int]:
+    """Return kind and number of a statement among those of one sender about one segment."""
     match body:
         case DataRequest():
-            return body.attempt
-        case DisputeVote():
-            return ATTEMPTS + 1 + body.window
+            return 0, body.attempt
         case Report():
-            return ATTEMPTS
+            return 1, 0
+        case DisputeVote():
+            return 2, body.window
         case WitnessService():
-            return -1 - body.check
+            return 3, body.check
 
 
 def _lane(transaction: Transaction) -> Lane:

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from swarm.config.bounds import check_genesis
 from swarm.config.spec import Genesis, GenesisAccount
 from swarm.errors import UsageError
+from swarm.ledger.state.payouts import PayoutLog
 from swarm.ledger.state.records import Account, RunHead, SegmentRecord
-from swarm.ledger.state.state import State
+from swarm.ledger.state.state import State, money_in
 from swarm.primitives.codec import encode, replace
 from swarm.primitives.crypto import digest, peer_name
 from swarm.types import Amount, PeerId
@@ -97,4 +98,6 @@ def _money_of(state: State) -> tuple[Counter[PeerId], Counter[PeerId]]:
                     balances[entry.checks[contest.check].peer] += contest.bond
             case _:
                 pass
+    held = sum(money_in(e) for _, e in state.entries.items() if not isinstance(e, PayoutLog))
+    assert balances.total() + stakes.total() == held, "all money is somebody's"
     return balances, stakes

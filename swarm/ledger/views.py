@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from swarm.ledger.describe_checks import phase_counts, segment_row, verdicts_row
+from swarm.ledger.describe_checks import guilty_row, phase_counts, segment_row, verdicts_row
 from swarm.ledger.state.records import (
     CheckPhase,
     Checkpoint,
@@ -22,7 +22,7 @@ from swarm.ledger.transition.market import price_of, taking_ask, threat
 from swarm.ledger.transition.prices import solver_stake
 from swarm.ledger.transition.runs import boundary_height, standing_of
 from swarm.ledger.transition.seats import seats_of, will_be_seated
-from swarm.primitives.crypto import peer_name, peer_text
+from swarm.primitives.crypto import peer_name
 from swarm.types import Digest, PeerId, RunIndex
 
 LATE_MAX = 1
@@ -94,12 +94,7 @@ def conviction_row(conviction: ConvictionView) -> dict[str, object]:
     text += f" by {peer_name(accuser)}" if accuser is not None else ""
     text += f"; its stake of {taken:,} was taken" if taken else ""
     return {
-        "round": found.round,
-        "stage": found.stage,
-        "seat": found.seat,
-        "peer": peer_text(found.peer),
-        "name": peer_name(found.peer),
-        "height": found.height,
+        **guilty_row(found),
         "accuser": None if accuser is None else peer_name(accuser),
         "stake_taken": taken,
         "text": text,

@@ -344,7 +344,8 @@ def _witness(
     proof = known.witness(record, case, stake)
     if proof is None or known.state.account(known.me).balance < check_fee(known.state.params):
         return
-    key, is_served = window_of(record, case.window), known.holds(window_of(record, case.window))
+    key = window_of(record, case.window)
+    is_served = known.holds(key)
     if is_served or height >= case.end - max(spec.round_blocks // 3, SPEAK_BLOCKS_MIN):
         body = WitnessService(*key_of(record), case.check, is_served, proof)
         submissions.append(Submit((WitnessService, key), body))

@@ -63,7 +63,6 @@ class Jobs:
         for key in [key for key in self.verdicts if seat_of(key) not in live]:
             del self.verdicts[key]
         self._warned = {key for key in self._warned if seat_of(key) in live}
-        self._logs.forget(live)
 
     async def check(self, key: WindowKey) -> None:
         """Replay the first log of a window that can be had, and store the answer on the disk."""

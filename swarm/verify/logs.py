@@ -4,7 +4,7 @@ Shell: asks the possible holders, blames peers for their faults; every wait has 
 time, urgent ones first.
 """
 
-from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from swarm.primitives.crypto import peer_name
 from swarm.training.record.window import WindowKey
 from swarm.types import Digest, PeerId
 from swarm.verify.changes import where
-from swarm.verify.judging import SegmentKey, Sought, seat_of
+from swarm.verify.judging import Sought, seat_of
 from swarm.verify.log_store import LogStore
 from swarm.verify.manifest import (
     MANIFESTS_MAX,
@@ -105,7 +105,6 @@ class Logs:
         self._compute, self._artifacts, self._replays = compute, artifacts, replays
         self._report = report
         self._turns = ReplayQueue()
-        self._held: set[WindowKey] = set()
         self._is_full_reported = False
         host.serve(
             WINDOW_PROTOCOL,
@@ -154,12 +153,9 @@ class Logs:
             await trio.sleep(ASK_AGAIN_S)
 
     def holds(self, key: WindowKey) -> bool:
-        """Return True if a log of a window was fetched since the start, or found on the disk."""
-        return key in self._held
-
-    def forget(self, live: Collection[SegmentKey]) -> None:
-        """Drop the memory of logs of segments that are not in ``live``."""
-        self._held = {key for key in self._held if seat_of(key) in live}
+        """Return True if a signed log of a window is on the disk."""
+        manifests = self._log_store.manifests(key)
+        return any(self._blobs.has(manifest.root) for manifest in manifests)
 
     async def hold(self, sought: Sought, holders: Sequence[PeerId]) -> bool:
         """Fetch a signed log of a window and keep it; return True if one is on the disk."""
@@ -217,11 +213,9 @@ class Logs:
         self, manifest: WindowManifest, record: SegmentRecord, holders: Sequence[PeerId]
     ) -> Path:
         with trio.move_on_after(FETCH_S_MAX):
-            path = await self._blobs.fetch(
+            return await self._blobs.fetch(
                 manifest.root, manifest.num_bytes, lambda: holders, patience_s=FETCH_PATIENCE_S
             )
-            self._held.add(manifest.key)
-            return path
         raise Unreachable(f"no peer serves the log of {where(record)} fast enough")
 
     async def _anchors(

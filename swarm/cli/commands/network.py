@@ -53,20 +53,14 @@ def new(
 ) -> None:
     """Make the genesis of a network: its first validators, their stakes, who has money, pace and fees."""
     from swarm.config.load import genesis_of, read_run_file
-    from swarm.primitives.codec import encode
 
-    screen, path = terminal(), Path(out)
-    if path.exists():
-        raise UsageError(f"{path} is there already", hint=f"swarm network show {path}")
+    screen, path = terminal(), _new_file(out)
     file = read_run_file(_text(settings), settings or "the defaults")
     stakes = dict(parse_amount(text, FOUNDER_STAKE) for text in validator)
     balances = dict.fromkeys(stakes, FOUNDER_BALANCE)
     balances |= dict(parse_amount(text, None) for text in account or ())
     genesis = genesis_of(file, validators=stakes, accounts=balances, seed=secrets.token_bytes(32))
-    try:
-        path.write_bytes(encode(genesis))
-    except OSError as error:
-        raise BadConfig(f"cannot write {path}: {error.strerror}") from None
+    _write(path, genesis)
     screen.data(_row(genesis), [*_lines(genesis), f"each founder now: swarm network use {path}"])
 
 
@@ -119,17 +113,11 @@ def restart(
     """
     from swarm.ledger.reader import read_state
     from swarm.ledger.restart import restart as begin_anew
-    from swarm.primitives.codec import encode
 
-    screen, path = terminal(), Path(out)
-    if path.exists():
-        raise UsageError(f"{path} is there already", hint=f"swarm network show {path}")
+    screen, path = terminal(), _new_file(out)
     state, old = read_state(screen.home), _of_home(screen.home)
     made = begin_anew(old, state, [parse_amount(text, 0)[0] for text in validator])
-    try:
-        path.write_bytes(encode(made.genesis))
-    except OSError as error:
-        raise BadConfig(f"cannot write {path}: {error.strerror}") from None
+    _write(path, made.genesis)
     if made.may_fork:
         screen.say(
             f"careful: {made.power_left_out:,} of {made.power:,} of the old power is left out; if those"
@@ -152,6 +140,23 @@ def restart(
         " swarm ledger recover",
     ]
     screen.data(row, lines)
+
+
+def _new_file(out: str) -> Path:
+    """Return where a genesis goes; raise ``UsageError`` if something is there."""
+    path = Path(out)
+    if path.exists():
+        raise UsageError(f"{path} is there already", hint=f"swarm network show {path}")
+    return path
+
+
+def _write(path: Path, genesis: "Genesis") -> None:
+    from swarm.primitives.codec import encode
+
+    try:
+        path.write_bytes(encode(genesis))
+    except OSError as error:
+        raise BadConfig(f"cannot write {path}: {error.strerror}") from None
 
 
 def _text(settings: str) -> str:

@@ -257,16 +257,14 @@ class Snapshots:
 
     async def _answer(self, peer: PeerId, request: bytes) -> bytes:  # noqa: ARG002  any peer may ask
         asked = parse_request(request)
-        match asked.subject:
-            case 0:
-                cut = await self._newest()
-                return encode(NO_OFFER if cut is None else cut.offer)
-            case 1:
-                return await self._in_thread(self._handoffs, asked.number, asked.height)
-            case 2:
-                return await self._in_thread(self._part, asked.height, asked.number)
-            case _:
-                return await self._in_thread(self._earlier, asked.height)
+        if asked.subject == OFFER:
+            cut = await self._newest()
+            return encode(NO_OFFER if cut is None else cut.offer)
+        if asked.subject == HANDOFFS:
+            return await self._in_thread(self._handoffs, asked.number, asked.height)
+        if asked.subject == PART:
+            return await self._in_thread(self._part, asked.height, asked.number)
+        return await self._in_thread(self._earlier, asked.height)
 
     async def _in_thread(self, work: Callable[..., bytes], *arguments: int) -> bytes:
         return await trio.to_thread.run_sync(work, *arguments)

@@ -67,6 +67,7 @@ from swarm.ledger.transition.payments import (
 from swarm.ledger.transition.phases import (
     answers_end,
     are_reveals_open,
+    check_at,
     find_segment,
     gather_end,
     is_waiting_for_answers,
@@ -342,9 +343,7 @@ def _missed(draft: Draft, record: SegmentRecord) -> SegmentRecord:
 
 def _check_at(record: SegmentRecord, index: int, phase: CheckPhase) -> Check:
     """Return a check of a record by its index; raise unless it is in this phase."""
-    if index >= len(record.checks):
-        raise InvalidStatement(Reason.WRONG_PEER, f"the segment has no check {index}")
-    check = record.checks[index]
+    check = check_at(record, index)
     if check.phase is not phase:
         raise InvalidStatement(Reason.DUPLICATE, f"its check is {check.phase}")
     return check

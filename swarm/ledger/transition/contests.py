@@ -24,6 +24,7 @@ from swarm.ledger.state.records import Check, CheckPhase, Contest, SegmentPhase,
 from swarm.ledger.transactions import ContestService, WitnessService
 from swarm.ledger.transition.payments import pay_witnesses, with_check, with_contest
 from swarm.ledger.transition.phases import (
+    check_at,
     contest_end,
     contest_start,
     find_segment,
@@ -41,9 +42,7 @@ WITNESSES_MAX = 48
 def contest(draft: Draft, body: ContestService) -> PeerId:
     """Accept a complaint of a verifier that was not served; return the peer that must have signed it."""
     record = find_segment(draft, body, SegmentPhase.SAMPLED)
-    if body.check >= len(record.checks):
-        raise InvalidStatement(Reason.WRONG_PEER, f"the segment has no check {body.check}")
-    check, spec, height = record.checks[body.check], draft.run(record.run).spec, draft.height
+    check, spec, height = check_at(record, body.check), draft.run(record.run).spec, draft.height
     if check.phase is not CheckPhase.REQUESTED or check.window != body.window:
         raise InvalidStatement(Reason.WRONG_PHASE, f"its check is {check.phase}")
     if height < contest_start(check, spec):

@@ -96,17 +96,16 @@ def price_of(run: Run) -> int:
 
 def taking_ask(run: Run) -> int | None:
     """Return the highest ask that would take the dearest seat in time; None where none would."""
-    held = [s.ask for r in run.seats for s in r if not s.is_volunteer and s.peer != run.owner]
-    wanted = max(held, default=0) * (MARGIN - 1) // MARGIN
-    return wanted if wanted < max(held, default=0) else None
+    dearest = _dearest_ask(run)
+    wanted = dearest * (MARGIN - 1) // MARGIN
+    return wanted if wanted < dearest else None
 
 
 def threat(run: Run, peer: PeerId, standing: Standings) -> int | None:
     """Return the lowest ask in the queue that would take a peer's seat in time; None if none would."""
     mine = [seat for seat in seats_of(run, peer) if not seat.is_volunteer and peer != run.owner]
     waiting = [waiter.ask for waiter in run.waiting if standing(waiter.peer).has_stake]
-    held = [s.ask for r in run.seats for s in r if not s.is_volunteer and s.peer != run.owner]
-    if not mine or not waiting or mine[0].ask < max(held):
+    if not mine or not waiting or mine[0].ask < _dearest_ask(run):
         return None
     return min(waiting) if _is_lower(min(waiting), mine[0].ask) else None
 
@@ -128,6 +127,12 @@ def undercut(run: Run, round_: RoundIndex, height: Height, standing: Standings) 
     if not _is_lower(cheapest.ask, dearest.ask):
         return run
     return _exchanged(run, dearest, cheapest, round_, height)
+
+
+def _dearest_ask(run: Run) -> int:
+    """Return the highest ask that holds a seat; 0 if only the owner and volunteers sit."""
+    held = (s.ask for r in run.seats for s in r if not s.is_volunteer and s.peer != run.owner)
+    return max(held, default=0)
 
 
 def _is_lower(ask: int, than: int) -> bool:

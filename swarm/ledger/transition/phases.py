@@ -70,6 +70,13 @@ def find_segment(reader: Reader, segment_id: SegmentId, *phases: SegmentPhase) -
     return record
 
 
+def check_at(record: SegmentRecord, index: int) -> Check:
+    """Return a check of a record by its place; raise ``InvalidStatement`` if there is none."""
+    if index >= len(record.checks):
+        raise InvalidStatement(Reason.WRONG_PEER, f"the segment has no check {index}")
+    return record.checks[index]
+
+
 def open_checks(record: SegmentRecord) -> tuple[Check, ...]:
     """Return the checks that are under way."""
     under_way = {CheckPhase.REQUESTED, CheckPhase.SEALED}

@@ -71,19 +71,13 @@ def drawn_window(
     Raises ``BadSignature`` if the proof is not its own.
     """
     beta = vrf.verify(peer, draw_alpha(chain, draw), proof)
-    return _window_of(beta, draw, record, spec, stake)
+    return own_window(draw, record, spec, stake, beta)
 
 
 def own_window(
     draw: Draw, record: SegmentRecord, spec: RunSpec, stake: Amount, beta: bytes
 ) -> int | None:
     """Return the window that this peer's VRF output for the draw selects, or None."""
-    return _window_of(beta, draw, record, spec, stake)
-
-
-def _window_of(
-    beta: bytes, draw: Draw, record: SegmentRecord, spec: RunSpec, stake: Amount
-) -> int | None:
     segment_id = encode((record.run, record.round, record.stage, record.seat))
     dice = digest("drawn", beta, segment_id, record.end_root)
     value = int.from_bytes(dice[:8], "big")
