@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from swarm.errors import InvalidStatement, Reason, SwarmError, VerificationFailed
 from swarm.ledger.payouts import (
+    WORD,
     address_text,
     find_key,
     find_log,
@@ -26,6 +27,7 @@ from swarm.ledger.payouts import (
     statement_digest,
     with_leaf,
 )
+from swarm.ledger.settlement_statements import ADDRESS_BYTES
 from swarm.ledger.state.payouts import (
     PayoutLog,
     PayoutSignature,
@@ -38,9 +40,7 @@ from swarm.primitives.crypto import peer_name
 from swarm.types import NO_DIGEST, Amount, Digest, PeerId
 
 SLOTS = 8
-WORD = 32
-POWER_BYTES = 12
-SIGNERS_MAX = 64
+POWER_BYTES = WORD - ADDRESS_BYTES
 
 Recover = Callable[[Digest, bytes], bytes | None]
 """Return the address whose key made a signature of a digest; None if it is none."""
@@ -126,7 +126,10 @@ def pack_members(members: Sequence[SettlementMember]) -> bytes:
 def parse_members(packed: bytes) -> tuple[SettlementMember, ...]:
     """Return the signers of a list that the contract announced."""
     words = (packed[at : at + WORD] for at in range(0, len(packed), WORD))
-    return tuple(SettlementMember(w[:-12], Amount(int.from_bytes(w[-12:], "big"))) for w in words)
+    return tuple(
+        SettlementMember(word[:-POWER_BYTES], Amount(int.from_bytes(word[-POWER_BYTES:], "big")))
+        for word in words
+    )
 
 
 def compact_signature(signature: bytes) -> bytes | None:
@@ -328,7 +331,9 @@ def plan_challenges(
         NothingToDo: All roots are this ledger's.
         VerificationFailed: A root is not, and its signers have not signed this ledger's.
     """
-    foreign = [slot for slot in view.slots if slot.root != NO_DIGEST and _is_foreign(state, slot)]
+    known = known_roots(state, [slot.root for slot in view.slots])
+    posted = (slot for slot in view.slots if slot.root != NO_DIGEST)
+    foreign = [slot for slot in posted if _is_foreign(state, slot, known)]
     if not foreign:
         raise NothingToDo("all roots are this ledger's", hint="swarm settlement show")
     found = list[Posting]()
@@ -359,10 +364,10 @@ def plan_challenges(
     return found
 
 
-def _is_foreign(state: State, slot: Slot) -> bool:
+def _is_foreign(state: State, slot: Slot, known: Mapping[Digest, int]) -> bool:
     statement = find_statement(state, slot.epoch)
     newest = max(settlement_log(state).statements, default=-1)
-    is_known = slot.epoch > newest or slot.root in known_roots(state, [slot.root])
+    is_known = slot.epoch > newest or slot.root in known
     return not is_known or (statement is not None and statement.root != slot.root)
 
 
