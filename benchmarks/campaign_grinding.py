@@ -18,7 +18,6 @@ from swarm.ledger.state.records import Draw, SegmentRecord
 from swarm.ledger.transition.sampling import own_window
 from swarm.ledger.transition.validators import MISSES_MAX
 from swarm.primitives import vrf
-from swarm.primitives.codec import replace
 from swarm.primitives.crypto import SecretKey, digest
 from swarm.testing.ledger import numbered_key
 from swarm.types import Amount, Digest, Height, View
@@ -138,5 +137,5 @@ def _num_drawn(beacon: Digest, verifiers: Sequence[int]) -> int:
 
 def _segment(known: list[SegmentRecord] = []) -> SegmentRecord:  # noqa: B006  made once
     if not known:
-        known.append(replace(a_case().record, is_volunteer=False))
+        known.append(a_case().record)
     return known[0]

@@ -139,9 +139,8 @@ class World:
 
     @property
     def draw_probability(self) -> float:
-        """Half of the verifiers that one draw selects on average: every segment of a volunteer has some."""
-        is_volunteer = self.run.seats[0][1].is_volunteer
-        return 1.0 if is_volunteer else self.run.spec.checks.probability_nano / NANO
+        """Half of the verifiers that one draw selects on average."""
+        return committed(self, 0).probability_nano / NANO
 
     def stake(self, key: SecretKey) -> int:
         """Stake of a key."""
@@ -179,6 +178,7 @@ def make_world(
     present: Fraction = PRESENT,
     num_friends: int | None = None,
     is_volunteer: bool = False,
+    earned: int = 0,
     price: Fraction = Fraction(1),
 ) -> World:
     """Return a world in which ``share`` of the stake of those that answer are friends of the solver.
@@ -188,6 +188,7 @@ def make_world(
         present: That stake, in stakes of a solver; as much again belongs to verifiers that never answer.
         num_friends: Accounts of the friends; None for as many as have the stake of a solver each.
         is_volunteer: True if the solver begins without a stake, and without any money.
+        earned: Segments that a volunteer has been paid for: that is in its stake.
         price: Pay of the round, as a part of the highest that the run pays; below 1 an honest peer sits in the
             other stage, works, and asks for that.
     """
@@ -198,13 +199,14 @@ def make_world(
     theirs = share * present * unit
     count = int(share * present) if num_friends is None else num_friends
     each = (present * unit - theirs) // NUM_HONEST
-    stakes = [unit, 0 if is_volunteer else unit, *[int(each)] * NUM_HONEST]
+    reward = reward_max(spec, segment_tokens_max(spec, 1))
+    stakes = [unit, earned * reward if is_volunteer else unit, *[int(each)] * NUM_HONEST]
     stakes += [int(theirs // count)] * count if count else []
     stakes.append(int(present * unit))
     keys = [numbered_key(number) for number in range(len(stakes))]
     accounts = (
-        GenesisAccount(k.peer, Amount(BALANCE if s else 0), Amount(s))
-        for k, s in zip(keys, stakes, strict=True)
+        GenesisAccount(key.peer, Amount(0 if is_volunteer and n == SOLVER else BALANCE), Amount(s))
+        for n, (key, s) in enumerate(zip(keys, stakes, strict=True))
     )
     ledger = InMemoryLedger(
         len(keys),
@@ -391,7 +393,7 @@ class _Game:
         return bodies
 
     def _requests(self, record: SegmentRecord) -> list[tuple[SecretKey, Body]]:
-        """Let those that are drawn ask, honest verifiers first."""
+        """Let those that are drawn ask, in an order that the seed decides: there are not slots for all."""
         height, under_way = self.ledger.state.height + 1, open_checks(record)
         is_last = len(record.draws) == 3 and not under_way
         if not record.draws or (is_last and height >= record.due):
@@ -406,7 +408,9 @@ class _Game:
         elif self.plan.friends is not Friends.ABSENT:
             asking += self.world.friends
         bodies = list[tuple[SecretKey, Body]]()
-        for key in asking:
+        for key in sorted(
+            asking, key=lambda key: digest("queue", self.true.commit.end_root, key.peer)
+        ):
             body = self._drawn(record, key)
             if body is not None and len(under_way) + len(bodies) < CHECKS_MAX:
                 bodies.append((key, body))

@@ -66,10 +66,14 @@ def answered(world: World, false_windows: int = 0) -> float:
 def refused(world: World, false_windows: int) -> float:
     """Return the probability that a solver is silent that serves no honest verifier of a false window.
 
-    At least: one whose complaint is dismissed may be drawn again, and several may complain. For a solver that
+    Each of them complains, and another draw comes if nobody has answered: no friend was drawn, and no honest
+    verifier of a true window. At least: one whose complaint is dismissed may be drawn again. For a solver that
     serves its friends only all windows count.
     """
-    return caught(world, false_windows) * sustained(world)
+    part, stands = false_windows / windows_of(world), sustained(world)
+    hit = 1 - none_of(world, world.honest, part * stands)
+    again = none_of(world, world.friends) * none_of(world, world.honest, 1 - part * (1 - stands))
+    return hit * sum(again**attempt for attempt in range(ATTEMPTS))
 
 
 def sustained(world: World) -> float:

@@ -50,7 +50,6 @@ from benchmarks.incentive_odds import (
 from swarm.ledger.state.records import SegmentPhase
 from swarm.ledger.transactions import ATTEMPTS
 from swarm.ledger.transition.payments import ACCUSER_PERCENT, JUDGES_PERCENT
-from swarm.ledger.transition.prices import SILENCE_REWARDS
 
 SHARES = (Fraction(0), Fraction(1, 10), Fraction(1, 3))
 """Part of the stake that answers which belongs to the attackers."""
@@ -156,11 +155,12 @@ def measure(quick: bool) -> Outcome:
     say("honest segments")
     honest = {share: _honest(world, sizes.games) for share, world in worlds.items()}
     say("cheats")
-    _cheats(worlds, honest, sizes, outcome)
+    largest = _cheats(worlds, honest, sizes, outcome)
     say("prices")
     _prices(sizes, outcome)
     say("volunteers")
-    _volunteers(sizes, outcome)
+    largest = max(largest, _volunteers(sizes, outcome))
+    outcome.figures["cheat_ev_max"] = largest
     say("lazy verifiers")
     _lazy(worlds, sizes, outcome)
     say("self-reports")
@@ -235,7 +235,7 @@ def _cheats(
     honest: Mapping[Fraction, float],
     sizes: Sizes,
     outcome: Outcome,
-) -> None:
+) -> float:
     rows, best = dict[str, object](), dict[str, tuple[float, str]]()
     for name, way in WAYS.items():
         for share, world in worlds.items():
@@ -249,9 +249,9 @@ def _cheats(
                 cells = ((ev, f"{cell}, {n} in a row") for n, ev in row.items())
                 best[name] = max(*cells, best.get(name, (-np.inf, "")))
             rows[f"{name}, share {float(share):.2f}, {way.feared}"] = _verdicts(world, way, games)
-    outcome.figures["cheat_ev_max"] = max(best[name][0] for name in WAYS)
     found = {name: {"value": value, "cell": cell} for name, (value, cell) in best.items()}
     outcome.detail |= {"cheat_ev_max_by_way": found, "cheats": rows}
+    return max(best[name][0] for name in WAYS)
 
 
 def _prices(sizes: Sizes, outcome: Outcome) -> None:
@@ -304,33 +304,35 @@ def _games_of(world: World, way: Way, games: int) -> list[Played]:
 
 
 def _mean(world: World, games: Sequence[Played], *, feared: SegmentPhase, is_feared: bool) -> float:
-    """Return the mean money of solver and friends in the games with the verdict they fear, or without it."""
-    return statistics.fmean(
-        _together(world, game) for game in games if (game.phase is feared) is is_feared
-    )
+    """Return the mean money of solver and friends in the games with the verdict they fear, or without it.
 
-
-def _volunteers(sizes: Sizes, outcome: Outcome) -> None:
-    """Let a peer without a stake lie in one segment, after some honest ones; compare it with an honest one.
-
-    What it has earned is locked in its stake and can be taken. It counts in full, though the peer cannot spend
-    it before it has earned a whole stake.
+    What was not seen in so many games is hardly ever: it counts as a segment that is paid.
     """
-    rows, reward = dict[str, object](), float(REWARD_OVER_COST)
+    found = [_together(world, game) for game in games if (game.phase is feared) is is_feared]
+    return statistics.fmean(found) if found else float(REWARD_OVER_COST)
+
+
+def _volunteers(sizes: Sizes, outcome: Outcome) -> float:
+    """Let a peer without a stake of its own lie in one segment, after some honest ones; return the best.
+
+    Compare it with one that is honest. What it has earned is locked in its stake and can be taken. It counts
+    in full, though the peer cannot spend it before it has earned a whole stake.
+    """
+    rows, best = dict[str, object](), (-np.inf, "")
     for share in SHARES:
-        world = make_world(share, is_volunteer=True)
-        honest = _honest(world, sizes.games)
-        for name, way in WAYS.items():
-            games = _games_of(world, way, sizes.games)
-            for steps in FALSE_STEPS:
-                once = _once(world, way, games, steps) - honest
-                p, row = way.odds(world, false_windows(steps, world)), dict[int, float]()
-                for earlier in EARLIER:
-                    is_all = way.feared is SegmentPhase.GUILTY
-                    lost = earlier if is_all else min(earlier, SILENCE_REWARDS - 1)
-                    row[earlier] = round(once - p * lost * reward, 4)
-                rows[f"{name}, share {float(share):.2f}, {steps} steps"] = row
+        for earlier in EARLIER:
+            world = make_world(share, is_volunteer=True, earned=earlier)
+            honest = _honest(world, sizes.games)
+            for name, way in WAYS.items():
+                games = _games_of(world, way, sizes.games // 2)
+                row = {n: round(_once(world, way, games, n) - honest, 4) for n in FALSE_STEPS}
+                cell = f"{name}, share {float(share):.2f}, after {earlier}"
+                rows[cell] = {f"{steps} steps": value for steps, value in row.items()}
+                cells = ((value, f"{cell}, {steps} steps") for steps, value in row.items())
+                best = max(*cells, best)
     outcome.detail["volunteers_by_earlier_segments"] = rows
+    outcome.detail["volunteers_ev_max"] = {"value": best[0], "cell": best[1]}
+    return float(best[0])
 
 
 def _lazy(worlds: Mapping[Fraction, World], sizes: Sizes, outcome: Outcome) -> None:

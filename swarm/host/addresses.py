@@ -20,6 +20,9 @@ PEERS_MAX = 4096
 ADDRESS_CHARS_MAX = 160
 """Characters of an address. A DNS name may have 253, but one that long need not be typed or stored."""
 
+V4_NETWORK_BITS, V6_NETWORK_BITS = 24, 48
+"""Bits of an address that name a network: whoever has one address of it may have them all."""
+
 _NAMES = ("dns", "dns4", "dns6")
 _HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,120}[a-z0-9])?", re.IGNORECASE)
 
@@ -82,6 +85,22 @@ def is_loopback(address: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def network_of(host: str) -> str:
+    """Return the network of an address, a /24 or an IPv6 /48: what one household or provider's line has.
+
+    It is "" for an address that is not a public one, and for what is no IP address.
+    """
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return ""
+    address = getattr(address, "ipv4_mapped", None) or address
+    if not address.is_global:
+        return ""
+    bits = V4_NETWORK_BITS if address.version == 4 else V6_NETWORK_BITS
+    return str(ipaddress.ip_network((address, bits), strict=False))
 
 
 def believable(claimed: Iterable[str], remote_host: str) -> tuple[str, ...]:

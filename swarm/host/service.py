@@ -19,7 +19,7 @@ from libp2p.peer.id import ID
 from multiaddr.multiaddr import Multiaddr
 
 from swarm.errors import BadEncoding, PeerFault, Unreachable, UsageError
-from swarm.host.addresses import AddressBook, format_address, is_loopback
+from swarm.host.addresses import AddressBook, format_address, is_loopback, network_of
 from swarm.host.backoff import CircuitBreakers, PeerScores
 from swarm.host.client import Client, Traffic
 from swarm.host.closing import plain_errors, shielded
@@ -167,6 +167,12 @@ class Host:
         """
         times = [link.rtt_s for link in self._links.of(peer) if link.rtt_s is not None]
         return round(min(times) * 1000) if times else None
+
+    def network(self, peer: PeerId) -> str:
+        """Return the public network that a peer is connected from (``addresses.network_of``); "" for none."""
+        return next(
+            filter(None, (network_of(link.remote_host) for link in self._links.of(peer))), ""
+        )
 
     def traffic(self, peer: PeerId) -> tuple[int, int]:
         """Return the (sent, received) bytes of requests and replies since the start."""

@@ -10,6 +10,8 @@ Modules (C: pure, S: does I/O):
     describe.py              C  Render ledger state and segment checks as JSON rows and text, for
                                 ``swarm ledger`` and ``swarm run``.
     describe_checks.py       C  Render segments and their checks as JSON rows and text.
+    free_joins.py            C  Bound how many free keys of one network a node lets into a run: keys
+                                cost nothing, addresses do.
     leaders.py               C  Draw the leaders of views: every cycle of views is a fresh
                                 permutation of the validators, weighted by stake.
     light.py                 C  Prove entries of the ledger to somebody who has the genesis, or a

@@ -18,6 +18,7 @@ from enum import IntEnum
 
 from swarm.errors import InvalidStatement, Reason
 from swarm.ledger.blocks import BODY_BYTES_MAX, BODY_TRANSACTIONS_MAX
+from swarm.ledger.free_joins import FreeJoins, Origin
 from swarm.ledger.state.draft import Draft
 from swarm.ledger.state.state import State
 from swarm.ledger.transactions import (
@@ -28,6 +29,7 @@ from swarm.ledger.transactions import (
     DisputeVote,
     Evidence,
     FreeStatement,
+    Join,
     PaidCheck,
     PostCheckpoint,
     Report,
@@ -143,6 +145,7 @@ class Mempool:
         self._cheapest: dict[Lane, list[tuple[int, int, Digest]]] = {lane: [] for lane in Lane}
         """Heaps by price, the newest first on ties; what is gone from the pool is skipped."""
         self._num_added = 0
+        self._free_joins = FreeJoins()
         self._turns = OrderedDict[Digest, None]()
         """Names in the order in which ``prune`` looks at them."""
 
@@ -166,11 +169,16 @@ class Mempool:
         """Return all transactions in order of arrival, to offer to a newly connected peer."""
         return tuple(item.data for item in self._items.values())
 
-    def add(self, data: bytes, state: State) -> bool:
+    def add(self, data: bytes, state: State, origin: Origin | None = None) -> bool:
         """Add a transaction that could be in the next block; return True if it is new.
 
-        Raises ``InvalidStatement`` if it could not, if its slot is taken, or if there is no room and it
-        pays no more than what it would replace.
+        Args:
+            data: The encoded transaction.
+            state: The newest final state.
+            origin: Where it came from; None for one of this node.
+
+        Raises ``InvalidStatement`` if it could not, if its slot is taken, if there is no room and it pays no
+        more than what it would replace, or if too many free keys of that network join.
         """
         name = transaction_digest(data)
         if name in self._items:
@@ -191,6 +199,12 @@ class Mempool:
         if old is not None:
             self._check_replaces(item, old)
         self._check_sender(item, old)
+        if (
+            origin is not None
+            and item.lane is Lane.SPONSORED
+            and isinstance(transaction.body, Join)
+        ):
+            self._free_joins.admit(signer, origin, state.next_epoch)
         if old is None or old.lane is not item.lane:
             self._make_room(item)
         if holder is not None:

@@ -126,19 +126,32 @@ def test_who_complains_falsely_voids_less_than_it_pays(world: World) -> None:
     assert lost / asked > 0.5 * world.cost
 
 
-def test_what_a_volunteer_earns_is_locked_and_all_its_segments_have_verifiers_drawn() -> None:
-    world = make_world(Fraction(0), is_volunteer=True)
-    drawn = sum(chance(world, key) for key in world.honest)
-    assert drawn == pytest.approx(1), "two verifiers on average, and half of them are absent"
-    phases = set[SegmentPhase]()
+@pytest.mark.parametrize(("earned", "drawn"), [(0, 4), (1, 1)])
+def test_what_a_volunteer_earns_is_locked_and_all_its_segments_have_verifiers_drawn(
+    earned: int, drawn: int
+) -> None:
+    world = make_world(Fraction(0), is_volunteer=True, earned=earned)
+    present = sum(chance(world, key) for key in world.honest)
+    assert present == pytest.approx(drawn), "half of the verifiers are absent"
+    phases, reward = set[SegmentPhase](), 1.25 * world.cost
     for seed in range(GAMES):
-        played = play(world, Plan(2), seed)
+        played = play(world, Plan(1), seed)
         phases.add(played.phase)
         assert (played.phase is SegmentPhase.GUILTY) is played.is_hit, f"seed {seed}"
-        expected = 0 if played.is_hit else 1.25 * world.cost
+        expected = -earned * reward if played.is_hit else reward
         assert played.gains[SOLVER] == pytest.approx(expected), f"seed {seed}"
-        assert played.locked == expected, f"seed {seed}"
+        assert played.locked == (0 if played.is_hit else reward), f"seed {seed}"
     assert len(phases) > 1
+
+
+@pytest.mark.rule("L88")
+def test_the_first_lie_of_a_free_key_is_found_more_often_than_it_pays() -> None:
+    """Although it refuses all that would find it, and a third of the stake that answers helps it."""
+    world = make_world(Fraction(1, 3), is_volunteer=True)
+    windows = windows_of(world)
+    for false in range(1, windows + 1):
+        saved, lost = false / windows, 1.25 * refused(world, false)
+        assert lost > saved + 0.1, f"{false} windows"
 
 
 def _bond(world: World) -> int:

@@ -9,6 +9,7 @@ from swarm.host.addresses import (
     believable,
     format_address,
     is_loopback,
+    network_of,
     parse_address,
     split_listen,
 )
@@ -101,3 +102,22 @@ def test_the_book_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         )
     assert address_book.addresses(PeerId(bytes(32))) == ()
     assert len(address_book.addresses(PeerId(b"\2" * 32))) == addresses.ADDRESSES_MAX
+
+
+@pytest.mark.parametrize(
+    ("host", "network"),
+    [
+        ("8.8.4.4", "8.8.4.0/24"),
+        ("::ffff:8.8.4.4", "8.8.4.0/24"),
+        ("2001:4860:4860:1::8888", "2001:4860:4860::/48"),
+        ("192.168.1.7", ""),
+        ("127.0.0.1", ""),
+        ("100.64.1.1", ""),
+        ("fe80::1%eth0", ""),
+        ("::1", ""),
+        ("example.org", ""),
+        ("", ""),
+    ],
+)
+def test_a_network_is_what_one_line_has_and_only_public_ones_count(host: str, network: str) -> None:
+    assert network_of(host) == network

@@ -54,6 +54,9 @@ class MemoryHost:
     def is_connected(self, peer: PeerId) -> bool:
         return peer in self.connected()
 
+    def network(self, peer: PeerId) -> str:
+        return ""
+
     def subscribe(self) -> "trio.MemoryReceiveChannel[PeerConnected | PeerLost]":
         self.send, receive = trio.open_memory_channel[PeerConnected | PeerLost](16)
         return receive

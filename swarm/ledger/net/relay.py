@@ -15,6 +15,7 @@ import trio
 
 from swarm.errors import BadEncoding, BadSignature, InvalidStatement, PeerFault, Reason, Unreachable
 from swarm.host.service import Host
+from swarm.ledger.free_joins import Origin
 from swarm.ledger.mempool import Mempool
 from swarm.ledger.net.archive import Archive, FinalBlock
 from swarm.ledger.transactions import (
@@ -273,13 +274,13 @@ class Relay:
         batch = decode(TransactionBatch, request)
         if len(batch.transactions) > BATCH_MAX:
             raise BadEncoding("too many transactions in a frame")
-        accepted = list[bytes]()
+        accepted, origin = list[bytes](), Origin(peer, self._host.network(peer))
         for data in batch.transactions:
             if self._taken.get(peer, 0) >= FLOOD_MAX:
                 break
             self._taken[peer] = self._taken.get(peer, 0) + 1
             try:
-                if self._pool.add(data, self._archive.head.state):
+                if self._pool.add(data, self._archive.head.state, origin):
                     accepted.append(data)
             except InvalidStatement as refusal:
                 if refusal.reason is Reason.BAD_SIGNATURE:

@@ -475,7 +475,9 @@ class SegmentRecord(Message, frozen=True):
     reserved: Amount
     """Amount held in this record for its verifiers."""
     is_volunteer: bool
-    """True if its solver had less than the stake of a solver: every such segment has verifiers drawn."""
+    """True if its solver had less than the stake of a solver."""
+    probability_nano: int
+    """Half of the verifiers that a draw selects on average, in billionths (``sampling.draw_probability``)."""
     is_paid: bool
     phase: SegmentPhase
     due: Height

@@ -31,6 +31,22 @@ ROSTERS_CACHED = 256
 """Stages whose pairs are cached: all seats of a stage commit within the same few blocks."""
 
 
+BARE_FACTOR = 4
+"""So many times as many verifiers are drawn if a lie would cost its solver no more than the pay of the lie."""
+
+
+def draw_probability(spec: RunSpec, *, is_volunteer: bool, stake: int, reward_max: int) -> int:
+    """Return half of the verifiers that a draw should select for a segment, in billionths.
+
+    Every segment of a volunteer has verifiers drawn. One that has less at stake than this segment could earn
+    loses by a lie only what the lie would earn, so that must be found more often than it pays: with
+    twice one verifier half of the first lies of free keys stood, where a third of the stake helped them.
+    """
+    if not is_volunteer:
+        return spec.checks.probability_nano
+    return BARE_FACTOR * NANO if stake < reward_max else NANO
+
+
 def redraw_blocks(spec: RunSpec) -> int:
     """Return the blocks after a draw in which requests are accepted.
 
@@ -81,8 +97,7 @@ def own_window(
     segment_id = encode((record.run, record.round, record.stage, record.seat))
     dice = digest("drawn", beta, segment_id, record.end_root)
     value = int.from_bytes(dice[:8], "big")
-    probability = NANO if record.is_volunteer else spec.checks.probability_nano
-    if value * max(draw.stake, 1) * NANO >= 2 * probability * stake << 64:
+    if value * max(draw.stake, 1) * NANO >= 2 * record.probability_nano * stake << 64:
         return None
     windows = num_windows(record.num_steps, spec.checks.window_steps)
     return int.from_bytes(dice[8:16], "big") % windows

@@ -39,12 +39,13 @@ from swarm.ledger.transition.phases import COMMIT_ROUNDS
 from swarm.ledger.transition.prices import (
     CHECKS_MAX,
     check_pay,
+    reward_max,
     segment_reward,
     segment_tokens_max,
     solver_stake,
 )
 from swarm.ledger.transition.runs import checkpoints_kept, round_info
-from swarm.ledger.transition.sampling import partners_of
+from swarm.ledger.transition.sampling import draw_probability, partners_of
 from swarm.ledger.transition.seats import with_changed_seat
 from swarm.primitives.codec import replace
 from swarm.primitives.merkle import blake3_hash, verify_proof
@@ -116,8 +117,6 @@ def commit_segment(draft: Draft, seat: Seat, body: CommitSegment) -> None:
     info = round_info(run, body.round)
     assert info is not None, "its seat was found in this round"
     _within_rounds(run, info.height + run.spec.round_blocks, height)
-    if body.round >= run.final_round:
-        raise InvalidStatement(Reason.WRONG_ROUND, "the run had ended")
     if draft.segment(run.index, body.round, body.stage, body.seat) is not None:
         raise InvalidStatement(Reason.DUPLICATE, "this segment is committed")
     _check_work(run, info, body)
@@ -145,6 +144,7 @@ def commit_segment(draft: Draft, seat: Seat, body: CommitSegment) -> None:
         check_pay=per_check,
         reserved=reserved,
         is_volunteer=seat.is_volunteer,
+        probability_nano=_probability(draft, run, seat, body.tokens),
         is_paid=False,
         phase=SegmentPhase.POSTED,
         due=Height(height + draft.globals.params.beacon_delay),
@@ -225,7 +225,9 @@ def _open_for_work(draft: Draft, body: SeatStatement) -> Run:
 
 
 def _check_work(run: Run, info: RoundInfo, body: CommitSegment) -> None:
-    """Raise unless steps and tokens are within bounds: a round of final averaging has neither."""
+    """Raise unless round, steps and tokens are within bounds: a round of final averaging has no steps."""
+    if body.round >= run.final_round:
+        raise InvalidStatement(Reason.WRONG_ROUND, "the run had ended")
     steps_max = run.spec.inner_steps_max if info.consensus < 0 else 0
     if not min(steps_max, 1) <= body.num_steps <= steps_max:
         detail = f"{body.num_steps} steps where a segment of this round has at most {steps_max}"
@@ -247,6 +249,16 @@ def _check_stake(draft: Draft, run: Run, seat: Seat) -> None:
     wanted, held = solver_stake(draft.globals.params, run.spec), draft.account(seat.peer).stake
     if held < wanted and not seat.is_volunteer:
         raise InvalidStatement(Reason.STAKE, f"{held} where a solver of this run has {wanted}")
+
+
+def _probability(draft: Draft, run: Run, seat: Seat, tokens: int) -> int:
+    """Return half of the verifiers that a draw should select, by what the peer has at stake now."""
+    return draw_probability(
+        run.spec,
+        is_volunteer=seat.is_volunteer,
+        stake=draft.account(seat.peer).stake,
+        reward_max=reward_max(run.spec, tokens),
+    )
 
 
 def _prices(

@@ -99,6 +99,9 @@ SCENARIOS = {
     "short epochs, forger, slow network": Scenario(
         4, loss=0.2, delay_max_s=3.0, forgers=(2,), epoch_blocks=2
     ),
+    "short epochs, two forgers, slow network": Scenario(
+        7, loss=0.2, delay_max_s=3.0, forgers=(1, 4), epoch_blocks=2, height_min=4
+    ),
     "short epochs, forger, real keys": Scenario(
         4, forgers=(3,), heals_s=10.0, ends_s=30.0, epoch_blocks=3, real_keys=True
     ),

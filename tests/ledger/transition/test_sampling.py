@@ -10,6 +10,7 @@ from swarm.ledger.transition.prices import solver_stake
 from swarm.ledger.transition.runs import round_info
 from swarm.ledger.transition.sampling import (
     check_eligible,
+    draw_probability,
     drawn_window,
     is_drawn,
     num_windows,
@@ -33,12 +34,12 @@ def test_on_average_twice_the_probability_is_drawn_and_every_window_alike() -> N
     case = a_case(num_steps=40)
     chain, peers, attempts, drawn = case.ledger.state.chain, 10, 20, list[int]()
     stake = Amount(7_000)
-    spec = replace(EXACT, checks=CheckSpec(NANO // 2, 10, 120))
+    record = replace(case.record, probability_nano=NANO // 2)
     for attempt in range(attempts):
         draw = Draw(Height(9), Digest(bytes([attempt]) * 32), Amount(peers * stake))
         for key in (numbered_key(100 + i) for i in range(peers)):
             proof = prove_draw(key, chain, draw)
-            window = drawn_window(chain, draw, case.record, spec, key.peer, stake, proof)
+            window = drawn_window(chain, draw, record, EXACT, key.peer, stake, proof)
             drawn += [] if window is None else [window]
     assert 11 <= len(drawn) <= 31, "20 expected"
     assert sorted(set(drawn)) == [0, 1, 2, 3]
@@ -70,19 +71,30 @@ def test_a_volunteers_segment_is_always_drawn_for() -> None:
     draw = Draw(Height(9), Digest(bytes(32)), Amount(2))
     proof = prove_draw(key, chain, draw)
     for is_volunteer in (False, True):
-        record = replace(case.record, is_volunteer=is_volunteer)
+        nano = draw_probability(spec, is_volunteer=is_volunteer, stake=5, reward_max=5)
+        record = replace(case.record, probability_nano=nano)
         found = is_drawn(chain, draw, record, spec, key.peer, Amount(1), proof)
         assert found is is_volunteer
+
+
+@pytest.mark.rule("L88")
+def test_a_volunteer_with_nothing_to_lose_has_four_times_as_many_verifiers_drawn() -> None:
+    spec = replace(EXACT, checks=CheckSpec(NANO // 3, 10, 120))
+    found = [
+        draw_probability(spec, is_volunteer=is_volunteer, stake=stake, reward_max=5)
+        for is_volunteer, stake in ((True, 0), (True, 4), (True, 5), (False, 0))
+    ]
+    assert found == [4 * NANO, 4 * NANO, NANO, NANO // 3]
 
 
 @pytest.mark.parametrize(("probability", "total", "wanted"), [(0, 1, False), (NANO, 2, True)])
 def test_certain_dice_are_certain(probability: int, total: int, wanted: bool) -> None:
     case = a_case()
     chain, key = case.ledger.state.chain, case.ledger.keys[3]
-    spec = replace(EXACT, checks=CheckSpec(probability, 10, 120))
     draw = Draw(Height(9), Digest(bytes(32)), Amount(total))
     proof = prove_draw(key, chain, draw)
-    assert is_drawn(chain, draw, case.record, spec, key.peer, Amount(1), proof) is wanted
+    record = replace(case.record, probability_nano=probability)
+    assert is_drawn(chain, draw, record, EXACT, key.peer, Amount(1), proof) is wanted
 
 
 @pytest.mark.rule("L35")
