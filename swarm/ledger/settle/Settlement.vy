@@ -9,6 +9,8 @@
      thirds of the power sign an epoch, the root of the log at its end, and the hash of the next list. A root waits for
      WINDOW seconds, in which it can be proved wrong: by a second quorum for another root of its epoch, or by leaves that
      no honest log has. Its poster puts up BOND, which is back after that, or the challenger's.
+     Arithmetic is unchecked where bounds hold it: 64 powers of 96 bits, times of 36, epochs of 40, eras of 19. No function
+     needs a lock: all is written before money is sent. A list of heirs is as good as the quorum that signed it.
      A leaf is an address and the sum of all that was ever withdrawn to it; the contract notes what it has paid.
      Hashes are SHA-256, as on the ledger; the tree is padded to a power of two, and its root seals the number of leaves.
 """
@@ -20,25 +22,28 @@ SLOTS: constant(uint256) = 8
 DEPTH: constant(uint256) = 32
 PURPOSE: constant(bytes32) = 0x737761726d2f736574746c656d656e742f73746174656d656e742f3100000000  # "swarm/settlement/statement/1"
 
-E_BOND: constant(bytes4) = method_id("Bond()", output_type=bytes4)
-E_EPOCH: constant(bytes4) = method_id("Epoch()", output_type=bytes4)
-E_FULL: constant(bytes4) = method_id("Full()", output_type=bytes4)
-E_NO_BOND: constant(bytes4) = method_id("NoBond()", output_type=bytes4)
-E_SAME: constant(bytes4) = method_id("Same()", output_type=bytes4)
-E_CONSISTENT: constant(bytes4) = method_id("Consistent()", output_type=bytes4)
-E_WINDOW: constant(bytes4) = method_id("Window()", output_type=bytes4)
-E_NOTHING_DUE: constant(bytes4) = method_id("NothingDue()", output_type=bytes4)
-E_FUNDS: constant(bytes4) = method_id("Funds()", output_type=bytes4)
-E_MEMBERS: constant(bytes4) = method_id("Members()", output_type=bytes4)
-E_SIGNERS: constant(bytes4) = method_id("Signers()", output_type=bytes4)
-E_SIGNATURE: constant(bytes4) = method_id("Signature()", output_type=bytes4)
-E_QUORUM: constant(bytes4) = method_id("Quorum()", output_type=bytes4)
-E_PROOF: constant(bytes4) = method_id("Proof()", output_type=bytes4)
-E_CLOSED: constant(bytes4) = method_id("Closed()", output_type=bytes4)
+# Selectors of custom errors.
+E_BOND: constant(uint256) = 1188905985  # Bond()
+E_EPOCH: constant(uint256) = 1872262308  # Epoch()
+E_FULL: constant(uint256) = 4084136815  # Full()
+E_NO_BOND: constant(uint256) = 3754008462  # NoBond()
+E_SAME: constant(uint256) = 1874721889  # Same()
+E_CONSISTENT: constant(uint256) = 711529000  # Consistent()
+E_WINDOW: constant(uint256) = 2258206669  # Window()
+E_NOTHING_DUE: constant(uint256) = 2264773020  # NothingDue()
+E_FUNDS: constant(uint256) = 2189108570  # Funds()
+E_MEMBERS: constant(uint256) = 1806715782  # Members()
+E_SIGNERS: constant(uint256) = 4031530840  # Signers()
+E_SIGNATURE: constant(uint256) = 4181866583  # Signature()
+E_QUORUM: constant(uint256) = 3260132002  # Quorum()
+E_PROOF: constant(uint256) = 3732714279  # Proof()
+E_CLOSED: constant(uint256) = 484304507  # Closed()
 
 U36: constant(uint256) = 2**36 - 1
 U40: constant(uint256) = 2**40 - 1
 U19: constant(uint256) = 2**19 - 1
+EPOCH: constant(uint256) = (2**40 - 1) * 2**36  # of a slot's notes
+U96: constant(uint256) = 2**96 - 1
 HELD: constant(uint256) = 2**95
 
 
@@ -72,15 +77,15 @@ event Claimed:
     paid: uint256
 
 
-LEDGER: public(immutable(bytes32))
-WINDOW: public(immutable(uint256))
-BOND: public(immutable(uint256))
-UNIT: public(immutable(uint256))
+LEDGER: immutable(bytes32)
+WINDOW: immutable(uint256)
+BOND: immutable(uint256)
+UNIT: immutable(uint256)
 
 head: public(uint256)  # least epoch of the next root (40 bits) | era (19) | bonds held
 sets: public(HashMap[uint256, bytes32])  # era -> hash of its signers
-roots: public(bytes32[SLOTS])  # 0: never posted, or refuted
-metas: public(uint256[SLOTS])  # posted at (36 bits) | epoch (40) | era (19) | bond is held (1) | poster (160)
+roots: bytes32[SLOTS]  # 0: never posted, or refuted
+metas: uint256[SLOTS]  # posted at (36 bits) | epoch (40) | era (19) | bond is held (1) | poster (160)
 claimed: public(HashMap[address, uint256])  # units paid so far
 
 
@@ -105,6 +110,24 @@ def __init__(
     log Rotated(era=0, members=members)
 
 
+@view
+@external
+def terms() -> (bytes32, uint256, uint256, uint256):
+    """
+    @notice The ledger's chain id, the window in seconds, the bond and the worth of a unit in wei.
+    """
+    return LEDGER, WINDOW, BOND, UNIT
+
+
+@view
+@external
+def posted(slot: uint256) -> (bytes32, uint256):
+    """
+    @notice The root of a slot, and what is noted about it.
+    """
+    return self.roots[slot], self.metas[slot]
+
+
 @external
 @payable
 def __default__():
@@ -116,7 +139,6 @@ def __default__():
 
 @external
 @payable
-@nonreentrant
 def post(
     slot: uint256,
     epoch: uint256,
@@ -135,37 +157,42 @@ def post(
     self._need(msg.value == BOND, E_BOND)
     head: uint256 = self.head
     era: uint256 = (head >> 40) & U19
-    bonds: uint256 = (head >> 59) + 1
+    bonds: uint256 = unsafe_add(head >> 59, 1)
     self._need(epoch >= head & U40 and epoch < U40, E_EPOCH)
     assert root != empty(bytes32)
     present: bytes32 = self.sets[era]
     after: bytes32 = present
     if len(heirs) != 0:
         after = sha256(heirs)
-    self._check_quorum(self._digest(epoch, root, after), present, members, votes)
+    self._check_quorum(epoch, root, after, present, members, votes)
     old: uint256 = self.metas[slot]
     if self.roots[slot] != empty(bytes32):
-        self._need(self._is_final(old) and self._has_newer(slot, (old >> 36) & U40), E_FULL)
+        has_newer: bool = False  # the newest root that can be claimed from is never overwritten
+        for i: uint256 in range(SLOTS):
+            other: uint256 = self.metas[i]
+            is_newer: bool = other & EPOCH > old & EPOCH and self._is_final(other)
+            if is_newer and self.roots[i] != empty(bytes32):
+                has_newer = True
+                break
+        self._need(has_newer and self._is_final(old), E_FULL)
     self.roots[slot] = root
     self.metas[slot] = (
         block.timestamp | (epoch << 36) | (era << 76) | HELD | (convert(msg.sender, uint256) << 96)
     )
     if old & HELD != 0:
-        bonds -= 1
+        bonds = unsafe_sub(bonds, 1)
     if after != present:
-        self._check_members(heirs)
-        era += 1
+        era = unsafe_add(era, 1)
         assert era <= U19
         self.sets[era] = after
         log Rotated(era=era, members=heirs)
-    self.head = (epoch + 1) | (era << 40) | (bonds << 59)
+    self.head = unsafe_add(epoch, 1) | (era << 40) | (bonds << 59)
     log Posted(epoch=epoch, slot=slot, root=root)
     if old & HELD != 0:
         self._give_back(old)
 
 
 @external
-@nonreentrant
 def release(slot: uint256):
     """
     @notice Give the bond of a root back to its poster, once nobody can prove it wrong any more.
@@ -173,12 +200,11 @@ def release(slot: uint256):
     meta: uint256 = self.metas[slot]
     self._need(meta & HELD != 0 and self._is_final(meta), E_NO_BOND)
     self.metas[slot] = meta ^ HELD
-    self.head -= 1 << 59
+    self.head = unsafe_sub(self.head, 1 << 59)
     self._give_back(meta)
 
 
 @external
-@nonreentrant
 def challenge_signatures(
     slot: uint256,
     root: bytes32,
@@ -192,14 +218,13 @@ def challenge_signatures(
     """
     meta: uint256 = self.metas[slot]
     self._need(root != self.roots[slot], E_SAME)
-    digest: bytes32 = self._digest((meta >> 36) & U40, root, after)
-    self._check_quorum(digest, self.sets[(meta >> 76) & U19], members, votes)
+    present: bytes32 = self.sets[(meta >> 76) & U19]
+    self._check_quorum((meta >> 36) & U40, root, after, present, members, votes)
     self._refute(slot)
     self._reward(1)
 
 
 @external
-@nonreentrant
 def challenge_leaves(a: Leaf, b: Leaf):
     """
     @notice Refute the root of `b` by two leaves that no log has: leaves are only added, and totals only grow.
@@ -209,11 +234,12 @@ def challenge_leaves(a: Leaf, b: Leaf):
     self._check_leaf(b, self.roots[b.slot])
     first: uint256 = (self.metas[a.slot] >> 36) & U40
     second: uint256 = (self.metas[b.slot] >> 36) & U40
-    differs: bool = a.index == b.index and (a.account != b.account or a.total != b.total)
-    shrank: bool = a.index < b.index and a.account == b.account and a.total >= b.total
-    is_wrong: bool = shrank and first <= second
-    if first < second:
-        is_wrong = is_wrong or differs or b.count < a.count
+    is_same: bool = a.account == b.account
+    is_wrong: bool = a.index < b.index and is_same and a.total >= b.total and first <= second
+    if first < second and a.index == b.index:
+        is_wrong = not is_same or a.total != b.total
+    if first < second and b.count < a.count:
+        is_wrong = True
     self._need(is_wrong, E_CONSISTENT)
     bonds: uint256 = 1
     self._refute(b.slot)
@@ -224,7 +250,6 @@ def challenge_leaves(a: Leaf, b: Leaf):
 
 
 @external
-@nonreentrant
 def claim(leaf: Leaf):
     """
     @notice Pay an address what the log owes it and the contract has not paid yet; anybody may ask for it.
@@ -237,80 +262,63 @@ def claim(leaf: Leaf):
     self._need(self.balance >= paid + (self.head >> 59) * BOND, E_FUNDS)
     self.claimed[leaf.account] = leaf.total
     log Claimed(account=leaf.account, paid=paid)
-    raw_call(leaf.account, b"", value=paid)
+    send(leaf.account, paid, gas=msg.gas)
 
 
 @pure
 @internal
-def _need(holds: bool, error: bytes4):
+def _need(holds: bool, error: uint256):
     if not holds:
-        raw_revert(slice(convert(error, bytes32), 0, 4))
+        raw_revert(slice(convert(error << 224, bytes32), 0, 4))
 
 
 @view
 @internal
 def _is_final(meta: uint256) -> bool:
-    return (meta & U36) + WINDOW <= block.timestamp
-
-
-@view
-@internal
-def _has_newer(slot: uint256, epoch: uint256) -> bool:
-    """
-    @dev The newest root that can be claimed from is never overwritten.
-    """
-    for i: uint256 in range(1, SLOTS):
-        other: uint256 = (slot + i) % SLOTS
-        meta: uint256 = self.metas[other]
-        if (meta >> 36) & U40 > epoch and self._is_final(meta) and self.roots[other] != empty(bytes32):
-            return True
-    return False
+    return unsafe_add(meta & U36, WINDOW) <= block.timestamp
 
 
 @pure
 @internal
 def _check_members(members: Bytes[LIST]):
-    assert len(members) != 0 and len(members) % 32 == 0
+    assert len(members) != 0 and len(members) & 31 == 0
     last: uint256 = 0
     for i: uint256 in range(MEMBERS):
-        if i * 32 == len(members):
+        if unsafe_mul(i, 32) == len(members):
             break
-        member: uint256 = extract32(members, i * 32, output_type=uint256)
-        self._need(member >> 96 > last and member % 2**96 != 0, E_MEMBERS)
+        member: uint256 = extract32(members, unsafe_mul(i, 32), output_type=uint256)
+        self._need(member >> 96 > last and member & U96 != 0, E_MEMBERS)
         last = member >> 96
 
 
 @view
 @internal
-def _digest(epoch: uint256, root: bytes32, after: bytes32) -> bytes32:
-    return sha256(abi_encode(PURPOSE, chain.id, self, LEDGER, epoch, root, after))
-
-
-@view
-@internal
 def _check_quorum(
-    digest: bytes32,
+    epoch: uint256,
+    root: bytes32,
+    after: bytes32,
     present: bytes32,
     members: Bytes[LIST],
     votes: Bytes[VOTES],
 ):
     self._need(sha256(members) == present, E_SIGNERS)
-    assert len(votes) == 2 * len(members)
+    digest: bytes32 = sha256(abi_encode(PURPOSE, chain.id, self, LEDGER, epoch, root, after))
+    assert len(votes) == unsafe_mul(len(members), 2)
     total: uint256 = 0
     power: uint256 = 0
     for i: uint256 in range(MEMBERS):
-        if i * 32 == len(members):
+        if unsafe_mul(i, 32) == len(members):
             break
-        member: uint256 = extract32(members, i * 32, output_type=uint256)
-        weight: uint256 = member % 2**96
-        total += weight
-        r: uint256 = extract32(votes, i * 64, output_type=uint256)
+        member: uint256 = extract32(members, unsafe_mul(i, 32), output_type=uint256)
+        weight: uint256 = member & U96
+        total = unsafe_add(total, weight)
+        r: uint256 = extract32(votes, unsafe_mul(i, 64), output_type=uint256)
         if r != 0:
-            s: uint256 = extract32(votes, i * 64 + 32, output_type=uint256)
-            signer: address = ecrecover(digest, 27 + (s >> 255), r, s & (2**255 - 1))
+            s: uint256 = extract32(votes, unsafe_add(unsafe_mul(i, 64), 32), output_type=uint256)
+            signer: address = ecrecover(digest, unsafe_add(27, s >> 255), r, s & (2**255 - 1))
             self._need(convert(signer, uint256) == member >> 96, E_SIGNATURE)
-            power += weight
-    self._need(3 * power > 2 * total, E_QUORUM)
+            power = unsafe_add(power, weight)
+    self._need(unsafe_mul(power, 3) > unsafe_mul(total, 2), E_QUORUM)
 
 
 @pure
@@ -329,7 +337,7 @@ def _check_leaf(leaf: Leaf, root: bytes32):
     seal: bytes8 = convert(convert(leaf.count, uint64), bytes8)
     self._need(
         leaf.index < leaf.count
-        and (leaf.count - 1) >> len(leaf.proof) == 0
+        and unsafe_sub(leaf.count, 1) >> len(leaf.proof) == 0
         and root != empty(bytes32)
         and sha256(concat(b"\x03", seal, node)) == root,
         E_PROOF,
@@ -347,8 +355,8 @@ def _refute(slot: uint256):
 
 @internal
 def _reward(bonds: uint256):
-    self.head -= bonds << 59
-    raw_call(msg.sender, b"", value=bonds * BOND)
+    self.head = unsafe_sub(self.head, bonds << 59)
+    send(msg.sender, unsafe_mul(bonds, BOND), gas=msg.gas)
 
 
 @internal

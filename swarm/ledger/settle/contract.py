@@ -246,26 +246,25 @@ class Contract:
     def read(self) -> ContractState:
         """Return the state of the contract."""
         head = parse_head(self._number("head()"))
+        posted = (self._words("posted(uint256)", 2, index) for index in range(SLOTS))
         slots = tuple(
-            parse_slot(
-                index,
-                self._call("roots(uint256)", index)[:32],
-                self._number("metas(uint256)", index),
-            )
-            for index in range(SLOTS)
+            parse_slot(index, root, int.from_bytes(noted, "big"))
+            for index, (root, noted) in enumerate(posted)
         )
+        ledger, *terms = self._words("terms()", 4)
+        window_s, bond_wei, unit_wei = (int.from_bytes(term, "big") for term in terms)
         block = self._engine.ask("eth_getBlockByNumber", "latest", False)
         where = address_text(self.target.contract)
         return ContractState(
             target=self.target,
-            ledger=Digest(self._call("LEDGER()")[:32]),
-            window_s=self._number("WINDOW()"),
-            bond_wei=self._number("BOND()"),
-            unit_wei=self._number("UNIT()"),
+            ledger=Digest(ledger),
+            window_s=window_s,
+            bond_wei=bond_wei,
+            unit_wei=unit_wei,
             next_epoch=head[0],
             era=head[1],
             num_bonds=head[2],
-            members=Digest(self._call("sets(uint256)", head[1])[:32]),
+            members=Digest(self._words("sets(uint256)", 1, head[1])[0]),
             slots=slots,
             balance_wei=hex_number(self._engine.ask("eth_getBalance", where, "latest")),
             now_s=hex_number(block.get("timestamp") if isinstance(block, dict) else None),
@@ -324,15 +323,16 @@ class Contract:
         return wallet.send(self.target.contract, data)
 
     def _number(self, signature: str, *arguments: object) -> int:
-        return int.from_bytes(self._call(signature, *arguments)[:32], "big")
+        return int.from_bytes(self._words(signature, 1, *arguments)[0], "big")
 
-    def _call(self, signature: str, *arguments: object) -> bytes:
+    def _words(self, signature: str, count: int, *arguments: object) -> list[bytes]:
+        """Return so many words of 32 bytes that a getter gives."""
         where, data = address_text(self.target.contract), encode_call(signature, *arguments)
         found = self._engine.ask("eth_call", {"to": where, "data": "0x" + data.hex()}, "latest")
         reply = hex_bytes(found)
-        if len(reply) < 32:
+        if len(reply) < 32 * count:
             raise BadEncoding("an engine's answer that is cut")
-        return reply
+        return [reply[at : at + 32] for at in range(0, 32 * count, 32)]
 
 
 LEAF = "(uint256,uint256,uint256,address,uint256,bytes32[])"
