@@ -38,7 +38,7 @@ from swarm.ledger.transition.apply import (
     Known,
     apply_block,
     apply_transaction,
-    begin_block,
+    begin_in_parts,
 )
 from swarm.primitives import vrf
 from swarm.primitives.crypto import SecretKey
@@ -114,13 +114,12 @@ def validate_in_parts(state: State, block: Block, *, known: Known = NOTHING_KNOW
     check_block_shape(block)
     header = block.header
     beta = validate_header(state, header)
-    draft = begin_block(state, leader=header.leader, beta=beta, view=header.view)
+    draft = yield from begin_in_parts(state, leader=header.leader, beta=beta, view=header.view)
     for number, data in enumerate(block.transactions):
         if number % PART_TRANSACTIONS == 0:
             yield
         apply_transaction(draft, data, known=known)
-    yield
-    after = draft.finish()
+    after = yield from draft.finish_in_parts()
     if after.root != header.state_root:
         raise BrokenPromise("a block that does not lead to the state it names")
     if validators_digest(after.validators) != header.next_validators:
@@ -149,7 +148,7 @@ def find_omitted_in_parts(
         return None
     header = block.header
     beta = vrf.output(header.vrf_proof)
-    draft = begin_block(state, leader=header.leader, beta=beta, view=header.view)
+    draft = yield from begin_in_parts(state, leader=header.leader, beta=beta, view=header.view)
     for number, data in enumerate(block.transactions):
         if number % PART_TRANSACTIONS == 0:
             yield

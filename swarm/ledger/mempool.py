@@ -41,7 +41,7 @@ from swarm.ledger.transactions import (
     transaction_digest,
 )
 from swarm.ledger.transition.accounts import NONCE_WINDOW
-from swarm.ledger.transition.apply import apply_transaction, begin_block, check_transaction
+from swarm.ledger.transition.apply import apply_transaction, begin_in_parts, check_transaction
 from swarm.primitives.parts import Parts, at_once
 from swarm.types import Digest, Height, PeerId, View
 
@@ -268,7 +268,7 @@ class Mempool:
 
         What comes or goes meanwhile may be missed, or taken all the same: it was valid.
         """
-        draft = begin_block(state, leader=leader, beta=beta, view=view)
+        draft = yield from begin_in_parts(state, leader=leader, beta=beta, view=view)
         body, skipped = _Body(draft, self._known, limit_bytes), list[_Item]()
         for number, item in enumerate([*self._ordered()]):
             if number % PART_TRANSACTIONS == 0:
@@ -278,11 +278,15 @@ class Mempool:
         # What waits for another statement of this body would be missed by voters, view after view.
         again = [item for item in skipped if item.lane <= Lane.DUTY]
         while again:
-            yield
-            left = [item for item in again if not body.take(item)]
+            left = list[_Item]()
+            for number, item in enumerate(again):
+                if number % PART_TRANSACTIONS == 0:
+                    yield
+                if not body.take(item):
+                    left.append(item)
             again = left if len(left) < len(again) else []
-        yield
-        return tuple(body.transactions), draft.finish()
+        after = yield from draft.finish_in_parts()
+        return tuple(body.transactions), after
 
     def remove(self, transactions: Iterable[bytes]) -> None:
         """Forget the transactions of a final block; what else their signers have here is looked at next."""

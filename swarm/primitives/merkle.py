@@ -21,10 +21,12 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Generic, TypeVar
 
+import msgspec
 from blake3 import blake3
 
 from swarm.errors import BrokenPromise
 from swarm.primitives.codec import Message, encode
+from swarm.primitives.parts import Parts, at_once
 from swarm.types import NO_DIGEST, Digest
 
 Hash = Callable[[bytes], bytes]
@@ -98,6 +100,8 @@ def _seal(top: bytes, count: int, hash_: Hash) -> Digest:
 
 PATH_BITS = 256
 PROOF_SIBLINGS_MAX = PATH_BITS
+PART_KEYS = 256
+"""Keys that are changed without a pause: some ten milliseconds, most of them to encode the values."""
 
 V = TypeVar("V")
 
@@ -112,21 +116,30 @@ class SparseProof(Message, frozen=True):
     other_value_hash: bytes
 
 
-class _Leaf(Generic[V]):
-    __slots__ = ("digest", "key", "path", "value")
+# Nodes refer to nothing that refers back to them. A search for garbage among all of a ledger's, which cannot be
+# any, would hold up everything else for a tenth of a second.
+class _Leaf(msgspec.Struct, Generic[V], frozen=True, gc=False):
+    path: int
+    key: bytes
+    value: V
+    digest: bytes
 
-    def __init__(self, path: int, key: bytes, value: V) -> None:
-        self.path, self.key, self.value = path, key, value
-        self.digest = _leaf_digest(path.to_bytes(32, "big"), _value_hash(encode(value)))
+
+class _Branch(msgspec.Struct, Generic[V], frozen=True, gc=False):
+    left: "_Node[V]"
+    right: "_Node[V]"
+    size: int
+    digest: bytes
 
 
-class _Branch(Generic[V]):
-    __slots__ = ("digest", "left", "right", "size")
+def _leaf(path: int, key: bytes, value: V) -> _Leaf[V]:
+    digest = _leaf_digest(path.to_bytes(32, "big"), _value_hash(encode(value)))
+    return _Leaf(path, key, value, digest)
 
-    def __init__(self, left: "_Node[V]", right: "_Node[V]") -> None:
-        self.left, self.right = left, right
-        self.size = _size(left) + _size(right)
-        self.digest = _inner_digest(_digest(left), _digest(right))
+
+def _branch(left: "_Node[V]", right: "_Node[V]") -> _Branch[V]:
+    digest = _inner_digest(_digest(left), _digest(right))
+    return _Branch(left, right, _size(left) + _size(right), digest)
 
 
 _Node = _Leaf[V] | _Branch[V] | None
@@ -144,7 +157,7 @@ class MapPart(Generic[V]):
 
         Raises ``BrokenPromise`` unless the keys are in the order of their paths, and all of this part.
         """
-        leaves = [_Leaf(_path(key), key, value) for key, value in items]
+        leaves = [_leaf(_path(key), key, value) for key, value in items]
         paths = [leaf.path for leaf in leaves]
         if any(after <= before for before, after in pairwise(paths)):
             raise BrokenPromise("entries out of order")
@@ -197,11 +210,23 @@ class SparseMap(Generic[V]):
 
     def update(self, changes: Mapping[bytes, V | None]) -> "SparseMap[V]":
         """Return the map after ``changes``; None deletes, deleting an absent key changes nothing."""
-        edits = {
-            (path := _path(key)): None if value is None else _Leaf(path, key, value)
-            for key, value in changes.items()
-        }
-        return SparseMap(_edited(self._top, edits, PATH_BITS - 1))
+        return at_once(self.update_in_parts(changes))
+
+    def update_in_parts(self, changes: Mapping[bytes, V | None]) -> "Parts[SparseMap[V]]":
+        """Update as ``update`` does, and let the caller do something else in between.
+
+        Neighbours in the tree are changed together: they share the branches above them.
+        """
+        top, ordered = self._top, sorted((_path(key), key) for key in changes)
+        for first in range(0, len(ordered), PART_KEYS):
+            if first:
+                yield
+            edits = dict[int, _Leaf[V] | None]()
+            for path, key in ordered[first : first + PART_KEYS]:
+                value = changes[key]
+                edits[path] = None if value is None else _leaf(path, key, value)
+            top = _edited(top, edits, PATH_BITS - 1)
+        return SparseMap(top)
 
     def set(self, key: bytes, value: V) -> "SparseMap[V]":
         """Return the map with one value changed."""
@@ -332,7 +357,7 @@ def _joined(left: "_Node[V]", right: "_Node[V]") -> "_Node[V]":
         return right
     if right is None and not isinstance(left, _Branch):
         return left
-    return _Branch(left, right)
+    return _branch(left, right)
 
 
 def _halves(node: "_Node[V]", bit: int) -> "tuple[_Node[V], _Node[V]]":

@@ -184,8 +184,9 @@ class ValidatorRunner:
             while True:
                 items = await self._next_items()
                 await self._look_ahead(items)
-                effects = self._turn(items)
-                await self._carry_out(effects)
+                await self._carry_out(self._hear(items))
+                await self._build_ahead()
+                await self._carry_out(self._expire())
                 await self._turn_epoch()
 
     async def _recall(self) -> None:
@@ -329,7 +330,7 @@ class ValidatorRunner:
         return items
 
     async def _look_ahead(self, items: Sequence[_Item]) -> None:
-        """Validate and build what the machine asks for next, in parts between which other tasks run."""
+        """Validate what the machine is told next, in parts between which other tasks run."""
         for item in items:
             voting = self._voting
             if (
@@ -343,6 +344,9 @@ class ValidatorRunner:
                 with suppress(InvalidStatement, PeerFault):  # the machine is told the same
                     for _ in voting.executor.look_at_in_parts(proposal.block):
                         await trio.lowlevel.checkpoint()
+
+    async def _build_ahead(self) -> None:
+        """Build the block that the machine proposes next, in parts between which other tasks run."""
         voting = self._voting
         proof = None if voting is None else voting.machine.proposes(trio.current_time())
         if voting is not None and proof is not None and voting.executor.state_after(proof.parent):
@@ -350,8 +354,8 @@ class ValidatorRunner:
             for _ in voting.executor.build_in_parts(proof.parent, height, view):
                 await trio.lowlevel.checkpoint()
 
-    def _turn(self, items: Sequence[_Item]) -> list[Effect]:
-        """Feed the items and the time to the machine; return its effects."""
+    def _hear(self, items: Sequence[_Item]) -> list[Effect]:
+        """Feed the items to the machine; return its effects."""
         effects = list[Effect]()
         for item in items:
             now = trio.current_time()
@@ -364,10 +368,14 @@ class ValidatorRunner:
                     effects += self._greeted(peer, now)
                 case None:
                     effects += self._adopt(now)
+        return effects
+
+    def _expire(self) -> list[Effect]:
+        """Let the machine act on the time; return its effects."""
         now = trio.current_time()
         if self._voting is not None and now >= self._voting.machine.deadline:
-            effects += self._voting.machine.expire(now)
-        return effects
+            return self._voting.machine.expire(now)
+        return []
 
     def _heard(
         self, voting: _Voting, sender: int, statement: Statement, now: float

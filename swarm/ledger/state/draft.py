@@ -46,6 +46,7 @@ from swarm.ledger.state.state import (
     verdicts_key,
 )
 from swarm.primitives.codec import replace
+from swarm.primitives.parts import Parts, at_once
 from swarm.types import Amount, Height, PeerId, RoundIndex, RunIndex
 
 JUDGED = frozenset(
@@ -283,6 +284,10 @@ class Draft(Reader):
 
     def finish(self) -> State:
         """Return the state after this block; assert that money was only moved, minted or burned."""
+        return at_once(self.finish_in_parts())
+
+    def finish_in_parts(self) -> Parts[State]:
+        """Finish as ``finish`` does, and let the caller do something else in between."""
         assert isinstance(self.base, State), "an attempt is absorbed, not finished"
         before, after = self.base.globals, self.globals
         moved = sum(
@@ -292,4 +297,6 @@ class Draft(Reader):
         )
         made = (after.minted - before.minted) - (after.burned - before.burned)
         assert moved == made == after.supply - before.supply, "supply is conserved"
-        return State(self.base.entries.update(self.changes), {**self.base.views, **self.views})
+        yield
+        entries = yield from self.base.entries.update_in_parts(self.changes)
+        return State(entries, {**self.base.views, **self.views})

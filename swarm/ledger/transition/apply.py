@@ -70,6 +70,7 @@ from swarm.ledger.transition.segments import commit_segment, post_checkpoint, st
 from swarm.ledger.transition.settlement import apply_settlement, close_payouts
 from swarm.ledger.transition.validators import convict, offer, turn_epoch, turn_view
 from swarm.primitives.codec import replace
+from swarm.primitives.parts import Parts, at_once
 from swarm.types import Digest, Height, PeerId, View
 
 Known = Mapping[Digest, PeerId]
@@ -117,12 +118,27 @@ def begin_block(
     arbiter: Arbiter = settle_dispute,
 ) -> Draft:
     """Return a draft of the next block before its transactions: all that time alone brings about is done."""
+    return at_once(begin_in_parts(state, leader=leader, beta=beta, view=view, arbiter=arbiter))
+
+
+def begin_in_parts(
+    state: State,
+    *,
+    leader: PeerId,
+    beta: bytes,
+    view: View | None = None,
+    arbiter: Arbiter = settle_dispute,
+) -> Parts[Draft]:
+    """Begin a block as ``begin_block`` does, and let the caller do something else in between.
+
+    A round of a thousand seats has its verifiers drawn within a few blocks.
+    """
     draft = _draft_at(state, state.height + 1, leader)
     beacon = next_beacon(state.beacon, beta)
     draft.put_globals(replace(draft.globals, beacon=beacon))
     turn_view(draft, view or View(state.globals.view + 1), leader)
     cross_boundaries(draft)
-    meet_deadlines(draft, arbiter)
+    yield from meet_deadlines(draft, arbiter)
     turn_epoch(draft)
     close_payouts(draft)
     return draft

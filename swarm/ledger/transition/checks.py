@@ -86,10 +86,14 @@ from swarm.ledger.transition.sampling import (
 )
 from swarm.primitives.codec import replace
 from swarm.primitives.commitments import WindowResult, trace_commit, trace_root, verify_commit
+from swarm.primitives.parts import Parts
 from swarm.types import NO_DIGEST, Amount, Digest, Height, PeerId
 
 Claims = tuple[Digest, ...]
 """Claim of a solver about each window of its segment."""
+
+PART_SEGMENTS = 128
+"""Segments that are moved without a pause: some ten milliseconds."""
 
 
 def shown_claims(record: SegmentRecord, window_steps: int, body: RevealSegment) -> Claims:
@@ -229,10 +233,12 @@ def _agree(draft: Draft, record: SegmentRecord, check: Check) -> SegmentRecord:
     return forfeit(draft, record, check)
 
 
-def meet_deadlines(draft: Draft, arbiter: Arbiter) -> None:
+def meet_deadlines(draft: Draft, arbiter: Arbiter) -> Parts[None]:
     """Move every segment that is due at this height, and forget the rounds that are due."""
     records, queue = draft.take_due()
-    for record in records:
+    for number, record in enumerate(records):
+        if number % PART_SEGMENTS == PART_SEGMENTS - 1:
+            yield
         _meet_deadline(draft, record, arbiter)
     for round_key in queue.rounds:
         forget_round(draft, *round_key)
