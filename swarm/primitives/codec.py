@@ -29,6 +29,13 @@ class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     """
 
 
+class Untracked(msgspec.Struct, frozen=True, gc=False):
+    """Base of records that stay in the process and that the garbage collector need not look at.
+
+    Nothing they hold may lead back to them.
+    """
+
+
 MessageT = TypeVar("MessageT")
 
 

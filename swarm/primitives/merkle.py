@@ -21,11 +21,10 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Generic, TypeVar
 
-import msgspec
 from blake3 import blake3
 
 from swarm.errors import BrokenPromise
-from swarm.primitives.codec import Message, encode
+from swarm.primitives.codec import Message, Untracked, encode
 from swarm.primitives.parts import Parts, at_once
 from swarm.types import NO_DIGEST, Digest
 
@@ -118,14 +117,14 @@ class SparseProof(Message, frozen=True):
 
 # Nodes refer to nothing that refers back to them. A search for garbage among all of a ledger's, which cannot be
 # any, would hold up everything else for a tenth of a second.
-class _Leaf(msgspec.Struct, Generic[V], frozen=True, gc=False):
+class _Leaf(Untracked, Generic[V], frozen=True, gc=False):
     path: int
     key: bytes
     value: V
     digest: bytes
 
 
-class _Branch(msgspec.Struct, Generic[V], frozen=True, gc=False):
+class _Branch(Untracked, Generic[V], frozen=True, gc=False):
     left: "_Node[V]"
     right: "_Node[V]"
     size: int
