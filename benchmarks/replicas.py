@@ -320,7 +320,7 @@ class Replicas:
 
 def _adopt(seat: Seat, source: Seat) -> None:
     """Let a newcomer go on with the state that another replica committed at this boundary."""
-    offered = OfferedState(source.phi_P, source.optimizer.v_A, source.optimizer.step)
+    offered = OfferedState(source.phi_P, source.optimizer.v_A, source.optimizer.step, ())
     adopted = adopt(offered, seat.params_P.numel(), offered.v_A.numel())
     seat.params_P, seat.phi_P = adopted.phi_P.clone(), adopted.phi_P
     seat.momentum_P, seat.optimizer = adopted.momentum_P, adopted.optimizer

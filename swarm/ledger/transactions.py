@@ -271,6 +271,9 @@ class CommitSegment(Message, frozen=True, tag=1):
     incarnation: int
     start: bytes
     """Root of the state at the start; its first 8 bytes if that is the end of the seat's last segment."""
+    source: bytes
+    """Root that a start which is no committed end was made from: of a checkpoint of the stage, or of the
+    end of a segment. Empty for a committed end, and for the initial weights."""
     end_root: Digest
     trace_commit: Digest
     """H(trace_root | salt)."""
@@ -571,6 +574,8 @@ def _check_commit(body: CommitSegment) -> None:
     within("tokens", body.tokens, 0, TOKENS_MAX)
     if len(body.start) not in {START_PREFIX_BYTES, 32}:
         raise BadEncoding(f"a start of {len(body.start)} bytes")
+    if len(body.source) not in {0, 32}:
+        raise BadEncoding(f"a start made from a root of {len(body.source)} bytes")
     _check_hashes(body.end_root, body.trace_commit, body.exchange_root)
 
 

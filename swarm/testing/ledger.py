@@ -257,6 +257,7 @@ class InMemoryLedger:
             seat=seat,
             incarnation=0,
             start=start,
+            source=b"",
             end_root=merkle_root(end_components(name)),
             trace_commit=digest("trace", name),
             exchange_root=digest("exchange", name),

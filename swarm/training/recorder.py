@@ -49,6 +49,8 @@ class OpenWindow:
 
     key: WindowKey
     start: ShardState
+    inherited: tuple[Digest, ...] = ()
+    """The parts of the end that the start of the first window was made from."""
     events: list[Event] = field(default_factory=list[Event])
     computed: dict[MicrobatchId, ComputedMicrobatch] = field(default_factory=dict)
     """The messages of micro-batches until their step is taken."""
@@ -80,12 +82,12 @@ class OpenWindow:
         """Return the complete window; the next one begins with ``start`` and the step that is being taken."""
         done = self.done(is_last=False)
         self.key = replace(self.key, window=self.key.window + 1)
-        self.start, self.events = start, []
+        self.start, self.events, self.inherited = start, [], ()
         return done
 
     def done(self, *, is_last: bool) -> WindowData:
         """Return the window up to now."""
-        return WindowData(self.key, is_last, self.start, tuple(self.events))
+        return WindowData(self.key, is_last, self.start, tuple(self.events), self.inherited)
 
 
 @dataclass(slots=True)
@@ -134,11 +136,14 @@ class SegmentRecorder:
         """
         shard = self.shard
         shard.begin_segment()
-        log = SegmentLog(shard.stage, self._seat, plan.round, shard.components())
+        log = SegmentLog(
+            shard.stage, self._seat, plan.round, shard.components(), source=shard.source
+        )
         window = None
         if self._keeps_windows and is_shown:
             key = WindowKey(plan.run, plan.round, shard.stage, self._seat, 0)
-            window = OpenWindow(key, shard.state())
+            inherited = () if shard.source is None else shard.source.parts
+            window = OpenWindow(key, shard.state(), inherited)
         before = (shard.anchor_P, shard.anchor_root)
         self._open = OpenSegment(plan, log, shard.tokens_total, before, window)
         if anchor is not None:
@@ -158,6 +163,7 @@ class SegmentRecorder:
         if opened.log.records:
             if opened.window is not None:
                 windows.append(opened.window.done(is_last=True))
+            shard.source = None
         else:
             shard.set_anchor(*opened.anchor_before)
         shard.begin_segment()

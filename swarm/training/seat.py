@@ -118,10 +118,6 @@ class SeatExecutor:
         """Return a copy of the slow weights."""
         return await self._compute.run(self._shard.phi)
 
-    async def set_anchor(self, anchor_P: Tensor, root: Digest) -> None:
-        """Replace the canonical checkpoint that fragments are relative to."""
-        await self._compute.run(self._shard.set_anchor, anchor_P, root)
-
 
 class SeatWorker:
     """The running part of a seat: rounds, steps and micro-batches; ``shard`` holds its tensors."""

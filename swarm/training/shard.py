@@ -62,6 +62,7 @@ from swarm.training.record.segment import (
     MicrobatchRecord,
     PendingFragment,
     ShardState,
+    Source,
     StepRecord,
     no_trades_over,
     number_component,
@@ -176,6 +177,8 @@ class Shard:
         """By fragment: (exchange, tokens it was offered with, theta), if offered and not merged yet."""
         self.trades_over = no_trades_over(spec)
         """For each fragment, the trades of this segment that its last merge ended."""
+        self.source: Source | None = None
+        """Origin of this state, until a segment of it is closed; None if it is a committed end."""
         self._open = OpenStep(self.engine.gradients(params_P.numel()))
         self._hashed: dict[str, Digest] = {}
         """Hashes of the slow tensors, until they change."""

@@ -29,5 +29,7 @@ Modules (C: pure, S: does I/O):
                          froze at the round's boundary.
     service.py        S  Check other peers' segments, reveal our own, judge, audit and report: the
                          entry point of verification.
+    starts.py         C  Check that a segment begins from what its commit says: a checkpoint,
+                         initial weights, or another's end.
     transcript.py     C  Compute the commitments to one segment, and the statement that reveals it.
 """

@@ -15,7 +15,7 @@ from swarm.errors import BadConfig, BrokenPromise, PeerFault, Unreachable
 from swarm.events import EventKind
 from swarm.executor import ExecutorPort
 from swarm.gossip.trade.service import TradeLinks
-from swarm.ledger.state.records import Run, SegmentRecord
+from swarm.ledger.state.records import Run, SegmentRecord, StartKind
 from swarm.primitives.codec import encode
 from swarm.primitives.commitments import WindowResult
 from swarm.primitives.crypto import peer_name
@@ -40,6 +40,7 @@ from swarm.verify.ports import ArtifactPort, BlobsPort, EventPort, LedgerPort
 from swarm.verify.replay import Committed
 from swarm.verify.replay_process import Log, ReplayPort
 from swarm.verify.round_plan import past_plan
+from swarm.verify.starts import Start
 
 
 class ReplayQueue:
@@ -196,7 +197,7 @@ class Logs:
             raise Unreachable(f"the ledger has forgotten round {manifest.round}")
         tokens = await self._artifacts.tokens(run)
         path = await self._fetch(manifest, record, holders)
-        committed = Committed(record.start_root, record.num_steps)
+        committed = Committed(await self._start(run, record), record.num_steps)
         log = Log(path, manifest, plan, committed)
         try:
             async with self._turns.take(urgent=urgent):
@@ -208,6 +209,13 @@ class Logs:
         except BrokenPromise as fault:
             await self._blobs.remove(manifest.root)
             raise Unreachable(f"{where(record)}: {fault}") from None
+
+    async def _start(self, run: Run, record: SegmentRecord) -> Start:
+        """Return the start of a segment as the ledger knows it."""
+        source = record.source
+        if record.start_kind is StartKind.INITIAL:
+            source = await self._artifacts.initial_root(run.spec, record.stage)
+        return Start(record.start_root, record.start_kind, Digest(source))
 
     async def _fetch(
         self, manifest: WindowManifest, record: SegmentRecord, holders: Sequence[PeerId]

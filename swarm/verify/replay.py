@@ -49,6 +49,7 @@ from swarm.training.record.window import (
 from swarm.training.shard import Shard
 from swarm.types import NO_DIGEST, Digest
 from swarm.verify.log_rules import check_merge, check_place, check_window
+from swarm.verify.starts import Start, check_source
 from swarm.verify.transcript import merge_leaf, state_root, step_leaf
 
 REFUSED = WindowResult(NO_DIGEST, NO_DIGEST, NO_DIGEST, 0)
@@ -59,7 +60,7 @@ REFUSED = WindowResult(NO_DIGEST, NO_DIGEST, NO_DIGEST, 0)
 class Committed:
     """Part of a segment's commit that the logs of its windows must match."""
 
-    start_root: Digest
+    start: Start
     num_steps: int
 
 
@@ -75,9 +76,11 @@ def answer(
     try:
         check_place(plan, data, committed.num_steps)
         result = replay(plan, data, tokens, anchors, base_W)
+        if data.key.window == 0:
+            check_source(committed.start, data)
     except PeerFault:
         return REFUSED
-    if data.key.window == 0 and result.start_root != committed.start_root:
+    if data.key.window == 0 and result.start_root != committed.start.root:
         return REFUSED
     return result
 

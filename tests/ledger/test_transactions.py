@@ -53,6 +53,7 @@ COMMIT = CommitSegment(
     seat=SHORT_MAX,
     incarnation=SHORT_MAX,
     start=ROOT,
+    source=ROOT,
     end_root=ROOT,
     trace_commit=ROOT,
     exchange_root=ROOT,

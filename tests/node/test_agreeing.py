@@ -26,6 +26,7 @@ from tests.ledger.checking import a_case
 from tests.node.fakes import a_trading_node
 from tests.node.trading import begin_trade
 from tests.training.pipeline import TEXT, Swarm, a_spec
+from tests.verify.windows import going_on
 
 TOKENS = np.frombuffer(TEXT, dtype=np.uint8)
 STAGE = StageIndex(0)
@@ -162,7 +163,7 @@ def test_what_a_round_of_final_averaging_commits_to_can_be_shown() -> None:
     assert (reveal.state_roots, reveal.tokens) == ((), (0,))
     check_statement_shape(reveal)
     (data,) = ending.windows(0, plan.round)
-    answered = answer(Committed(Digest(body.start), 0), plan, data, TOKENS, anchors(spec))
+    answered = answer(Committed(going_on(Digest(body.start)), 0), plan, data, TOKENS, anchors(spec))
     commit = {"start_root": Digest(body.start), "end_root": body.end_root, "num_steps": 0}
     record = replace(a_case().record, trace_commit=body.trace_commit, tokens=0, **commit)
     assert shown_claims(record, spec.checks.window_steps, reveal) == (answered.claim,)
@@ -190,13 +191,13 @@ def test_a_lie_about_a_round_of_final_averaging_is_refused() -> None:
         replace(data, key=replace(data.key, window=1)),
     ]
     for lie in lies:
-        assert answer(Committed(start, 0), plan, lie, TOKENS, anchors(spec)) == REFUSED
+        assert answer(Committed(going_on(start), 0), plan, lie, TOKENS, anchors(spec)) == REFUSED
     forged = changed_data(
         replace(
             merged, partner_seat=-1, weight_nano=0, my_payload=NO_DIGEST, offer=None, payload=b""
         )
     )
-    other = answer(Committed(start, 0), plan, forged, TOKENS, anchors(spec))
+    other = answer(Committed(going_on(start), 0), plan, forged, TOKENS, anchors(spec))
     assert other != REFUSED
     (said,) = window_results(logs[0, 0])
     assert other.leaves_root != said.leaves_root, "declined, which is another claim"

@@ -25,7 +25,7 @@ AGES = (NANO, NANO // 2, NANO // 4)
 
 
 def offered(phi: float = 1.0, v: float = 0.5, step: int = 7, count: int = 6) -> OfferedState:
-    return OfferedState(torch.full((count,), phi), torch.full((count,), v), step)
+    return OfferedState(torch.full((count,), phi), torch.full((count,), v), step, ())
 
 
 def test_a_lag_counts_the_rounds_behind_the_newest() -> None:

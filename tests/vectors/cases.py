@@ -398,6 +398,7 @@ def transactions() -> list[Json]:
             seat=3,
             incarnation=1,
             start=some("start"),
+            source=some("source"),
             end_root=some("end"),
             trace_commit=some("trace"),
             exchange_root=some("exchange"),

@@ -40,7 +40,17 @@ from swarm.verify.transcript import state_root
 from tests.verify import lies
 from tests.verify.lies import Lie, NotHere
 from tests.verify.logs import steps_of, with_events, with_microbatch
-from tests.verify.windows import TOKENS, Field, Harvest, Segment, base_of, harvest, honest, spec_of
+from tests.verify.windows import (
+    TOKENS,
+    Field,
+    Harvest,
+    Segment,
+    base_of,
+    going_on,
+    harvest,
+    honest,
+    spec_of,
+)
 
 EXACT = "seq-f32/1"
 
@@ -277,7 +287,7 @@ def test_a_segment_does_not_end_in_the_middle_nor_claim_steps_that_it_left_out()
         replace(last, is_last=False),
     ):
         assert crop.answer(wrong) == REFUSED
-    more = Committed(state_root(segment.log.start), segment.log.num_steps + 1)
+    more = Committed(going_on(state_root(segment.log.start)), segment.log.num_steps + 1)
     with pytest.raises(OutOfTurn, match=f"steps in window {last.key.window}"):
         check_place(segment.plan, last, more.num_steps)
     assert answer(more, segment.plan, last, TOKENS, crop.anchors[0]) == REFUSED

@@ -20,7 +20,7 @@ from swarm.verify.transcript import state_root
 from tests.ledger.checking import a_case
 from tests.verify.simulated_network import a_window
 from tests.verify.windows import TOKENS as WINDOW_TOKENS
-from tests.verify.windows import honest
+from tests.verify.windows import going_on, honest
 
 TOKENS = np.zeros(9, np.uint8)
 
@@ -34,7 +34,9 @@ def a_log(path: Path, raw: bytes, root: Digest | None = None) -> Log:
     root = root or tensor_hash("uint8", (len(raw),), raw)
     parts = (case.ledger.state.chain, case.run.spec_digest, window_of(case.record, 0), root)
     manifest = sign_manifest(case.solver, *parts, len(raw))
-    return Log(path, manifest, plan, Committed(case.record.start_root, case.record.num_steps))
+    return Log(
+        path, manifest, plan, Committed(going_on(case.record.start_root), case.record.num_steps)
+    )
 
 
 @pytest.mark.rule("V18")
@@ -73,10 +75,10 @@ def test_a_log_in_a_file_gives_what_its_solver_says(tmp_path: Path) -> None:
         root = tensor_hash("uint8", (len(raw),), raw)
         plan, secret = segment.plan, crop.secrets[0, 1]
         manifest = sign_manifest(secret, plan.chain, plan.run_digest, data.key, root, len(raw))
-        committed = Committed(state_root(segment.log.start), segment.log.num_steps)
+        committed = Committed(going_on(state_root(segment.log.start)), segment.log.num_steps)
         log = Log(tmp_path / "log", manifest, plan, committed)
         assert FileReplays().anchors(log) <= set(crop.anchors[0])
         assert FileReplays().answer(log, WINDOW_TOKENS, crop.anchors[0]) == said
-        other = replace(log, committed=replace(committed, start_root=root))
+        other = replace(log, committed=replace(committed, start=going_on(root)))
         is_refused = FileReplays().answer(other, WINDOW_TOKENS, crop.anchors[0]) == REFUSED
         assert is_refused == (data.key.window == 0)

@@ -442,10 +442,14 @@ class StartKind(StrEnum):
 
     CONTINUED = "continued"
     """The end of the seat's own last committed segment."""
-    JOINED = "joined"
-    """The initialisation or a canonical checkpoint, with zero moments; not checkable here."""
     ADOPTED = "adopted"
     """The end of another seat's committed segment."""
+    INHERITED = "inherited"
+    """Slow weights, second moments and step of the end of a committed segment of the stage; all else zero."""
+    CHECKPOINT = "checkpoint"
+    """A canonical checkpoint of the stage; all else zero."""
+    INITIAL = "initial"
+    """The initial weights of the run; all else zero."""
 
 
 class SegmentRecord(Message, frozen=True):
@@ -459,6 +463,8 @@ class SegmentRecord(Message, frozen=True):
     incarnation: int
     start_kind: StartKind
     start_root: Digest
+    source: bytes
+    """Root of the checkpoint, or end of the segment, that the start was made from; else empty."""
     end_root: Digest
     trace_commit: Digest
     exchange_root: Digest

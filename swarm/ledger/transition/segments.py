@@ -55,6 +55,10 @@ ROLLBACK = "rollback"
 """Value of ``CheckSpec.on_fraud`` of runs that are set back; the others only evict."""
 
 
+FRESH_ROUNDS = 2
+"""Rounds in which a stage's first checkpoint, or its last commit, may be news to who prepares a seat."""
+
+
 def set_back(draft: Draft, record: SegmentRecord) -> None:
     """Let the stage of a guilty segment restart at the next boundary, unless the run is past training.
 
@@ -133,6 +137,7 @@ def commit_segment(draft: Draft, seat: Seat, body: CommitSegment) -> None:
         incarnation=body.incarnation,
         start_kind=kind,
         start_root=start_root,
+        source=body.source,
         end_root=body.end_root,
         trace_commit=body.trace_commit,
         exchange_root=body.exchange_root,
@@ -318,13 +323,47 @@ def _start_kind(
     is_own_end = seat.last_commit_round >= 0 and start_root == seat.last_end_root
     is_known_end = is_own_end or _is_committed_end(draft, run, body.stage, start_root)
     check_restart(run, seat, body, is_known_end=is_known_end)
-    if is_set_back(run, seat, body.stage, body.round):
-        return StartKind.JOINED
     if is_known_end:
+        if body.source:
+            raise InvalidStatement(Reason.BAD_FIELD, "a committed end is made from nothing else")
         return StartKind.CONTINUED if is_own_end else StartKind.ADOPTED
-    if seat.last_commit_round < body.round - 1 or seat.last_commit_round < 0:
-        return StartKind.JOINED
-    raise InvalidStatement(Reason.WRONG_START, "not the end of this seat's last segment")
+    is_undone = is_set_back(run, seat, body.stage, body.round)
+    if seat.last_commit_round == body.round - 1 >= 0 and not is_undone:
+        raise InvalidStatement(Reason.WRONG_START, "not the end of this seat's last segment")
+    return _source_kind(draft, run, seat, body)
+
+
+def may_not_begin_anew(run: Run, stage: StageIndex, round_: RoundIndex) -> bool:
+    """Return True if a segment of a round may not begin from initial weights: the stage has better ones.
+
+    A seat that was prepared when the first checkpoint came may bring them for two more rounds, and so may one
+    of a stage in which nobody has trained for longer than that.
+    """
+    is_posted = any(c.round + FRESH_ROUNDS <= round_ for c in run.standing(stage))
+    rosters = [run.seats[stage] if run.seats else (), *(info.seats[stage] for info in run.rounds)]
+    newest = max((seat.last_commit_round for roster in rosters for seat in roster), default=-1)
+    return is_posted and newest + FRESH_ROUNDS >= round_
+
+
+def _source_kind(draft: Draft, run: Run, seat: Seat, body: CommitSegment) -> StartKind:
+    """Return the kind of a start by what it was made from; raise if the ledger does not know that.
+
+    Whoever replays the first window makes it again.
+    """
+    if not body.source:
+        if may_not_begin_anew(run, body.stage, body.round):
+            raise InvalidStatement(
+                Reason.WRONG_START, "the stage has a checkpoint, and who trains it"
+            )
+        return StartKind.INITIAL
+    if any(c.phi_root == body.source for c in run.standing(body.stage)):
+        return StartKind.CHECKPOINT
+    is_undone = is_set_back(run, seat, body.stage, body.round)
+    if not is_undone and _is_committed_end(draft, run, body.stage, Digest(body.source)):
+        return StartKind.INHERITED
+    raise InvalidStatement(
+        Reason.WRONG_START, "made from nothing that this stage has on the ledger"
+    )
 
 
 def _is_committed_end(draft: Draft, run: Run, stage: StageIndex, wanted: Digest) -> bool:

@@ -136,7 +136,8 @@ async def former_state(
         return None
     saved, plan = found[0], stage_of(run.spec, stage).plan
     numel, second = plan.num_parameters, num_second_moments(run.spec.optimizer, plan)
-    offered = OfferedState(saved.phi_P, saved.v_A, saved.step)
+    parts = await context.compute.run(saved_components, saved)
+    offered = OfferedState(saved.phi_P, saved.v_A, saved.step, parts)
     return await context.compute.run(adopt, offered, numel, second), saved.round
 
 
@@ -265,7 +266,7 @@ async def _from(
     phi_root, v_root = parts_given(found.components)
     phi_P = await _tensor(context, run, stage, phi_root, numel, replica.peer)
     v_A = await _tensor(context, run, stage, v_root, second, replica.peer)
-    offered = OfferedState(phi_P, v_A, found.step)
+    offered = OfferedState(phi_P, v_A, found.step, found.components)
     return found, await context.compute.run(adopt, offered, numel, second)
 
 

@@ -36,6 +36,7 @@ def commit_of(log: SegmentLog, run: RunIndex, incarnation: int, salt: bytes) -> 
         seat=log.seat,
         incarnation=incarnation,
         start=roots.start_root,
+        source=b"" if log.source is None else log.source.root,
         end_root=roots.end_root,
         trace_commit=roots.trace_commit,
         exchange_root=roots.exchange_root,
@@ -168,6 +169,13 @@ class Commits:
         self.pending: dict[tuple[StageIndex, int, RoundIndex], Pending] = {}
         self._context = context
         self._nursery = nursery
+        self._prepared = set[tuple[StageIndex, int, RoundIndex]]()
+        """Segments whose windows are not all on the disk yet."""
+
+    def is_under_way(self, stage: StageIndex, index: int, round_: RoundIndex) -> bool:
+        """Return True if the commit of a segment may still come to the ledger."""
+        key = (stage, index, round_)
+        return key in self._prepared or key in self.pending
 
     def keeper(self, run: Run) -> Keeper:
         """Start and return a writer for the windows of one seat; it runs until its channel is closed."""
@@ -177,7 +185,14 @@ class Commits:
 
     def begin(self, log: SegmentLog, keeper: Keeper | None) -> None:
         """Commit a closed segment as soon as it can be revealed; without windows there is no ``keeper``."""
-        self._nursery.start_soon(self._commit, log, keeper)
+        self._prepared.add((log.stage, log.seat, log.round))
+        self._nursery.start_soon(self._prepare, log, keeper)
+
+    async def _prepare(self, log: SegmentLog, keeper: Keeper | None) -> None:
+        try:
+            await self._commit(log, keeper)
+        finally:
+            self._prepared.discard((log.stage, log.seat, log.round))
 
     async def _commit(self, log: SegmentLog, keeper: Keeper | None) -> None:
         context = self._context

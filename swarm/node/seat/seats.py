@@ -13,7 +13,7 @@ from torch import Tensor
 from swarm.errors import DeviceLost, Unreachable
 from swarm.events import EventKind
 from swarm.ledger.state.records import RoundInfo, Run, Seat
-from swarm.ledger.views import is_lasting, lasting
+from swarm.ledger.views import is_lasting
 from swarm.node.artifacts.checkpoints import ClosedSegment
 from swarm.node.artifacts.text import TextArtifacts, token_source
 from swarm.node.control.planner import (
@@ -79,6 +79,8 @@ class RunningSeat:
     """True if the open segment can be replayed, so that it is committed: its anchor stays on the ledger."""
     saved_anchor: Digest = NO_DIGEST
     """Root of the anchor that the shard on disk names."""
+    trained: list[RoundIndex] = field(default_factory=list[RoundIndex])
+    """Rounds of the segments that its state goes on from, but for those that the ledger has."""
 
 
 class SeatArtifacts(WeightsPort, TextArtifacts, Protocol):
@@ -257,16 +259,25 @@ class Seats:
             is_left = self.live.get((duty.stage, duty.index)) is not live
             if run is None or is_left or live.round_index != duty.info.round:
                 return
-            if _is_outdated(run, live, duty.info):
+            if _is_outdated(run, live, duty.info) or self._is_lost(run, live):
                 self._drop(live)
                 return  # the seat is taken again, and begins from another state
             if not self._computes(runner.shard):
                 self._drop(live)
                 return
-            await self._renew(live, runner, run, duty.info)
+            await self._check_anchor(live, runner.shard, run, duty.info)
             anchor = await self._anchor(runner.shard, run, duty.info)
             plan = round_plan(run, duty.info, self._context.genesis.chain)
             await runner.begin_round(plan, anchor, is_shown=live.is_shown)
+
+    def _is_lost(self, run: Run, live: RunningSeat) -> bool:
+        """Return True if the ledger will never have a segment that a seat goes on from."""
+        seat, roster = live.seat, run.seats[live.seat.stage] if run.seats else ()
+        held = (one.last_commit_round for one in roster if one.index == seat.index)
+        newest = max(held, default=-1)
+        live.trained = [round_ for round_ in live.trained if round_ > newest]
+        ways = (self.commits.is_under_way(seat.stage, seat.index, r) for r in live.trained)
+        return not all(ways)
 
     def _computes(self, shard: Shard) -> bool:
         """Report the notices of a seat's devices; if none is left, step down and return False."""
@@ -277,32 +288,24 @@ class Seats:
             step_down(self._context, "no device is left")
         return not shard.engine.is_gone
 
-    async def _renew(
-        self, live: RunningSeat, runner: SeatWorker, run: Run, info: RoundInfo
+    async def _check_anchor(
+        self, live: RunningSeat, shard: Shard, run: Run, info: RoundInfo
     ) -> None:
-        """Replace an anchor so old that the ledger forgets it, before the segment begins.
+        """Let a segment be trained, but not committed, whose anchor is so old that the ledger forgets it.
 
-        Its checkers would find no such checkpoint and convict an honest solver. A state that was changed
-        between two segments is committed nowhere: this segment is trained but not committed, and the next
-        begins afresh.
+        Its checkers would find no such checkpoint and convict an honest solver. What it trains is on the ledger
+        nowhere, so the seat begins again after it, with a newer anchor.
         """
-        artifacts, shard = self._context.artifacts, runner.shard
         listed = run.checkpoints[shard.stage]
-        initial_root = await artifacts.initial_root(run.spec, shard.stage)
-        was_shown = live.is_shown
+        initial_root = await self._context.artifacts.initial_root(run.spec, shard.stage)
         is_sound = is_lasting(listed, info.height, shard.anchor_root, initial_root)
         live.is_shown = is_sound or live.keeper is None  # a segment without windows is not judged
-        if live.is_shown:
-            return
-        here = [c for c in lasting(listed, info.height) if self._context.blobs.has(c.phi_root)]
-        if here:
-            phi_P = await artifacts.checkpoint(run, shard.stage, here[0])
-            await runner.jobs.set_anchor(phi_P, here[0].phi_root)
-        if was_shown:
+        if not live.is_shown:
             self._context.report(
                 EventKind.WARNING,
                 f"stage {shard.stage}: the checkpoint that replica {live.seat.index} trades against is older"
-                " than the ledger lists for judges; it trains uncommitted until it has a newer one",
+                " than the ledger lists for judges; this round is not committed, and the seat begins again"
+                " after it",
                 stage=shard.stage,
                 seat=live.seat.index,
             )
@@ -332,6 +335,8 @@ class Seats:
             losses = context.stats.losses
             losses.append((log.round, log.loss_micro / 1e6))
             del losses[:-LOSSES_MAX]
+        if log.records:
+            live.trained.append(log.round)
         if log.records and live.is_shown:
             self.commits.begin(log, live.keeper)
             run = context.run

@@ -14,7 +14,7 @@ from swarm.errors import Corrupt, Unreachable
 from swarm.events import EventKind
 from swarm.ledger.state.records import Run, RunPhase, Seat
 from swarm.ledger.transition.seats import lag_of
-from swarm.ledger.transition.segments import is_set_back
+from swarm.ledger.transition.segments import is_set_back, may_not_begin_anew
 from swarm.node.artifacts.checkpoints import newest
 from swarm.node.ports import (
     HasBlobs,
@@ -35,6 +35,7 @@ from swarm.node.seat.compute import HasDevices, open_engine
 from swarm.training.averaging.adoption import AdoptedState
 from swarm.training.devices.engine import Engine
 from swarm.training.record.restore import adopted_shard, resume_shard
+from swarm.training.record.segment import Source
 from swarm.training.shard import Shard
 from swarm.training.terms import Catching, catching_up
 from swarm.types import RoundIndex
@@ -91,6 +92,8 @@ async def find_shard(context: StartingNode, run: Run, seat: Seat) -> tuple[Shard
         adoption = await _former(context, run, seat, boundary)
     if adoption is None and not boundary and not is_behind:
         check_lost(context, run, seat, newest_round)
+    if adoption is None and not boundary and may_not_begin_anew(run, seat.stage, newest_round):
+        raise Unreachable(f"nobody serves the checkpoint of stage {seat.stage} now")
     if adoption is not None:
         adopted, came_from = adoption
         build = partial(
@@ -99,6 +102,7 @@ async def find_shard(context: StartingNode, run: Run, seat: Seat) -> tuple[Shard
         return await _on_engine(context, run, seat, base_W, build), came_from
     begun = partial(Shard, run.spec, seat.stage, phi_P, time.thread_time)
     shard = await _on_engine(context, run, seat, base_W, begun)
+    shard.source = Source(root if boundary else b"")
     return shard, f"the checkpoint of round {boundary}" if boundary else "the initial weights"
 
 

@@ -118,6 +118,8 @@ class OfferedState:
     """AdamW's second moments, of the A parameters that it rules."""
     step: int
     """Steps that those moments have seen."""
+    parts: tuple[Digest, ...]
+    """The ten parts of that state, under the root that its seat has committed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,8 @@ class AdoptedState:
     phi_P: Tensor
     momentum_P: Tensor
     optimizer: OptimizerState
+    parts: tuple[Digest, ...]
+    """The ten parts of the state that it was made from."""
 
 
 def adopt(offered: OfferedState, num_parameters: int, num_second_moments: int) -> AdoptedState:
@@ -141,4 +145,5 @@ def adopt(offered: OfferedState, num_parameters: int, num_second_moments: int) -
     if bool((offered.v_A < 0).any()) or not 0 <= offered.step <= STEPS_MAX:
         raise PeerFault("second moments that no optimizer has")
     moments = OptimizerState(torch.zeros(num_parameters), offered.v_A.float().clone(), offered.step)
-    return AdoptedState(offered.phi_P.float().clone(), torch.zeros(num_parameters), moments)
+    momentum_P = torch.zeros(num_parameters)
+    return AdoptedState(offered.phi_P.float().clone(), momentum_P, moments, offered.parts)

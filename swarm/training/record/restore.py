@@ -15,6 +15,7 @@ from torch import Tensor
 from swarm.config.spec import RunSpec
 from swarm.errors import BadEncoding, Corrupt, OutOfTurn
 from swarm.primitives.commitments import hash_of
+from swarm.primitives.merkle import merkle_root
 from swarm.training.averaging.adoption import AdoptedState
 from swarm.training.averaging.payload import residual_numel
 from swarm.training.data.dataset import TokenSource
@@ -26,6 +27,7 @@ from swarm.training.plan import RoundPlan
 from swarm.training.record.checkpoint import RESTART_HINT, SavedShard, encode_shard
 from swarm.training.record.segment import (
     ShardState,
+    Source,
     number_component,
     snapshots_component,
     tokens_component,
@@ -116,6 +118,7 @@ def adopted_shard(
     shard.optimizer = OptimizerState(moments.m_P.to(home), moments.v_A.to(home), moments.step)
     shard.put_slow(shard.phi_P, adopted.momentum_P, shard.residual_R)
     shard.set_anchor(*anchor)
+    shard.source = Source(merkle_root(adopted.parts), adopted.parts)
     return shard
 
 

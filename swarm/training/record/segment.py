@@ -84,6 +84,16 @@ class MergeRecord:
     components: tuple[Digest, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Origin of a state that is no committed end: slow weights, maybe second moments and step."""
+
+    root: Digest | bytes
+    """Root of a checkpoint, or of the end of a segment; empty for the initial weights."""
+    parts: tuple[Digest, ...] = ()
+    """The ten parts of the end of that segment; empty for weights alone."""
+
+
 @dataclass(slots=True)
 class SegmentLog:
     """Everything one seat did in one round."""
@@ -99,6 +109,8 @@ class SegmentLog:
     tokens: int = 0
     loss_sum_micro: int = 0
     loss_count: int = 0
+    source: Source | None = None
+    """Origin of the start; None if it is the end of the seat's segment before."""
 
     @property
     def num_steps(self) -> int:

@@ -37,6 +37,7 @@ from swarm.training.model.optimizer import MICROBATCHES_MAX, num_second_moments
 from swarm.training.model.stages import Span, plans_of
 from swarm.training.record.checkpoint import FLOAT_BYTES, flat_tensor, phi_bytes
 from swarm.training.record.segment import (
+    COMPONENTS,
     NO_PARTNER,
     MicrobatchId,
     ShardState,
@@ -45,7 +46,7 @@ from swarm.training.record.segment import (
 from swarm.training.shard import DROPPED_MAX
 from swarm.types import Bytes, Digest, RoundIndex, RunIndex, StageIndex
 
-MAGIC = b"SWARMWN2"
+MAGIC = b"SWARMWN3"
 """First bytes of a window; the last digit is the version of the format."""
 WINDOW_BYTES_MAX = 256 << 20
 """Longest encoded window: a verifier holds one of another peer in memory."""
@@ -57,7 +58,7 @@ _MICROBATCH_BYTES = 512
 _EVENT_BYTES = 640
 """Bytes of any other event: a merge with an offer and a receipt is the longest."""
 _MICROBATCH_ID_BYTES = 28
-_HEAD_BYTES = 512
+_HEAD_BYTES = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +149,8 @@ class WindowData:
     """True if the segment ended with this window."""
     start: ShardState
     events: tuple[Event, ...]
+    inherited: tuple[Digest, ...] = ()
+    """In the first window of a segment that begins from what another ended with: the ten parts of that end."""
 
 
 class WindowHead(Message, frozen=True):
@@ -166,6 +169,7 @@ class WindowHead(Message, frozen=True):
     """Of each fragment; behind them, in a run of several trades a round, the trades of each that are over."""
     snapshots: tuple[tuple[int, int], ...]
     """(exchange, tokens it was offered with)."""
+    inherited: tuple[bytes, ...]
     events: tuple[EventHead, ...]
 
 
@@ -229,6 +233,10 @@ def _check_start(spec: RunSpec, head: WindowHead) -> None:
     if head.stage >= spec.num_stages or head.round >= spec.rounds + FINAL_ROUNDS_MAX:
         raise BadEncoding("a window of a stage or round that the run does not have")
     check_root(Digest(head.anchor_root))
+    if len(head.inherited) not in ({0} if head.window else {0, COMPONENTS}):
+        raise BadEncoding(f"a state made from {len(head.inherited)} parts of another")
+    for part in head.inherited:
+        check_root(Digest(part))
     exchanges = [exchange for exchange, _ in head.snapshots]
     _check_ascending(exchanges)
     for exchange in exchanges:
@@ -362,6 +370,7 @@ def encode_window(data: WindowData) -> list[Bytes]:
         tokens_total=start.tokens_total,
         tokens_at_sync=(*start.tokens_at_sync, *start.trades_over),
         snapshots=tuple((exchange, tokens) for exchange, tokens, _ in start.snapshots),
+        inherited=data.inherited,
         events=tuple(_head_of(event) for event in data.events),
     )
     tensors = [*start.tensors, start.residual_R, *(theta for _, _, theta in start.snapshots)]
@@ -385,7 +394,8 @@ def decode_window(spec: RunSpec, raw: bytes | memoryview) -> WindowData:
     events = tuple(_event(spec, event, bulk, spans) for event in head.events)
     bulk.end()
     key = WindowKey(head.run, head.round, head.stage, head.seat, head.window)
-    return WindowData(key, head.is_last, state, events)
+    inherited = tuple(map(Digest, head.inherited))
+    return WindowData(key, head.is_last, state, events, inherited)
 
 
 def _head_of(event: Event) -> EventHead:

@@ -50,7 +50,7 @@ def test_names_of_phases_are_final() -> None:
     assert [*map(str, RunPhase)] == [
         *("open", "training", "paused", "cooling", "finished", "settled")
     ]
-    assert [*map(str, StartKind)] == ["continued", "joined", "adopted"]
+    assert [*map(str, StartKind)] == ["continued", "adopted", "inherited", "checkpoint", "initial"]
     before = ["posted", "sampled", "sealed", "revealed", "disputed"]
     judged = ["verified", "unsampled", "silent", "cleared", "undecided", "guilty"]
     assert [*map(str, SegmentPhase)] == before + judged

@@ -85,7 +85,7 @@ def test_every_seat_of_the_stage_must_begin_again_and_may() -> None:
     ledger.block(ledger.sign(ledger.keys[0], fresh))
     record = ledger.state.segment(run.index, RoundIndex(3), StageIndex(0), 0)
     assert record is not None
-    assert record.start_kind is StartKind.JOINED
+    assert record.start_kind is StartKind.INITIAL
     run = ledger.reach_round(ledger.state.run(run.index), 5)
     assert not is_set_back(run, run.seats[0][0], 0, RoundIndex(4))
     after = ledger.commit(run, 4, 0, 0, start=run.seats[0][0].last_end_root)

@@ -22,7 +22,7 @@ from swarm.ledger.transactions import (
 from swarm.ledger.transition import checks
 from swarm.ledger.transition.prices import CHECKS_MAX, check_pay, segment_tokens_max
 from swarm.ledger.transition.runs import checkpoints_kept, round_info
-from swarm.ledger.transition.segments import commit_segment, shortened
+from swarm.ledger.transition.segments import commit_segment, may_not_begin_anew, shortened
 from swarm.primitives.codec import replace
 from swarm.primitives.crypto import SecretKey, digest
 from swarm.primitives.merkle import merkle_proof, merkle_root
@@ -64,7 +64,7 @@ def test_a_commit_is_recorded_and_counted_and_its_pay_set_aside() -> None:
     record, after = record_of(stage, body), stage.state.run(run.index)
     assert (record.peer, record.phase) == (stage.keys[0].peer, SegmentPhase.POSTED)
     assert (record.start_kind, record.reward, record.height) == (
-        StartKind.JOINED,
+        StartKind.INITIAL,
         7,
         stage.state.height,
     )
@@ -208,7 +208,7 @@ def test_a_segment_starts_from_its_own_end_another_end_or_afresh_after_a_pause()
     run = stage.reach_round(run, 3)
     late = stage.commit(run, 2, 1, 0, start=digest("x", b"checkpoint"))
     stage.block(stage.sign(stage.keys[0], late))
-    assert record_of(stage, late).start_kind is StartKind.JOINED
+    assert record_of(stage, late).start_kind is StartKind.INITIAL
 
 
 @pytest.mark.rule("L23")
@@ -309,6 +309,55 @@ def test_the_drawn_seat_posts_the_checkpoint_of_its_stage() -> None:
     assert (newest.round, newest.phi_root, newest.peer) == (2, body.phi_root, drawn.peer)
     assert stage.state.contribution(run.index, drawn.peer).checkpoints == 1
     assert refused(stage, body, drawn) is Reason.DUPLICATE
+
+
+NOWHERE = digest("x", b"a state that nobody else has")
+
+
+@pytest.mark.rule("L23", "L90")
+@pytest.mark.parametrize(
+    ("source", "kind"),
+    [(COMPONENTS[PHI_COMPONENT], StartKind.CHECKPOINT), (END_ROOT, StartKind.INHERITED)],
+)
+def test_a_start_that_is_no_committed_end_names_what_it_was_made_from(
+    source: bytes, kind: StartKind
+) -> None:
+    """A checkpoint or an end of its own stage; a state of another stage, or of nobody, is refused."""
+    stage, run, drawn = at_a_draw()
+    posted = checkpointed(stage, run, 2)
+    stage.block(stage.sign(drawn, stage.commit(run, 1, 0, posted.seat, end_root=END_ROOT)))
+    stage.block(stage.sign(drawn, posted))
+    ends = {s.stage: s.end_root for s in stage.state.segments(run, RoundIndex(0))}
+    late = next(seat for seat in run.seats[0] if seat.index != posted.seat)
+    run, key = stage.reach_round(run, 3), stage.key_of(late.peer)
+    for wrong in (NOWHERE, ends[StageIndex(1)], COMPONENTS[3]):
+        stray = stage.commit(run, 2, 0, late.index, start=NOWHERE, source=wrong)
+        assert refused(stage, stray, key) is Reason.WRONG_START
+    end = ends[StageIndex(0)]
+    known = stage.commit(run, 2, 0, late.index, start=end, source=end)
+    assert refused(stage, known, key) is Reason.BAD_FIELD
+    body = stage.commit(run, 2, 0, late.index, start=NOWHERE, source=source)
+    stage.block(stage.sign(key, body))
+    assert (record_of(stage, body).start_kind, record_of(stage, body).source) == (kind, source)
+
+
+@pytest.mark.rule("L90")
+def test_nobody_begins_from_initial_weights_in_a_stage_that_has_a_checkpoint_and_trains() -> None:
+    stage, run, drawn = at_a_draw()
+    posted = checkpointed(stage, run, 2)
+    stage.block(stage.sign(drawn, stage.commit(run, 1, 0, posted.seat, end_root=END_ROOT)))
+    stage.block(stage.sign(drawn, posted))
+    late = next(seat for seat in run.seats[0] if seat.index != posted.seat)
+    accepted = list[bool]()
+    for round_ in (2, 3, 4, 5, 6, 7):
+        run = stage.reach_round(run, round_ + 1)
+        if round_ < 5:
+            stage.block(stage.sign(drawn, stage.commit(run, round_, 0, posted.seat)))
+        accepted.append(not may_not_begin_anew(run, StageIndex(0), RoundIndex(round_)))
+        if not accepted[-1]:
+            anew = stage.commit(run, round_, 0, late.index, start=NOWHERE)
+            assert refused(stage, anew, stage.key_of(late.peer)) is Reason.WRONG_START
+    assert accepted == [True, True, False, False, False, True], "its first news, then lost for long"
 
 
 @pytest.mark.rule("L25")

@@ -89,9 +89,6 @@ class FakeRunner:
     async def phi(self) -> torch.Tensor:
         return torch.zeros(1)
 
-    async def set_anchor(self, _: object, anchor_root: Digest) -> None:
-        self.shard.anchor_root = anchor_root
-
     async def begin_round(
         self, plan: RoundInfo, anchor: tuple[torch.Tensor, Digest] | None, *, is_shown: bool
     ) -> None:
@@ -137,6 +134,9 @@ class Harness(FakeArtifacts):
         self.live = RunningSeat(seat, runner=self.runner, keeper=KEEPER)  # type: ignore[arg-type]
         self.seats.live[STAGE, 0] = self.live
         monkeypatch.setattr(self.seats.commits, "begin", self._commit)
+        monkeypatch.setattr(
+            self.seats.commits, "is_under_way", lambda _, __, round_: round_ in self.committed
+        )
         monkeypatch.setattr(module, "round_plan", lambda _, info, __: info)
         monkeypatch.setattr(module, "keep_shard", self._keep)
 
@@ -255,7 +255,7 @@ async def test_phi_is_held_no_longer_than_it_can_be_asked_for(
 
 
 @pytest.mark.rule("N6")
-async def test_an_anchor_that_the_ledger_forgets_is_renewed_and_costs_one_segment(
+async def test_an_anchor_that_the_ledger_forgets_costs_one_segment_and_the_seat_begins_again(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: object
 ) -> None:
     """A judge would not find it, and find the solver guilty: such a segment is neither kept nor committed."""
@@ -269,25 +269,31 @@ async def test_an_anchor_that_the_ledger_forgets_is_renewed_and_costs_one_segmen
         harness.post(4)
         harness.draw(5, -1)
         await harness.begin()  # late by two
-        harness.post(5)
+        assert harness.reported == [EventKind.WARNING]
         harness.draw(6, -1)
         await harness.begin()
-        assert harness.reported == [EventKind.WARNING]
-        harness.blobs.here.add(root(5))
-        harness.post(6)
-        harness.draw(7, -1)
-        await harness.begin()  # the one before the canonical one is here, and lasts
-        harness.draw(8, -1)
-        await harness.begin()
-        harness.blobs.here.add(root(6))
-        harness.draw(9, -1)
-        await harness.begin()
-        await harness.seats.leave(LeaveSeat(STAGE, 0))
+        assert not harness.seats.live, "it is taken again"
     shown = [(round_, is_shown) for round_, _, is_shown in harness.runner.begun]
-    assert shown == [(4, True), (5, False), (6, False), (7, False), (8, True), (9, True)]
-    assert harness.runner.begun[-1][1] == root(6)
-    assert harness.committed == harness.saved == [4, 8, 9]
-    assert harness.reported == [EventKind.WARNING, EventKind.SEAT_YIELDED]
+    assert shown == [(4, True), (5, False)]
+    assert harness.committed == harness.saved == [4]
+
+
+@pytest.mark.rule("L90")
+async def test_a_seat_whose_segment_never_comes_to_the_ledger_begins_again(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: object
+) -> None:
+    """It goes on while the commit may still come, and from the next boundary on no more."""
+    async with trio.open_nursery() as nursery:
+        harness = Harness(nursery, monkeypatch)
+        for round_ in (4, 5, 6):
+            harness.draw(round_, -1)
+            await harness.begin()
+        assert harness.committed == [4, 5]
+        harness.committed.remove(4)  # it was refused
+        harness.draw(7, -1)
+        await harness.begin()
+        assert not harness.seats.live
+    assert [round_ for round_, _, _ in harness.runner.begun] == [4, 5, 6]
 
 
 @pytest.mark.rule("N6")

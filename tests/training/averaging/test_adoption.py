@@ -106,7 +106,9 @@ def test_who_adopts_goes_on_from_phi_with_the_second_moments_and_trades_against_
     spec: RunSpec,
 ) -> None:
     shard, anchor_P = a_trained_shard(spec), torch.ones_like(a_last_stage().params_P)
-    offered = OfferedState(shard.phi(), shard.optimizer.v_A, shard.optimizer.step)
+    offered = OfferedState(
+        shard.phi(), shard.optimizer.v_A, shard.optimizer.step, shard.components()
+    )
     adopted = adopt(offered, *sizes_of(shard))
     root = Digest(b"\x07" * 32)
     again = adopted_shard(spec, shard.stage, adopted, (anchor_P, root), lambda: 0.0)
