@@ -20,6 +20,8 @@ Modules (C: pure, S: does I/O):
                                 handed out in a valid order.
     model_proof.py           C  Prove that the weights in a folder are a canonical checkpoint of a
                                 run, made final by a network's validators.
+    odds.py                  C  Compute how likely a false segment is found in a run, and what its
+                                solver can expect, from the settings.
     payouts.py               C  Compute the log of payouts as a Merkle tree that only grows, and
                                 what validators sign of it.
     reader.py                S  Read the ledger of a home from its disk, whether or not a node runs

@@ -157,7 +157,25 @@ def test_init_offers_runs_that_are_ready_and_a_dry_run_says_what_they_take(
     nominal = {"demo": 0.27e6, "125m": 125e6, "1b3": 1.3e9, "6b8": 6.8e9}[size]
     bottlenecks = {"1b3": 0.10, "6b8": 0.16}.get(size, 0.0)  # with rows of tokens of their own
     assert abs(plan["parameters"] / nominal - 1) < 0.05 + bottlenecks
+    assert ("odds" in plan) is ("\nchecks " in out) is (plan["numerics"] == "seq-f32/1")
     assert not (tmp_path / "home").exists(), "nothing was started"
+
+
+@pytest.mark.parametrize(("probability", "pays"), [("1.0", False), ("0.01", True)])
+def test_a_dry_run_says_whether_a_lie_pays(
+    run_cli: RunCli, tmp_path: Path, probability: str, pays: bool
+) -> None:
+    assert run_cli("init", "a.toml", "--size", "demo")[0] == 0
+    file = tmp_path / "a.toml"
+    text = file.read_text("utf-8")
+    assert "probability = 1.0" in text
+    file.write_text(text.replace("probability = 1.0", f"probability = {probability}"), "utf-8")
+    plan = json.loads(run_cli("launch", "a.toml", "--dry-run", "--json")[1])
+    assert (plan["odds"]["worst"] > 0) is pays
+    assert 0 < plan["odds"]["found_one_window"] < plan["odds"]["found_all_windows"] < 1
+    _, out, err = run_cli("launch", "a.toml", "--dry-run")
+    assert ("the worst lie gains" in out) is pays
+    assert ("lies pay here" in err and "raise probability in [checks]" in err) is pays
 
 
 def test_a_size_that_is_not_there_names_those_that_are(run_cli: RunCli) -> None:

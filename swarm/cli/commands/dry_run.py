@@ -11,6 +11,7 @@ from swarm.cli.terminal import Terminal
 from swarm.config.load import genesis_of, planned_data, run_spec, with_shape
 from swarm.config.schema import NodeConfig, RunFile
 from swarm.config.spec import DataSpec, Genesis, RunSpec
+from swarm.ledger.odds import Odds, odds_of
 from swarm.ledger.transition.prices import solver_stake
 from swarm.node.launch.fit import memory_bytes
 from swarm.node.launch.launch import check_limits
@@ -104,6 +105,26 @@ def stake_line(stake: int, ink: Ink) -> str:
     """Return the line about the stake of a solver."""
     text = f"{stake:,} with which a peer trains at full weight, verifies and reports; others are volunteers"
     return f"{ink.paint('dim', pad('stake', 7))} {text}"
+
+
+def odds_line(odds: Odds, ink: Ink) -> str:
+    """Return the line about what those who check find."""
+    text = (
+        f"a lie in one window is found in {odds.found_one_window:.0%} of all cases, in all windows in"
+        f" {odds.found_all_windows:.0%}, if half of the verifiers are away and a third of the others help it;"
+        f" the worst lie {'gains' if odds.worst > 0 else 'loses'} {abs(odds.worst):.2g} of a segment's cost"
+    )
+    return f"{ink.paint('dim', pad('checks', 7))} {text}"
+
+
+def odds_notes(odds: Odds) -> list[str]:
+    """Say that lies pay in a run, if they do."""
+    if odds.worst <= 0:
+        return []
+    return [
+        f"lies pay here: {odds.worst_way} gains {odds.worst:.2g} of a segment's cost; raise probability in"
+        " [checks] of the run file"
+    ]
 
 
 def dry_run_notes(
@@ -202,7 +223,13 @@ def check_launch(screen: Terminal, start: Launch, config: NodeConfig) -> None:
     notes += dry_run_notes(spec, sizing, config, memory_bytes())
     stake = solver_stake(genesis, spec)
     lines = [*dry_run_lines(spec, sizing, text, screen.ink), stake_line(stake, screen.ink)]
-    screen.data({**dry_run_object(spec, sizing, text, notes), "solver_stake": stake}, lines)
+    found = dict[str, object](solver_stake=stake)
+    if spec.is_exact:
+        odds = odds_of(spec, genesis.stake_segments)
+        lines.append(odds_line(odds, screen.ink))
+        notes += odds_notes(odds)
+        found["odds"] = asdict(odds)
+    screen.data({**dry_run_object(spec, sizing, text, notes), **found}, lines)
     for note in notes:
         screen.say(f"note: {note}")
 
