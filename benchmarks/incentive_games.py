@@ -55,6 +55,8 @@ PRESENT = Fraction(12)
 BALANCE = 10_000_000
 PRICE_MAX = 100
 """Highest price of a run whose rounds clear below it: so many steps there are between nothing and that."""
+ROUND = 2
+"""Round of the segment that is played."""
 BLOCKS_MAX = 400
 """Blocks of one game, at most: every phase ends long before."""
 
@@ -121,8 +123,6 @@ class World:
     run: Run
     honest: tuple[SecretKey, ...]
     friends: tuple[SecretKey, ...]
-    round: int = 1
-    """Round of the segment that is played."""
 
     @property
     def eligible(self) -> int:
@@ -221,21 +221,23 @@ def make_world(
         fee_per_byte_nano=round(own.fee_per_byte * NANO),
     )
     run = ledger.open_run(spec, escrow=BALANCE // 2)
-    is_asking, round_ = price < 1, 1
+    is_asking = price < 1
     joins = Join(run.index, int(price * PRICE_MAX)) if is_asking else Join(run.index)
     fee = offered_fee(ledger.state.params, joins, ledger.state.account(keys[SOLVER].peer).balance)
     others = [ledger.sign(keys[FIRST_HONEST], joins)] if is_asking else []
     ledger.block(ledger.sign(keys[SOLVER], joins, fee=fee), *others)
     if is_asking:
-        round_ = 2
         run = ledger.reach_round(run, 1)
         seat = next(s for s in run.seats[1] if s.peer == keys[FIRST_HONEST].peer)
         work = ledger.commit(run, 0, 1, seat.index)
         ledger.block(ledger.sign(keys[FIRST_HONEST], work))
-    run = ledger.reach_round(run, round_ + 1)
+    run = ledger.reach_round(run, ROUND)
+    # The segment that is played goes on from this one: the first of a seat has other checks (rule L91).
+    ledger.block(ledger.sign(keys[SOLVER], ledger.commit(run, ROUND - 1, 0, 1)))
+    run = ledger.reach_round(run, ROUND + 1)
     end = FIRST_HONEST + NUM_HONEST
     honest, friends = tuple(keys[FIRST_HONEST:end]), tuple(keys[end : end + count])
-    return World(ledger, run, honest, friends, round_)
+    return World(ledger, run, honest, friends)
 
 
 def play(world: World, plan: Plan, seed: int) -> Played:
@@ -294,7 +296,7 @@ class _Game:
         end = digest("bench-game", self.seed.to_bytes(8, "big"))
         steps, tokens = run.spec.inner_steps_max, segment_tokens_max(run.spec, 1)
         shape = {"num_steps": steps, "tokens": tokens, "end_root": end}
-        self.true = make_segment(self.ledger, run, self.world.round, 0, 1, **shape)
+        self.true = make_segment(self.ledger, run, ROUND, 0, 1, **shape)
         self.claimed = self.true
         for window in range(self.plan.false_windows):
             self.claimed = self.claimed.with_lie(window)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.incentive_games import (
+    ROUND,
     SOLVER,
     Friends,
     Plan,
@@ -229,7 +230,7 @@ def test_a_low_price_makes_neither_a_lie_nor_silence_cheaper(price: Fraction) ->
     """What a lie that is shown, or hidden, costs over an honest segment is the same in every round."""
     cheap = make_world(Fraction(1, 3), price=price)
     paid = 1.25 * float(price) * cheap.cost
-    assert cheap.run.rounds[cheap.round].price == int(100 * price)
+    assert next(i.price for i in cheap.run.rounds if i.round == ROUND) == int(100 * price)
     phases = set[SegmentPhase]()
     for seed in range(GAMES):
         hidden = play(cheap, Plan(5, shows=Shows.UNLESS_HIT), seed)

@@ -240,21 +240,23 @@ class Localnet:
         probability: float = 1.0,
         round_blocks: int = 0,
         epoch_blocks: int = 60,
+        window_steps: int = 0,
     ) -> Path:
         """A run that a lone slow core trains in fractions of a second per round.
 
         ``round_blocks``: blocks of half a second per round; 0 stands for as few as the steps need.
+        ``window_steps``: steps that a verifier replays; 0 for fewer than a segment has, where that can be.
         """
         path = self.folder / f"run-{rounds}{'-exact' * is_exact}{round_blocks or ''}.toml"
         numerics = "seq-f32/1" if is_exact else "native"
-        steps, least, window_steps = (6, 6, 2) if is_exact else (5, 4, 5)
+        steps, least, usual = (6, 6, 2) if is_exact else (5, 4, 5)
         text = RUN_FILE.format(
             rounds=rounds,
             numerics=numerics,
             steps=steps,
             round_blocks=round_blocks or least,
             probability=probability,
-            window_steps=window_steps,
+            window_steps=window_steps or usual,
             epoch_blocks=epoch_blocks,
             unbonding_epochs=UNBONDING_BLOCKS // epoch_blocks,
         )

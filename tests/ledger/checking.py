@@ -1,15 +1,19 @@
 """A run with one commit of one seat, and everybody who may check it."""
 
+import dataclasses
 from dataclasses import dataclass
 
 from swarm.config.spec import NANO, CheckSpec, RunSpec
 from swarm.errors import InvalidStatement, Reason
+from swarm.ledger.state.draft import Draft
 from swarm.ledger.state.records import Run, SegmentPhase, SegmentRecord
 from swarm.ledger.state.state import audit_supply
 from swarm.ledger.transactions import Body, Join
 from swarm.ledger.transition.disputes import first_accusation
+from swarm.primitives.codec import replace
 from swarm.primitives.crypto import SecretKey
 from swarm.testing.ledger import CheckedSegment, InMemoryLedger, make_segment, small_run_spec
+from swarm.types import RoundIndex
 
 EXACT = small_run_spec(
     round_blocks=6, rounds=40, numerics="seq-f32/1", checks=CheckSpec(NANO, 10, 60)
@@ -145,6 +149,22 @@ class Case:
             self.submit(key, self.claimed.vote(dispute.window, is_guilty=is_guilty))
 
 
+def goes_on(ledger: InMemoryLedger, run: Run) -> None:
+    """Let the seat of the solver have committed an end in round 0: a first segment has other checks (L91)."""
+    draft = Draft(ledger.state, ledger.keys[0].peer)
+    seats = tuple(
+        tuple(
+            replace(seat, last_commit_round=RoundIndex(0), last_end_root=run.spec.init_root)
+            if seat.peer == ledger.keys[SOLVER].peer
+            else seat
+            for seat in roster
+        )
+        for roster in run.seats
+    )
+    draft.put_run(replace(ledger.state.run(run.index), seats=seats))
+    ledger.head = dataclasses.replace(ledger.head, state=draft.finish())
+
+
 def a_case(
     spec: RunSpec = EXACT,
     *,
@@ -152,13 +172,19 @@ def a_case(
     num_steps: int = 10,
     num_accounts: int = 4,
     num_validators: int = 4,
+    is_first: bool = False,
     **genesis: object,
 ) -> Case:
-    """The commit of key 1 for round 1, in stage 0; its window ``lie`` is a lie."""
+    """The commit of key 1 for round 1, in stage 0; its window ``lie`` is a lie.
+
+    It goes on from an end that is put into the state, which no block of this chain has, unless it ``is_first``.
+    """
     ledger = InMemoryLedger(num_accounts, num_validators, **genesis)
     run = ledger.open_run(spec)
     ledger.block(ledger.sign(ledger.keys[SOLVER], Join(run.index)))
     run = ledger.reach_round(run, 2)
+    if not is_first:
+        goes_on(ledger, run)
     true = make_segment(ledger, run, 1, 0, 1, num_steps=num_steps)
     claimed = true if lie is None else true.with_lie(lie)
     case = Case(ledger, run, true, claimed)

@@ -110,7 +110,7 @@ def test_rows_are_json_and_count_what_was_done() -> None:
     work = case.ledger.state.contribution(case.run.index, case.solver.peer)
     assert record_row(work)["verified"] == 1
     assert phase_counts(case.ledger.state, case.run.index) == {"verified": 1}
-    assert (row["confirmed"], row["throws"], row["start"]) == (True, 1, "initial")
+    assert (row["confirmed"], row["throws"], row["start"]) == (True, 1, "continued")
     detail = run_detail(case.ledger.state, case.run)
     assert detail["checks"] == {"verified": 1}
     json.dumps(detail)

@@ -45,7 +45,7 @@ from swarm.ledger.transition.prices import (
     solver_stake,
 )
 from swarm.ledger.transition.runs import checkpoints_kept, round_info
-from swarm.ledger.transition.sampling import draw_probability, partners_of
+from swarm.ledger.transition.sampling import MADE_STARTS, draw_probability, partners_of
 from swarm.ledger.transition.seats import with_changed_seat
 from swarm.primitives.codec import replace
 from swarm.primitives.merkle import blake3_hash, verify_proof
@@ -149,7 +149,7 @@ def commit_segment(draft: Draft, seat: Seat, body: CommitSegment) -> None:
         check_pay=per_check,
         reserved=reserved,
         is_volunteer=seat.is_volunteer,
-        probability_nano=_probability(draft, run, seat, body.tokens),
+        probability_nano=_probability(draft, run, seat, body.tokens, kind),
         is_paid=False,
         phase=SegmentPhase.POSTED,
         due=Height(height + draft.globals.params.beacon_delay),
@@ -256,13 +256,14 @@ def _check_stake(draft: Draft, run: Run, seat: Seat) -> None:
         raise InvalidStatement(Reason.STAKE, f"{held} where a solver of this run has {wanted}")
 
 
-def _probability(draft: Draft, run: Run, seat: Seat, tokens: int) -> int:
-    """Return half of the verifiers that a draw should select, by what the peer has at stake now."""
+def _probability(draft: Draft, run: Run, seat: Seat, tokens: int, kind: StartKind) -> int:
+    """Return half of the verifiers that a draw should select, by the start and by what is at stake."""
     return draw_probability(
         run.spec,
         is_volunteer=seat.is_volunteer,
         stake=draft.account(seat.peer).stake,
         reward_max=reward_max(run.spec, tokens),
+        is_made=kind in MADE_STARTS,
     )
 
 

@@ -35,7 +35,7 @@ from tests.ledger.checking import EXACT, Case, a_case
 
 def a_long_story() -> Case:
     """Paid unchecked, reported long after, undecided; over more than one snapshot."""
-    case = a_case(num_accounts=6)
+    case = a_case(num_accounts=6, is_first=True)
     case.wait(SegmentPhase.SEALED)
     case.submit(case.solver, case.claimed.reveal())
     case.ledger.empty_blocks(case.record.height + 58 - case.ledger.state.height)
