@@ -57,15 +57,15 @@ def odds_of(spec: RunSpec, stake_segments: int) -> Odds:
     for false in range(1, windows + 1):
         x, of = false / windows, f"in {false} of {windows} windows"
         ways += [
-            (_gain(drawn, x, windows, 1.0, stake), f"a lie {of} that is shown to all"),
-            (_gain(drawn, x, windows, 1.0, silence), f"a lie {of}, silent once it is found"),
-            (_gain(drawn, x, windows, _upheld(), silence), f"a lie {of}, hidden from who finds it"),
+            (_gain(drawn, x, 1.0, stake), f"a lie {of} that is shown to all"),
+            (_gain(drawn, x, 1.0, silence), f"a lie {of}, silent once it is found"),
+            (_gain(drawn, x, _upheld(), silence), f"a lie {of}, hidden from who finds it"),
             (
-                _gain(new * BARE_FACTOR, x, windows, _upheld(), REWARD),
+                _gain(new * BARE_FACTOR, x, _upheld(), REWARD),
                 f"a new key's first lie, {of}",
             ),
             (
-                _gain(new, x, windows, _upheld(), 2 * REWARD),
+                _gain(new, x, _upheld(), 2 * REWARD),
                 f"a new key's second segment, a lie {of}",
             ),
         ]
@@ -73,10 +73,12 @@ def odds_of(spec: RunSpec, stake_segments: int) -> Odds:
     return Odds(_found(drawn, 1 / windows, 1.0), _found(drawn, 1.0, 1.0), worst, way)
 
 
-def _gain(drawn: float, x: float, windows: int, upheld: float, loss: float) -> float:
-    """Return what a lie saves, with the checks that friends need not make, less what it loses on average."""
-    spared = drawn * PRESENT * FRIENDS / windows * (1 - _found(drawn, x, upheld))
-    return x + spared - _found(drawn, x, upheld) * loss
+def _gain(drawn: float, x: float, upheld: float, loss: float) -> float:
+    """Return what a lie saves less what it loses on average.
+
+    That friends need not replay what they trust is left out: they need not for an honest solver either.
+    """
+    return x - _found(drawn, x, upheld) * loss
 
 
 def _found(drawn: float, x: float, upheld: float) -> float:

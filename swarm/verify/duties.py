@@ -234,7 +234,8 @@ def next_duties(known: VerifierView) -> tuple[DutyStep, ...]:
         if check is not None:
             before = len(checked)
             _check(known, record, spec, check, submissions, checked)
-            owed += [record] * (len(checked) - before)
+            if not _has_complained(known, record):
+                owed += [record] * (len(checked) - before)
         if _takes_requests(known, record, spec):
             open_draws.append(record)
     submissions += _requests(known, open_draws, owed)
@@ -277,6 +278,14 @@ def _judge(
     else:
         body = DisputeVote(*key_of(record), dispute.window, is_guilty=is_guilty)
         submissions.append(Submit((DisputeVote, key), body))
+
+
+def _has_complained(known: VerifierView, record: SegmentRecord) -> bool:
+    """Return True if this node was not served and has said so: the window holds no place of another any more.
+
+    A solver that serves nobody would else have its next segments for nothing, while all verifiers wait.
+    """
+    return any(record.checks[case.check].peer == known.me for case in record.contests)
 
 
 def _my_check(known: VerifierView, record: SegmentRecord) -> Check | None:
