@@ -51,7 +51,8 @@ def draw_probability(
     loses by a lie only what the lie would earn, so that must be found more often than it pays: with
     twice one verifier half of the first lies of free keys stood, where a third of the stake helped them.
     """
-    if is_made or (is_volunteer and stake < reward_max):
+    is_checked = is_made and spec.checks.probability_nano > 0  # a run may want no checks at all
+    if is_checked or (is_volunteer and stake < reward_max):
         return BARE_FACTOR * NANO
     return NANO if is_volunteer else spec.checks.probability_nano
 

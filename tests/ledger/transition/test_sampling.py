@@ -98,6 +98,8 @@ def test_a_start_that_was_made_has_four_times_as_many_verifiers_half_of_them_for
     case = a_case(num_steps=40)
     made = draw_probability(EXACT, is_volunteer=False, stake=99, reward_max=5, is_made=True)
     assert made == 4 * NANO
+    unchecked = replace(EXACT, checks=CheckSpec(0, 10, 120))
+    assert not draw_probability(unchecked, is_volunteer=False, stake=99, reward_max=5, is_made=True)
     draw, windows = Draw(Height(9), Digest(bytes(32)), Amount(2)), dict[StartKind, list[int]]()
     for kind in (StartKind.INITIAL, StartKind.CONTINUED):
         record = replace(case.record, probability_nano=NANO, start_kind=kind)
