@@ -38,7 +38,7 @@ from swarm.ledger.transition.prices import (
     segment_tokens_max,
     solver_stake,
 )
-from swarm.ledger.transition.sampling import check_eligible
+from swarm.ledger.transition.sampling import check_eligible, draw_probability
 from swarm.primitives.codec import replace
 from swarm.primitives.crypto import SecretKey, digest
 from swarm.testing.ledger import CheckedSegment, InMemoryLedger, make_segment, numbered_key
@@ -140,7 +140,15 @@ class World:
     @property
     def draw_probability(self) -> float:
         """Half of the verifiers that one draw selects on average."""
-        return committed(self, 0).probability_nano / NANO
+        spec, seat = self.run.spec, self.run.seats[0][1]
+        nano = draw_probability(
+            spec,
+            is_volunteer=seat.is_volunteer,
+            stake=self.stake(self.ledger.keys[SOLVER]),
+            reward_max=reward_max(spec, segment_tokens_max(spec, 1)),
+            is_made=False,
+        )
+        return nano / NANO
 
     def stake(self, key: SecretKey) -> int:
         """Stake of a key."""

@@ -47,9 +47,9 @@ from benchmarks.incentive_odds import (
     windows_drawn,
     windows_of,
 )
+from swarm.ledger.odds import MONEY_BACK
 from swarm.ledger.state.records import SegmentPhase
 from swarm.ledger.transactions import ATTEMPTS
-from swarm.ledger.transition.payments import ACCUSER_PERCENT, JUDGES_PERCENT
 
 SHARES = (Fraction(0), Fraction(1, 10), Fraction(1, 3))
 """Part of the stake that answers which belongs to the attackers."""
@@ -64,8 +64,6 @@ DUST_SHARE, DUST_PRESENT, DUST_ACCOUNTS = Fraction(1, 50), Fraction(52), 1_000
 """Dust is a fiftieth of what answers, so a hundredth of all; in a network of 104 stakes that is one stake."""
 SEEN_MIN, TRIES_MAX = 2, 400
 """Games of each kind that are wanted, and games after which they are not waited for any more."""
-MONEY_BACK = (ACCUSER_PERCENT + JUDGES_PERCENT) / 100
-"""Part of its own stake that a convicted solver gets back at most: its friends accuse first, and judge."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,14 +117,14 @@ class SparseProof(Message, frozen=True):
 
 # Nodes refer to nothing that refers back to them. A search for garbage among all of a ledger's, which cannot be
 # any, would hold up everything else for a tenth of a second.
-class _Leaf(Untracked, Generic[V], frozen=True, gc=False):
+class _Leaf(Untracked, Generic[V], frozen=True):
     path: int
     key: bytes
     value: V
     digest: bytes
 
 
-class _Branch(Untracked, Generic[V], frozen=True, gc=False):
+class _Branch(Untracked, Generic[V], frozen=True):
     left: "_Node[V]"
     right: "_Node[V]"
     size: int

@@ -16,14 +16,13 @@ from torch import Tensor
 
 from swarm.errors import BrokenPromise
 from swarm.ledger.state.records import StartKind
+from swarm.ledger.transition.sampling import MADE_STARTS
 from swarm.primitives.commitments import hash_of
 from swarm.primitives.merkle import merkle_root
 from swarm.training.averaging.adoption import PHI_COMPONENT, STEP_COMPONENT, V_COMPONENT
 from swarm.training.record.segment import COMPONENTS, ShardState, number_component
 from swarm.training.record.window import WindowData
 from swarm.types import Digest
-
-KNOWN_BY_ROOT = frozenset({StartKind.CONTINUED, StartKind.ADOPTED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +39,7 @@ class Start:
 def check_source(start: Start, data: WindowData) -> None:
     """Raise ``BrokenPromise`` unless the state of a segment's first window was made from its source."""
     state = data.start
-    if start.kind in KNOWN_BY_ROOT:
+    if start.kind not in MADE_STARTS:
         if data.inherited:
             raise BrokenPromise("parts of another state where none was inherited")
         return

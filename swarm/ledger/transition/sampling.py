@@ -109,10 +109,8 @@ def own_window(
     value = int.from_bytes(dice[:8], "big")
     if value * max(draw.stake, 1) * NANO >= 2 * record.probability_nano * stake << 64:
         return None
-    windows, number = (
-        num_windows(record.num_steps, spec.checks.window_steps),
-        int.from_bytes(dice[8:16], "big"),
-    )
+    windows = num_windows(record.num_steps, spec.checks.window_steps)
+    number = int.from_bytes(dice[8:16], "big")
     is_first = record.start_kind in MADE_STARTS and number & 1
     return 0 if is_first else (number >> 1) % windows
 

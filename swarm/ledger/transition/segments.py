@@ -331,7 +331,7 @@ def _start_kind(
     is_undone = is_set_back(run, seat, body.stage, body.round)
     if seat.last_commit_round == body.round - 1 >= 0 and not is_undone:
         raise InvalidStatement(Reason.WRONG_START, "not the end of this seat's last segment")
-    return _source_kind(draft, run, seat, body)
+    return _source_kind(draft, run, body, is_undone=is_undone)
 
 
 def may_not_begin_anew(run: Run, stage: StageIndex, round_: RoundIndex) -> bool:
@@ -346,7 +346,7 @@ def may_not_begin_anew(run: Run, stage: StageIndex, round_: RoundIndex) -> bool:
     return is_posted and newest + FRESH_ROUNDS >= round_
 
 
-def _source_kind(draft: Draft, run: Run, seat: Seat, body: CommitSegment) -> StartKind:
+def _source_kind(draft: Draft, run: Run, body: CommitSegment, *, is_undone: bool) -> StartKind:
     """Return the kind of a start by what it was made from; raise if the ledger does not know that.
 
     Whoever replays the first window makes it again.
@@ -359,7 +359,6 @@ def _source_kind(draft: Draft, run: Run, seat: Seat, body: CommitSegment) -> Sta
         return StartKind.INITIAL
     if any(c.phi_root == body.source for c in run.standing(body.stage)):
         return StartKind.CHECKPOINT
-    is_undone = is_set_back(run, seat, body.stage, body.round)
     if not is_undone and _is_committed_end(draft, run, body.stage, Digest(body.source)):
         return StartKind.INHERITED
     raise InvalidStatement(
