@@ -13,6 +13,8 @@ pytestmark = pytest.mark.e2e
 
 GONE_S = 30.0
 """A killed peer shows on the map within 15 s on a free machine."""
+REST_S = 240.0
+"""A peer that was away twice may have a fourth silent segment, and rests four epochs: two minutes."""
 STOP_S = 3.0
 
 
@@ -184,4 +186,4 @@ def test_a_run_that_everybody_left_goes_on_when_they_come_back(
         assert any(source in taken["text"] for source in sources), taken["text"]
     round_ = before["run"]["round"]
     for node in (launcher, joiner):
-        node.wait("commits after the return", lambda s: last_commit(s) > round_ + 1 and s)
+        node.wait("commits after the return", lambda s: last_commit(s) > round_ + 1 and s, REST_S)
