@@ -198,6 +198,6 @@ class Bench:
         wire = passed.record.out_activation
         request = sign_microbatch(self.secrets[0], plan.chain, plan.run_digest, unsigned, wire)
         loss_micro, gradient = upper.loss(self.tokens, request)
-        answer = MicroBatchGrad.reply_to(request, wire, loss_micro, gradient)
+        answer = MicroBatchGrad.reply_to(request, 0, wire, loss_micro, gradient)
         reply = sign_grad(self.secrets[1], plan.chain, plan.run_digest, answer)
         lower.backward(passed, None, reply)

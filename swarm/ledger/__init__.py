@@ -10,6 +10,8 @@ Modules (C: pure, S: does I/O):
     describe.py              C  Render ledger state and segment checks as JSON rows and text, for
                                 ``swarm ledger`` and ``swarm run``.
     describe_checks.py       C  Render segments and their checks as JSON rows and text.
+    edges.py                 C  Prove that a seat sent something else than it committed to: one
+                                signed message and one opening of its list.
     free_joins.py            C  Bound how many free keys of one network a node lets into a run: keys
                                 cost nothing, addresses do.
     leaders.py               C  Draw the leaders of views: every cycle of views is a fresh

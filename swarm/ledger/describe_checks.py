@@ -3,6 +3,8 @@
 Core: states in, plain dictionaries and sentences for people out. Nothing here decides anything.
 """
 
+from swarm.gossip.trade.messages import Offer
+from swarm.ledger.edges import EdgeFraud
 from swarm.ledger.state.draft import is_confirmed
 from swarm.ledger.state.records import (
     CheckPhase,
@@ -28,6 +30,8 @@ from swarm.ledger.transactions import (
 from swarm.ledger.transition.payments import strikes
 from swarm.ledger.transition.phases import open_checks
 from swarm.primitives.crypto import peer_name, peer_text
+from swarm.primitives.edges import ActivationSent, GradientSent
+from swarm.types import PeerId
 
 CHECK_KINDS: dict[type[object], str] = {
     DataRequest: "data_request",
@@ -38,7 +42,16 @@ CHECK_KINDS: dict[type[object], str] = {
     Report: "report",
     ContestService: "contest_service",
     WitnessService: "witness_service",
+    EdgeFraud: "edge_fraud",
 }
+
+EDGE_TEXTS: dict[type[object], str] = {
+    ActivationSent: "it sent activations that its list does not have",
+    GradientSent: "it sent a gradient that its list does not have",
+    Offer: "it gave a fragment that its list does not have",
+    type(None): "its list has two entries out of order",
+}
+"""Texts of proofs of a lie about an edge, by the message that the solver had signed."""
 
 PHASE_TEXTS: dict[SegmentPhase, str] = {
     SegmentPhase.POSTED: "waits for verifiers",
@@ -75,6 +88,8 @@ def check_text(body: CheckStatement) -> str:
             text = f"reported window {window} of {where}"
         case ContestService(window=window):
             text = f"complains that it was not served window {window} of {where}"
+        case EdgeFraud(message=message):
+            text = f"proved a lie in {where}: {EDGE_TEXTS[type(message)]}"
         case WitnessService(is_served=is_served):
             said = "holds the log" if is_served else "could not get the log"
             text = f"{said} of the contested window of {where}"
@@ -97,6 +112,9 @@ def segment_text(record: SegmentRecord, window_steps: int = 0) -> str:
     text = f"{where} {PHASE_TEXTS[record.phase]}"
     if record.phase is SegmentPhase.VERIFIED:
         return f"{text}{_replayed_text(record, window_steps)}"
+    if record.proved_by:
+        who = peer_name(PeerId(record.proved_by))
+        return f"{text}: {who} proved that it sent something else than it committed to"
     accusers = ", ".join(sorted({peer_name(one.peer) for one in record.accusations}))
     if record.dispute is not None:
         return f"{text}: {accusers} found window {record.dispute.window} false"
@@ -170,6 +188,7 @@ def segment_row(record: SegmentRecord, window_steps: int) -> dict[str, object]:
         "dispute": _dispute_row(record.dispute),
         "judged": list(record.judged),
         "confirmed": is_confirmed(record),
+        "proved_by": peer_name(PeerId(record.proved_by)) if record.proved_by else None,
         "text": segment_text(record, window_steps),
     }
 

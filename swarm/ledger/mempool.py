@@ -18,6 +18,7 @@ from enum import IntEnum
 
 from swarm.errors import InvalidStatement, Reason
 from swarm.ledger.blocks import BODY_BYTES_MAX, BODY_TRANSACTIONS_MAX
+from swarm.ledger.edges import EdgeFraud
 from swarm.ledger.free_joins import FreeJoins, Origin
 from swarm.ledger.state.draft import Draft
 from swarm.ledger.state.state import State
@@ -421,6 +422,8 @@ def _which(body: PaidCheck) -> tuple[int, int]:
             return 2, body.window
         case WitnessService():
             return 3, body.check
+        case EdgeFraud():
+            return 4, 0
 
 
 def _lane(transaction: Transaction) -> Lane:

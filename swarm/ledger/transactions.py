@@ -17,6 +17,7 @@ Source: docs/spec/protocol.md section 6.
 
 from swarm.config.bounds import PRICE_MAX
 from swarm.errors import BadEncoding
+from swarm.ledger.edges import EdgeFraud, check_fraud_shape
 from swarm.ledger.settlement_statements import (
     SettlementKey,
     SettlementStatement,
@@ -188,7 +189,7 @@ class WitnessService(Message, frozen=True, tag=38):
 BoundCheck = VerifyCommit | ContestService
 """Statements that the verifier of a check signs, as the record of the segment names it."""
 
-PaidCheck = DataRequest | DisputeVote | Report | WitnessService
+PaidCheck = DataRequest | DisputeVote | Report | WitnessService | EdgeFraud
 CheckStatement = PaidCheck | BoundCheck | RevealSegment | VerifyReveal
 """Statements with which a segment is checked."""
 
@@ -223,6 +224,8 @@ def check_statement_shape(body: CheckStatement) -> None:
         case Report():
             within("window", body.window, 0, LEAVES_MAX - 1)
             _check_hashes(body.commitment)
+        case EdgeFraud():
+            check_fraud_shape(body)
 
 
 def _check_reveal(body: RevealSegment) -> None:
@@ -277,8 +280,8 @@ class CommitSegment(Message, frozen=True, tag=1):
     end_root: Digest
     trace_commit: Digest
     """H(trace_root | salt)."""
-    exchange_root: Digest
-    """M(inbox root, outbox root, gossip root): all that crossed a stage boundary, and all merges."""
+    sent_root: Digest
+    """Root of the list of everything that the seat signed and sent in it (primitives/edges.py)."""
     num_steps: int
     """Number of optimizer steps; 0 in a round of final averaging only."""
     tokens: int
@@ -576,7 +579,7 @@ def _check_commit(body: CommitSegment) -> None:
         raise BadEncoding(f"a start of {len(body.start)} bytes")
     if len(body.source) not in {0, 32}:
         raise BadEncoding(f"a start made from a root of {len(body.source)} bytes")
-    _check_hashes(body.end_root, body.trace_commit, body.exchange_root)
+    _check_hashes(body.end_root, body.trace_commit, body.sent_root)
 
 
 def _check_checkpoint(body: PostCheckpoint) -> None:

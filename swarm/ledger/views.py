@@ -125,9 +125,11 @@ def _stake(state: State, found: Conviction) -> int:
 
 
 def _accuser(before: State | None, after: State, run: RunIndex, found: Conviction) -> PeerId | None:
-    """Return the rewarded peer: the first blind answer that differed, a reporter if there was none."""
+    """Return the rewarded peer: who proved a lie, or the first blind answer that differed, or a reporter."""
     segment_id = (run, found.round, found.stage, found.seat)
     now = after.segment(*segment_id)
+    if now is not None and now.proved_by:
+        return PeerId(now.proved_by)
     if now is None or not now.judged:
         return None
     window = now.judged[-1]

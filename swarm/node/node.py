@@ -276,7 +276,8 @@ async def _packages(
     async with trio.open_nursery() as nursery:
         dht = Dht(host, secret)
         await _started(nursery, dht.run)
-        trades = Trades(host, secret, genesis.chain, workers.trading)
+        incarnation = join.next_incarnation(store)
+        trades = Trades(host, secret, genesis.chain, workers.trading, incarnation=incarnation)
         await _started(nursery, trades.run)
         ledger = _ledger(setup, store, genesis, host, report)
         pipeline = Pipeline(host, secret)
@@ -312,7 +313,7 @@ async def _packages(
             checks=checks,
             pipeline=pipeline,
             report=report,
-            incarnation=join.next_incarnation(store),
+            incarnation=incarnation,
             stats=NodeStats(),
             devices=workers.devices,
         )

@@ -2,7 +2,7 @@
 
 Core: pure functions. Package verify makes these hashes from transcripts, the ledger checks them.
 
-    step leaf     = H(step, dropped | state root or none | root of its micro-batch leaves)
+    step leaf     = H(step, dropped | state root or none | root of its micro-batch leaves | piece of gradient)
     window claim  = H(M(leaves of the window) | state roots at its start and its end | tokens trained in it)
     trace root    = M(claims of all windows)
     trace commit  = H(trace root | salt)
@@ -33,14 +33,20 @@ SALT_BYTES = 16
 
 
 def step_leaf_digest(
-    step: int, dropped: Sequence[tuple[int, int, int]], state_root: Digest, microbatches: Digest
+    step: int,
+    dropped: Sequence[tuple[int, int, int]],
+    state_root: Digest,
+    microbatches: Digest,
+    gradient: Digest,
 ) -> Digest:
     """Return the leaf of one optimizer step.
 
     ``dropped`` is sorted; ``state_root`` is ``NO_DIGEST`` where none was taken; ``microbatches`` is the root of
-    the step's micro-batch leaves.
+    the step's micro-batch leaves; ``gradient`` is the hash of a piece of the mean gradient, which is in no log
+    and no message: only who computes the step has it.
     """
-    return fast_digest("step-leaf", encode((step, tuple(dropped))), state_root, microbatches)
+    head = encode((step, tuple(dropped)))
+    return fast_digest("step-leaf", head, state_root, microbatches, gradient)
 
 
 def leaves_root(leaves: Sequence[bytes]) -> Digest:

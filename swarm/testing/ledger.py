@@ -73,7 +73,7 @@ from swarm.primitives.commitments import (
 )
 from swarm.primitives.crypto import SecretKey, digest
 from swarm.primitives.merkle import merkle_root
-from swarm.types import Amount, Digest, PeerId, RoundIndex, RunIndex, StageIndex, View
+from swarm.types import NO_DIGEST, Amount, Digest, PeerId, RoundIndex, RunIndex, StageIndex, View
 
 BALANCE = Amount(1_000_000)
 STAKE = Amount(1_000)
@@ -260,7 +260,7 @@ class InMemoryLedger:
             source=b"",
             end_root=merkle_root(end_components(name)),
             trace_commit=digest("trace", name),
-            exchange_root=digest("exchange", name),
+            sent_root=NO_DIGEST,
             num_steps=10,
             tokens=5_000,
         )

@@ -22,8 +22,9 @@ from torch import Tensor
 from swarm.config.spec import RunSpec
 from swarm.errors import BadEncoding, OutOfTurn, PeerFault, Unreachable, UsageError
 from swarm.gossip.codecs.activations import to_wire, wire_bytes
-from swarm.primitives.codec import LONGEST_FRAME_BYTES, Message, decode, encode, replace
+from swarm.primitives.codec import LONGEST_FRAME_BYTES, Message, decode, replace
 from swarm.primitives.crypto import SecretKey, fast_digest, verify
+from swarm.primitives.edges import ActivationSent, GradientSent, signed_bytes
 from swarm.training.model.bottleneck import signal_width
 from swarm.training.model.stages import Forward as ForwardPass
 from swarm.training.plan import RoundPlan
@@ -95,6 +96,8 @@ class MicroBatchGrad(Message, frozen=True, tag=1):
     destination: int
     incarnation: int
     version: int
+    answerer: int
+    """Starts of the process that answers."""
     activations: Digest
     """``wire_digest`` of the activations that it is the gradient by."""
     loss_micro: int
@@ -111,11 +114,11 @@ class MicroBatchGrad(Message, frozen=True, tag=1):
 
     @classmethod
     def reply_to(
-        cls, request: MicroBatch, wire: Digest, loss_micro: int, payload: bytes
+        cls, request: MicroBatch, answerer: int, wire: Digest, loss_micro: int, payload: bytes
     ) -> "MicroBatchGrad":
-        """Return the unsigned answer to a request whose payload has the digest ``wire``."""
-        tokens = _tokens(request)
-        return cls(*_message_id(request), wire, loss_micro, tokens, payload, signature=b"")
+        """Return the unsigned answer of incarnation ``answerer`` to a request with the payload of ``wire``."""
+        what = (wire, loss_micro, _tokens(request), payload)
+        return cls(*_message_id(request), answerer, *what, signature=b"")
 
 
 class Refusal(IntEnum):
@@ -179,7 +182,7 @@ def sign_microbatch(
     wire: Digest | None = None,
 ) -> MicroBatch:
     """Return the message with its signature; ``wire`` is its payload's digest, if already known."""
-    statement = _request_statement(message, wire or wire_digest(message.payload))
+    statement = signed_bytes(activation_sent(message, wire or wire_digest(message.payload)))
     return replace(message, signature=secret.sign("micro-batch", chain, run_digest, statement))
 
 
@@ -187,7 +190,7 @@ def sign_grad(
     secret: SecretKey, chain: Digest, run_digest: Digest, message: MicroBatchGrad
 ) -> MicroBatchGrad:
     """Return the answer with its signature."""
-    statement = _grad_statement(message)
+    statement = signed_bytes(gradient_sent(message))
     return replace(message, signature=secret.sign("micro-batch-grad", chain, run_digest, statement))
 
 
@@ -201,7 +204,7 @@ def check_microbatch(
     """
     check_fit(spec, message)
     wire = wire_digest(message.payload)
-    statement = _request_statement(message, wire)
+    statement = signed_bytes(activation_sent(message, wire))
     verify(sender, message.signature, "micro-batch", chain, run_digest, statement)
     return wire
 
@@ -229,6 +232,8 @@ def check_fit(spec: RunSpec, message: MicroBatch) -> None:
 def check_numbers(answer: MicroBatchGrad) -> None:
     """Raise ``BadEncoding`` unless every number of a gradient is within the bounds of a message."""
     _check_message_id(_message_id(answer))
+    if not 0 <= answer.answerer <= COUNT_MAX:
+        raise BadEncoding("a gradient of a process that is negative or absurd")
     if not 0 <= answer.tokens <= COUNT_MAX:
         raise BadEncoding(f"a gradient of {answer.tokens} tokens")
     if not NO_LOSS <= answer.loss_micro <= LOSS_MICRO_MAX:
@@ -256,7 +261,8 @@ def check_grad(
     if len(answer.payload) != activation_bytes(spec) or answer.tokens != tokens:
         raise BadEncoding("a gradient of another shape than its activations")
     check_numbers(answer)
-    verify(sender, answer.signature, "micro-batch-grad", chain, run_digest, _grad_statement(answer))
+    statement = signed_bytes(gradient_sent(answer))
+    verify(sender, answer.signature, "micro-batch-grad", chain, run_digest, statement)
 
 
 MessageId = tuple[RunIndex, RoundIndex, int, int, int, StageIndex, int, int, int, int]
@@ -282,14 +288,18 @@ def _check_message_id(message_id: MessageId) -> None:
         raise BadEncoding("a micro-batch with a coordinate that is negative or absurd")
 
 
-def _request_statement(message: MicroBatch, wire: Digest) -> bytes:
+def activation_sent(message: MicroBatch, wire: Digest) -> ActivationSent:
+    """Return what the signature of a micro-batch covers, and it; ``wire`` is the digest of the payload."""
     shape = (message.budget_ms, message.batch, message.length, message.features)
-    return encode((*_message_id(message), *shape, wire))
+    return ActivationSent(*_message_id(message), *shape, wire, message.signature)
 
 
-def _grad_statement(message: MicroBatchGrad) -> bytes:
-    fields = (message.activations, message.loss_micro, message.tokens)
-    return encode((*_message_id(message), *fields, wire_digest(message.payload)))
+def gradient_sent(message: MicroBatchGrad) -> GradientSent:
+    """Return what the signature of a gradient covers, and the signature itself."""
+    what = (message.answerer, message.activations, message.loss_micro, message.tokens)
+    return GradientSent(
+        *_message_id(message), *what, wire_digest(message.payload), message.signature
+    )
 
 
 def _tokens(message: MicroBatch) -> int:

@@ -204,7 +204,7 @@ class Pipeline:
             return encode(MicroBatchRefused(Refusal.BUSY))
         except Unreachable:
             return encode(MicroBatchRefused(Refusal.LATE))
-        reply = MicroBatchGrad.reply_to(request, wire, loss_micro, payload)
+        reply = MicroBatchGrad.reply_to(request, runner.incarnation, wire, loss_micro, payload)
         return encode(sign_grad(self._secret, plan.chain, plan.run_digest, reply))
 
     async def _admitted(

@@ -8,14 +8,20 @@ the order in which the state changed.
 A window begins with every ``window_steps``-th step; events before the first step belong to the first window. A
 segment without a step or merge leaves no trace, not even in the state: it could not be committed. Merges follow
 a step, except in rounds of final averaging, which have none.
+
+Whatever the seat computes for another one is listed (primitives/edges.py), counted or not: a micro-batch whose
+answer never came, or whose gradient was lost with a device, is written into the log before the weights change,
+so that a replay finds what was sent of it. Nothing is computed that the list has no room for.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
 from swarm.errors import UsageError
+from swarm.gossip.trade.messages import Offer, fragment_digest
+from swarm.primitives.edges import SENT_MAX, Place, SentEntry, SentKind
 from swarm.training.averaging.outer_step import FragmentSnapshot, Merge
 from swarm.training.averaging.robust import Distances, clip_or_reject, probe_loss
 from swarm.training.data.dataset import TokenSource
@@ -24,6 +30,7 @@ from swarm.training.plan import RoundPlan
 from swarm.training.record.segment import (
     MergeRecord,
     MicrobatchId,
+    MicrobatchRecord,
     SegmentLog,
     ShardState,
     StepRecord,
@@ -36,11 +43,13 @@ from swarm.training.record.window import (
     FragmentMerged,
     SnapshotTaken,
     StepTaken,
+    Uncounted,
     WindowData,
     WindowKey,
+    waiting_max,
 )
 from swarm.training.shard import Shard
-from swarm.types import Digest
+from swarm.types import NO_DIGEST, Digest, RoundIndex
 
 
 @dataclass(slots=True)
@@ -52,14 +61,6 @@ class OpenWindow:
     inherited: tuple[Digest, ...] = ()
     """The parts of the end that the start of the first window was made from."""
     events: list[Event] = field(default_factory=list[Event])
-    computed: dict[MicrobatchId, ComputedMicrobatch] = field(default_factory=dict)
-    """The messages of micro-batches until their step is taken."""
-
-    def step(self, record: StepRecord) -> None:
-        """Record a step with the messages of its micro-batches."""
-        counted = tuple(self.computed[one.microbatch_id] for one in record.microbatches)
-        self.events.append(StepTaken(record.step, counted, record.dropped))
-        self.computed = {}
 
     def merge(self, merge: Merge) -> None:
         """Record a merge; raise ``UsageError`` if the partner's signed offer is missing."""
@@ -90,6 +91,20 @@ class OpenWindow:
         return WindowData(self.key, is_last, self.start, tuple(self.events), self.inherited)
 
 
+@dataclass(frozen=True, slots=True)
+class _Computed:
+    """A micro-batch that was computed, with what other peers have signed for it so far."""
+
+    record: MicrobatchRecord
+    request: MicroBatch | None
+    reply: MicroBatchGrad | None = None
+
+    @property
+    def messages(self) -> ComputedMicrobatch:
+        """Its messages, as a window has them."""
+        return ComputedMicrobatch(*self.record.microbatch_id, self.request, self.reply)
+
+
 @dataclass(slots=True)
 class OpenSegment:
     """State between begin and close of a segment."""
@@ -102,6 +117,49 @@ class OpenSegment:
     """None if no windows are kept."""
     merged: set[int] = field(default_factory=set[int])
     """Exchanges that were merged."""
+    waiting: dict[MicrobatchId, _Computed] = field(default_factory=dict)
+    """Micro-batches computed with the weights of now, until their step is taken or the weights change."""
+    sent: dict[Place, SentEntry] = field(default_factory=dict)
+    """Entries of all micro-batches that do not wait any more."""
+
+    @property
+    def window_index(self) -> int:
+        """Number of the window that what happens now belongs to, unless a step begins the next one."""
+        return max(self.log.num_steps - 1, 0) // self.plan.spec.checks.window_steps
+
+    def check_room(self) -> None:
+        """Raise ``TooBusy`` if no other micro-batch fits into the list, or may fail before the next step."""
+        if len(self.sent) + len(self.waiting) >= SENT_MAX - 2 * self.plan.exchanges:
+            raise TooBusy("this segment takes no more micro-batches")
+        if len(self.waiting) >= waiting_max(self.plan, self.log.stage):
+            raise TooBusy("too many micro-batches of this step were never answered")
+
+    def put(self, one: _Computed) -> None:
+        """Note a micro-batch, or what is known of it now."""
+        self.waiting[one.record.microbatch_id] = one
+
+    def step(self, record: StepRecord) -> None:
+        """Record a step with the messages of its micro-batches, and those that it does not count before it."""
+        counted = [self.waiting.pop(one.microbatch_id) for one in record.microbatches]
+        self.log.records.append(record)
+        self.let_go()
+        messages = tuple(one.messages for one in counted)
+        self._list(one.record for one in counted)
+        if self.window is not None:
+            self.window.events.append(StepTaken(record.step, messages, record.dropped))
+
+    def let_go(self) -> None:
+        """Record the micro-batches that no step will count: the weights change, or the segment ends."""
+        left = sorted(self.waiting.values(), key=lambda one: one.record.microbatch_id)
+        self.waiting = {}
+        self._list(one.record for one in left)
+        if self.window is not None and left:
+            self.window.events.append(Uncounted(tuple(one.messages for one in left)))
+
+    def _list(self, records: Iterable[MicrobatchRecord]) -> None:
+        for record in records:
+            entry = entry_of(record, self.window_index)
+            self.sent[entry.place] = entry
 
 
 class SegmentRecorder:
@@ -152,14 +210,20 @@ class SegmentRecorder:
                 window.events.append(AnchorSet(anchor[1]))
         return log
 
-    def close(self, merges: Sequence[Merge]) -> list[WindowData]:
-        """Step with the gradients that have arrived, apply waiting merges, and return the windows completed."""
+    def close(self, merges: Sequence[Merge], offers: Sequence[SentEntry] = ()) -> list[WindowData]:
+        """Step with the gradients that have arrived, apply waiting merges, and return the windows completed.
+
+        ``offers`` are the entries of the fragments that were offered in this segment.
+        """
         opened, shard = self._opened(), self.shard
         windows = list[WindowData]()
         if opened.log.num_steps < opened.plan.steps_max:
             windows = self.step(merges)
         elif self.may_merge:
             self._merge(opened, merges)
+        opened.let_go()
+        entries = (*opened.sent.values(), *offers)
+        opened.log.sent = tuple(sorted(entries, key=lambda entry: entry.place))
         if opened.log.records:
             if opened.window is not None:
                 windows.append(opened.window.done(is_last=True))
@@ -180,13 +244,12 @@ class SegmentRecorder:
         windows = list[WindowData]()
         if not shard.is_between_steps:
             step, window = opened.log.num_steps, opened.window
-            if window is not None and step and step % shard.spec.checks.window_steps == 0:
+            begun = step // shard.spec.checks.window_steps
+            if window is not None and begun > window.key.window:
                 windows.append(window.turn(shard.state()))
             record = shard.step(opened.plan, step)
             if record is not None:  # else the gradients were lost with a device
-                opened.log.records.append(record)
-                if window is not None:
-                    window.step(record)
+                opened.step(record)
         if self.may_merge:
             self._merge(opened, merges)
         return windows
@@ -204,7 +267,7 @@ class SegmentRecorder:
             raise TooBusy(f"a fragment is offered at most {SNAPSHOTS_MAX} times in a segment")
         if not self.shard.may_offer(exchange):
             raise TooBusy("a later trade of this fragment has begun")
-        snapshot = self.shard.snapshot(exchange)
+        snapshot = replace(self.shard.snapshot(exchange), window=opened.window_index)
         log.snapshots.append((len(log.records), exchange))
         if opened.window is not None:
             opened.window.events.append(SnapshotTaken(exchange))
@@ -236,6 +299,7 @@ class SegmentRecorder:
             if exchange in opened.merged or not self.shard.is_offered(merge.snapshot):
                 continue
             opened.merged.add(exchange)
+            opened.let_go()
             record: MergeRecord = self.shard.merge(merge)
             opened.log.records.append(record)
             if opened.window is not None:
@@ -243,34 +307,71 @@ class SegmentRecorder:
 
     # --- micro-batches ---
 
+    def forward(
+        self, tokens: TokenSource, plan: RoundPlan, request: MicroBatch
+    ) -> tuple[bytes, Passed]:
+        """Compute a micro-batch in a middle stage: (output on the wire, pass)."""
+        opened = self._opened_for(request.round)
+        output, passed = self.shard.forward(tokens, plan, request)
+        opened.put(_Computed(passed.record, request))
+        return output, passed
+
+    def forward_tokens(
+        self, tokens: TokenSource, plan: RoundPlan, step: int, microbatch: int
+    ) -> tuple[bytes, Passed]:
+        """Compute a micro-batch in the first stage of several: (output on the wire, pass)."""
+        opened = self._opened_for(plan.round)
+        output, passed = self.shard.forward_tokens(tokens, plan, step, microbatch, self._seat)
+        opened.put(_Computed(passed.record, None))
+        return output, passed
+
     def backward(self, passed: Passed, request: MicroBatch | None, reply: MicroBatchGrad) -> bytes:
         """Compute the backward pass and keep its messages; ``request`` is None without a stage below."""
-        answer = self.shard.backward(passed, reply)
-        self._keep(passed.microbatch_id, request, reply)
+        answer, record = self.shard.backward(passed, reply)
+        self._opened().put(_Computed(record, request, reply))
         return answer
 
     def loss(self, tokens: TokenSource, request: MicroBatch) -> tuple[int, bytes]:
         """Compute loss and gradient in the last stage and keep the request; return (1e-6 nats, gradient)."""
-        done = self.shard.loss(tokens, self._opened().plan, request, self._seat)
+        opened = self._opened_for(request.round)
+        loss_micro, answer, record = self.shard.loss(tokens, opened.plan, request, self._seat)
         self._newest = request
-        self._keep(request.microbatch_id, request, None)
-        return done
+        opened.put(_Computed(record, request))
+        return loss_micro, answer
 
     def loss_tokens(self, tokens: TokenSource, step: int, microbatch: int) -> int:
         """Compute a micro-batch of a one-stage run and record it; return the loss in 1e-6 nats."""
-        plan = self._opened().plan
-        loss_micro = self.shard.loss_tokens(tokens, plan, step, microbatch, self._seat)
-        self._keep((self._seat, step, microbatch), None, None)
+        opened = self._opened()
+        opened.check_room()
+        plan = opened.plan
+        loss_micro, record = self.shard.loss_tokens(tokens, plan, step, microbatch, self._seat)
+        opened.put(_Computed(record, None))
         return loss_micro
 
-    def _keep(
-        self, microbatch_id: MicrobatchId, request: MicroBatch | None, reply: MicroBatchGrad | None
-    ) -> None:
-        if self._open is not None and self._open.window is not None:
-            computed = self._open.window.computed
-            computed[microbatch_id] = ComputedMicrobatch(*microbatch_id, request, reply)
+    def _opened_for(self, round_index: RoundIndex) -> OpenSegment:
+        """Return the open segment; raise ``TooBusy`` if it is of another round or takes no more."""
+        opened = self._opened()
+        if opened.plan.round != round_index:
+            raise TooBusy(f"round {round_index} is not open here")
+        opened.check_room()
+        return opened
 
     def _opened(self) -> OpenSegment:
         if self._open is None:
             raise TooBusy("the segment is over")
         return self._open
+
+
+def entry_of(record: MicrobatchRecord, window: int) -> SentEntry:
+    """Return the entry of a micro-batch in the list of what its seat has sent."""
+    up, down = (
+        b"" if digest == NO_DIGEST else bytes(digest)
+        for digest in (record.out_activation, record.out_gradient)
+    )
+    return SentEntry(SentKind.MICROBATCH, *record.microbatch_id, window, up, down)
+
+
+def offer_entry(offer: Offer, window: int) -> SentEntry:
+    """Return the entry of an offered fragment, copied in ``window``, in the list of what its seat has sent."""
+    place = (SentKind.FRAGMENT, offer.key.exchange, offer.codec, 0)
+    return SentEntry(*place, window, fragment_digest(offer), b"")

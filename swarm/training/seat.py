@@ -13,6 +13,8 @@ from torch import Tensor
 
 from swarm.errors import PeerFault, Unreachable, UsageError
 from swarm.executor import ExecutorPort
+from swarm.gossip.trade.messages import Offer
+from swarm.primitives.edges import Place, SentEntry
 from swarm.training.averaging.outer_step import FragmentSnapshot, Merge
 from swarm.training.data.dataset import TokenSource
 from swarm.training.messages import (
@@ -28,7 +30,7 @@ from swarm.training.model.optimizer import MICROBATCHES_MAX
 from swarm.training.plan import RoundPlan
 from swarm.training.record.segment import SegmentLog
 from swarm.training.record.window import WindowData
-from swarm.training.recorder import SegmentRecorder
+from swarm.training.recorder import SegmentRecorder, offer_entry
 from swarm.training.shard import Shard
 from swarm.training.step_policy import StepPolicy, StepSlot
 from swarm.types import Digest, RoundIndex
@@ -63,9 +65,9 @@ class SeatExecutor:
         """Open the segment of ``plan.round`` and return its log."""
         return await self._compute.run(self._recorder.begin, plan, anchor, is_shown)
 
-    async def close(self, merges: Sequence[Merge]) -> list[WindowData]:
-        """Take the last step, apply the waiting merges, and return the windows completed."""
-        return await self._compute.run(self._recorder.close, merges)
+    async def close(self, merges: Sequence[Merge], offers: Sequence[SentEntry]) -> list[WindowData]:
+        """Take the last step, apply the waiting merges, list the offers, and return the windows completed."""
+        return await self._compute.run(self._recorder.close, merges, offers)
 
     async def step(self, merges: Sequence[Merge]) -> list[WindowData]:
         """Take a step if there are gradients, then merge; return the windows completed."""
@@ -75,14 +77,14 @@ class SeatExecutor:
 
     async def forward(self, plan: RoundPlan, request: MicroBatch) -> tuple[bytes, Passed]:
         """Compute a micro-batch in a middle stage: (output on the wire, pass)."""
-        return await self._compute.run(self._shard.forward, self._tokens, plan, request)
+        return await self._compute.run(self._recorder.forward, self._tokens, plan, request)
 
     async def forward_tokens(
-        self, plan: RoundPlan, step: int, microbatch: int, seat: int
+        self, plan: RoundPlan, step: int, microbatch: int
     ) -> tuple[bytes, Passed]:
         """Compute a micro-batch in the first stage of several: (output on the wire, pass)."""
-        job = self._shard.forward_tokens
-        return await self._compute.run(job, self._tokens, plan, step, microbatch, seat)
+        job = self._recorder.forward_tokens
+        return await self._compute.run(job, self._tokens, plan, step, microbatch)
 
     async def backward(
         self, passed: Passed, request: MicroBatch | None, reply: MicroBatchGrad
@@ -156,6 +158,8 @@ class SeatWorker:
         self._flights = trio.Semaphore(in_flight_max(spec))
         self._is_last = self.stage == spec.num_stages - 1
         self._merges: list[tuple[Merge, trio.Event]] = []
+        self._offers: dict[Place, SentEntry] | None = None
+        """Fragments offered in the open segment; None where nothing may be offered."""
         self._round_scope: trio.CancelScope | None = None
 
     # --- rounds ---
@@ -171,7 +175,7 @@ class SeatWorker:
         if self.log is not None:
             raise UsageError("close the open segment first")
         self.log = await self.jobs.begin(plan, anchor, is_shown=is_shown)
-        self.plan, self._attempts = plan, 0
+        self.plan, self._attempts, self._offers = plan, 0, {}
         quota = min(plan.quota(self.stage), MICROBATCHES_MAX)
         self._stepper.begin_round(quota, plan.steps_max)
         self._notify()
@@ -184,11 +188,14 @@ class SeatWorker:
         if self.log is None:
             raise UsageError("no segment is open")
         self._stepper.close_round()
+        offers, self._offers = self._offers, None
+        assert offers is not None, "an open segment takes offers"
         if self._round_scope is not None:
             self._round_scope.cancel()
         async with self._in_turn():
             log = self.log
-            done = await self.jobs.close([merge for merge, _ in self._merges])
+            merges = [merge for merge, _ in self._merges]
+            done = await self.jobs.close(merges, tuple(offers.values()))
             self.log = None
             self._finish_merges()
             self._notify()
@@ -231,6 +238,16 @@ class SeatWorker:
         self._notify()
         await done.wait()
         return log is not None and log.has_merged(merge.snapshot.exchange)
+
+    def note_offer(self, window: int, offer: Offer) -> bool:
+        """List a fragment that is offered, copied in ``window``; return False if it must not be signed.
+
+        It must not once its segment is closed, or if other values were offered in the exchange.
+        """
+        entry = offer_entry(offer, window)
+        if self._offers is None or self.plan is None or self.plan.round != offer.key.round:
+            return False
+        return self._offers.setdefault(entry.place, entry) == entry
 
     # --- one micro-batch, at this stage ---
 
@@ -335,7 +352,7 @@ class SeatWorker:
         async with self._flights:
             if trio.current_time() >= (self._stepper.deadline or 0.0):
                 raise TooBusy("the step was over before its turn came")
-            output, passed = await self.jobs.forward_tokens(plan, step, microbatch, self.index)
+            output, passed = await self.jobs.forward_tokens(plan, step, microbatch)
             budget_s = plan.spec.deadlines.step_ms / 1000
             loss_micro, _ = await self._through(plan, passed, output, budget_s, ticket, None)
             return loss_micro

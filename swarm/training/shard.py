@@ -20,6 +20,7 @@ from swarm.errors import BadEncoding, DeviceLost, OutOfTurn, PeerFault, UsageErr
 from swarm.gossip.codecs.activations import from_wire
 from swarm.placement import let_go, spilled, trim, zeros
 from swarm.primitives.commitments import hash_of
+from swarm.primitives.randomness import stream
 from swarm.training.averaging.outer_step import (
     FragmentSnapshot,
     Merge,
@@ -73,6 +74,9 @@ from swarm.types import NO_DIGEST, Digest, StageIndex
 
 DROPPED_MAX = 1024
 """Dropped micro-batches recorded per step; further ones are not worth their bytes on the ledger."""
+
+PIECE_VALUES = 1 << 16
+"""Values of a gradient that a step's leaf covers: 256 KiB, which are hashed in a tenth of a millisecond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +226,7 @@ class Shard:
         x_BTS = from_wire(request.payload, request.shape, self.spec.wire.activations)
         return x_BTS if ids_BT is None else with_ids(self.spec.model, x_BTS, ids_BT)
 
-    def backward(self, passed: Passed, reply: MicroBatchGrad) -> bytes:
+    def backward(self, passed: Passed, reply: MicroBatchGrad) -> tuple[bytes, MicrobatchRecord]:
         """Add the gradient of a returned micro-batch to the sum; return the one for the stage below (or b"").
 
         Raises ``PeerFault``, changing nothing, if it is for other activations or gives no finite gradient, and
@@ -244,12 +248,12 @@ class Shard:
             destination=reply.destination,
         )
         self._open.add(grad_P, passed.shape[0] * passed.shape[1], record)
-        return answer
+        return answer, record
 
     def loss(
         self, tokens: TokenSource, plan: RoundPlan, request: MicroBatch, seat: int
-    ) -> tuple[int, bytes]:
-        """Compute the last stage, with labels by sample id: (loss in 1e-6 nats, gradient of the input).
+    ) -> tuple[int, bytes, MicrobatchRecord]:
+        """Compute the last stage, with labels by sample id: (loss in 1e-6 nats, gradient of the input, record).
 
         Raises ``PeerFault``, changing nothing, if the peer's activations give no finite gradient.
         """
@@ -272,12 +276,12 @@ class Shard:
             root,
         )
         self._open.add(grad_P, labels_BT.numel(), record)
-        return loss_micro, answer
+        return loss_micro, answer, record
 
     def loss_tokens(
         self, tokens: TokenSource, plan: RoundPlan, step: int, microbatch: int, seat: int
-    ) -> int:
-        """Compute a micro-batch of a one-stage run and add its gradient; return the loss in 1e-6 nats."""
+    ) -> tuple[int, MicrobatchRecord]:
+        """Compute a micro-batch of a one-stage run and add its gradient: (loss in 1e-6 nats, record)."""
         self._open.check_room()
         microbatch_id = (seat, step, microbatch)
         inputs_BT, labels_BT, root = draw_samples(tokens, plan, microbatch_id)
@@ -287,11 +291,15 @@ class Shard:
             loss_micro, none = loss_micro_of(loss), NO_DIGEST
         record = MicrobatchRecord(*microbatch_id, none, none, none, none, -1, -1, root)
         self._open.add(grad_P, inputs_BT.numel(), record)
-        return loss_micro
+        return loss_micro, record
 
     def drop(self, origin: int, step: int, microbatch: int) -> None:
         """Record a micro-batch that was sent and never answered: an unpaid statement of this seat."""
         self._open.drop((origin, step, microbatch))
+
+    def forget_gradients(self) -> None:
+        """Drop the gradients since the last step: a replay has what it wanted of their micro-batches."""
+        self._open.take()
 
     # --- steps ---
 
@@ -321,6 +329,7 @@ class Shard:
             return None
         gathered = self._open.take()
         spec = self.spec
+        gradient = _piece_digest(plan, self.stage, step, mean_P)
         rate = learning_rate(spec.optimizer, spec.inner_steps_max, plan.round, step)
         optimizer_step(
             self.module.ops,
@@ -334,7 +343,14 @@ class Shard:
         )
         self.weights += 1
         self.tokens_total += gathered.tokens
-        return StepRecord(step, components, gathered.records, gathered.dropped, gathered.tokens)
+        return StepRecord(
+            step=step,
+            components=components,
+            microbatches=gathered.records,
+            dropped=gathered.dropped,
+            tokens=gathered.tokens,
+            gradient=gradient,
+        )
 
     # --- fragments ---
 
@@ -518,6 +534,17 @@ class Shard:
 
     def _offered_by_exchange(self) -> tuple[PendingFragment, ...]:
         return tuple(sorted(self.snapshots.values(), key=lambda held: held[0]))
+
+
+def _piece_digest(plan: RoundPlan, stage: StageIndex, step: int, mean_P: Tensor) -> Digest:
+    """Return the hash of a piece of a step's mean gradient, drawn by the beacon of the round.
+
+    Neither logs nor messages have it, so who did not compute the step cannot write its leaf.
+    """
+    pieces = -(-mean_P.numel() // PIECE_VALUES)
+    context = (plan.run_digest, plan.round, stage, step)
+    first = PIECE_VALUES * stream(plan.beacon, "training.gradient-piece", *context).below(pieces)
+    return hash_of(mean_P[first : first + PIECE_VALUES].cpu())
 
 
 def _finite_hash(tensor: Tensor) -> Digest:

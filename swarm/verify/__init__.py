@@ -9,6 +9,8 @@ Modules (C: pure, S: does I/O):
     changes.py        C  Track the open segments, and describe the changes of segments between two
                          final states as events.
     duties.py         C  Derive the verification duties that the ledger expects of this node now.
+    edges.py          C  Compare what seats signed and sent with the lists to which their commits
+                         bind them.
     jobs.py           S  Run the two long jobs: replay a window that this node was drawn for, judge
                          a window that is disputed.
     judging.py        C  Choose the peers to ask for a window, and judge its solver by the logs that
@@ -27,6 +29,8 @@ Modules (C: pure, S: does I/O):
     replay_process.py S  Replay a log that is stored in a file.
     round_plan.py     C  Build the round plan that training reads, from the state that the ledger
                          froze at the round's boundary.
+    sent_lists.py     S  Keep, serve and fetch the lists of what seats sent, and find in them who
+                         sent something else.
     service.py        S  Check other peers' segments, reveal our own, judge, audit and report: the
                          entry point of verification.
     starts.py         C  Check that a segment begins from what its commit says: a checkpoint,

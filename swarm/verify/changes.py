@@ -12,7 +12,14 @@ from dataclasses import dataclass, field
 
 from swarm.events import EventKind
 from swarm.ledger.describe_checks import segment_text
-from swarm.ledger.state.records import Check, CheckPhase, Contest, SegmentPhase, SegmentRecord
+from swarm.ledger.state.records import (
+    Check,
+    CheckPhase,
+    Contest,
+    Conviction,
+    SegmentPhase,
+    SegmentRecord,
+)
 from swarm.ledger.state.state import State
 from swarm.ledger.transition.phases import DISPUTE_ROUNDS
 from swarm.primitives.crypto import peer_name
@@ -87,6 +94,11 @@ def _contested(record: SegmentRecord, contest: Contest) -> SegmentChange:
 
 
 def _convicted(record: SegmentRecord) -> SegmentChange:
+    if record.proved_by:
+        who = peer_name(PeerId(record.proved_by))
+        text = f"{peer_name(record.peer)} was convicted: what it sent in {where(record)} is not what it"
+        fields = {**_fields(record), "accuser": who}
+        return SegmentChange(EventKind.CONVICTED, f"{text} committed to, proved by {who}", fields)
     window = record.judged[-1]
     text = f"{peer_name(record.peer)} was convicted: window {window} of {where(record)} is false"
     fields = {**_fields(record), "window": window}
@@ -143,6 +155,7 @@ class OpenSegments:
         self.open: tuple[SegmentRecord, ...] = ()
         """Segments that were open in the last state given to ``look``, oldest first."""
         self._before: dict[SegmentKey, SegmentRecord] | None = None
+        self._convicted = set[Conviction]()
         self._num_runs = 0
         self._round_blocks = 0
 
@@ -155,13 +168,26 @@ class OpenSegments:
         found = {key_of(record): record for record in self._find(state)}
         self.open = tuple(sorted(found.values(), key=lambda r: (r.height, key_of(r))))
         before = dict(found) if self._before is None else self._before
-        after = dict(found)
+        after = {**found, **self._newly_convicted(state, is_first=self._before is None)}
         for segment_id in before:
             record = state.segment(*segment_id)
             if record is not None:
                 after[segment_id] = record
         self._before = found
         return before, after
+
+    def _newly_convicted(self, state: State, *, is_first: bool) -> dict[SegmentKey, SegmentRecord]:
+        """Return the records of segments convicted since the last call: a proof needs no open phase."""
+        found = dict[SegmentKey, SegmentRecord]()
+        known, self._convicted = self._convicted, set[Conviction]()
+        for index in range(1, state.globals.num_runs + 1):
+            for one in state.verdicts(RunIndex(index)).convictions:
+                self._convicted.add(one)
+                key = (RunIndex(index), one.round, one.stage, one.seat)
+                record = state.segment(*key)
+                if record is not None and one not in known and not is_first:
+                    found[key] = record
+        return found
 
     def _find(self, state: State) -> list[SegmentRecord]:
         """Return the open segments with something due before the end of the longest phase."""

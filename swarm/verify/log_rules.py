@@ -7,8 +7,8 @@ gossip/trade/pull.py) passes here, or other peers could have it convicted; anyth
 points accept nor its own code produces is refused.
 
 Whether a gradient answers the activations that the seat's weights give is seen when they are computed again
-(``Shard.backward``). Two things cannot be seen in one window: a micro-batch that another window of the
-segment has too, and payloads that the seat sent without getting a reply. Both ends of an edge record those.
+(``Shard.backward``). A micro-batch that another window of the segment has too, and what was sent to others, are
+seen in the list that the commit of the segment names (``verify/edges.py``).
 Source: docs/spec/protocol.md sections 3 and 4, docs/spec/verification.md section 2.
 """
 
@@ -45,8 +45,10 @@ from swarm.training.record.window import (
     FragmentMerged,
     SnapshotTaken,
     StepTaken,
+    Uncounted,
     WindowData,
     WindowKey,
+    waiting_max,
 )
 from swarm.training.terms import TradeTerms, terms_of, terms_with
 from swarm.types import NO_DIGEST, Digest
@@ -67,14 +69,17 @@ def check_window(plan: RoundPlan, data: WindowData) -> None:
     _check_anchors(data)
     _check_exchanges(plan, data)
     _check_coordinates(plan, key, steps)
+    _check_uncounted(plan, data)
     _check_replies_order(steps)
-    for taken in steps:
-        for computed in taken.microbatches:
-            _check_sides(plan, key, computed)
-            if computed.request is not None:
-                _check_request(plan, key, computed, computed.request)
-            if computed.reply is not None:
-                _check_reply(plan, key, computed, computed.reply)
+    for event in data.events:
+        if isinstance(event, StepTaken | Uncounted):
+            is_counted = isinstance(event, StepTaken)
+            for computed in event.microbatches:
+                _check_sides(plan, key, computed, is_counted=is_counted)
+                if computed.request is not None:
+                    _check_request(plan, key, computed, computed.request)
+                if computed.reply is not None:
+                    _check_reply(plan, key, computed, computed.reply)
 
 
 # --- steps ---
@@ -94,7 +99,8 @@ def _check_steps(plan: RoundPlan, data: WindowData, steps: Sequence[StepTaken]) 
         raise OutOfTurn(f"{len(steps)} steps in window {window}")
     if not steps or (not data.is_last and len(steps) < width):
         raise OutOfTurn("a window that ends before the next one begins")
-    if window > 0 and not isinstance(data.events[0], StepTaken):
+    first_event = next((e for e in data.events if not isinstance(e, Uncounted)), None)
+    if window > 0 and not isinstance(first_event, StepTaken):
         raise OutOfTurn("a window that does not begin with a step")
     if any(not 1 <= len(taken.microbatches) <= MICROBATCHES_MAX for taken in steps):
         raise OutOfTurn("a step of no micro-batches, or of too many")
@@ -112,6 +118,18 @@ def check_place(plan: RoundPlan, data: WindowData, num_steps: int) -> None:
         raise OutOfTurn(f"{taken} steps in window {data.key.window} of {num_steps} steps")
     if data.is_last != (first + width >= num_steps):
         raise OutOfTurn("a segment that ends in another window")
+
+
+def check_incarnation(data: WindowData, incarnation: int) -> None:
+    """Raise ``OutOfTurn`` unless neighbours answered the process that committed the segment.
+
+    A seat that sent its work under another number would commit to a list that binds it to nothing.
+    """
+    for event in data.events:
+        if isinstance(event, StepTaken | Uncounted):
+            replies = (one.reply for one in event.microbatches)
+            if any(one is not None and one.incarnation != incarnation for one in replies):
+                raise OutOfTurn("answers for another start of the process than the commit's")
 
 
 def _check_anchors(data: WindowData) -> None:
@@ -149,7 +167,7 @@ def _check_exchanges(plan: RoundPlan, data: WindowData) -> None:
                     raise OutOfTurn("a fragment that was not offered, or was merged before")
                 del offered[fragment]
                 over[fragment] = trade + 1
-            case AnchorSet() | StepTaken():
+            case AnchorSet() | StepTaken() | Uncounted():
                 pass
 
 
@@ -179,6 +197,28 @@ def _check_coordinates(plan: RoundPlan, key: WindowKey, steps: Sequence[StepTake
             newest = max(attempts)
 
 
+def _check_uncounted(plan: RoundPlan, data: WindowData) -> None:
+    """Check that what was computed and not counted is of this seat's work, and there once in the window."""
+    seen = set[MicrobatchId]()
+    for event in data.events:
+        if isinstance(event, StepTaken | Uncounted):
+            ids = {one.microbatch_id for one in event.microbatches}
+            if ids & seen:
+                raise OutOfTurn("a micro-batch that the window had before")
+            seen |= ids
+    for number, event in enumerate(data.events):
+        if not isinstance(event, Uncounted):
+            continue
+        before = data.events[number - 1] if number else None
+        is_more = len(event.microbatches) > waiting_max(plan, data.key.stage)
+        if is_more or isinstance(before, Uncounted):
+            raise OutOfTurn("more micro-batches than a seat computes before its weights change")
+        for one in event.microbatches:
+            _check_microbatch_id(plan, one.microbatch_id)
+            if data.key.stage == 0 and one.origin != data.key.seat:
+                raise OutOfTurn("a micro-batch of another origin")
+
+
 def _check_microbatch_id(plan: RoundPlan, microbatch_id: MicrobatchId) -> None:
     origin, step, microbatch = microbatch_id
     spec = plan.spec
@@ -188,11 +228,14 @@ def _check_microbatch_id(plan: RoundPlan, microbatch_id: MicrobatchId) -> None:
         raise BadEncoding("a micro-batch of an origin that does not exist")
 
 
-def _check_sides(plan: RoundPlan, key: WindowKey, computed: ComputedMicrobatch) -> None:
-    """Check that every stage but the first has a request, and every stage but the last a reply."""
+def _check_sides(
+    plan: RoundPlan, key: WindowKey, computed: ComputedMicrobatch, *, is_counted: bool
+) -> None:
+    """Check that every stage but the first has a request, and every stage but the last a reply if it counts."""
     if (computed.request is not None) != (key.stage > 0):
         raise OutOfTurn("activations from below, where they do not belong or are missing")
-    if (computed.reply is not None) != (key.stage < plan.spec.num_stages - 1):
+    has_reply, has_above = computed.reply is not None, key.stage < plan.spec.num_stages - 1
+    if has_reply != has_above and (is_counted or has_reply):
         raise OutOfTurn("a gradient from above, where it does not belong or is missing")
 
 

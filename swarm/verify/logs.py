@@ -40,6 +40,7 @@ from swarm.verify.ports import ArtifactPort, BlobsPort, EventPort, LedgerPort
 from swarm.verify.replay import Committed
 from swarm.verify.replay_process import Log, ReplayPort
 from swarm.verify.round_plan import past_plan
+from swarm.verify.sent_lists import EdgeWatch
 from swarm.verify.starts import Start
 
 
@@ -100,8 +101,10 @@ class Logs:
         compute: ExecutorPort,
         artifacts: ArtifactPort,
         replays: ReplayPort,
+        watch: EdgeWatch,
         report: EventPort,
     ) -> None:
+        self._watch = watch
         self._host, self._ledger, self._blobs, self._log_store = host, ledger, blobs, log_store
         self._compute, self._artifacts, self._replays = compute, artifacts, replays
         self._report = report
@@ -154,12 +157,20 @@ class Logs:
             await trio.sleep(ASK_AGAIN_S)
 
     def holds(self, key: WindowKey) -> bool:
-        """Return True if a signed log of a window is on the disk."""
-        manifests = self._log_store.manifests(key)
-        return any(self._blobs.has(manifest.root) for manifest in manifests)
+        """Return True if a signed log of a window is on the disk, and the list of its segment here."""
+        manifests, record = (
+            self._log_store.manifests(key),
+            self._ledger.state.segment(*seat_of(key)),
+        )
+        is_listed = record is not None and self._watch.lists.has(record)
+        return is_listed and any(self._blobs.has(manifest.root) for manifest in manifests)
 
     async def hold(self, sought: Sought, holders: Sequence[PeerId]) -> bool:
-        """Fetch a signed log of a window and keep it; return True if one is on the disk."""
+        """Fetch a signed log of a window and the list of its segment; return True if both are here."""
+        try:
+            await self._watch.lists.get(sought.record, holders)
+        except Unreachable:
+            return False
         for manifest in self._log_store.manifests(sought.key):
             try:
                 await self._fetch(manifest, sought.record, holders)
@@ -188,7 +199,8 @@ class Logs:
             The answer of the log; ``REFUSED`` if no honest solver could have written it.
 
         Raises:
-            Unreachable: If the log, the text, an anchor or the weights below it are not available now.
+            Unreachable: If the log, the list of what was sent, the text, an anchor or the weights below it are
+                not available now.
             BadConfig: If the disk cannot take them.
         """
         record, run = sought.record, sought.run
@@ -197,7 +209,9 @@ class Logs:
             raise Unreachable(f"the ledger has forgotten round {manifest.round}")
         tokens = await self._artifacts.tokens(run)
         path = await self._fetch(manifest, record, holders)
-        committed = Committed(await self._start(run, record), record.num_steps)
+        sent = await self._watch.lists.get(record, holders)
+        start = await self._start(run, record)
+        committed = Committed(start, record.num_steps, record.incarnation, sent)
         log = Log(path, manifest, plan, committed)
         try:
             async with self._turns.take(urgent=urgent):
@@ -205,10 +219,12 @@ class Logs:
             anchors = await self._anchors(named, run, manifest)
             base_W = await self._artifacts.base(run, manifest.stage)
             async with self._turns.take(urgent=urgent):
-                return await self._compute.run(self._replays.answer, log, tokens, anchors, base_W)
+                found = await self._compute.run(self._replays.answer, log, tokens, anchors, base_W)
+                self._watch.note(await self._compute.run(self._replays.edges, log))
         except BrokenPromise as fault:
             await self._blobs.remove(manifest.root)
             raise Unreachable(f"{where(record)}: {fault}") from None
+        return found
 
     async def _start(self, run: Run, record: SegmentRecord) -> Start:
         """Return the start of a segment as the ledger knows it."""

@@ -8,7 +8,7 @@ start and the messages that others signed. ``answer`` gives every signed log exa
 machine.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -22,7 +22,9 @@ from swarm.gossip.trade.payload import (
     encode_payload,
     read_payload,
 )
+from swarm.ledger.transition.sampling import num_windows
 from swarm.primitives.commitments import WindowResult, leaves_root
+from swarm.primitives.edges import SentEntry
 from swarm.training.averaging.outer_step import Merge, SentFragment, outer_scalars
 from swarm.training.averaging.payload import (
     anchor_of,
@@ -36,19 +38,21 @@ from swarm.training.model.operators import are_finite
 from swarm.training.model.optimizer import num_second_moments
 from swarm.training.model.stages import plans_of
 from swarm.training.plan import RoundPlan
-from swarm.training.record.restore import replay_microbatch, restored
-from swarm.training.record.segment import MergeRecord, ShardState
+from swarm.training.record.restore import replay_microbatch, replay_uncounted, restored
+from swarm.training.record.segment import MergeRecord, MicrobatchRecord, ShardState, StepRecord
 from swarm.training.record.window import (
     AnchorSet,
     FragmentMerged,
     SnapshotTaken,
     StepTaken,
+    Uncounted,
     WindowData,
     WindowKey,
 )
 from swarm.training.shard import Shard
 from swarm.types import NO_DIGEST, Digest
-from swarm.verify.log_rules import check_merge, check_place, check_window
+from swarm.verify.edges import Sent, check_list
+from swarm.verify.log_rules import check_incarnation, check_merge, check_place, check_window
 from swarm.verify.starts import Start, check_source
 from swarm.verify.transcript import merge_leaf, state_root, step_leaf
 
@@ -62,6 +66,10 @@ class Committed:
 
     start: Start
     num_steps: int
+    incarnation: int
+    """Start of the process that trained it: what neighbours answered names it, too."""
+    sent: tuple[SentEntry, ...]
+    """The list that it names; nothing but its root was checked."""
 
 
 def answer(
@@ -75,7 +83,11 @@ def answer(
     """Replay a window; return ``REFUSED`` for a log that no honest seat writes, or not in this segment."""
     try:
         check_place(plan, data, committed.num_steps)
-        result = replay(plan, data, tokens, anchors, base_W)
+        check_list(committed.sent, num_windows(committed.num_steps, plan.spec.checks.window_steps))
+        check_incarnation(data, committed.incarnation)
+        sent = Sent(plan, data.key.window, committed.sent)
+        result = replay(plan, data, tokens, anchors, base_W, sent)
+        sent.check()
         if data.key.window == 0:
             check_source(committed.start, data)
     except PeerFault:
@@ -91,6 +103,7 @@ def replay(
     tokens: TokenSource,
     anchors: Mapping[Digest, Tensor],
     base_W: Tensor | None = None,
+    sent: Sent | None = None,
 ) -> WindowResult:
     """Replay the events of a window's log.
 
@@ -100,6 +113,7 @@ def replay(
         tokens: Training tokens of the run.
         anchors: Every canonical checkpoint among ``anchors_named(data)``, and no other, by root.
         base_W: Weights below the adapter of the run, if it has one.
+        sent: Table of what the list of the segment has of this window; None to compare nothing.
 
     Raises:
         PeerFault: If no honest seat writes such a log.
@@ -116,11 +130,18 @@ def replay(
             case AnchorSet(root):
                 shard.set_anchor(_anchor(anchors, root, shard.params_P), root)
             case SnapshotTaken(exchange):
-                shard.snapshot(exchange)
+                snapshot = shard.snapshot(exchange)
+                if sent is not None:
+                    sent.snapshot(snapshot)
             case FragmentMerged():
                 leaves.append(merge_leaf(_merge(shard, plan, data.key, event)))
             case StepTaken():
-                leaves.append(_step(shard, plan, data.key, tokens, event))
+                record = _step(shard, plan, data.key, tokens, event)
+                leaves.append(step_leaf(record))
+                _find(sent, record.microbatches)
+            case Uncounted(microbatches):
+                where = (shard, tokens, plan, data.key.seat)
+                _find(sent, [replay_uncounted(*where, one) for one in microbatches])
     if data.is_last:
         shard.begin_segment()  # Fragments offered and not merged are dropped before the end root.
     counted = shard.tokens_total - data.start.tokens_total
@@ -183,14 +204,20 @@ def _anchor(anchors: Mapping[Digest, Tensor], root: Digest, params_P: Tensor) ->
 
 def _step(
     shard: Shard, plan: RoundPlan, key: WindowKey, tokens: TokenSource, taken: StepTaken
-) -> Digest:
+) -> StepRecord:
     for computed in taken.microbatches:
         replay_microbatch(shard, tokens, plan, key.seat, computed)
     for microbatch_id in taken.dropped:
         shard.drop(*microbatch_id)
     record = shard.step(plan, taken.step)
     assert record is not None, "a step has micro-batches"
-    return step_leaf(record)
+    return record
+
+
+def _find(sent: Sent | None, records: Sequence[MicrobatchRecord]) -> None:
+    if sent is not None:
+        for record in records:
+            sent.microbatch(record)
 
 
 # --- merges ---

@@ -6,7 +6,7 @@ The answer of a blob depends on its bytes alone, so it is the same for a verifie
 that are no log at all, or the log of another window, give the answer of a log that no honest solver writes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -15,11 +15,13 @@ from torch import Tensor
 
 from swarm.config.spec import RunSpec
 from swarm.errors import BrokenPromise, PeerFault
+from swarm.ledger.edges import EdgeMessage
 from swarm.primitives.commitments import WindowResult, tensor_hash
 from swarm.training.data.dataset import TokenSource
 from swarm.training.plan import RoundPlan
 from swarm.training.record.window import WindowData, anchors_named, decode_window
 from swarm.types import Digest
+from swarm.verify.edges import edges_in
 from swarm.verify.manifest import WindowManifest
 from swarm.verify.replay import REFUSED, Committed, answer
 
@@ -35,9 +37,9 @@ class Log:
 
 
 class ReplayPort(Protocol):
-    """Interface of the two operations on a log: ``FileReplays``, or a fake where a real replay would be slow.
+    """Interface of the operations on a log: ``FileReplays``, or a fake where a real replay would be slow.
 
-    Both raise ``BrokenPromise`` if the file is not what the manifest names: the disk has changed it, or its
+    They raise ``BrokenPromise`` if the file is not what the manifest names: the disk has changed it, or its
     solver gave the blob a form that is not a log's.
     """
 
@@ -56,6 +58,10 @@ class ReplayPort(Protocol):
 
         ``base_W`` are the weights below the adapter of the run; None in a run without one.
         """
+        ...
+
+    def edges(self, log: Log) -> Sequence[EdgeMessage]:
+        """Return the messages in a log that other seats signed, without their payloads."""
         ...
 
 
@@ -79,6 +85,14 @@ class FileReplays:
         if data is None:
             return REFUSED
         return answer(log.committed, log.plan, data, tokens, anchors, base_W)
+
+    def edges(self, log: Log) -> Sequence[EdgeMessage]:
+        """Return the messages in a log that other seats signed, without their payloads; none if it is no log.
+
+        Their signatures are not checked here: a proof with one that is false convicts nobody.
+        """
+        data = _read(log.path, log.manifest, log.plan.spec)
+        return () if data is None else tuple(edges_in(data))
 
 
 def _read(path: Path, manifest: WindowManifest, spec: RunSpec) -> WindowData | None:

@@ -27,6 +27,7 @@ from swarm.ledger.transactions import RevealSegment
 from swarm.ledger.transition.phases import open_checks
 from swarm.primitives.commitments import SALT_BYTES
 from swarm.primitives.crypto import SecretKey
+from swarm.primitives.edges import SentEntry
 from swarm.store import Store
 from swarm.training.record.window import WindowData, WindowKey
 from swarm.types import Digest, Height
@@ -43,12 +44,14 @@ from swarm.verify.duties import (
     VerifierView,
     next_duties,
 )
+from swarm.verify.edges import edges_in
 from swarm.verify.jobs import Jobs
-from swarm.verify.judging import OwnAnswer, key_of, seat_of
+from swarm.verify.judging import OwnAnswer, SegmentKey, key_of, seat_of
 from swarm.verify.log_store import LogStore
 from swarm.verify.logs import Logs
 from swarm.verify.ports import ArtifactPort, BlobsPort, EventPort, LedgerPort
 from swarm.verify.replay_process import FileReplays, ReplayPort
+from swarm.verify.sent_lists import EdgeWatch, SentLists
 
 CHECKS_AT_ONCE = 2
 """Windows that this node promises to replay at a time: two fit into a round on a machine that also trains."""
@@ -130,6 +133,8 @@ class Verifier:
         self._me, self._ledger, self._report = secret.peer, ledger, report
         self._checks_at_once = checks_at_once
         self._draws = Draws(secret, chain)
+        self.edges = EdgeWatch(secret.peer, ledger, SentLists(host, ledger, store), report)
+        """Comparison of what others signed with the lists that their commits name."""
         self._logs = Logs(
             host=host,
             ledger=ledger,
@@ -138,6 +143,7 @@ class Verifier:
             compute=compute,
             artifacts=artifacts,
             replays=replays or FileReplays(),
+            watch=self.edges,
             report=report,
         )
         self._work = Jobs(self._me, ledger, self.log_store, self._logs, report)
@@ -145,8 +151,7 @@ class Verifier:
         self._sent: dict[StepKey, Height] = {}
         self._refused: set[StepKey] = set()
         self._watch = OpenSegments()
-        self._height = ledger.state.height
-        self._looked_at = -1
+        self._height, self._looked_at = ledger.state.height, -1
         self._tidied = Height(0)
         self._due = trio.Event()
 
@@ -162,6 +167,7 @@ class Verifier:
         """
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._wake)
+            nursery.start_soon(self.edges.run)
             task_status.started(None)
             while True:
                 self._due = trio.Event()
@@ -172,13 +178,19 @@ class Verifier:
     async def keep_window(self, run: Run, data: WindowData) -> None:
         """Store a window of our own and serve it; raises ``BadConfig`` when the disk or the quota is full."""
         await self.log_store.keep_own(run, data)
+        self.edges.note(await trio.to_thread.run_sync(list, edges_in(data)))
 
-    async def keep_reveal(self, body: RevealSegment) -> None:
-        """Store the reveal of a segment of our own; to be called before its commit is submitted.
+    async def keep_reveal(self, body: RevealSegment, sent: Sequence[SentEntry]) -> None:
+        """Store the reveal of a segment of our own and what it sent, before its commit is submitted.
 
         Raises ``BadConfig`` when the disk is full.
         """
+        await self.edges.lists.keep((body.run, body.round, body.stage, body.seat), sent)
         await self.log_store.keep_reveal(body)
+
+    def has_closed(self, key: SegmentKey) -> bool:
+        """Return True if a segment of our own was closed, and may be committed, before this start or in it."""
+        return key in self.log_store.reveals
 
     async def audit(self, key: WindowKey) -> AuditResult:
         """Fetch and replay any window on the ledger, and compare it with what its solver has revealed.
@@ -264,6 +276,7 @@ class Verifier:
     async def _tidy(self, state: State) -> None:
         try:
             await self.log_store.tidy(state)
+            await self.edges.lists.tidy(state)
         except BadConfig as error:
             self._report(
                 EventKind.WARNING, f"logs that no verifier asks for stay on this disk: {error}"

@@ -4,19 +4,17 @@ Core: pure functions of the log that training wrote.
 
     state root   = M(10 component digests, in the order of ``COMPONENTS``)
     micro-batch  = H(coordinates | the four wire hashes | sample ids root)
-    step leaf    = H(step | state root or none | M(micro-batch leaves, sorted) | dropped)
+    step leaf    = H(step, dropped | state root or none | M(micro-batch leaves, sorted) | piece of the gradient)
     merge leaf   = H(exchange | partner | both payload hashes | weight | state root)
     window claim = H(M(leaves of its steps and merges) | state roots at start and end | tokens)
     trace root   = M(window claims); trace commit = H(trace root | salt)
-    inbox, outbox = M(edges, sorted); gossip root = M(merge leaves)
-    exchange root = M(inbox, outbox, gossip)
+    sent root    = M(entries of what was signed and sent, by place) (primitives/edges.py)
 
-H is BLAKE3 under a purpose, M a Merkle root over BLAKE3; M of nothing is ``NO_DIGEST``. Both ends of an edge
-write the same bytes for it, so a leaf of one inbox that differs from the other's outbox proves equivocation.
+H is BLAKE3 under a purpose, M a Merkle root over BLAKE3; M of nothing is ``NO_DIGEST``.
 Source: docs/spec/protocol.md section 5, docs/spec/verification.md section 2.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -31,33 +29,15 @@ from swarm.primitives.commitments import (
     trace_root,
 )
 from swarm.primitives.crypto import fast_digest
+from swarm.primitives.edges import sent_root
 from swarm.primitives.merkle import merkle_proof, merkle_root
 from swarm.training.record.segment import MergeRecord, MicrobatchRecord, SegmentLog, StepRecord
-from swarm.types import NO_DIGEST, Digest, RunIndex, StageIndex
+from swarm.types import NO_DIGEST, Digest, RunIndex
 
 COMPONENTS = tuple(
     "params adam_m adam_v step phi outer_m residual anchor_root tokens snapshot".split()
 )
 """Components of a seat's state: float32 tensors, empty if absent; ``ShardState`` has the counters."""
-ACTIVATION, GRADIENT = 0, 1
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Edge:
-    """Signed payload that crossed a stage boundary, as both of its ends record it."""
-
-    kind: int
-    """``ACTIVATION`` (upwards) or ``GRADIENT`` (downwards)."""
-    boundary: StageIndex
-    """Index of the upper of the two stages."""
-    lower: int
-    """Index of the seat in stage ``boundary - 1``."""
-    upper: int
-    """Index of the seat in stage ``boundary``."""
-    origin: int
-    step: int
-    microbatch: int
-    wire: Digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,28 +48,20 @@ class SegmentRoots:
     end_root: Digest
     trace_root: Digest
     trace_commit: Digest
-    exchange_root: Digest
+    sent_root: Digest
     num_steps: int
     tokens: int
 
 
 def segment_roots(log: SegmentLog, salt: bytes) -> SegmentRoots:
     """Return the roots of a closed segment; ``salt`` is 32 secret random bytes."""
-    microbatches = [
-        microbatch
-        for record in log.records
-        if isinstance(record, StepRecord)
-        for microbatch in record.microbatches
-    ]
-    merges = [merge_leaf(record) for record in log.records if isinstance(record, MergeRecord)]
     trace = trace_root([result.claim for result in window_results(log)])
-    edges = [edges_root(side(log.stage, log.seat, microbatches)) for side in (inbox, outbox)]
     return SegmentRoots(
         start_root=state_root(log.start),
         end_root=state_root(log.end),
         trace_root=trace,
         trace_commit=trace_commit(trace, salt),
-        exchange_root=merkle_root([*edges, leaves_root(merges)]),
+        sent_root=sent_root(log.sent),
         num_steps=log.num_steps,
         tokens=log.tokens,
     )
@@ -157,7 +129,8 @@ def step_leaf(record: StepRecord) -> Digest:
     root = NO_DIGEST if record.components is None else state_root(record.components)
     microbatches = [(_coordinates(one), microbatch_leaf(one)) for one in record.microbatches]
     leaves = leaves_root([leaf for _, leaf in sorted(microbatches)])
-    return step_leaf_digest(record.step, tuple(sorted(record.dropped)), root, leaves)
+    dropped = tuple(sorted(record.dropped))
+    return step_leaf_digest(record.step, dropped, root, leaves, record.gradient)
 
 
 def merge_leaf(record: MergeRecord) -> Digest:
@@ -170,51 +143,6 @@ def merge_leaf(record: MergeRecord) -> Digest:
         record.partner_payload,
         state_root(record.components),
     )
-
-
-def inbox(stage: StageIndex, seat: int, records: Iterable[MicrobatchRecord]) -> list[Edge]:
-    """Return the edges that a seat received: activations from below, gradients from above."""
-    above = StageIndex(stage + 1)
-    edges = list[Edge]()
-    for record in records:
-        coordinates = _coordinates(record)
-        if record.in_activation != NO_DIGEST:
-            edges.append(
-                Edge(ACTIVATION, stage, record.source, seat, *coordinates, record.in_activation)
-            )
-        if record.in_gradient != NO_DIGEST:
-            edges.append(
-                Edge(GRADIENT, above, seat, record.destination, *coordinates, record.in_gradient)
-            )
-    return edges
-
-
-def outbox(stage: StageIndex, seat: int, records: Iterable[MicrobatchRecord]) -> list[Edge]:
-    """Return the edges that a seat sent: activations to above, gradients to below."""
-    above = StageIndex(stage + 1)
-    edges = list[Edge]()
-    for record in records:
-        coordinates = _coordinates(record)
-        if record.out_activation != NO_DIGEST:
-            out = record.out_activation
-            edges.append(Edge(ACTIVATION, above, seat, record.destination, *coordinates, out))
-        if record.out_gradient != NO_DIGEST:
-            edges.append(
-                Edge(GRADIENT, stage, record.source, seat, *coordinates, record.out_gradient)
-            )
-    return edges
-
-
-def edges_root(edges: Iterable[Edge]) -> Digest:
-    """Return the root over edges, sorted. One may occur twice: an origin that found no path sends again."""
-    return leaves_root([edge_leaf(edge) for edge in sorted(edges)])
-
-
-def edge_leaf(edge: Edge) -> Digest:
-    """Hash one edge; both of its ends get the same leaf."""
-    seats = (edge.kind, edge.boundary, edge.lower, edge.upper)
-    microbatch_id = (edge.origin, edge.step, edge.microbatch)
-    return fast_digest("edge-leaf", encode((*seats, *microbatch_id)), edge.wire)
 
 
 def _coordinates(record: MicrobatchRecord) -> tuple[int, int, int]:

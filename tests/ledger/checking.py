@@ -1,6 +1,7 @@
 """A run with one commit of one seat, and everybody who may check it."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from swarm.config.spec import NANO, CheckSpec, RunSpec
@@ -12,6 +13,7 @@ from swarm.ledger.transactions import Body, Join
 from swarm.ledger.transition.disputes import first_accusation
 from swarm.primitives.codec import replace
 from swarm.primitives.crypto import SecretKey
+from swarm.primitives.edges import SentEntry, sent_root
 from swarm.testing.ledger import CheckedSegment, InMemoryLedger, make_segment, small_run_spec
 from swarm.types import RoundIndex
 
@@ -173,11 +175,14 @@ def a_case(
     num_accounts: int = 4,
     num_validators: int = 4,
     is_first: bool = False,
+    sent: Sequence[SentEntry] = (),
+    incarnation: int = 0,
     **genesis: object,
 ) -> Case:
     """The commit of key 1 for round 1, in stage 0; its window ``lie`` is a lie.
 
     It goes on from an end that is put into the state, which no block of this chain has, unless it ``is_first``.
+    ``sent`` is the list of what it sent.
     """
     ledger = InMemoryLedger(num_accounts, num_validators, **genesis)
     run = ledger.open_run(spec)
@@ -185,7 +190,8 @@ def a_case(
     run = ledger.reach_round(run, 2)
     if not is_first:
         goes_on(ledger, run)
-    true = make_segment(ledger, run, 1, 0, 1, num_steps=num_steps)
+    edges = {"sent_root": sent_root(sent), "incarnation": incarnation}
+    true = make_segment(ledger, run, 1, 0, 1, num_steps=num_steps, **edges)
     claimed = true if lie is None else true.with_lie(lie)
     case = Case(ledger, run, true, claimed)
     case.submit(ledger.keys[SOLVER], claimed.commit)

@@ -75,6 +75,7 @@ from swarm.testing.ledger import (
     small_run_spec,
 )
 from swarm.types import Amount, PeerId, RoundIndex, StageIndex, View
+from tests.ledger.edges import lie_of
 
 T = TypeVar("T")
 
@@ -394,6 +395,8 @@ class Stream:
             self._report(made)
         if phase is SegmentPhase.DISPUTED or not self.dice(16):
             self._vote(record, made)
+        if not self.dice(32):
+            self._prove(record)
 
     def _contest(self, record: SegmentRecord, claimed: CheckedSegment) -> None:
         """A verifier complains, or witnesses say what they like."""
@@ -427,6 +430,12 @@ class Stream:
         for voter in self.state.validators if self.dice(4) else self.state.validators[:2]:
             body = made.claimed.vote(window, is_guilty=guilty)
             self._offer(self.ledger.key_of(voter.peer), body)
+
+    def _prove(self, record: SegmentRecord) -> None:
+        """Somebody shows what the solver signed, and has not in its list; or what another signed."""
+        signer = self.ledger.key_of(record.peer) if self.dice(2) else self.someone()
+        run_digest = self.state.run(record.run).spec_digest
+        self._offer(self.someone(), lie_of(record, signer, self.state.chain, run_digest))
 
     def _request(self, record: SegmentRecord, claimed: CheckedSegment, key: SecretKey) -> None:
         """A drawn verifier asks, or one that hopes to be."""

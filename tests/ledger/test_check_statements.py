@@ -3,6 +3,7 @@
 import pytest
 
 from swarm.errors import BadEncoding
+from swarm.ledger.edges import EdgeFraud
 from swarm.ledger.transactions import (
     ATTEMPTS,
     FREE_STATEMENT_BYTES_MAX,
@@ -24,8 +25,10 @@ from swarm.ledger.transactions import (
 from swarm.primitives.codec import encode, replace
 from swarm.primitives.commitments import SALT_BYTES
 from swarm.primitives.crypto import digest
+from swarm.primitives.edges import open_at
 from swarm.testing.ledger import InMemoryLedger
 from swarm.types import RoundIndex, RunIndex, StageIndex
+from tests.ledger.edges import ACTIVATION, GRADIENT, OFFER, SENT
 
 HASH = digest("x", b"")
 SEGMENT_ID = (RunIndex(1), RoundIndex(2), StageIndex(0), 3)
@@ -37,11 +40,19 @@ SHOWN = VerifyReveal(*SEGMENT_ID, 0, SALT, HASH)
 REPORT = Report(*SEGMENT_ID, 0, HASH)
 CONTEST = ContestService(*SEGMENT_ID, 0, 2)
 WITNESS = WitnessService(*SEGMENT_ID, 0, True, bytes(80))
+SIGNED = replace(ACTIVATION, signature=bytes(64))
+EDGE = EdgeFraud(*SEGMENT_ID, SIGNED, open_at(SENT, 1, 2))
+EDGES = (
+    EDGE,
+    replace(EDGE, message=replace(GRADIENT, signature=bytes(64))),
+    replace(EDGE, message=replace(OFFER, signature=bytes(64)), opening=None),
+    replace(EDGE, message=None, opening=open_at(SENT, 1)),
+)
 
 
 @pytest.mark.parametrize(
     "body",
-    [REQUEST, COMMIT, REVEAL, SHOWN, REPORT, CONTEST, WITNESS],
+    [REQUEST, COMMIT, REVEAL, SHOWN, REPORT, CONTEST, WITNESS, *EDGES],
     ids=lambda b: type(b).__name__,
 )
 def test_what_is_said_is_what_is_read(body: Body) -> None:
@@ -93,6 +104,10 @@ def windows_of(count: int) -> RevealSegment:
         replace(WITNESS, proof=bytes(79)),
         replace(REPORT, window=-1),
         replace(REPORT, commitment=b"short"),
+        replace(EDGE, run=0),
+        replace(EDGE, seat=1 << 16),
+        replace(EDGE, message=ACTIVATION),
+        replace(EDGE, opening=replace(open_at(SENT, 1), paths=())),
     ],
 )
 def test_a_field_out_of_bounds_is_refused(body: RevealSegment) -> None:

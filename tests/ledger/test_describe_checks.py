@@ -24,6 +24,17 @@ from swarm.primitives.crypto import peer_name, peer_text
 from swarm.testing.ledger import numbered_key
 from swarm.types import Height, RoundIndex, StageIndex
 from tests.ledger.checking import EXACT, a_case
+from tests.ledger.edges import (
+    ACTIVATION,
+    GRADIENT,
+    OFFER,
+    SENT,
+    a_sender,
+    accuse,
+    disorder,
+    other,
+    proof,
+)
 
 ALICE = numbered_key(1).peer
 WINDOW_STEPS = EXACT.checks.window_steps
@@ -41,6 +52,8 @@ def test_every_statement_reads_as_a_sentence() -> None:
     shown = seg.shown(state, key.peer, request.window)
     complaint = seg.complaint(state, key.peer)
     witness = WitnessService(1, 1, 0, 1, check=0, is_served=True, proof=bytes(80))  # type: ignore[arg-type]
+    up, down, given = (replace(one, signature=bytes(64)) for one in (ACTIVATION, GRADIENT, OFFER))
+    lie = "proved a lie in segment 1/0/1"
     wanted: dict[str, CheckStatement] = {
         f"drawn for window {request.window} of segment 1/0/1": request,
         "answered blind on segment 1/0/1": blind,
@@ -55,6 +68,10 @@ def test_every_statement_reads_as_a_sentence() -> None:
         "found window 2 of segment 1/0/1 guilty": seg.vote(2, is_guilty=True),
         "found window 0 of segment 1/0/1 not guilty": seg.vote(0, is_guilty=False),
         "reported window 1 of segment 1/0/1": seg.report(key.peer, 1),
+        f"{lie}: it sent activations that its list does not have": accuse(up),
+        f"{lie}: it sent a gradient that its list does not have": accuse(down),
+        f"{lie}: it gave a fragment that its list does not have": accuse(given),
+        f"{lie}: its list has two entries out of order": disorder(SENT, 0),
     }
     assert {type(body) for body in wanted.values()} == set(CHECK_KINDS)
     for text, body in wanted.items():
@@ -138,6 +155,18 @@ def test_a_dispute_and_a_report_are_told_with_what_is_at_stake() -> None:
     case.wait(SegmentPhase.UNDECIDED)
     row = segment_row(case.record, WINDOW_STEPS)
     assert (row["judged"], row["accusations"], row["confirmed"]) == ([0], [], False)
+
+
+def test_who_proved_a_lie_about_an_edge_is_named_and_no_window_is_judged() -> None:
+    case = a_sender()
+    assert segment_row(case.record, WINDOW_STEPS)["proved_by"] is None
+    sender, name = case.ledger.keys[4], peer_name(case.solver.peer)
+    case.submit(sender, proof(case, other(GRADIENT)))
+    row = segment_row(case.record, WINDOW_STEPS)
+    json.dumps(row)
+    proven = f"{peer_name(sender.peer)} proved that it sent something else than it committed to"
+    assert row["text"] == f"segment 1/0/1 of {name} {PHASE_TEXTS[SegmentPhase.GUILTY]}: {proven}"
+    assert (row["proved_by"], row["judged"]) == (peer_name(sender.peer), [])
 
 
 def test_verdicts_are_counted_and_named_and_the_guilty_are_listed() -> None:

@@ -22,6 +22,7 @@ from swarm.primitives.crypto import SecretKey, digest
 from swarm.testing.ledger import InMemoryLedger, small_run_spec
 from swarm.types import Amount, View
 from tests.ledger.checking import a_case
+from tests.ledger.edges import ACTIVATION, GRADIENT, a_sender, other, proof
 
 BETA = bytes(64)
 
@@ -317,3 +318,25 @@ def test_a_seat_has_one_reveal_on_its_way_beside_its_other_statements() -> None:
     assert pool.take(state, leader=leader, beta=bytes(64)) == (reveal,)
     case.submit(case.solver, case.claimed.reveal())
     assert pool.prune(case.ledger.state) == 1
+
+
+@pytest.mark.rule("L28", "L58")
+def test_a_peer_proves_one_lie_of_a_segment_and_its_proof_may_not_be_left_out() -> None:
+    case = a_sender()
+    pool, ledger, sender = Mempool(), case.ledger, case.ledger.keys[4]
+    first = ledger.sign(sender, proof(case, other(GRADIENT)))
+    pool.add(gift(ledger, 2, fee=10_000), ledger.state)
+    assert pool.add(first, ledger.state)
+    more = ledger.sign(
+        sender, proof(case, other(ACTIVATION)), nonce=ledger.state.account(sender.peer).nonce + 2
+    )
+    assert refused(pool, ledger, more) is Reason.DUPLICATE
+    height = ledger.state.height
+    assert pool.overdue(height + OVERDUE_BLOCKS - 1) == ()
+    assert pool.overdue(height + OVERDUE_BLOCKS) == (first,)
+    assert taken(pool, ledger)[0] == first, "before all that pays more"
+    assert pool.add(ledger.sign(ledger.keys[3], proof(case, other(GRADIENT))), ledger.state)
+    ledger.block(first)
+    pool.remove([first])
+    assert pool.prune(ledger.state) == 1, "another peer's proof of the same segment is too late"
+    assert refused(pool, ledger, more) is Reason.WRONG_PHASE

@@ -56,7 +56,7 @@ COMMIT = CommitSegment(
     source=ROOT,
     end_root=ROOT,
     trace_commit=ROOT,
-    exchange_root=ROOT,
+    sent_root=ROOT,
     num_steps=SHORT_MAX,
     tokens=TOKENS_MAX,
 )
@@ -151,7 +151,7 @@ def test_join_and_leave_of_one_run_are_different_statements() -> None:
         replace(COMMIT, incarnation=SHORT_MAX + 1),
         replace(COMMIT, num_steps=-1),
         replace(COMMIT, tokens=TOKENS_MAX + 1),
-        *(replace(COMMIT, **{f: b"short"}) for f in ("start", "end_root", "exchange_root")),
+        *(replace(COMMIT, **{f: b"short"}) for f in ("start", "end_root", "sent_root")),
         replace(CHECKPOINT, proof=(ROOT,) * 3),
         replace(CHECKPOINT, proof=(ROOT,) * 3 + (b"",)),
         replace(CHECKPOINT, phi_bytes=0),

@@ -163,7 +163,8 @@ def test_what_a_round_of_final_averaging_commits_to_can_be_shown() -> None:
     assert (reveal.state_roots, reveal.tokens) == ((), (0,))
     check_statement_shape(reveal)
     (data,) = ending.windows(0, plan.round)
-    answered = answer(Committed(going_on(Digest(body.start)), 0), plan, data, TOKENS, anchors(spec))
+    committed = Committed(going_on(Digest(body.start)), 0, 0, log.sent)
+    answered = answer(committed, plan, data, TOKENS, anchors(spec))
     commit = {"start_root": Digest(body.start), "end_root": body.end_root, "num_steps": 0}
     record = replace(a_case().record, trace_commit=body.trace_commit, tokens=0, **commit)
     assert shown_claims(record, spec.checks.window_steps, reveal) == (answered.claim,)
@@ -175,7 +176,7 @@ def test_a_lie_about_a_round_of_final_averaging_is_refused() -> None:
     ending = ended(spec, 2)
     plan, logs = ending.rounds[-1]
     (data,) = ending.windows(0, plan.round)
-    start = state_root(logs[0, 0].start)
+    committed = Committed(going_on(state_root(logs[0, 0].start)), 0, 0, logs[0, 0].sent)
     merged = next(e for e in data.events if isinstance(e, FragmentMerged))
 
     def changed_data(lie: FragmentMerged | None) -> WindowData:
@@ -191,13 +192,13 @@ def test_a_lie_about_a_round_of_final_averaging_is_refused() -> None:
         replace(data, key=replace(data.key, window=1)),
     ]
     for lie in lies:
-        assert answer(Committed(going_on(start), 0), plan, lie, TOKENS, anchors(spec)) == REFUSED
+        assert answer(committed, plan, lie, TOKENS, anchors(spec)) == REFUSED
     forged = changed_data(
         replace(
             merged, partner_seat=-1, weight_nano=0, my_payload=NO_DIGEST, offer=None, payload=b""
         )
     )
-    other = answer(Committed(going_on(start), 0), plan, forged, TOKENS, anchors(spec))
+    other = answer(committed, plan, forged, TOKENS, anchors(spec))
     assert other != REFUSED
     (said,) = window_results(logs[0, 0])
     assert other.leaves_root != said.leaves_root, "declined, which is another claim"

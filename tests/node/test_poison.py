@@ -14,7 +14,7 @@ from trio.testing import MockClock
 
 from swarm.config.spec import NANO, RunSpec
 from swarm.gossip.trade.messages import FragmentKey
-from swarm.gossip.trade.outbox import NO_STANDBY, StandbyReceivers
+from swarm.gossip.trade.outbox import NO_STANDBY, NoteOffer, StandbyReceivers
 from swarm.gossip.trade.payload import FragmentPayload
 from swarm.gossip.trade.service import Trades
 from swarm.primitives.codec import replace as changed
@@ -51,10 +51,11 @@ class Poisoned(Trades):
         partner: PeerId | None,
         fallbacks: StandbyReceivers = NO_STANDBY,
         outdated: Iterable[FragmentKey] = (),
+        note: NoteOffer | None = None,
     ) -> None:
         if key.round >= CLEAN_ROUNDS:
             snapshot = replace(snapshot, theta=snapshot.theta * self.factor)
-        others: dict[str, Any] = {"fallbacks": fallbacks, "outdated": outdated}
+        others: dict[str, Any] = {"fallbacks": fallbacks, "outdated": outdated, "note": note}
         super().publish(key, snapshot, partner=partner, **others)
 
 

@@ -53,13 +53,14 @@ def test_every_part_of_an_answer_is_in_its_commitment() -> None:
 def test_a_step_leaf_covers_step_drops_state_and_work() -> None:
     dropped = ((0, 7, 1),)
     leaves = {
-        step_leaf_digest(7, dropped, END, LEAVES[0]),
-        step_leaf_digest(8, dropped, END, LEAVES[0]),
-        step_leaf_digest(7, (), END, LEAVES[0]),
-        step_leaf_digest(7, dropped, NO_DIGEST, LEAVES[0]),
-        step_leaf_digest(7, dropped, END, LEAVES[1]),
+        step_leaf_digest(7, dropped, END, LEAVES[0], LEAVES[2]),
+        step_leaf_digest(8, dropped, END, LEAVES[0], LEAVES[2]),
+        step_leaf_digest(7, (), END, LEAVES[0], LEAVES[2]),
+        step_leaf_digest(7, dropped, NO_DIGEST, LEAVES[0], LEAVES[2]),
+        step_leaf_digest(7, dropped, END, LEAVES[1], LEAVES[2]),
+        step_leaf_digest(7, dropped, END, LEAVES[1], LEAVES[0]),
     }
-    assert len(leaves) == 5
+    assert len(leaves) == 6
 
 
 @pytest.mark.parametrize("salt", [b"", bytes(SALT_BYTES - 1), bytes(SALT_BYTES + 1)])

@@ -18,6 +18,7 @@ from swarm.training.record.window import (
     FragmentMerged,
     SnapshotTaken,
     StepTaken,
+    Uncounted,
     WindowData,
 )
 from swarm.training.shard import Shard
@@ -64,6 +65,8 @@ def replayed(plan: RoundPlan, data: WindowData, anchors: Anchors) -> Replayed:
                 record = shard.step(plan, step)
                 assert record is not None
                 records.append(record)
+            case Uncounted():
+                pass  # what nobody counted moves no state
     if data.is_last:
         shard.begin_segment()
     return Replayed(start, records, shard.components())

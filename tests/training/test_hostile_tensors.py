@@ -68,7 +68,7 @@ def forward(shard: Shard, payload: bytes) -> object:
 def backward(shard: Shard, payload: bytes) -> object:
     request: MicroBatch = a_request(0)
     _, passed = shard.forward(TOKENS, PLAN, request)
-    answer = MicroBatchGrad.reply_to(request, passed.record.out_activation, NO_LOSS, payload)
+    answer = MicroBatchGrad.reply_to(request, 1, passed.record.out_activation, NO_LOSS, payload)
     return shard.backward(passed, answer)
 
 

@@ -116,7 +116,7 @@ def unsigned() -> MicroBatch:
 REQUEST = sign_microbatch(BELOW, CHAIN, RUN, unsigned())
 WIRE = wire_digest(REQUEST.payload)
 ANSWER = sign_grad(
-    ABOVE, CHAIN, RUN, MicroBatchGrad.reply_to(REQUEST, WIRE, 2_100_000, b"\x01" * 48)
+    ABOVE, CHAIN, RUN, MicroBatchGrad.reply_to(REQUEST, 5, WIRE, 2_100_000, b"\x01" * 48)
 )
 
 

@@ -7,22 +7,27 @@ from trio.testing import MockClock
 
 from swarm.config.spec import NANO, RunSpec
 from swarm.errors import UsageError
+from swarm.gossip.trade.messages import Codec, FragmentKey, Offer
 from swarm.primitives.codec import replace
 from swarm.primitives.commitments import hash_of
+from swarm.primitives.edges import SentEntry, SentKind
+from swarm.training import recorder as module
 from swarm.training.averaging.outer_step import Merge
-from swarm.training.messages import TooBusy, sign_microbatch
+from swarm.training.messages import MicroBatch, TooBusy, sign_microbatch
 from swarm.training.record.segment import MergeRecord, SegmentLog, StepRecord
 from swarm.training.record.window import (
     SNAPSHOTS_MAX,
     AnchorSet,
     FragmentMerged,
     StepTaken,
+    Uncounted,
     WindowData,
     anchors_named,
+    waiting_max,
 )
 from swarm.training.recorder import SegmentRecorder
 from swarm.training.shard import Shard
-from swarm.types import NO_DIGEST, PeerId, RoundIndex, StageIndex
+from swarm.types import NO_DIGEST, PeerId, RoundIndex, RunIndex, StageIndex
 from tests.training.pipeline import Swarm, a_spec
 from tests.training.replay import TOKENS, initial_anchors, replayed
 from tests.training.test_shard import SCALARS, a_request
@@ -92,10 +97,15 @@ PLAN = replace(Swarm(a_spec(), replicas=2).plan, round=RoundIndex(2))
 SECRET = Swarm(a_spec(), replicas=2).nodes[0, 0].host.secret
 
 
+def here(number: int) -> MicroBatch:
+    """A request of the round."""
+    return replace(a_request(number), round=PLAN.round)
+
+
 def step(
     recorder: SegmentRecorder, number: int, merges: tuple[Merge, ...] = ()
 ) -> list[WindowData]:
-    request = sign_microbatch(SECRET, PLAN.chain, PLAN.run_digest, a_request(number % 2))
+    request = sign_microbatch(SECRET, PLAN.chain, PLAN.run_digest, here(number % 2))
     recorder.loss(TOKENS, replace(request, step=number))
     return recorder.step(merges)
 
@@ -155,7 +165,7 @@ def test_windows_begin_with_every_few_steps_and_merges_belong_where_they_happene
 def test_what_was_signed_is_kept_as_it_was_signed_and_only_if_it_counted() -> None:
     recorder = a_recorder()
     recorder.begin(PLAN, None)
-    request = sign_microbatch(SECRET, PLAN.chain, PLAN.run_digest, a_request(0))
+    request = sign_microbatch(SECRET, PLAN.chain, PLAN.run_digest, here(0))
     recorder.loss(TOKENS, request)
     (window,) = recorder.close([])
     (taken,) = window.events
@@ -214,7 +224,7 @@ def test_a_merge_waits_for_the_step_whose_gradients_are_here() -> None:
     recorder.begin(PLAN, None)
     step(recorder, 0)
     merge = alone(recorder, 0)
-    recorder.loss(TOKENS, a_request(1))
+    recorder.loss(TOKENS, here(1))
     assert not recorder.merge([merge])
     recorder.step([merge])
     assert not recorder.shard.snapshots
@@ -251,12 +261,94 @@ def test_a_closed_segment_takes_nothing() -> None:
     recorder = a_recorder()
     for job in (
         lambda: recorder.snapshot(0),
-        lambda: recorder.loss(TOKENS, a_request(0)),
+        lambda: recorder.loss(TOKENS, here(0)),
         lambda: recorder.step([]),
     ):
         with pytest.raises(TooBusy):
             job()
     assert not recorder.merge([])
+
+
+# --- what was sent ---
+
+
+@pytest.mark.rule("T26a")
+def test_a_list_has_every_micro_batch_that_was_answered_and_every_offer() -> None:
+    recorder = a_recorder()
+    log = recorder.begin(PLAN, None)
+    for number in range(WIDTH + 1):
+        step(recorder, number)
+    offer = SentEntry(SentKind.FRAGMENT, 0, 0, 0, 0, bytes(32), b"")
+    recorder.close([], [offer])
+    assert log.sent[-1] == offer
+    answered = [entry for entry in log.sent if entry.kind == SentKind.MICROBATCH]
+    assert [entry.second for entry in answered] == list(range(WIDTH + 1))
+    assert [entry.window for entry in answered] == [0] * WIDTH + [1]
+    counted = [m for r in log.records if isinstance(r, StepRecord) for m in r.microbatches]
+    assert [entry.down for entry in answered] == [one.out_gradient for one in counted]
+    assert all(entry.up == b"" for entry in answered)
+
+
+@pytest.mark.rule("T26a", "N20")
+def test_answers_whose_gradients_were_lost_with_a_device_are_listed_and_replayed() -> None:
+    recorder = a_recorder()
+    log = recorder.begin(PLAN, None)
+    request = sign_microbatch(SECRET, PLAN.chain, PLAN.run_digest, here(0))
+    recorder.loss(TOKENS, replace(request, step=8))
+    recorder.shard._forget()
+    step(recorder, 0)
+    recorder.loss(TOKENS, replace(request, step=9))
+    recorder.shard._forget()
+    (data,) = recorder.close([])
+    assert [type(event) for event in data.events] == [Uncounted, StepTaken, Uncounted]
+    assert [entry.second for entry in log.sent] == [0, 8, 9]
+    assert all(entry.down for entry in log.sent)
+    check_segment(Swarm(a_spec(), replicas=2), log, [data])
+
+
+@pytest.mark.rule("T26a")
+def test_nothing_is_computed_that_a_list_has_no_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = a_recorder()
+    recorder.begin(PLAN, None)
+    request = here(0)
+    for number in range(waiting_max(PLAN, StageIndex(1))):
+        recorder.loss(TOKENS, replace(request, step=number))
+    with pytest.raises(TooBusy):
+        recorder.loss(TOKENS, replace(request, step=40))
+    step_of = recorder.step([])
+    assert step_of == []
+    monkeypatch.setattr(module, "SENT_MAX", waiting_max(PLAN, StageIndex(1)) + 2)
+    with pytest.raises(TooBusy):
+        recorder.loss(TOKENS, replace(request, step=40))
+
+
+@pytest.mark.rule("T26a")
+def test_a_micro_batch_of_another_round_is_not_computed() -> None:
+    """It would be in the list of a segment that it does not belong to."""
+    recorder = a_recorder()
+    recorder.begin(PLAN, None)
+    with pytest.raises(TooBusy):
+        recorder.loss(TOKENS, a_request(0))
+
+
+async def test_an_offer_is_signed_only_in_its_open_segment_and_with_the_same_values(
+    autojump_clock: MockClock,
+) -> None:
+    swarm = Swarm(a_spec(stages=1), replicas=1, buffer=10)
+    runner = swarm.nodes[0, 0].runner
+    key = FragmentKey(RunIndex(1), StageIndex(0), 0, swarm.plan.round, 0)
+    offer = Offer(key, 1, 3, 64, Codec.INT8, NO_DIGEST, NO_DIGEST, 8, 8, NO_DIGEST, b"")
+    assert not runner.note_offer(0, offer), "no segment is open"
+    await runner.begin_round(swarm.plan, None)
+    assert runner.note_offer(0, offer)
+    assert runner.note_offer(0, offer)
+    assert not runner.note_offer(0, replace(offer, tokens=65)), "two messages for one place"
+    assert runner.note_offer(0, replace(offer, codec=Codec.BF16))
+    other = replace(key, round=RoundIndex(swarm.plan.round + 1))
+    assert not runner.note_offer(0, replace(offer, key=other))
+    log = await runner.close_round()
+    assert len(log.sent) == 2
+    assert not runner.note_offer(0, replace(offer, codec=Codec.INT4)), "the list is closed"
 
 
 # --- the channel ---

@@ -102,7 +102,7 @@ async def test_windows_come_in_order_whoever_wakes_first(autojump_clock: MockClo
         await is_over.wait()
         return ["first"]
 
-    async def close(_: object) -> list[str]:
+    async def close(*_: object) -> list[str]:
         return ["last"]
 
     runner.jobs = cast("Any", SimpleNamespace(step=step, close=close))

@@ -45,7 +45,7 @@ def a_request(microbatch: int, payload: bytes | None = None) -> MicroBatch:
 
 def a_reply(activations: Digest) -> MicroBatchGrad:
     """A gradient for what has this digest."""
-    return MicroBatchGrad.reply_to(a_request(0), activations, NO_LOSS, a_request(1).payload)
+    return MicroBatchGrad.reply_to(a_request(0), 1, activations, NO_LOSS, a_request(1).payload)
 
 
 def a_last_stage(spec: RunSpec = SPEC) -> Shard:

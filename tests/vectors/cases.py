@@ -29,6 +29,7 @@ from swarm.gossip.trade.messages import (
     OfferRequest,
     Receipt,
     Taken,
+    fragment_digest,
     sign_offer,
     sign_receipt,
 )
@@ -119,6 +120,7 @@ from swarm.primitives.commitments import (
     verify_commit,
 )
 from swarm.primitives.crypto import SecretKey, digest, fast_digest, peer_name, peer_text
+from swarm.primitives.edges import sent_leaf, sent_root, signed_bytes
 from swarm.primitives.merkle import SparseMap, merkle_proof, merkle_root, sha256_hash
 from swarm.ticket import Ticket, format_ticket
 from swarm.training.data.dataset import DatasetManifest, TokenFile, data_spec, document_name
@@ -133,6 +135,7 @@ from swarm.training.messages import (
     wire_digest,
 )
 from swarm.training.record.segment import MergeRecord, MicrobatchRecord, SegmentLog, StepRecord
+from swarm.training.recorder import entry_of
 from swarm.types import (
     NO_DIGEST,
     Amount,
@@ -147,16 +150,14 @@ from swarm.types import (
 from swarm.verify.transcript import (
     COMPONENTS,
     component_proof,
-    edge_leaf,
-    inbox,
     merge_leaf,
     microbatch_leaf,
-    outbox,
     segment_roots,
     state_root,
     step_leaf,
     window_results,
 )
+from tests.vectors.edge_cases import SENT, frauds, signed
 from tests.vectors.settlement_cases import settlement
 from tests.vectors.state_cases import entries, signed_records, snapshot
 from tests.vectors.window_cases import windows
@@ -321,8 +322,8 @@ def pipeline() -> list[Json]:
     )
     signed = sign_microbatch(ALICE, CHAIN, RUN, request)
     wire = wire_digest(payload)
-    last = MicroBatchGrad.reply_to(signed, wire, 2_100_000, payload)
-    middle = MicroBatchGrad.reply_to(signed, wire, NO_LOSS, payload)
+    last = MicroBatchGrad.reply_to(signed, 4, wire, 2_100_000, payload)
+    middle = MicroBatchGrad.reply_to(signed, 4, wire, NO_LOSS, payload)
     activations: Json = {"kind": "activations", "rule": "value[i] = i / 8, 24 values"}
     activations |= {form: to_wire(values, form).hex() for form in FORMS}
     return [
@@ -373,14 +374,14 @@ def transcript() -> list[Json]:
     log = SegmentLog(StageIndex(1), 3, RoundIndex(7), state)
     log.records += [step, merge, bare, solo]
     log.end, log.tokens = state[::-1], 4096
-    edges = [*inbox(StageIndex(1), 3, [one]), *outbox(StageIndex(1), 3, [one])]
+    log.sent = (entry_of(one, 0),)
     return [
         {"kind": "state", "components": dict(zip(COMPONENTS, readable(state), strict=True)),  # type: ignore[call-overload]
          "root": state_root(state).hex(), "proof_of_phi": readable(component_proof(state, 4))},
         {"kind": "micro-batch leaf", "fields": readable(one), "leaf": microbatch_leaf(one).hex()},
         *({"kind": "step leaf", "fields": readable(s), "leaf": step_leaf(s).hex()} for s in (step, bare)),
         *({"kind": "merge leaf", "fields": readable(m), "leaf": merge_leaf(m).hex()} for m in (merge, solo)),
-        *({"kind": "edge", "fields": readable(e), "leaf": edge_leaf(e).hex()} for e in edges),
+        *({"kind": "sent entry", "fields": readable(e), "leaf": sent_leaf(e).hex()} for e in log.sent),
         {"kind": "segment", "salt": SALT.hex(), "records": "the leaves above: step, merge, step, merge",
          "windows": readable(window_results(log)),
          "roots": readable(segment_roots(log, SALT))},
@@ -401,7 +402,7 @@ def transactions() -> list[Json]:
             source=some("source"),
             end_root=some("end"),
             trace_commit=some("trace"),
-            exchange_root=some("exchange"),
+            sent_root=some("exchange"),
             num_steps=50,
             tokens=409_600,
         ),
@@ -459,6 +460,7 @@ def transactions() -> list[Json]:
             is_served=True,
             proof=bytes(range(80)),
         ),
+        *frauds(signed(ALICE, CHAIN, RUN)),
     ]
     out: list[Json] = []
     for body in bodies:
@@ -471,6 +473,18 @@ def transactions() -> list[Json]:
             {"kind": kind, "fields": readable(body), **terms, "bytes": data.hex(), "digest": name}
         )
     return out
+
+
+def edges() -> list[Json]:
+    """What a seat signs of what it sends, and the list of all of it."""
+    up, down, given = signed(ALICE, CHAIN, RUN)
+    return [
+        message(up, signed=signed_bytes(up)),
+        message(down, signed=signed_bytes(down)),
+        message(given, fragment=fragment_digest(given)),
+        *(message(entry, leaf=sent_leaf(entry)) for entry in SENT),
+        *({"kind": "sent root", "count": n, "root": sent_root(SENT[:n]).hex()} for n in range(len(SENT) + 1)),
+    ]  # fmt: skip
 
 
 def blocks() -> list[Json]:
@@ -608,6 +622,7 @@ VECTORS: dict[str, Callable[[], list[Json]]] = {
     "pipeline": pipeline,
     "transcript": transcript,
     "transactions": transactions,
+    "edges": edges,
     "blocks": blocks,
     "validators": validators,
     "state": state,

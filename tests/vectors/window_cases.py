@@ -78,7 +78,7 @@ def a_microbatch() -> ComputedMicrobatch:
     above = MicroBatch(
         RUN, ROUND, 5, 1, 0, StageIndex(2), 3, 0, 1, 9, 1500, *shape, payload, b""
     )  # fmt: skip
-    reply = MicroBatchGrad.reply_to(above, wire_digest(payload), NO_LOSS, payload)
+    reply = MicroBatchGrad.reply_to(above, 4, wire_digest(payload), NO_LOSS, payload)
     return ComputedMicrobatch(
         0,
         5,

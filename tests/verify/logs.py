@@ -115,6 +115,7 @@ def a_reply(
         destination=0,
         incarnation=9,
         version=version,
+        answerer=4,
         activations=ACTIVATIONS,
         loss_micro=NO_LOSS,
         tokens=tokens,

@@ -1,7 +1,7 @@
 """Nodes that check each other under virtual time: real doors, blobs and stores; replays that are looked up."""
 
 import math
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,7 @@ from swarm.config.spec import RunSpec
 from swarm.events import EventKind
 from swarm.gossip.blobs.service import Blobs
 from swarm.ledger.blocks import Block, Certificate
+from swarm.ledger.edges import EdgeMessage
 from swarm.ledger.state.records import Run
 from swarm.ledger.state.state import State
 from swarm.ledger.transactions import Body
@@ -118,6 +119,9 @@ class LookedUp:
         assert set(anchors) == {NO_DIGEST}
         manifest = log.manifest
         return self.answers.get(manifest.root) or self.case.true.results[manifest.window]
+
+    def edges(self, log: Log) -> Sequence[EdgeMessage]:
+        return ()
 
 
 @dataclass
@@ -223,7 +227,7 @@ class SimulatedNetwork:
         for window in range(windows):
             data = a_window(self.case, window, is_last=window == windows - 1, variant=variant)
             await self.solver.checks.keep_window(self.case.run, data)
-        await self.solver.checks.keep_reveal(self.case.claimed.reveal())
+        await self.solver.checks.keep_reveal(self.case.claimed.reveal(), ())
 
     def start(self) -> None:
         """Everybody looks after its checks, and blocks come."""

@@ -23,7 +23,7 @@ from swarm.training.model.optimizer import OptimizerState, optimizer_step
 from swarm.training.model.stages import Matrix, Span
 from swarm.training.pipeline import Pipeline
 from swarm.training.plan import RoundPlan
-from swarm.training.record.segment import MergeRecord, ShardState, StepRecord
+from swarm.training.record.segment import MergeRecord, MicrobatchRecord, ShardState, StepRecord
 from swarm.training.record.window import (
     AnchorSet,
     FragmentMerged,
@@ -287,7 +287,9 @@ def test_a_segment_does_not_end_in_the_middle_nor_claim_steps_that_it_left_out()
         replace(last, is_last=False),
     ):
         assert crop.answer(wrong) == REFUSED
-    more = Committed(going_on(state_root(segment.log.start)), segment.log.num_steps + 1)
+    log = segment.log
+    start = going_on(state_root(log.start))
+    more = Committed(start, log.num_steps + 1, 1 + log.seat, log.sent)
     with pytest.raises(OutOfTurn, match=f"steps in window {last.key.window}"):
         check_place(segment.plan, last, more.num_steps)
     assert answer(more, segment.plan, last, TOKENS, crop.anchors[0]) == REFUSED
@@ -467,7 +469,9 @@ def test_a_seat_that_sends_other_activations_than_it_computes_is_found(
             wire = wire_digest(request.payload)
         return await honest_forward(self, plan, request, wire, budget_s)
 
-    def backward(self: Shard, passed: Passed, reply: MicroBatchGrad) -> bytes:
+    def backward(
+        self: Shard, passed: Passed, reply: MicroBatchGrad
+    ) -> tuple[bytes, MicrobatchRecord]:
         return honest_backward(
             self, passed, replace(reply, activations=passed.record.out_activation)
         )

@@ -34,9 +34,8 @@ def a_log(path: Path, raw: bytes, root: Digest | None = None) -> Log:
     root = root or tensor_hash("uint8", (len(raw),), raw)
     parts = (case.ledger.state.chain, case.run.spec_digest, window_of(case.record, 0), root)
     manifest = sign_manifest(case.solver, *parts, len(raw))
-    return Log(
-        path, manifest, plan, Committed(going_on(case.record.start_root), case.record.num_steps)
-    )
+    start = going_on(case.record.start_root)
+    return Log(path, manifest, plan, Committed(start, case.record.num_steps, 1, ()))
 
 
 @pytest.mark.rule("V18")
@@ -75,7 +74,9 @@ def test_a_log_in_a_file_gives_what_its_solver_says(tmp_path: Path) -> None:
         root = tensor_hash("uint8", (len(raw),), raw)
         plan, secret = segment.plan, crop.secrets[0, 1]
         manifest = sign_manifest(secret, plan.chain, plan.run_digest, data.key, root, len(raw))
-        committed = Committed(going_on(state_root(segment.log.start)), segment.log.num_steps)
+        done = segment.log
+        start = going_on(state_root(done.start))
+        committed = Committed(start, done.num_steps, 1 + done.seat, done.sent)
         log = Log(tmp_path / "log", manifest, plan, committed)
         assert FileReplays().anchors(log) <= set(crop.anchors[0])
         assert FileReplays().answer(log, WINDOW_TOKENS, crop.anchors[0]) == said

@@ -62,7 +62,7 @@ def test_what_honest_seats_begin_from_passes() -> None:
         check_source(start, data)
     first = crop().segments[0, 0, 0]
     initial = Start(state_root(first.log.start), StartKind.INITIAL, initial_root())
-    committed = Committed(initial, first.log.num_steps)
+    committed = Committed(initial, first.log.num_steps, 1, first.log.sent)
     said = answer(committed, first.plan, first.windows[0], TOKENS, crop().anchors[0])
     assert said == first.claims()[0]
     goes_on = crop().segments[1, 0, 0]
@@ -83,7 +83,8 @@ def test_random_weights_put_in_at_a_segments_start_are_refused(kind: StartKind) 
     shard.set_anchor(crop().anchors[0][initial_root()], initial_root())
     root = state_root(shard.components())
     for source in (initial_root(), merkle_root(first.log.end)):
-        committed = Committed(Start(root, kind, source), first.log.num_steps)
+        start = Start(root, kind, source)
+        committed = Committed(start, first.log.num_steps, 1, first.log.sent)
         said = answer(committed, first.plan, forged, TOKENS, crop().anchors[0])
         assert said == REFUSED
 

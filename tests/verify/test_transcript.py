@@ -14,17 +14,16 @@ from swarm.primitives.commitments import (
     trace_root,
 )
 from swarm.primitives.crypto import SecretKey, fast_digest
-from swarm.primitives.merkle import merkle_proof, merkle_root, verify_proof
+from swarm.primitives.edges import sent_root
+from swarm.primitives.merkle import verify_proof
 from swarm.training.record.segment import MergeRecord, MicrobatchRecord, SegmentLog, StepRecord
+from swarm.training.recorder import entry_of
 from swarm.types import NO_DIGEST, Digest, RoundIndex, StageIndex
 from swarm.verify.transcript import (
     COMPONENTS,
     component_proof,
-    edges_root,
-    inbox,
     merge_leaf,
     microbatch_leaf,
-    outbox,
     segment_roots,
     state_root,
     step_leaf,
@@ -206,59 +205,17 @@ def test_the_salt_hides_the_trace() -> None:
 
 @pytest.mark.rule("V8")
 def test_nothing_has_no_root() -> None:
-    assert edges_root([]) == leaves_root([]) == trace_root([]) == NO_DIGEST
+    assert sent_root([]) == leaves_root([]) == trace_root([]) == NO_DIGEST
     log = SegmentLog(StageIndex(0), 0, RoundIndex(0), STATE)
     log.records, log.end = [LATER], STATE
-    assert segment_roots(log, SALT).exchange_root == merkle_root([NO_DIGEST] * 3)
+    assert segment_roots(log, SALT).sent_root == NO_DIGEST
 
 
 @pytest.mark.rule("V6", "V8")
-def test_all_that_crossed_a_boundary_and_all_merges_are_under_one_root() -> None:
+def test_all_that_was_sent_is_under_one_root() -> None:
     log = a_log()
-    roots = segment_roots(log, SALT)
-    edges = [edges_root(side(log.stage, log.seat, STEP.microbatches)) for side in (inbox, outbox)]
-    merges = leaves_root([merge_leaf(MERGE)])
-    assert roots.exchange_root == merkle_root([*edges, merges])
-    verify_proof(roots.exchange_root, merges, 2, 3, merkle_proof([*edges, merges], 2))
-    other = replace(MERGE, weight_nano=1)
-    others: list[list[StepRecord | MergeRecord]]
-    others = [[LATER, MERGE], [STEP, LATER], [STEP, other, LATER]]
-    for log.records in others:
-        assert segment_roots(log, SALT).exchange_root != roots.exchange_root
-
-
-@pytest.mark.rule("V6", "V9")
-def test_both_ends_of_every_edge_write_the_same_leaf() -> None:
-    lower = replace(
-        MIDDLE,
-        in_activation=NO_DIGEST,
-        out_gradient=NO_DIGEST,
-        out_activation=some("up"),
-        in_gradient=some("down"),
-        source=-1,
-        destination=5,
-    )
-    upper = replace(
-        MIDDLE,
-        in_activation=some("up"),
-        out_gradient=some("down"),
-        out_activation=NO_DIGEST,
-        in_gradient=NO_DIGEST,
-        source=3,
-        destination=-1,
-    )
-    below, above = StageIndex(0), StageIndex(1)
-    assert edges_root(outbox(below, 3, [lower])) == edges_root(inbox(above, 5, [upper]))
-    assert edges_root(inbox(below, 3, [lower])) == edges_root(outbox(above, 5, [upper]))
-    lie = replace(upper, out_gradient=some("another"))
-    assert edges_root(inbox(below, 3, [lower])) != edges_root(outbox(above, 5, [lie]))
-
-
-@pytest.mark.rule("V6")
-def test_a_seat_in_the_middle_has_two_edges_each_way() -> None:
-    assert len(inbox(StageIndex(1), 3, [MIDDLE])) == len(outbox(StageIndex(1), 3, [MIDDLE])) == 2
-
-
-def test_a_micro_batch_that_was_sent_twice_is_written_down_twice() -> None:
-    once = inbox(StageIndex(1), 3, [MIDDLE])
-    assert edges_root(once) != edges_root([*once, *once])
+    log.sent = (entry_of(MIDDLE, 0), entry_of(replace(MIDDLE, microbatch=9), 0))
+    assert segment_roots(log, SALT).sent_root == sent_root(log.sent)
+    assert (log.sent[0].up, log.sent[0].down) == (MIDDLE.out_activation, MIDDLE.out_gradient)
+    lie = replace(MIDDLE, out_gradient=some("another"))
+    assert sent_root((entry_of(lie, 0), log.sent[1])) != sent_root(log.sent)

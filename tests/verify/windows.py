@@ -119,7 +119,8 @@ class Harvest:
         """What anybody says of a log; ``start_root`` is by default that of the solver's commit."""
         segment = self.segments[data.key.round, data.key.stage, data.key.seat]
         start = state_root(segment.log.start) if start_root is None else start_root
-        committed = Committed(going_on(start), segment.log.num_steps)
+        log = segment.log
+        committed = Committed(going_on(start), log.num_steps, 1 + log.seat, log.sent)
         stage = data.key.stage
         base_W = base_of(self.spec, stage)
         return answer(committed, segment.plan, data, TOKENS, self.anchors[stage], base_W)
@@ -209,7 +210,12 @@ class Field:
         offered = fragment_payload(plan.spec, plan.round, snapshot)
         offered = replace(offered, theta=self.offered(index, offered.theta))
         packed = pack(key, offered, codec)
-        offer = replace(packed.offer, anchor_root=root or packed.offer.anchor_root)
+        runner = self.seats[stage, index].runner
+        offer = replace(packed.offer, incarnation=runner.incarnation)
+        if root is None:
+            runner.note_offer(snapshot.window, offer)
+        else:  # a partner with another anchor, for which there is no list in this small world
+            offer = replace(offer, anchor_root=root)
         signed = sign_offer(self.seats[stage, index].host.secret, plan.chain, offer)
         return replace(packed, offer=signed)
 

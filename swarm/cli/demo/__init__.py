@@ -2,10 +2,10 @@
 
 Modules (C: pure, S: does I/O):
 
-    cheating_peer.py S  Run the cheating peer of the demo: it takes no optimizer step, and commits
-                        as if it had taken each.
-    command.py       S  Run the demo: nine peers on this machine train a model; one is killed and
-                        returns, one cheats and is caught.
+    cheating_peer.py S  Run a cheating peer of the demo: it takes no optimizer step, or gives its
+                        partners other weights than it has.
+    command.py       S  Run the demo: ten peers on this machine train a model; one is killed and
+                        returns, two cheat and are caught.
     peer.py          S  Prepare the demo: homes, keys, one genesis, the settings of each node, a
                         folder for the logs.
     processes.py     S  Manage the processes of the demo: start, watch and measure them, and leave

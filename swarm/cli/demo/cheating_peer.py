@@ -1,19 +1,29 @@
-"""Run the cheating peer of the demo: it takes no optimizer step, and commits as if it had taken each.
+"""Run a cheating peer of the demo: it takes no optimizer step, or gives its partners other weights than it has.
 
-Shell: replaces one function of its own process, then runs the ordinary program. Start it as ``python -m
-swarm.cli.demo.cheating_peer join ...``; the product has no switch for this. Every segment with a step is false,
-so the demo can count them as false.
+Shell: replaces some functions of its own process, then runs the ordinary program. Start it as ``python -m
+swarm.cli.demo.cheating_peer join ...``, or with ``two-faced`` before ``join``; the product has no switch for
+this.
+
+The first kind commits as if it had taken each step: every segment of it with a step is false, so the demo can
+count them. The second computes all it commits to, and a replay of its own windows finds nothing: it gives its
+partners the negative of its weights, and lists that it gave nothing. Whoever got them holds its signature.
 """
 
+import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from swarm.cli.demo.processes import TWO_FACED
 from swarm.cli.main import main
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from swarm.config.spec import OptimizerSpec
+    from swarm.gossip.trade.messages import Codec, FragmentKey
+    from swarm.gossip.trade.payload import FragmentPayload, Packed, ReceivedFragment
+    from swarm.training.averaging.trade_plan import AwaitReceipt, Settle, TradePlan
     from swarm.training.model.optimizer import OptimizerState
     from swarm.training.model.profiles import Ops
     from swarm.training.model.stages import Matrix, Span
@@ -46,6 +56,36 @@ def become_byzantine() -> None:
     used["optimizer_step"] = count_only
 
 
+def become_two_faced() -> None:
+    """Make every trade of this process give the negative of its weights, and list that it gave nothing."""
+    from swarm.gossip.trade import server
+    from swarm.gossip.trade.payload import pack
+    from swarm.training.averaging.trade_plan import TradePlan
+    from swarm.training.seat import SeatWorker
+
+    used, delivered = server.__dict__, TradePlan.delivered
+    assert used["pack"] is pack, "the cheating function replaces the one that packs offers"
+
+    def pack_negative(
+        key: "FragmentKey", snapshot: "FragmentPayload", codec: "Codec", is_plain: bool
+    ) -> "Packed":
+        return pack(key, replace(snapshot, theta=-snapshot.theta), codec, is_plain)
+
+    def delivered_for_nothing(
+        self: "TradePlan", now: float, received: "ReceivedFragment", shown: bytes | None
+    ) -> "AwaitReceipt | Settle":
+        del shown  # what it was given itself it merges, as if it had given nothing for it
+        return delivered(self, now, received, None)
+
+    used["pack"] = pack_negative
+    TradePlan.delivered = delivered_for_nothing  # type: ignore[method-assign]
+    SeatWorker.note_offer = lambda *_: True  # type: ignore[method-assign]
+
+
 if __name__ == "__main__":
-    become_byzantine()
+    if sys.argv[1:2] == [TWO_FACED]:
+        del sys.argv[1]
+        become_two_faced()
+    else:
+        become_byzantine()
     main()

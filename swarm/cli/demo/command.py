@@ -1,4 +1,4 @@
-"""Run the demo: nine peers on this machine train a model; one is killed and returns, one cheats and is caught.
+"""Run the demo: ten peers on this machine train a model; one is killed and returns, two cheat and are caught.
 
 Shell: starts, kills, restarts, measures, cleans up. The scenario is in cli/demo/scenario.py.
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from swarm.cli.demo.processes import Children
     from swarm.cli.demo.report import Result
     from swarm.cli.demo.results import Measured
-    from swarm.cli.demo.scenario import Role, Scenario
+    from swarm.cli.demo.scenario import Cheat, Role, Scenario
     from swarm.cli.demo.watch import DemoWatch
 
 POLL_INTERVAL_S = 1.0
@@ -39,7 +39,7 @@ HURRY_S = 1.8
 
 def register(app: typer.Typer) -> None:
     """Add the command of this module."""
-    app.command("demo", short_help="Watch nine peers on this machine train a model.")(demo)
+    app.command("demo", short_help="Watch ten peers on this machine train a model.")(demo)
 
 
 def demo(
@@ -59,10 +59,10 @@ def demo(
         bool, typer.Option("--kill/--no-kill", help="Kill one peer in the middle.")
     ] = True,
     cheat: Annotated[
-        bool, typer.Option("--liar/--no-liar", help="Let one peer cheat, and be caught.")
+        bool, typer.Option("--liar/--no-liar", help="Let two peers cheat, and be caught.")
     ] = True,
 ) -> None:
-    """Watch a swarm train: 2 stages x 3 replicas, two more peers and a cheating one, all on this machine."""
+    """Watch a swarm train: 2 stages x 3 replicas, two more peers and two that cheat, all on this machine."""
     from swarm.cli.demo.report import result_lines, result_object, shortfalls
 
     screen = terminal()
@@ -128,7 +128,7 @@ def run_demo(
         file: Path of a run file; '' for the packaged demo run.
         minutes: Minutes after which everything is over.
         kills: True to kill one peer and start it again.
-        cheats: True to let one peer cheat.
+        cheats: True to let two peers cheat.
         roles: Roles of the peers, the launcher first; () for those of the demo.
 
     Returns:
@@ -204,17 +204,20 @@ def _start_peers(setup: DemoSetup) -> None:
 
 
 def _join(setup: DemoSetup, peer: "DemoPeer") -> None:
-    from swarm.cli.demo.processes import CHEATING_PEER, SWARM
+    from swarm.cli.demo.processes import CHEATING_PEER, SWARM, TWO_FACED
+    from swarm.cli.demo.scenario import Cheat
 
     ticket_file = setup.peers[0].home / "ticket.txt"
     args = ["join", f"@{ticket_file}", "--home", str(peer.home)]
+    if peer.role.cheat is Cheat.TWO_FACED:
+        args.insert(0, TWO_FACED)
     program = CHEATING_PEER if peer.role.cheats else SWARM
     setup.children.start(peer.role.folder, args, peer.log, program)
 
 
 def _run_scenario(setup: DemoSetup) -> None:
     """Observe the run until the scenario is over, and make its moves."""
-    from swarm.cli.demo.scenario import VICTIM, Move, Phase
+    from swarm.cli.demo.scenario import VICTIM, Cheat, Move, Phase
 
     peers, scenario, watch, children = (
         setup.peers,
@@ -231,11 +234,9 @@ def _run_scenario(setup: DemoSetup) -> None:
         for move in scenario.next_moves(observation, time.monotonic()):
             match move:
                 case Move.CHEAT:
-                    _join(setup, peers[-1])
-                    setup.children.let_go(peers[-1].role.folder)
-                    watch.report(
-                        f"{peers[-1].name} joins, a cheat: it counts its steps and takes none"
-                    )
+                    _let_in(setup, Cheat.NO_STEPS, "counts its steps and takes none")
+                case Move.DECEIVE:
+                    _let_in(setup, Cheat.TWO_FACED, "gives its partners other weights than it has")
                 case Move.KILL:
                     children.kill(victim.role.folder)
                     (victim.home / "api.json").unlink(missing_ok=True)
@@ -251,6 +252,15 @@ def _run_scenario(setup: DemoSetup) -> None:
         watch.weigh(children)
         watch.progress()
         time.sleep(POLL_INTERVAL_S)
+
+
+def _let_in(setup: DemoSetup, cheat: "Cheat", how: str) -> None:
+    """Let a cheating peer join; it ends by itself when it is convicted."""
+    for peer in setup.peers:
+        if peer.role.cheat is cheat:
+            _join(setup, peer)
+            setup.children.let_go(peer.role.folder)
+            setup.watch.report(f"{peer.name} joins, a cheat: it {how}")
 
 
 def _result(setup: DemoSetup, measured: "Measured") -> "Result":
@@ -280,6 +290,8 @@ def _result(setup: DemoSetup, measured: "Measured") -> "Result":
         commits_old=measured.checked.commits_old,
         honest_slashed=measured.checked.honest_slashed,
         lies_late=measured.checked.lies_late,
+        deceivers=measured.checked.deceivers,
+        deceivers_caught=measured.checked.deceivers_caught,
     )
 
 

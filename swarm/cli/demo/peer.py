@@ -20,9 +20,9 @@ LAUNCHER_BALANCE = 1_000_000_000_000
 PEER_BALANCE = 1_000_000
 """Balance of every other peer: enough for all fees of a few minutes."""
 STAKE = 1_000_000
-"""Stake of each validator, one vote each, and of the cheating peer, which so has something to lose.
+"""Stake of each validator, one vote each, and of the cheating peers, which so have something to lose.
 
-Peers with a stake are drawn to check: these five. Two of them on average replay a segment, however many there
+Peers with a stake are drawn to check: these six. Two of them on average replay a segment, however many there
 are; more would only move the work to the replicas, which train on the same two cores.
 """
 NODE_FILE = """# One peer of the demo: on this machine only.
@@ -35,7 +35,8 @@ stake = {stake}
 """
 """Settings of one peer.
 
-The cheating peer does not check others: its replays would be as false as its training, and accuse honest peers.
+The cheating peers do not check others: the replays of one would be as false as its training, and accuse honest
+peers.
 """
 
 

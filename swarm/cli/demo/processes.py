@@ -20,7 +20,9 @@ STOP_S = 4.0
 LOG_LINES = 12
 LOG_TAIL_BYTES = 8_000
 SWARM, CHEATING_PEER = "swarm.cli.main", "swarm.cli.demo.cheating_peer"
-"""Modules to run: the program, and the program of the cheating peer."""
+"""Modules to run: the program, and the program of the cheating peers."""
+TWO_FACED = "two-faced"
+"""First argument of a cheating peer of the second kind."""
 MARK_VARIABLE = "SWARM_DEMO_MARK"
 """Environment variable of every child, inherited by theirs: a process with it at the end was left behind."""
 

@@ -39,6 +39,10 @@ class Result:
     """Peers that lost stake, apart from the cheating one."""
     lies_late: int | None = None
     """False segments committed so near the end that there was no time to judge them."""
+    deceivers: int | None = None
+    """Peers that gave their partners other weights than they have, and committed segments."""
+    deceivers_caught: int | None = None
+    """Those of them that were convicted, by one transaction each."""
 
 
 def result_object(result: Result) -> dict[str, object]:
@@ -60,6 +64,8 @@ def shortfalls(result: Result) -> list[str]:
     open_lies = (result.lies_planted or 0) - (result.lies_caught or 0) - (result.lies_late or 0)
     if open_lies > 0:
         faults.append(f"{open_lies} false segments were not caught")
+    if (result.deceivers or 0) > (result.deceivers_caught or 0):
+        faults.append("a peer that gave its partners other weights was not caught")
     return faults
 
 
@@ -74,6 +80,7 @@ def result_lines(result: Result, ink: Ink) -> list[str]:
         ("checked", f"{_of(result.commits_verified, result.commits_old)} commits older than two rounds: another"
                     " peer replayed a window of each, and found it true"),
         ("cheating", _cheating(result)),
+        ("deceiving", _deceiving(result)),
         ("ledger", f"height {human_count(result.ledger_height)},"
                    f" {human_count(result.commits_final)} commits final,"
                    f" supply {'conserved' if result.supply_conserved else 'NOT CONSERVED'}"),
@@ -98,6 +105,15 @@ def _cheating(result: Result) -> str:
     if result.lies_late:
         message += f" ({result.lies_late} came too late for a verdict)"
     return f"{message}, {human_count(result.honest_slashed)} honest peers slashed"
+
+
+def _deceiving(result: Result) -> str:
+    if result.deceivers is None:
+        return "none"
+    return (
+        f"{_of(result.deceivers_caught, result.deceivers)} peers that gave their partners other weights were"
+        " convicted, by one transaction with their own signature"
+    )
 
 
 def _nats(value: float | None) -> str:
@@ -129,6 +145,8 @@ class Story:
         for check in state.checks:
             if check.phase == "disputed":
                 found.append((f"caught {_segment_name(check)}", self._caught(check)))
+            if check.proved_by:
+                found.append((f"proved {check.name}", self._proved(check)))
         for conviction in reversed(state.convictions):
             found.append((f"evicted {conviction.name}", self._evicted(conviction)))
         for peer in state.peers:
@@ -143,6 +161,10 @@ class Story:
         finders = ", ".join(check.accusers)
         by = f" ({finders} found it)" if finders else ""
         return f"caught: {which} of segment {_segment_name(check)} of {check.name} differs{by}"
+
+    def _proved(self, check: CheckRow) -> str:
+        where = f"segment {_segment_name(check)} of {check.name}"
+        return f"caught: what was sent in {where} is not what it committed to ({check.proved_by} has proved it)"
 
     def _evicted(self, conviction: ConvictionRow) -> str:
         name, finder, taken = conviction.name, conviction.accuser, conviction.stake_taken

@@ -14,6 +14,7 @@ from typing import cast
 
 from swarm.cli.demo.peer import DemoPeer
 from swarm.cli.demo.processes import Children, command
+from swarm.cli.demo.scenario import Cheat
 from swarm.cli.state_reader import read_answer
 from swarm.primitives.codec import Document
 from swarm.primitives.crypto import peer_text
@@ -60,17 +61,24 @@ class Checked:
     """Segments of the cheating peer that were proven false."""
     lies_late: int | None = None
     """Segments of the cheating peer that are so young that they wait for their verdict."""
+    deceivers: int | None = None
+    """Cheating peers that committed segments and gave their partners other weights than they have."""
+    deceivers_caught: int | None = None
+    """Those of them that were proven to."""
     honest_slashed: int | None = None
     """Honest peers that lost stake or were found guilty."""
 
 
 def count_checks(
-    row: Mapping[str, object] | None, honest: Mapping[str, int], cheat: str | None
+    row: Mapping[str, object] | None,
+    honest: Mapping[str, int],
+    cheat: str | None,
+    deceiver: str | None = None,
 ) -> Checked:
     """Count the checks in ``row``.
 
-    ``honest`` maps the PeerID of each honest peer to the stake that it should still have; ``cheat`` is the
-    PeerID of the cheating peer, None without one.
+    ``honest`` maps the PeerID of each honest peer to the stake that it should still have; ``cheat`` and
+    ``deceiver`` are the PeerIDs of the cheating peers, None without them.
     """
     ledger = read_answer(VerifiedLedger, row or {})
     if not ledger.runs:
@@ -86,12 +94,15 @@ def count_checks(
         work = run.peers.get(cheat, nothing)
         planted, caught = work.segments, work.failed
         late = sum(age < VERDICT_ROUNDS * run.round_blocks for age in work.waiting_blocks)
+    told = None if deceiver is None else run.peers.get(deceiver, nothing)
     return Checked(
         commits_old=run.old_segments,
         commits_verified=run.old_verified,
         lies_planted=planted,
         lies_caught=caught,
         lies_late=late,
+        deceivers=None if told is None else int(told.segments > 0),
+        deceivers_caught=None if told is None else int(told.failed > 0),
         honest_slashed=slashed,
     )
 
@@ -158,8 +169,8 @@ def measure(children: Children, peers: Sequence[DemoPeer], folder: Path, say: Sa
 
 def _checked(verified: Row | None, peers: Sequence[DemoPeer]) -> Checked:
     honest = {peer_text(peer.peer): peer.stake for peer in peers if not peer.role.cheats}
-    cheating = [peer_text(peer.peer) for peer in peers if peer.role.cheats]
-    return count_checks(verified, honest, cheating[0] if cheating else None)
+    liars = {peer.role.cheat: peer_text(peer.peer) for peer in peers if peer.role.cheats}
+    return count_checks(verified, honest, liars.get(Cheat.NO_STEPS), liars.get(Cheat.TWO_FACED))
 
 
 def run_json(children: Children, args: Sequence[str], say: Say) -> Row | None:

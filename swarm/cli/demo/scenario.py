@@ -5,7 +5,8 @@ Core: observations of the run and the time come in, moves go out.
     GATHER --all stages trained by several--> TRAIN --40% of the rounds--> KILLED --5 s--> BACK
     any --last checkpoints final, or time is up--> DONE
 
-Independently of these phases, once every stage trains and a fifth of the rounds is over, a cheating peer joins.
+Independently of these phases, once every stage trains, a cheating peer joins when a fifth of the rounds is
+over, and one of another kind when three tenths are.
 """
 
 from dataclasses import dataclass
@@ -19,12 +20,23 @@ CHEAT_SHARE = 0.2
 It loads and waits for a boundary, so that it has a seat a quarter through, and can be convicted long before the
 end.
 """
+TWO_FACED_SHARE = 0.3
+"""Share of the run after which the second cheating peer starts: the first is convicted by then, mostly."""
 KILL_SHARE = 0.4
 """Share of the run after which the peer is killed: late enough to have state, early enough to return."""
 DOWN_S = 5.0
 """Seconds for which the killed peer stays down."""
 SETTLE_S = 30.0
 """Seconds after the last round in which the last commits and checkpoints can become final."""
+
+
+class Cheat(Enum):
+    """Way in which a peer cheats."""
+
+    NO_STEPS = auto()
+    """It counts its steps and takes none."""
+    TWO_FACED = auto()
+    """It gives its partners other weights than it has, and lists that it gave nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +46,12 @@ class Role:
     number: int
     solves: bool
     validates: bool
-    cheats: bool = False
+    cheat: Cheat | None = None
+
+    @property
+    def cheats(self) -> bool:
+        """True for a peer that lies."""
+        return self.cheat is not None
 
     @property
     def folder(self) -> str:
@@ -48,20 +65,22 @@ class Role:
 
 
 def num_honest(num_stages: int, replicas_max: int, *, cheats: bool) -> int:
-    """Return the number of honest replicas: ``REPLICAS`` a stage, with a seat left for the cheating peer."""
-    return min(num_stages * min(REPLICAS, replicas_max), num_stages * replicas_max - cheats)
+    """Return the number of honest replicas: ``REPLICAS`` a stage, with seats left for the cheating peers."""
+    left = len(Cheat) if cheats else 0
+    return min(num_stages * min(REPLICAS, replicas_max), num_stages * replicas_max - left)
 
 
 def roles_of(num_replicas: int, *, cheats: bool) -> tuple[Role, ...]:
-    """Return the roles: ``num_replicas`` with a seat, then two without, the cheating peer last.
+    """Return the roles: ``num_replicas`` with a seat, then two without, the cheating peers last.
 
     The two without a seat and two of the replicas validate. The launcher does not: it could leave without the
     ledger noticing.
     """
     solvers = [Role(i, True, i in {1, 2}) for i in range(num_replicas)]
     others = [Role(num_replicas + i, False, True) for i in range(2)]
-    cheat = [Role(num_replicas + 2, True, False, cheats=True)] if cheats else []
-    return (*solvers, *others, *cheat)
+    kinds = enumerate(Cheat, num_replicas + 2) if cheats else ()
+    liars = [Role(number, True, False, kind) for number, kind in kinds]
+    return (*solvers, *others, *liars)
 
 
 VICTIM = 1
@@ -82,7 +101,9 @@ class Move(Enum):
     """Action that is due now."""
 
     CHEAT = auto()
-    """Let the cheating peer join."""
+    """Let the cheating peer join that takes no step."""
+    DECEIVE = auto()
+    """Let the cheating peer join that gives its partners other weights."""
     KILL = auto()
     RESTART = auto()
     FINISH = auto()
@@ -112,7 +133,9 @@ class Scenario:
         self.ended_early = False
         self._deadline = deadline
         self._kills = kills
-        self._cheats = cheats
+        shares = {Move.CHEAT: CHEAT_SHARE, Move.DECEIVE: TWO_FACED_SHARE}
+        self._joins = shares if cheats else {}
+        """Shares of the run after which the cheating peers join that have not yet."""
         self._killed_at = 0.0
         self._restarted_at = 0.0
         self._over_at: float | None = None
@@ -127,14 +150,12 @@ class Scenario:
         return [*self._let_cheat(observation), *self._move_on(observation, now)]
 
     def _let_cheat(self, observation: Observation) -> list[Move]:
-        if (
-            self._cheats
-            and self.phase is not Phase.GATHER
-            and observation.round >= CHEAT_SHARE * observation.rounds
-        ):
-            self._cheats = False
-            return [Move.CHEAT]
-        return []
+        if self.phase is Phase.GATHER:
+            return []
+        now = observation.round / observation.rounds
+        due = [move for move, share in self._joins.items() if now >= share]
+        self._joins = {m: share for m, share in self._joins.items() if m not in due}
+        return due
 
     def _move_on(self, observation: Observation, now: float) -> list[Move]:
         match self.phase:

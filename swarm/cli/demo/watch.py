@@ -24,7 +24,7 @@ from swarm.node.api.schema import RunRow, StateDocument
 
 PRINT_INTERVAL_S = 5.0
 WEIGH_INTERVAL_S = 4.0
-"""Seconds between measurements of memory: reading that of nine processes costs the kernel some milliseconds."""
+"""Seconds between measurements of memory: reading that of ten processes costs the kernel some milliseconds."""
 STATE_TIMEOUT_S = 2.0
 OVER = ("finished", "settled")
 INDENT = 14

@@ -94,10 +94,12 @@ class FirstChunks(Message, frozen=True, tag=4):
 ExchangeRequest = OfferRequest | ChunkRequest | Receipt | FirstChunks
 
 
-class Offer(Message, frozen=True):
+class Offer(Message, frozen=True, tag=3):
     """Signed statement by the sender that these bytes are its fragment."""
 
     key: FragmentKey
+    incarnation: int
+    """Starts of the sender's process: two offers contradict each other only within one incarnation."""
     step: int
     """Optimizer steps that the seat had taken in this run at the snapshot."""
     tokens: int
@@ -205,6 +207,20 @@ def payload_digest(payload: Bytes) -> Digest:
     return fast_digest("payload", payload)
 
 
+def fragment_digest(offer: Offer) -> Digest:
+    """Return the digest of what an offer says, without its form on the wire: a replay computes it again."""
+    return fragment_content(
+        offer.step, offer.tokens, offer.codec, offer.anchor_root, offer.payload_hash
+    )
+
+
+def fragment_content(
+    step: int, tokens: int, codec: Codec, anchor_root: Digest, payload_hash: Digest
+) -> Digest:
+    """Return the digest of what an offer with these fields says."""
+    return fast_digest("sent-fragment", encode((step, tokens, codec, anchor_root, payload_hash)))
+
+
 def sign_offer(secret: SecretKey, chain: Digest, offer: Offer) -> Offer:
     """Return the offer, signed."""
     return replace(offer, signature=secret.sign("offer", chain, _unsigned(offer)))
@@ -213,6 +229,7 @@ def sign_offer(secret: SecretKey, chain: Digest, offer: Offer) -> Offer:
 def verify_offer(sender: PeerId, chain: Digest, offer: Offer) -> None:
     """Raise ``BadEncoding`` if a number is out of bounds, ``BadSignature`` unless ``sender`` signed."""
     check_key(offer.key)
+    check_count("incarnation", offer.incarnation)
     check_count("step", offer.step)
     check_count("tokens", offer.tokens)
     verify(sender, offer.signature, "offer", chain, _unsigned(offer))

@@ -60,6 +60,11 @@ NO_STANDBY = StandbyReceivers(lambda _seat, _peer: False, 0)
 """Rule without fallback partners: only the drawn partner gets the fragment."""
 
 
+NoteOffer = Callable[[Offer], bool]
+"""Function that puts an offer on the list of what its seat has sent; False if the list is closed, and the offer
+must not be signed any more."""
+
+
 @dataclass(slots=True)
 class PublishedFragment:
     """Published fragment and its delivery state."""
@@ -69,6 +74,8 @@ class PublishedFragment:
     partner: PeerId | None
     """Partner that the beacon drew; None if it drew none."""
     fallbacks: StandbyReceivers = NO_STANDBY
+    note: NoteOffer | None = None
+    """Called with each offer before it is signed; None where nothing lists them."""
     receivers: dict[PeerId, int] = field(default_factory=dict[PeerId, int])
     """Seats of the fallback partners admitted so far, by peer."""
     packed: dict[Codec, Packed] = field(default_factory=dict[Codec, Packed])
@@ -122,6 +129,7 @@ class Outbox:
         partner: PeerId | None,
         fallbacks: StandbyReceivers = NO_STANDBY,
         outdated: Iterable[FragmentKey] = (),
+        note: NoteOffer | None = None,
     ) -> None:
         """Add a fragment for ``partner`` and its fallback partners; drop fragments that are too old.
 
@@ -135,7 +143,7 @@ class Outbox:
         if key.round <= newest - ROUNDS_KEPT:
             raise UsageError("a fragment of a round that is over")
         self._newest[key.run] = newest
-        self._published[key] = PublishedFragment(key, snapshot, partner, fallbacks)
+        self._published[key] = PublishedFragment(key, snapshot, partner, fallbacks, note)
         old = [k for k in self._published if k.run == key.run and k.round <= newest - ROUNDS_KEPT]
         for stale in (*old, *outdated):
             self._published.pop(stale, None)

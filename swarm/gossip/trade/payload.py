@@ -161,6 +161,7 @@ def pack(
     listed = manifest(wire, EXCHANGE_CHUNK_BYTES)
     offer = Offer(
         key=key,
+        incarnation=0,  # set by who signs it
         step=snapshot.step,
         tokens=snapshot.tokens,
         codec=codec,

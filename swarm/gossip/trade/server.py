@@ -28,7 +28,7 @@ from swarm.gossip.trade.messages import (
 from swarm.gossip.trade.outbox import LinkSpeeds, Outbox, PublishedFragment, check_range
 from swarm.gossip.trade.payload import choose_codec, pack
 from swarm.gossip.trade.pull import REQUEST_GRACE_S, REQUEST_WAIT_S
-from swarm.primitives.codec import encode
+from swarm.primitives.codec import encode, replace
 from swarm.primitives.crypto import SecretKey
 from swarm.types import Digest, PeerId
 
@@ -41,12 +41,18 @@ class TradeServer:
     """Server side of trades: answers requests for offers and chunks, and receipts."""
 
     def __init__(
-        self, secret: SecretKey, chain: Digest, compute: ExecutorPort, outbox: Outbox | None
+        self,
+        secret: SecretKey,
+        chain: Digest,
+        compute: ExecutorPort,
+        outbox: Outbox | None,
+        incarnation: int = 0,
     ) -> None:
         self.outbox = outbox or Outbox()
         self._secret = secret
         self._chain = chain
         self._compute = compute
+        self._incarnation = incarnation
         self._link_speeds = LinkSpeeds()
         self._publication = trio.Event()
         self._offers = trio.Event()
@@ -168,7 +174,10 @@ class TradeServer:
             self._link_speeds.arrived(receipt.payload_hash, peer, len(packed.wire), now)
 
     async def _pack(self, fragment: PublishedFragment, codec: Codec, peer: PeerId) -> None:
-        """Pack a fragment for the link to ``peer``, once; raises ``Unreachable`` if it cannot be encoded."""
+        """Pack a fragment for the link to ``peer``, once.
+
+        Raises ``Unreachable`` if it cannot be encoded, or if its seat may sign nothing more about it.
+        """
         async with self._packing:  # One at a time: a second request waits for the first result.
             if codec in fragment.packed:
                 return
@@ -179,8 +188,12 @@ class TradeServer:
                 )
             except UsageError as error:
                 raise Unreachable(f"nothing fit to send: {error}") from None
-            fragment.packed[codec] = packed = self.outbox.settled(packed)
-            fragment.offers[codec] = sign_offer(self._secret, self._chain, packed.offer)
+            packed = self.outbox.settled(packed)
+            offer = replace(packed.offer, incarnation=self._incarnation)
+            if fragment.note is not None and not fragment.note(offer):
+                raise Unreachable("the segment of this fragment is over")
+            fragment.packed[codec] = packed
+            fragment.offers[codec] = sign_offer(self._secret, self._chain, offer)
 
 
 def _codec(fragment: PublishedFragment, anchor_root: Digest) -> Codec:

@@ -31,6 +31,7 @@ from swarm.gossip.trade.messages import (
 from swarm.gossip.trade.outbox import (
     NO_STANDBY,
     PARKED_MAX,
+    NoteOffer,
     Outbox,
     PublishedFragment,
     StandbyReceivers,
@@ -110,12 +111,13 @@ class Trades:
         compute: ExecutorPort,
         *,
         outbox: Outbox | None = None,
+        incarnation: int = 0,
     ) -> None:
         self._host = host
         self._secret = secret
         self._chain = chain
         self._compute = compute
-        self._server = TradeServer(secret, chain, compute, outbox)
+        self._server = TradeServer(secret, chain, compute, outbox, incarnation)
         self._jobs, self._queued_jobs = trio.open_memory_channel[Job](JOBS_MAX)
         host.serve(
             EXCHANGE_PROTOCOL,
@@ -140,6 +142,7 @@ class Trades:
         partner: PeerId | None,
         fallbacks: StandbyReceivers = NO_STANDBY,
         outdated: Iterable[FragmentKey] = (),
+        note: NoteOffer | None = None,
     ) -> None:
         """Publish our fragment and wake the requests that are parked for it.
 
@@ -149,11 +152,12 @@ class Trades:
             partner: peer that the beacon drew; None if it drew none.
             fallbacks: rule for the peers that may have it besides.
             outdated: keys of earlier exchanges whose fragments are dropped for it.
+            note: called with each offer before it is signed; where it returns False nothing is offered.
 
         Raises:
             UsageError: the fragment was published before, is malformed, or is too old.
         """
-        self._server.outbox.publish(key, snapshot, partner, fallbacks, outdated)
+        self._server.outbox.publish(key, snapshot, partner, fallbacks, outdated, note)
         self._server.wake_parked()
         self._do_soon(lambda: self._server.prepare(key))
 

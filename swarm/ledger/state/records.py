@@ -467,7 +467,7 @@ class SegmentRecord(Message, frozen=True):
     """Root of the checkpoint, or end of the segment, that the start was made from; else empty."""
     end_root: Digest
     trace_commit: Digest
-    exchange_root: Digest
+    sent_root: Digest
     num_steps: int
     tokens: int
     height: Height
@@ -507,6 +507,8 @@ class SegmentRecord(Message, frozen=True):
     """Windows whose dispute is over."""
     is_undecided: bool
     """True if one of these disputes ended without a verdict."""
+    proved_by: bytes = b""
+    """Peer that proved that its solver sent something else than it committed to; empty if nobody did."""
 
 
 class Contribution(Message, frozen=True):

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from swarm.errors import BadEncoding, BadSignature, InvalidStatement, Reason
 from swarm.ledger.blocks import next_beacon
+from swarm.ledger.edges import EdgeFraud
 from swarm.ledger.settlement_statements import SettlementKey, SignPayouts, Withdraw
 from swarm.ledger.state.draft import Draft
 from swarm.ledger.state.state import State
@@ -57,7 +58,13 @@ from swarm.ledger.transition.checks import (
     reveal_segment,
 )
 from swarm.ledger.transition.contests import bear_witness, contest
-from swarm.ledger.transition.disputes import Arbiter, cast_ballot, report, settle_dispute
+from swarm.ledger.transition.disputes import (
+    Arbiter,
+    cast_ballot,
+    convict_of_edge,
+    report,
+    settle_dispute,
+)
 from swarm.ledger.transition.funding import fund
 from swarm.ledger.transition.runs import (
     change_ask_or_leave,
@@ -239,6 +246,8 @@ def _apply_paid(
             cast_ballot(draft, sender, body, arbiter)
         case Report():
             report(draft, sender, body)
+        case EdgeFraud():
+            convict_of_edge(draft, sender, body)
         case WitnessService():
             bear_witness(draft, sender, body)
         case Withdraw() | SettlementKey() | SignPayouts():

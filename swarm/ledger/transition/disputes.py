@@ -9,6 +9,8 @@ Core: handlers on a draft. Raises ``InvalidStatement``.
     VERIFIED, UNSAMPLED, CLEARED --blind report--> REVEALED --it differs--> DISPUTED
                                                       '-------it agrees---> as before
 
+    any but GUILTY --proof of a lie about an edge--> GUILTY
+
 One accused window at a time is before the validators. ``settle_dispute`` is the only function that derives a
 verdict; ``apply_block`` accepts any other ``Arbiter`` in its stead. No dispute is settled while answers may
 still be revealed: the first blind answer that differs wins, not the fastest report.
@@ -18,6 +20,7 @@ from collections.abc import Callable
 from enum import StrEnum
 
 from swarm.errors import InvalidStatement, Reason
+from swarm.ledger.edges import EdgeFraud, check_fraud
 from swarm.ledger.state.draft import Draft
 from swarm.ledger.state.records import (
     Accusation,
@@ -44,6 +47,7 @@ from swarm.ledger.transition.payments import (
     return_bonds,
     void,
     with_check,
+    with_contest,
 )
 from swarm.ledger.transition.phases import (
     DISPUTE_ROUNDS,
@@ -53,6 +57,7 @@ from swarm.ledger.transition.phases import (
     forget_height,
     is_reportable_at,
     is_waiting_for_answers,
+    open_contest,
     reveal_end,
 )
 from swarm.ledger.transition.prices import report_bond, solver_stake
@@ -261,6 +266,51 @@ def count_verified(draft: Draft, record: SegmentRecord) -> None:
     for seat in run.seats[record.stage] if run.seats else ():
         if seat.index == record.seat and seat.last_verified_round < record.round:
             draft.put_run(with_changed_seat(run, replace(seat, last_verified_round=record.round)))
+
+
+def convict_of_edge(draft: Draft, sender: PeerId, body: EdgeFraud) -> None:
+    """Convict a solver of a lie about what it sent, which its signature and its commit prove.
+
+    There are no judges: every validator has seen the proof. All others get back what they put up. While answers
+    are compared, the part of an accuser goes to who answered blind first and differs, or is burned: a solver
+    that sees its verdict come would save it by a lie that its friend proves.
+    """
+    phases = [phase for phase in SegmentPhase if phase is not SegmentPhase.GUILTY]
+    record = find_segment(draft, body, *phases)
+    run, height = draft.run(record.run), draft.height
+    if not is_reportable_at(record, run.spec, height):
+        raise InvalidStatement(Reason.EXPIRED, "its challenge window has passed")
+    check_fraud(
+        body,
+        peer=record.peer,
+        incarnation=record.incarnation,
+        sent_root=record.sent_root,
+        chain=draft.globals.chain,
+        run_digest=run.spec_digest,
+    )
+    finder = _finder(record, sender)
+    for check in record.checks:
+        draft.credit(check.peer, check.bond)
+        record = with_check(record, replace(check, bond=Amount(0)))
+    case = open_contest(record)
+    if case is not None:
+        draft.credit(record.checks[case.check].peer, case.bond)
+        record = with_contest(record, replace(case, is_open=False, bond=Amount(0)))
+    record = void(draft, return_bonds(draft, record))
+    if is_exact(draft, record):
+        punish_solver(draft, record, finder, ())
+    expel(draft, record)
+    set_back(draft, record)
+    close(draft, replace(record, dispute=None, proved_by=sender), SegmentPhase.GUILTY)
+
+
+def _finder(record: SegmentRecord, sender: PeerId) -> PeerId | None:
+    """Return who gets the part of an accuser for a proof; None if nobody does."""
+    if record.phase not in {SegmentPhase.REVEALED, SegmentPhase.DISPUTED}:
+        return sender
+    if record.dispute is None:
+        return None
+    return first_accusation(record, record.dispute.window).peer
 
 
 def _next_due(record: SegmentRecord, height: int) -> Height:

@@ -175,12 +175,13 @@ def count(draft: Draft, record: SegmentRecord, peer: PeerId, what: str) -> None:
 
 
 def punish_solver(
-    draft: Draft, record: SegmentRecord, accuser: PeerId, judges: Sequence[PeerId]
+    draft: Draft, record: SegmentRecord, accuser: PeerId | None, judges: Sequence[PeerId]
 ) -> None:
-    """Take the whole stake of a convicted solver and share it out."""
+    """Take the whole stake of a convicted solver and share it out; without an accuser its part is burned."""
     taken = draft.take_stake(record.peer, 100)
-    to_accuser = taken * ACCUSER_PERCENT // 100
-    draft.credit(accuser, to_accuser)
+    to_accuser = taken * ACCUSER_PERCENT // 100 if accuser is not None else 0
+    if accuser is not None:
+        draft.credit(accuser, to_accuser)
     draft.burn(taken - to_accuser - _pay_judges(draft, taken, judges))
 
 

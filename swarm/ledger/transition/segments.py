@@ -140,7 +140,7 @@ def commit_segment(draft: Draft, seat: Seat, body: CommitSegment) -> None:
         source=body.source,
         end_root=body.end_root,
         trace_commit=body.trace_commit,
-        exchange_root=body.exchange_root,
+        sent_root=body.sent_root,
         num_steps=body.num_steps,
         tokens=body.tokens,
         height=height,

@@ -315,6 +315,8 @@ class CheckRow(Document, frozen=True):
     dispute: dict[str, int] | None = None
     judged: tuple[int, ...] = ()
     confirmed: bool = False
+    proved_by: str | None = None
+    """Peer that proved that the solver sent something else than it committed to."""
     text: str = ""
 
 

@@ -20,6 +20,7 @@ from swarm.ledger.transition.segments import shortened
 from swarm.node.ports import HasGenesis, HasLedger, HasReport
 from swarm.primitives.commitments import SALT_BYTES
 from swarm.primitives.crypto import SecretKey, digest
+from swarm.primitives.edges import SentEntry
 from swarm.training.record.segment import SegmentLog
 from swarm.training.record.window import WindowData
 from swarm.types import Digest, RoundIndex, RunIndex, StageIndex
@@ -39,7 +40,7 @@ def commit_of(log: SegmentLog, run: RunIndex, incarnation: int, salt: bytes) -> 
         source=b"" if log.source is None else log.source.root,
         end_root=roots.end_root,
         trace_commit=roots.trace_commit,
-        exchange_root=roots.exchange_root,
+        sent_root=roots.sent_root,
         num_steps=roots.num_steps,
         tokens=roots.tokens,
     )
@@ -57,8 +58,12 @@ class EvidencePort(Protocol):
         """Keep a window of a seat here; raise ``BadConfig`` or ``DiskFull``."""
         ...
 
-    async def keep_reveal(self, body: RevealSegment) -> None:
-        """Keep the windows of a segment, to show them; raise ``BadConfig`` or ``DiskFull``."""
+    async def keep_reveal(self, body: RevealSegment, sent: Sequence[SentEntry]) -> None:
+        """Keep the claims of a segment, and what it sent; raise ``BadConfig`` or ``DiskFull``."""
+        ...
+
+    def has_closed(self, key: tuple[RunIndex, RoundIndex, StageIndex, int]) -> bool:
+        """Return True if a segment of our own, by run, round, stage and seat, was closed to be committed."""
         ...
 
 
@@ -205,7 +210,7 @@ class Commits:
         if failure is None:
             try:
                 reveal = reveal_of(log, context.run_index, salt)
-                await context.checks.keep_reveal(reveal)
+                await context.checks.keep_reveal(reveal, log.sent)
             except (BadConfig, DiskFull) as error:
                 failure = error
         if failure is not None:

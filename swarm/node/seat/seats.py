@@ -49,7 +49,7 @@ from swarm.training.pipeline import Pipeline
 from swarm.training.seat import SeatWorker
 from swarm.training.shard import Shard
 from swarm.training.terms import Catching, catching_up, lag_rounds
-from swarm.types import NO_DIGEST, Digest, RoundIndex, StageIndex
+from swarm.types import NO_DIGEST, Digest, RoundIndex, RunIndex, StageIndex
 from swarm.verify.round_plan import round_plan
 
 CLOSED_KEPT = 3
@@ -127,6 +127,8 @@ class Seats:
         self._closed: dict[tuple[StageIndex, int], list[ClosedSegment]] = {}
         """Closed segments by seat, also of seats that were left: the beacon may draw them for the checkpoint of
         the boundary that ended them."""
+        self._begun: set[tuple[RunIndex, RoundIndex, StageIndex, int]] = set()
+        """Segments that were begun in this process, by run, round, stage and seat."""
         self._context = context
         self._nursery = nursery
         self._hashed_s = 0.0
@@ -259,6 +261,8 @@ class Seats:
             is_left = self.live.get((duty.stage, duty.index)) is not live
             if run is None or is_left or live.round_index != duty.info.round:
                 return
+            if not self._may_begin(run, live, duty.info):
+                return
             if _is_outdated(run, live, duty.info) or self._is_lost(run, live):
                 self._drop(live)
                 return  # the seat is taken again, and begins from another state
@@ -269,6 +273,17 @@ class Seats:
             anchor = await self._anchor(runner.shard, run, duty.info)
             plan = round_plan(run, duty.info, self._context.genesis.chain)
             await runner.begin_round(plan, anchor, is_shown=live.is_shown)
+
+    def _may_begin(self, run: Run, live: RunningSeat, info: RoundInfo) -> bool:
+        """Return False for a round that this seat was in before, in this process or before it started again.
+
+        What it would send now would contradict the list of what it sent then, and cost its stake.
+        """
+        key = (run.index, info.round, live.seat.stage, live.seat.index)
+        if key in self._begun or self._context.checks.has_closed(key):
+            return False
+        self._begun.add(key)
+        return True
 
     def _is_lost(self, run: Run, live: RunningSeat) -> bool:
         """Return True if the ledger will never have a segment that a seat goes on from."""

@@ -3,12 +3,15 @@
 Shell: carries the actions of ``training.averaging.trade_plan`` out and reports events to it; decides nothing.
 """
 
+from functools import partial
 from typing import Protocol
 
 import trio
 
 from swarm.config.spec import RunSpec
 from swarm.events import EventKind
+from swarm.gossip.trade.messages import Offer
+from swarm.gossip.trade.outbox import NoteOffer
 from swarm.gossip.trade.service import Trades
 from swarm.node.context import TradeRecord
 from swarm.node.control.planner import TradeFragment
@@ -77,6 +80,10 @@ class TradeSeat(Protocol):
         """Wait for a round; raise ``Unreachable`` after ``budget_s`` seconds."""
         ...
 
+    def note_offer(self, window: int, offer: Offer) -> bool:
+        """List a fragment that is offered, copied in ``window``; return False if it must not be signed."""
+        ...
+
     async def merge(self, merge: Merge) -> bool:
         """Apply an outer step between two steps; return False if it never will be."""
         ...
@@ -93,28 +100,34 @@ async def trade(node: TradeNode, seat: TradeSeat, duty: TradeFragment) -> None:
         return  # The round is over already.
     snapshot = await seat.jobs.snapshot(duty.exchange)
     trade_plan = TradePlan(plan, duty.stage, duty.index, duty.exchange)
-    merge = await seat.jobs.clip_or_reject(await _settled(node.trades, trade_plan, snapshot))
+    note = partial(seat.note_offer, snapshot.window)
+    settled = await _settled(node.trades, trade_plan, snapshot, note)
+    merge = await seat.jobs.clip_or_reject(settled)
     if seat.plan is None or seat.plan.round != duty.round_index:
         return  # The segment closed meanwhile: the next round trades this fragment again.
     if await seat.merge(merge):
         _note(node, duty, trade_plan.partner, merge)
 
 
-async def _settled(trades: Trades, plan: TradePlan, snapshot: FragmentSnapshot) -> Merge:
+async def _settled(
+    trades: Trades, plan: TradePlan, snapshot: FragmentSnapshot, note: NoteOffer
+) -> Merge:
     """Carry out the actions of a trade until it is decided."""
     action: Action = plan.start(snapshot)
     while not isinstance(action, Settle):
-        action = await _carried_out(trades, plan, action)
+        action = await _carried_out(trades, plan, action, note)
     return action.merge
 
 
 async def _carried_out(
-    trades: Trades, plan: TradePlan, action: Publish | PullFrom | AwaitReceipt
+    trades: Trades, plan: TradePlan, action: Publish | PullFrom | AwaitReceipt, note: NoteOffer
 ) -> Action:
     """Carry out one action; return the next."""
     match action:
         case Publish(key, payload, partner, standby, outdated):
-            trades.publish(key, payload, partner=partner, fallbacks=standby, outdated=outdated)
+            trades.publish(
+                key, payload, partner=partner, fallbacks=standby, outdated=outdated, note=note
+            )
             return plan.published(trio.current_time())
         case PullFrom(wanted, anchor, offer_by, deadline):
             received = await trades.pull(wanted, anchor, deadline=deadline, offer_by=offer_by)

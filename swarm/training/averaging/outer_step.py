@@ -174,6 +174,8 @@ class FragmentSnapshot:
     """The slow weights, which change only when this fragment is merged."""
     residual_P: Tensor
     """Quantization error of int4 not sent yet, of all that travels; empty in a run that never uses int4."""
+    window: int = 0
+    """Number of the window in which it was copied."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,12 +20,14 @@ from swarm.training.averaging.adoption import AdoptedState
 from swarm.training.averaging.payload import residual_numel
 from swarm.training.data.dataset import TokenSource
 from swarm.training.devices.engine import Engine, LocalEngine
+from swarm.training.messages import MicroBatch
 from swarm.training.model.bottleneck import signal_width
 from swarm.training.model.optimizer import OptimizerState
 from swarm.training.model.stages import stage_of
 from swarm.training.plan import RoundPlan
 from swarm.training.record.checkpoint import RESTART_HINT, SavedShard, encode_shard
 from swarm.training.record.segment import (
+    MicrobatchRecord,
     ShardState,
     Source,
     number_component,
@@ -147,8 +149,8 @@ def restored(
 
 def replay_microbatch(
     shard: Shard, tokens: TokenSource, plan: RoundPlan, seat: int, computed: ComputedMicrobatch
-) -> None:
-    """Count a micro-batch in the shard's open step, as its seat did.
+) -> MicrobatchRecord:
+    """Count a micro-batch in the shard's open step, as its seat did, and return its record.
 
     The caller must verify the signatures of the messages. Raises ``PeerFault``, changing nothing, if the
     messages are not those of this stage and micro-batch, if the gradient is for other activations than this
@@ -160,27 +162,48 @@ def replay_microbatch(
         raise OutOfTurn("a micro-batch with the messages of another stage")
     if is_first and computed.origin != seat:
         raise OutOfTurn("a micro-batch that another seat sent on its way")
-    if request is not None and (request.microbatch_id, request.stage) != (
-        microbatch_id,
-        shard.stage,
-    ):
-        raise OutOfTurn("activations of another micro-batch or stage")
+    if request is not None:
+        _check_request(shard, plan, computed, request)
     if reply is not None and (reply.microbatch_id, reply.stage) != (microbatch_id, shard.stage + 1):
         raise OutOfTurn("a gradient of another micro-batch or stage")
     if request is None:
         if reply is None:
-            shard.loss_tokens(tokens, plan, computed.step, computed.microbatch, seat)
-            return
+            return shard.loss_tokens(tokens, plan, computed.step, computed.microbatch, seat)[1]
         _, passed = shard.forward_tokens(tokens, plan, computed.step, computed.microbatch, seat)
-        shard.backward(passed, reply)
-        return
+        return shard.backward(passed, reply)[1]
+    if reply is None:
+        return shard.loss(tokens, plan, request, seat)[2]
+    _, passed = shard.forward(tokens, plan, request)
+    return shard.backward(passed, reply)[1]
+
+
+def replay_uncounted(
+    shard: Shard, tokens: TokenSource, plan: RoundPlan, seat: int, computed: ComputedMicrobatch
+) -> MicrobatchRecord:
+    """Compute what a seat sent of a micro-batch that no step counts, and return its record.
+
+    As ``replay_microbatch``; without a gradient from above only what went up is computed.
+    """
+    if computed.reply is not None or shard.stage == shard.spec.num_stages - 1:
+        record = replay_microbatch(shard, tokens, plan, seat, computed)
+        shard.forget_gradients()
+        return record
+    request = computed.request
+    if request is not None:
+        _check_request(shard, plan, computed, request)
+        _, passed = shard.forward(tokens, plan, request)
+    else:
+        _, passed = shard.forward_tokens(tokens, plan, computed.step, computed.microbatch, seat)
+    return passed.record
+
+
+def _check_request(
+    shard: Shard, plan: RoundPlan, computed: ComputedMicrobatch, request: MicroBatch
+) -> None:
+    if (request.microbatch_id, request.stage) != (computed.microbatch_id, shard.stage):
+        raise OutOfTurn("activations of another micro-batch or stage")
     if request.shape != _shape(plan):
         raise BadEncoding("activations of another shape than the run's")
-    if reply is None:
-        shard.loss(tokens, plan, request, seat)
-        return
-    _, passed = shard.forward(tokens, plan, request)
-    shard.backward(passed, reply)
 
 
 def _shape(plan: RoundPlan) -> tuple[int, int, int]:

@@ -18,7 +18,8 @@ from swarm.config.spec import RunSpec
 from swarm.primitives.codec import encode
 from swarm.primitives.commitments import hash_of, tensor_hash
 from swarm.primitives.crypto import fast_digest
-from swarm.types import Digest, PeerId, RoundIndex, StageIndex
+from swarm.primitives.edges import SentEntry
+from swarm.types import NO_DIGEST, Digest, PeerId, RoundIndex, StageIndex
 
 COMPONENTS = 10
 """Parts of a state: params, adam_m, adam_v, step, phi, outer_m, residual, anchor_root, tokens (the total, and
@@ -64,6 +65,8 @@ class StepRecord:
     """Micro-batches that were sent and never answered."""
     tokens: int
     """Tokens of its micro-batches."""
+    gradient: Digest = NO_DIGEST
+    """Hash of a piece of the mean gradient (``Shard.step``)."""
 
 
 NO_PARTNER = -1
@@ -111,6 +114,8 @@ class SegmentLog:
     loss_count: int = 0
     source: Source | None = None
     """Origin of the start; None if it is the end of the seat's segment before."""
+    sent: tuple[SentEntry, ...] = ()
+    """Everything that the seat signed and sent in this segment, by place; complete once it is closed."""
 
     @property
     def num_steps(self) -> int:

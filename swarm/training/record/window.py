@@ -35,6 +35,7 @@ from swarm.training.messages import (
 from swarm.training.model.operators import are_finite
 from swarm.training.model.optimizer import MICROBATCHES_MAX, num_second_moments
 from swarm.training.model.stages import Span, plans_of
+from swarm.training.plan import RoundPlan
 from swarm.training.record.checkpoint import FLOAT_BYTES, flat_tensor, phi_bytes
 from swarm.training.record.segment import (
     COMPONENTS,
@@ -46,10 +47,13 @@ from swarm.training.record.segment import (
 from swarm.training.shard import DROPPED_MAX
 from swarm.types import Bytes, Digest, RoundIndex, RunIndex, StageIndex
 
-MAGIC = b"SWARMWN3"
+MAGIC = b"SWARMWN4"
 """First bytes of a window; the last digit is the version of the format."""
 WINDOW_BYTES_MAX = 256 << 20
 """Longest encoded window: a verifier holds one of another peer in memory."""
+SPARE_MICROBATCHES = 32
+"""Micro-batches of one step that may be computed and not counted, besides those that a replica is expected to
+answer: every one costs whoever replays the window as much as one that counts."""
 SNAPSHOTS_MAX = 4
 """Offers in one exchange: usually one, rarely more if a trade came late."""
 _LENGTH_BYTES = 4
@@ -59,6 +63,7 @@ _EVENT_BYTES = 640
 """Bytes of any other event: a merge with an offer and a receipt is the longest."""
 _MICROBATCH_ID_BYTES = 28
 _HEAD_BYTES = 1024
+_WAITING_MAX = MICROBATCHES_MAX + SPARE_MICROBATCHES
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +141,23 @@ class StepTaken(Message, frozen=True, tag=4):
     """Micro-batches that were sent and never answered, sorted."""
 
 
-Event = AnchorSet | SnapshotTaken | FragmentMerged | StepTaken
-EventHead = AnchorSet | SnapshotTaken | MergeHead | StepTaken
+class Uncounted(Message, frozen=True, tag=5):
+    """Micro-batches that were computed with the weights of now and are in no step, sorted by their numbers.
+
+    Their answer never came, or their gradient was lost. Something of them was sent: a replay computes it, too.
+    """
+
+    microbatches: tuple[ComputedMicrobatch, ...]
+    """Without a reply where none came: what went up is computed; else what went down, too."""
+
+
+Event = AnchorSet | SnapshotTaken | FragmentMerged | StepTaken | Uncounted
+EventHead = AnchorSet | SnapshotTaken | MergeHead | StepTaken | Uncounted
+
+
+def waiting_max(plan: RoundPlan, stage: StageIndex) -> int:
+    """Return the micro-batches that a seat may have computed since its weights changed last."""
+    return min(plan.quota(stage), MICROBATCHES_MAX) + SPARE_MICROBATCHES
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +244,14 @@ def header_bytes_max(spec: RunSpec) -> int:
     steps, fragments = spec.checks.window_steps, spec.outer.fragments
     step = _EVENT_BYTES + MICROBATCHES_MAX * _MICROBATCH_BYTES + DROPPED_MAX * _MICROBATCH_ID_BYTES
     others = 1 + spec.outer.exchanges * (SNAPSHOTS_MAX + 1)
-    return _HEAD_BYTES + fragments * 2 * _MICROBATCH_ID_BYTES + steps * step + others * _EVENT_BYTES
+    uncounted = _uncounted_max(spec) * (_EVENT_BYTES + _WAITING_MAX * _MICROBATCH_BYTES)
+    numbers = _HEAD_BYTES + fragments * 2 * _MICROBATCH_ID_BYTES
+    return numbers + steps * step + others * _EVENT_BYTES + uncounted
+
+
+def _uncounted_max(spec: RunSpec) -> int:
+    """Return the most events of uncounted micro-batches: before each step and merge, and at the end."""
+    return spec.checks.window_steps + spec.outer.exchanges + 1
 
 
 def _check_start(spec: RunSpec, head: WindowHead) -> None:
@@ -254,7 +281,7 @@ def _check_start(spec: RunSpec, head: WindowHead) -> None:
 
 
 def _check_events(spec: RunSpec, head: WindowHead) -> None:
-    counts = dict.fromkeys((AnchorSet, SnapshotTaken, MergeHead, StepTaken), 0)
+    counts = dict.fromkeys((AnchorSet, SnapshotTaken, MergeHead, StepTaken, Uncounted), 0)
     for event in head.events:
         counts[type(event)] += 1
         match event:
@@ -266,11 +293,15 @@ def _check_events(spec: RunSpec, head: WindowHead) -> None:
                 _check_merge(spec, event)
             case StepTaken():
                 _check_step(spec, head.stage, event)
+            case Uncounted(microbatches):
+                _check_uncounted(spec, head.stage, microbatches)
     exchanges = spec.outer.exchanges
     if counts[AnchorSet] > 1 or counts[MergeHead] > exchanges:
         raise BadEncoding("a window with more anchors or merges than a segment has")
     if counts[SnapshotTaken] > SNAPSHOTS_MAX * exchanges:
         raise BadEncoding("a window with more snapshots than a segment has")
+    if counts[Uncounted] > _uncounted_max(spec):
+        raise BadEncoding("more uncounted micro-batches than a window has weights")
     done = counts[StepTaken] + counts[MergeHead]
     if counts[StepTaken] > spec.checks.window_steps or not done:
         raise BadEncoding(f"a window of {counts[StepTaken]} steps")
@@ -291,7 +322,7 @@ def _check_merge(spec: RunSpec, event: MergeHead) -> None:
         return
     check_count("seat", seat)
     check_key(offer.key)
-    for name in ("step", "tokens", "num_bytes", "wire_bytes"):
+    for name in ("incarnation", "step", "tokens", "num_bytes", "wire_bytes"):
         check_count(name, getattr(offer, name))
     for root in (offer.anchor_root, offer.payload_hash, offer.chunk_root):
         check_root(root)
@@ -304,21 +335,39 @@ def _check_step(spec: RunSpec, stage: int, event: StepTaken) -> None:
         raise BadEncoding(f"a step of {len(event.microbatches)} micro-batches")
     if len(event.dropped) > DROPPED_MAX:
         raise BadEncoding(f"a step that dropped {len(event.dropped)} micro-batches")
-    for ids in ([one.microbatch_id for one in event.microbatches], event.dropped):
-        _check_ascending(ids)
-        for number in (number for microbatch_id in ids for number in microbatch_id):
-            check_count("coordinate", number)
-    for one in event.microbatches:
+    _check_ids(event.dropped)
+    _check_microbatches(stage, event.microbatches)
+    if any((one.reply is None) != (stage == spec.num_stages - 1) for one in event.microbatches):
+        raise BadEncoding("a gradient where there is no stage above, or none where there is")
+
+
+def _check_uncounted(
+    spec: RunSpec, stage: int, microbatches: tuple[ComputedMicrobatch, ...]
+) -> None:
+    if not 1 <= len(microbatches) <= _WAITING_MAX:
+        raise BadEncoding(f"{len(microbatches)} micro-batches that are not counted")
+    _check_microbatches(stage, microbatches)
+    if stage == spec.num_stages - 1 and any(one.reply is not None for one in microbatches):
+        raise BadEncoding("a gradient where there is no stage above")
+
+
+def _check_microbatches(stage: int, microbatches: tuple[ComputedMicrobatch, ...]) -> None:
+    _check_ids([one.microbatch_id for one in microbatches])
+    for one in microbatches:
         if (one.request is None) != (stage == 0):
             raise BadEncoding("activations where there is no stage below, or none where there is")
-        if (one.reply is None) != (stage == spec.num_stages - 1):
-            raise BadEncoding("a gradient where there is no stage above, or none where there is")
         if one.request is not None:
             _check_bare(one.request)
         if one.reply is not None:
             _check_bare(one.reply)
             check_root(one.reply.activations)
             check_numbers(one.reply)
+
+
+def _check_ids(ids: Sequence[MicrobatchId]) -> None:
+    _check_ascending(ids)
+    for number in (number for microbatch_id in ids for number in microbatch_id):
+        check_count("coordinate", number)
 
 
 def _check_bare(message: MicroBatch | MicroBatchGrad) -> None:
@@ -402,7 +451,7 @@ def _head_of(event: Event) -> EventHead:
     match event:
         case FragmentMerged():
             return MergeHead(*(getattr(event, name) for name in MergeHead.__struct_fields__))
-        case StepTaken():
+        case StepTaken() | Uncounted():
             return replace(event, microbatches=tuple(map(_bare, event.microbatches)))
         case _:
             return event
@@ -419,7 +468,7 @@ def _payloads(events: tuple[Event, ...]) -> Iterator[Bytes]:
         match event:
             case FragmentMerged():
                 yield event.payload
-            case StepTaken():
+            case StepTaken() | Uncounted():
                 for one in event.microbatches:
                     yield from (m.payload for m in (one.request, one.reply) if m is not None)
             case _:
@@ -468,7 +517,7 @@ def _event(spec: RunSpec, event: EventHead, bulk: Bulk, spans: Sequence[Span]) -
                 payload = bytes(bulk.take(num_bytes))
             fields = {name: getattr(event, name) for name in MergeHead.__struct_fields__}
             return FragmentMerged(**fields, payload=payload)
-        case StepTaken():
+        case StepTaken() | Uncounted():
             counted = tuple(_computed(spec, one, bulk) for one in event.microbatches)
             return replace(event, microbatches=counted)
         case _:

@@ -28,6 +28,14 @@ def test_lies_are_the_segments_of_the_cheating_peer_and_caught_when_proven_false
     assert VERDICT_ROUNDS * 10 < 80
 
 
+def test_a_deceiver_counts_once_it_has_committed_and_is_caught_when_convicted() -> None:
+    found = count_checks(a_row(), HONEST, "L", "L")
+    assert (found.deceivers, found.deceivers_caught) == (1, 1)
+    unseated = count_checks(a_row(), HONEST, "L", "nobody")
+    assert (unseated.deceivers, unseated.deceivers_caught) == (0, 0)
+    assert count_checks(a_row(), HONEST, "L").deceivers is None
+
+
 def test_without_a_cheating_peer_there_are_no_lies() -> None:
     """Null, not zero: no peer cheated on purpose."""
     found = count_checks(a_row(), HONEST, None)

@@ -48,3 +48,13 @@ def test_a_conviction_seen_late_is_reported_all_the_same() -> None:
     assert any(
         "calm-stoat-008 is evicted" in line for line in Story().read(a_state(a_checked_snapshot()))
     )
+
+
+def test_a_lie_about_what_was_sent_is_told_once_with_who_proved_it() -> None:
+    check = {**a_document("guilty")["checks"][0], "proved_by": "brisk-seal-274"}  # type: ignore[index]
+    story = Story()
+    assert story.read(a_state({"checks": [check]})) == [
+        "caught: what was sent in segment 8/0/4 of calm-stoat-008 is not what it committed to"
+        " (brisk-seal-274 has proved it)"
+    ]
+    assert story.read(a_state({"checks": [check]})) == []

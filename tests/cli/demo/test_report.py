@@ -8,7 +8,7 @@ from swarm.cli.style import Ink
 
 KEYS = """initial_loss_nats final_loss_nats tokens rounds peers commits_final commits_verified lies_planted
 lies_caught rejoin_s ledger_height supply_conserved peak_memory_mb left_running sample export_dir map_url
-seconds commits_old honest_slashed lies_late""".split()
+seconds commits_old honest_slashed lies_late deceivers deceivers_caught""".split()
 
 
 def a_result() -> Result:
@@ -57,6 +57,18 @@ def test_a_lie_that_had_time_to_be_caught_and_was_not_is_a_failure() -> None:
     assert shortfalls(replace(caught, honest_slashed=1)) == ["1 honest peers lost stake"]
     text = "\n".join(result_lines(caught, Ink()))
     assert "2 of 3 false segments were proven false (1 came too late for a verdict)" in text
+
+
+def test_a_deceiver_that_was_not_convicted_is_a_failure() -> None:
+    caught = replace(a_result(), deceivers=1, deceivers_caught=1)
+    assert shortfalls(caught) == []
+    assert "1 of 1 peers that gave their partners other weights" in "\n".join(
+        result_lines(caught, Ink())
+    )
+    assert shortfalls(replace(caught, deceivers_caught=0)) == [
+        "a peer that gave its partners other weights was not caught"
+    ]
+    assert shortfalls(replace(caught, deceivers=0, deceivers_caught=0)) == []
 
 
 def test_the_lines_for_people_survive_what_is_missing() -> None:

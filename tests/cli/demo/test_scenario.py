@@ -4,6 +4,7 @@ from swarm.cli.demo.scenario import (
     DOWN_S,
     SETTLE_S,
     VICTIM,
+    Cheat,
     Move,
     Observation,
     Phase,
@@ -20,11 +21,13 @@ def an_observation(
 
 
 def test_the_roles_are_those_that_were_promised() -> None:
-    """Nine peers, one cheats; four validators: the two without seats and two replicas, not the launcher."""
+    """Ten peers, two cheat; four validators: the two without seats and two replicas, not the launcher."""
     roles = roles_of(num_honest(2, 4, cheats=True), cheats=True)
-    assert len(roles) == 9
-    assert [role.number for role in roles if role.cheats] == [8]
+    assert len(roles) == 10
+    assert [role.number for role in roles if role.cheats] == [8, 9]
+    assert [role.cheat for role in roles[8:]] == list(Cheat)
     assert not roles[8].validates
+    assert not roles[9].validates
     assert [role.number for role in roles if not role.solves] == [6, 7]
     assert [role.number for role in roles if role.validates] == [1, 2, 6, 7]
     assert roles[VICTIM].validates
@@ -32,27 +35,29 @@ def test_the_roles_are_those_that_were_promised() -> None:
     assert not roles[VICTIM].is_launcher
 
 
-def test_a_seat_is_left_for_the_cheating_peer() -> None:
-    """Three replicas a stage where there is room; without a cheating peer as many as there are seats, up to
+def test_seats_are_left_for_the_cheating_peers() -> None:
+    """Three replicas a stage where there is room; without cheating peers as many as there are seats, up to
     three.
     """
     assert num_honest(2, 4, cheats=True) == num_honest(2, 4, cheats=False) == 6
-    assert num_honest(2, 3, cheats=True) == 5
+    assert num_honest(2, 3, cheats=True) == 4
     assert num_honest(2, 3, cheats=False) == 6
     assert num_honest(1, 8, cheats=True) == 3
     assert len(roles_of(6, cheats=False)) == 8
 
 
-def test_the_cheating_peer_joins_once_after_a_fifth_of_the_rounds() -> None:
+def test_the_cheating_peers_join_once_after_a_fifth_and_three_tenths_of_the_rounds() -> None:
     """Whatever else happens; not before every stage trains."""
     scenario = Scenario(deadline=1000.0, kills=True, cheats=True)
     assert scenario.next_moves(an_observation(2, trains=False), 0.0) == []
     assert scenario.next_moves(an_observation(2), 1.0) == []
     assert scenario.next_moves(an_observation(2), 2.0) == [Move.CHEAT]
-    assert scenario.next_moves(an_observation(3), 3.0) == []
+    assert scenario.next_moves(an_observation(2), 2.5) == []
+    assert scenario.next_moves(an_observation(3), 3.0) == [Move.DECEIVE]
+    assert scenario.next_moves(an_observation(3), 3.5) == []
     late = Scenario(deadline=1000.0, kills=True, cheats=True)
     late.next_moves(an_observation(5), 0.0)
-    assert late.next_moves(an_observation(5), 1.0) == [Move.CHEAT, Move.KILL]
+    assert late.next_moves(an_observation(5), 1.0) == [Move.CHEAT, Move.DECEIVE, Move.KILL]
 
 
 def test_the_phases_follow_each_other() -> None:

@@ -14,6 +14,7 @@ from swarm.gossip.trade.messages import (
     FirstChunks,
     FragmentKey,
     NotYet,
+    Offer,
     Offered,
     OfferRequest,
     Receipt,
@@ -553,3 +554,28 @@ async def test_a_seat_that_stands_in_for_no_partner_is_declined(
     assert await outsider.pull(sender, within_s=3) is None
     assert sender.trades.receivers(sender.key()) == {}
     assert sender.host.blamed == []
+
+
+@pytest.mark.rule("G28a")
+async def test_nothing_is_offered_that_its_seat_may_not_sign_any_more(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Each payload is noted once, before its offer is signed; with a closed list there is no offer."""
+    left, right = a_pair()
+    noted: list[Offer] = []
+    is_open = True
+
+    def note(offer: Offer) -> bool:
+        noted.append(offer)
+        return is_open
+
+    nursery.start_soon(left.trades.run)
+    nursery.start_soon(right.trades.run)
+    left.trades.publish(left.key(), left.snapshot(), partner=right.host.peer, note=note)
+    received = await right.pull(left)
+    assert received is not None
+    assert [replace(received.offer, signature=b"")] == noted
+    is_open = False
+    assert await right.pull(left) is not None, "it was signed before"
+    assert await right.pull(left, anchor_root=OTHER_ROOT) is None
+    assert len(noted) > 1

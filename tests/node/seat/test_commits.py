@@ -1,5 +1,7 @@
 """A segment is committed when all of it can be shown, and not before; a full disk costs it and nothing else."""
 
+from collections.abc import Sequence
+
 import pytest
 import trio
 import trio.testing
@@ -16,6 +18,7 @@ from swarm.ledger.transactions import (
 )
 from swarm.node.seat.commits import RESUBMIT_BLOCKS, WINDOWS_WAITING_MAX, Commits
 from swarm.primitives.codec import replace
+from swarm.primitives.edges import SentEntry
 from swarm.testing.ledger import small_run_spec
 from swarm.training.record.segment import COMPONENTS, SegmentLog, StepRecord
 from swarm.training.record.window import WindowData, WindowKey
@@ -60,7 +63,11 @@ class Harness(FakeLedger):
             raise FULL
         self.kept.append(data.key.window)
 
-    async def keep_reveal(self, body: RevealSegment) -> None:
+    def has_closed(self, key: object) -> bool:
+        """Nothing was closed before."""
+        return False
+
+    async def keep_reveal(self, body: RevealSegment, sent: Sequence[SentEntry]) -> None:
         assert not self.sent, "first the disk, then the ledger"
         self.reveals.append(body)
 

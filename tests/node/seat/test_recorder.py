@@ -5,7 +5,7 @@ from swarm.node.seat.commits import commit_of, state_root_of
 from swarm.primitives.codec import replace
 from swarm.primitives.commitments import SALT_BYTES
 from swarm.primitives.crypto import digest
-from swarm.primitives.merkle import merkle_root, verify_proof
+from swarm.primitives.merkle import verify_proof
 from swarm.training.record.segment import COMPONENTS, SegmentLog, StepRecord
 from swarm.types import NO_DIGEST, Digest, RoundIndex, RunIndex, StageIndex
 from swarm.verify.transcript import component_proof
@@ -42,9 +42,9 @@ def test_the_salt_changes_the_trace_commit_alone() -> None:
     assert replace(one, trace_commit=two.trace_commit) == two
 
 
-def test_an_exchange_of_nothing_is_three_times_no_digest() -> None:
+def test_a_commit_of_a_seat_that_sent_nothing_names_no_list() -> None:
     body = commit_of(a_log(), RunIndex(1), 3, SALT)
-    assert body.exchange_root == merkle_root([NO_DIGEST] * 3)
+    assert body.sent_root == NO_DIGEST
 
 
 def test_phi_is_proved_by_the_end_root() -> None:

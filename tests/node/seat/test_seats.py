@@ -112,8 +112,15 @@ class Harness(FakeArtifacts):
         self.saved: list[int] = []
         self.committed: list[int] = []
         self.ledger, self.blobs = FakeLedger(), FakeBlobs()
+        self.closed_before = set[int]()
+        """Rounds that were closed before this node started again."""
         self.node = FakeNode(
-            run=a_run(SPEC), ledger=self.ledger, blobs=self.blobs, artifacts=self, pipeline=PIPELINE
+            run=a_run(SPEC),
+            ledger=self.ledger,
+            blobs=self.blobs,
+            artifacts=self,
+            pipeline=PIPELINE,
+            checks=self,  # type: ignore[arg-type]
         )
         self.seats = Seats(self.node, nursery)
         self.runner = FakeRunner(INITIAL)
@@ -167,6 +174,9 @@ class Harness(FakeArtifacts):
         return torch.zeros(1)
 
     # --- what becomes of segments ---
+
+    def has_closed(self, key: tuple[int, int, int, int]) -> bool:
+        return key[1] in self.closed_before
 
     def _commit(self, log: SegmentLog, *_: object) -> None:
         self.committed.append(log.round)
@@ -423,3 +433,21 @@ async def test_a_seat_without_a_device_commits_what_it_has_and_the_node_trains_n
     assert not harness.node.config.solve  # so the seat is not taken again
     assert not harness.seats.live
     assert harness.reported == [EventKind.WARNING] * 2
+
+
+@pytest.mark.rule("N21")
+async def test_a_seat_begins_no_round_twice(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: object
+) -> None:
+    """Neither after a restart, with its segment closed before, nor again in one process."""
+    async with trio.open_nursery() as nursery:
+        harness = Harness(nursery, monkeypatch)
+        harness.draw(1, 0)
+        harness.closed_before = {1}
+        await harness.begin()
+        assert harness.runner.begun == []
+        harness.draw(2, 0)
+        await harness.begin()
+        assert [round_ for round_, _, _ in harness.runner.begun] == [2]
+        await harness.seats.begin(BeginRound(STAGE, 0, harness.run.rounds[-1]))
+        assert [round_ for round_, _, _ in harness.runner.begun] == [2]

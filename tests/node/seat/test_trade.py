@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from swarm.config.spec import RunSpec
+from swarm.gossip.trade.messages import Offer
 from swarm.node.control.planner import TradeFragment
 from swarm.node.seat.trade import trade
 from swarm.training.averaging.outer_step import FragmentSnapshot, Merge, outer_scalars
@@ -68,6 +69,10 @@ class OneSeat:
     async def clip_or_reject(self, merge: Merge) -> Merge:
         """No fragment is clipped or rejected."""
         return merge
+
+    def note_offer(self, window: int, offer: Offer) -> bool:
+        """List it."""
+        return True
 
     async def merge(self, merge: Merge) -> bool:
         """Note it."""

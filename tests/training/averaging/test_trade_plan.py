@@ -92,7 +92,7 @@ def received(action: Action, tokens: int = 100) -> ReceivedFragment:
     """What a pull brings."""
     assert isinstance(action, PullFrom)
     key, hashes = action.wanted.key, (NO_DIGEST, SIZE, SIZE, NO_DIGEST, b"")
-    offer = Offer(key, 3, tokens, Codec.INT8, ANCHOR, *hashes)
+    offer = Offer(key, 0, 3, tokens, Codec.INT8, ANCHOR, *hashes)
     return ReceivedFragment(offer, b"", torch.ones(SIZE))
 
 

@@ -1,0 +1,275 @@
+"""Keep, serve and fetch the lists of what seats sent, and find in them who sent something else.
+
+Shell: two tables in memory and one on the disk; every wait has an end.
+
+    log of a window, ours or replayed --note--> messages by the segment of their sender
+    final block --run--> segments on the ledger --SentLists.get--> find_lie --> EdgeFraud --> ledger
+
+A list is small and its root is on the ledger, so it is served to everybody: an auditor needs no stake for it.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+
+import trio
+
+from swarm.errors import (
+    BadConfig,
+    BadEncoding,
+    Corrupt,
+    DiskFull,
+    InvalidStatement,
+    PeerFault,
+    Unreachable,
+)
+from swarm.events import EventKind
+from swarm.gossip.trade.service import TradeLinks
+from swarm.ledger.describe_checks import EDGE_TEXTS
+from swarm.ledger.edges import EdgeFraud, EdgeMessage, sender_of
+from swarm.ledger.state.records import SegmentPhase, SegmentRecord
+from swarm.ledger.state.state import State
+from swarm.ledger.transactions import check_seat
+from swarm.primitives.codec import Message, decode, encode
+from swarm.primitives.edges import SentEntry, sent_root
+from swarm.store import ITEMS_MAX, Store
+from swarm.types import NO_DIGEST, PeerId, RoundIndex, RunIndex, StageIndex
+from swarm.verify.changes import where
+from swarm.verify.edges import SENT_BYTES_MAX, SentList, decode_list, encode_list, find_lie
+from swarm.verify.judging import SegmentKey, key_of
+from swarm.verify.log_store import is_needed
+from swarm.verify.ports import EventPort, LedgerPort
+
+SENT_PROTOCOL = "/swarm/sent/1"
+REQUEST_BYTES_MAX = 64
+SERVED_MAX = 8
+SERVED_PER_PEER_MAX = 2
+ASK_TIMEOUT_S = 20.0
+"""Seconds for a list of up to 2 MB; most have some ten thousand bytes."""
+TABLE = "sent_lists"
+OTHERS_BYTES_MAX = 64 << 20
+"""Bytes of lists of others that are kept in memory; the oldest are dropped first."""
+NOTES_MAX = 1 << 16
+"""Messages kept for comparison, a quarter of a kilobyte each; those of the oldest segments are dropped."""
+COMPARED_AT_ONCE = 4
+TRY_AGAIN_BLOCKS = 3
+"""Blocks between two tries to get a list that nobody served, or to hand in a proof that is not final."""
+
+
+class SentRequest(Message, frozen=True):
+    """Request for the list of a segment."""
+
+    run: RunIndex
+    round: RoundIndex
+    stage: StageIndex
+    seat: int
+
+
+class SentLists:
+    """Lists of our own segments, and those of others that were fetched."""
+
+    def __init__(self, host: TradeLinks, ledger: LedgerPort, store: Store) -> None:
+        """Load our own lists from the disk and serve them; raises ``Corrupt`` if they are damaged."""
+        self._host, self._ledger, self._store = host, ledger, store
+        self._own: dict[SegmentKey, tuple[SentEntry, ...]] = {}
+        self._others: OrderedDict[SegmentKey, tuple[SentEntry, ...]] = OrderedDict()
+        self._others_bytes = 0
+        self._load()
+        host.serve(
+            SENT_PROTOCOL,
+            self._serve,
+            request_limit=REQUEST_BYTES_MAX,
+            concurrency=SERVED_MAX,
+            per_peer=SERVED_PER_PEER_MAX,
+        )
+
+    async def keep(self, key: SegmentKey, entries: Sequence[SentEntry]) -> None:
+        """Store the list of a segment of our own, durably; raises ``BadConfig`` when the disk is full."""
+        try:
+            await self._store.write_soon([(TABLE, _packed(key), encode_list(entries))])
+        except DiskFull as error:
+            raise BadConfig(str(error), hint=error.hint) from None
+        self._own[key] = tuple(entries)
+
+    async def get(self, record: SegmentRecord, peers: Sequence[PeerId]) -> tuple[SentEntry, ...]:
+        """Return the list that a segment's commit names, from here or from one of ``peers``.
+
+        Raises ``Unreachable`` if none of them serves it.
+        """
+        known = self._known(record)
+        if known is not None:
+            return known
+        request = encode(SentRequest(*key_of(record)))
+        for peer in peers:
+            if peer == self._host.peer:
+                continue
+            try:
+                raw = await self._host.call(
+                    peer,
+                    SENT_PROTOCOL,
+                    request,
+                    timeout_s=ASK_TIMEOUT_S,
+                    reply_limit=SENT_BYTES_MAX,
+                )
+                entries = await trio.to_thread.run_sync(decode_list, raw, record.sent_root)
+            except PeerFault as fault:
+                self._host.blame(peer, fault)
+            except Unreachable:
+                pass
+            else:
+                self._remember(key_of(record), entries)
+                return entries
+        raise Unreachable(f"no peer serves the list of what {where(record)} sent")
+
+    def has(self, record: SegmentRecord) -> bool:
+        """Return True if the list that a segment's commit names is here."""
+        return self._known(record) is not None
+
+    async def tidy(self, state: State) -> None:
+        """Remove the lists of segments that the ledger has forgotten, or will never have."""
+        stale = [key for key in self._own if not is_needed(state, key, is_own=True)]
+        if stale:
+            try:
+                await self._store.write_soon([(TABLE, _packed(key), None) for key in stale])
+            except DiskFull as error:
+                raise BadConfig(str(error), hint=error.hint) from None
+        for key in stale:
+            self._own.pop(key, None)
+
+    def _known(self, record: SegmentRecord) -> tuple[SentEntry, ...] | None:
+        if record.sent_root == NO_DIGEST:
+            return ()
+        key = key_of(record)
+        for table in (self._own, self._others):
+            entries = table.get(key)
+            if entries is not None and sent_root(entries) == record.sent_root:
+                return entries
+        return None
+
+    def _remember(self, key: SegmentKey, entries: tuple[SentEntry, ...]) -> None:
+        old = self._others.pop(key, ())
+        self._others[key] = entries
+        self._others_bytes += len(encode_list(entries)) - (len(encode_list(old)) if old else 0)
+        while self._others_bytes > OTHERS_BYTES_MAX:
+            _, dropped = self._others.popitem(last=False)
+            self._others_bytes -= len(encode_list(dropped))
+
+    async def _serve(self, _peer: PeerId, raw: bytes) -> bytes:
+        """Serve the list of a committed segment: before the commit it would bind a seat that begins again."""
+        asked = decode(SentRequest, raw, limit=REQUEST_BYTES_MAX)
+        check_seat(asked.run, asked.round, asked.stage, asked.seat)
+        key = (asked.run, asked.round, asked.stage, asked.seat)
+        record = self._ledger.state.segment(*key)
+        entries = None if record is None else self._known(record)
+        if entries is None:
+            raise Unreachable("this list is not here")
+        return encode_list(entries)
+
+    def _load(self) -> None:
+        after = b""
+        while rows := self._store.items(TABLE, after=after, limit=ITEMS_MAX):
+            for name, raw in rows:
+                try:
+                    entries = decode(SentList, raw, limit=SENT_BYTES_MAX).entries
+                except BadEncoding as error:
+                    raise Corrupt(f"a list of what this node sent is damaged: {error}") from None
+                self._own[_unpacked(name)] = entries
+            after = rows[-1][0]
+
+
+class EdgeWatch:
+    """Comparison of what other seats signed for us, and for those we check, with their lists."""
+
+    def __init__(self, me: PeerId, ledger: LedgerPort, lists: SentLists, report: EventPort) -> None:
+        self.compared = 0
+        """Messages that were found in the list of their sender."""
+        self.lists = lists
+        self._me, self._ledger, self._report = me, ledger, report
+        self._notes: OrderedDict[SegmentKey, dict[bytes, EdgeMessage]] = OrderedDict()
+        """Messages by the segment of their sender, and by signature."""
+        self._num_notes = 0
+        self._proofs: dict[SegmentKey, EdgeFraud] = {}
+        self._tried: dict[SegmentKey, int] = {}
+
+    def note(self, messages: Iterable[EdgeMessage]) -> None:
+        """Keep messages until their senders' segments are on the ledger."""
+        for message in messages:
+            row = self._notes.setdefault(sender_of(message), {})
+            self._num_notes += message.signature not in row
+            row[message.signature] = message
+        while self._num_notes > NOTES_MAX:
+            _, dropped = self._notes.popitem(last=False)
+            self._num_notes -= len(dropped)
+
+    async def run(self) -> None:
+        """Compare after every final block until cancelled."""
+        height = self._ledger.state.height
+        while True:
+            state = await self._ledger.wait_height(height + 1)
+            height = state.height
+            due = self._due(state)
+            async with trio.open_nursery() as nursery:
+                for record in due[:COMPARED_AT_ONCE]:
+                    nursery.start_soon(self._compare, record)
+
+    def _due(self, state: State) -> list[SegmentRecord]:
+        """Return the segments to compare now; forget those that are convicted, forgotten or never came."""
+        found = list[SegmentRecord]()
+        for key in list(self._notes):
+            record = state.segment(*key)
+            is_over = record is not None and record.phase is SegmentPhase.GUILTY
+            if (
+                is_over
+                or not is_needed(state, key, is_own=True)
+                or (record and record.peer == self._me)
+            ):
+                self._forget(key)
+            elif record is not None:
+                tried = self._tried.get(key, -TRY_AGAIN_BLOCKS)
+                if state.height - tried >= TRY_AGAIN_BLOCKS:
+                    found.append(record)
+        return sorted(found, key=lambda record: self._tried.get(key_of(record), -1))
+
+    async def _compare(self, record: SegmentRecord) -> None:
+        key = key_of(record)
+        self._tried[key] = self._ledger.state.height
+        proof = self._proofs.get(key)
+        if proof is None:
+            peers = (record.peer, *(check.peer for check in record.checks))
+            try:
+                entries = await self.lists.get(record, peers)
+            except Unreachable:
+                return
+            messages = list(self._notes.get(key, {}).values())
+            proof = await trio.to_thread.run_sync(find_lie, messages, record.incarnation, entries)
+            if proof is None:
+                self.compared += len(messages)
+                self._forget(key)
+                return
+            self._proofs[key] = proof
+            self._tell(record, proof)
+        with suppress(
+            InvalidStatement
+        ):  # it is on its way, or another's was first; else it is tried again
+            await self._ledger.submit(proof)
+
+    def _tell(self, record: SegmentRecord, proof: EdgeFraud) -> None:
+        text = (
+            f"{where(record)} is false: {EDGE_TEXTS[type(proof.message)]}; the proof is on its way"
+        )
+        fields = {"round": record.round, "stage": record.stage, "seat": record.seat}
+        self._report(EventKind.WARNING, text, **fields)
+
+    def _forget(self, key: SegmentKey) -> None:
+        self._num_notes -= len(self._notes.pop(key, {}))
+        self._proofs.pop(key, None)
+        self._tried.pop(key, None)
+
+
+def _packed(key: SegmentKey) -> bytes:
+    return b"".join(number.to_bytes(8, "big") for number in key)
+
+
+def _unpacked(name: bytes) -> SegmentKey:
+    run, round_, stage, seat = (int.from_bytes(name[at : at + 8], "big") for at in range(0, 32, 8))
+    return RunIndex(run), RoundIndex(round_), StageIndex(stage), seat
