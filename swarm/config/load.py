@@ -157,7 +157,7 @@ def check_run_file(file: RunFile, name: str, network: Genesis | None = None) -> 
     """
     file = file if network is None else on_network(file, network)
     try:
-        spec = _spec(_planned_model(file), planned_data(file), NO_DIGEST)
+        spec = planned_spec(file)
         one_peer = PeerId(bytes(32))
         genesis = _genesis(file, {one_peer: Amount(1)}, {}, bytes(32))
         check_spec(spec)
@@ -184,7 +184,12 @@ def check_run_file(file: RunFile, name: str, network: Genesis | None = None) -> 
 
 def check_network(file: RunFile, network: Genesis) -> None:
     """Raise ``BadConfig`` with the bound unless the run of ``file`` fits the pace of ``network``."""
-    check_fit(_spec(_planned_model(file), planned_data(file), NO_DIGEST), network)
+    check_fit(planned_spec(file), network)
+
+
+def planned_spec(file: RunFile) -> RunSpec:
+    """Return the spec of a run as far as its file tells it, with placeholders for data and weights."""
+    return _spec(_planned_model(file), planned_data(file), NO_DIGEST)
 
 
 def parse_node_file(text: str, name: str) -> NodeConfig:

@@ -17,6 +17,7 @@ Source: docs/spec/verification.md section 5, docs/benchmarks.md.
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 from swarm.config.spec import NANO, RunSpec
 from swarm.ledger.transactions import ATTEMPTS
@@ -92,6 +93,7 @@ def _found(drawn: float, x: float, upheld: float) -> float:
     return once * sum(again**attempt for attempt in range(ATTEMPTS))
 
 
+@cache
 def _upheld() -> float:
     """Return the probability that more of the drawn witnesses of a complaint are honest than friends."""
     honest = _counts(WITNESSES * PRESENT * (1 - FRIENDS))

@@ -346,8 +346,8 @@ async def _wanted(
     Raises ``BadConfig``, ``UsageError`` or ``VerificationFailed`` for every error that can be found here.
     """
     match setup.start:
-        case Launch(file, base):
-            pass
+        case Launch(file, base) as start:
+            launch.report_odds(start, genesis, report)
         case Join() | Resume():
             return join.wanted_run(store, setup.start)
         case _:

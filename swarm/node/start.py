@@ -6,17 +6,20 @@ Everything here is read before torch and libp2p are loaded, so that a mistake is
 """
 
 import time
+from bisect import bisect_left
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import TypeAlias, assert_never
 
-from swarm.config.load import check_network, check_run_file, read_run_file
+from swarm.config.bounds import BOUNDS
+from swarm.config.load import check_network, check_run_file, planned_spec, read_run_file
 from swarm.config.resources import packaged_file, read_text
 from swarm.config.schema import RunFile, check_data
-from swarm.config.spec import Genesis
+from swarm.config.spec import NANO, Genesis, RunSpec
 from swarm.errors import BadConfig, BadEncoding, Corrupt
-from swarm.primitives.codec import decode, encode
+from swarm.ledger.odds import Odds, odds_of
+from swarm.primitives.codec import decode, encode, replace
 from swarm.ticket import Ticket, parse_ticket
 from swarm.training.data.dataset import check_hash
 from swarm.training.data.disk import dataset_path, names_by_hash, open_dataset
@@ -64,6 +67,8 @@ class Launch:
     """Path of the run file; empty for the packaged one, and for settings that are no file."""
     network: Ticket | None
     """Ticket of a network that is there; its settings count. None: that of the home, or a new one."""
+    force: bool
+    """True for a warning in the place of a refusal where lies pay in the run."""
 
     def __init__(
         self,
@@ -72,6 +77,7 @@ class Launch:
         base: str | Path | None = None,
         dataset: str | Path = "",
         network: str | Ticket = "",
+        force: bool = False,
     ) -> None:
         """Read the run file, if it is named by its path.
 
@@ -81,6 +87,7 @@ class Launch:
                 one for settings that are no file.
             dataset: Dataset to train on, as a name or a path with a /; by default what the file says.
             network: Ticket of any run on the network to launch on.
+            force: Open the run even if the worst lie in it gains more than it loses, and warn of that.
 
         Raises:
             BadTicket: The ticket is mistyped, cut short, expired or made by a newer version.
@@ -98,6 +105,7 @@ class Launch:
         if network and not isinstance(network, Ticket):
             network = parse_ticket(network, int(time.time()))
         object.__setattr__(self, "network", network or None)
+        object.__setattr__(self, "force", force)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +123,8 @@ def prepared(start: Start, home: Path) -> Start:
     """Return the start with the folder of its dataset in place of a name, and a run that fits the home.
 
     Raises:
-        BadConfig: There is no such dataset, or the settings of the run fit neither each other nor the network.
+        BadConfig: There is no such dataset, the settings of the run fit neither each other nor the network, or
+            lies pay in it.
         VerificationFailed: A launch pins the hash of a dataset, and this one has another.
     """
     match start:
@@ -124,7 +133,10 @@ def prepared(start: Start, home: Path) -> Start:
         case Resume(dataset):
             return Resume(_folder(home, dataset)) if dataset else start
         case Launch():
-            return _with_dataset(fitted(start, home), home)
+            fits = fitted(start, home)
+            if fits is not start and not start.force:  # the network is known, and so is its stake
+                check_odds(planned_spec(fits.file), fits.file.ledger.stake_segments)
+            return _with_dataset(fits, home)
         case _:
             assert_never(start)
 
@@ -154,6 +166,65 @@ def fitted_to(start: Launch, network: Genesis | None, home: Path) -> Launch:
                 command += f" --dataset {folder}"
             raise BadConfig(f"{error}, on the network of this home", hint=command) from None
     return _with_file(start, file)
+
+
+def check_odds(spec: RunSpec, stake_segments: int) -> None:
+    """Raise ``BadConfig`` for a run that is checked, and in which the worst lie still gains more than it loses.
+
+    ``stake_segments`` is the stake of a solver on its network.
+    """
+    if unchecked_text(spec):
+        return
+    if text := paying_text(odds_of(spec, stake_segments)):
+        ways = [*odds_remedies(spec, stake_segments), "launch it with --force"]
+        raise BadConfig(text, hint=", or ".join(ways))
+
+
+def unchecked_text(spec: RunSpec) -> str:
+    """Return a sentence about a run in which nothing is checked; empty for any other."""
+    if not spec.is_exact:
+        return f"work in {spec.numerics} cannot be checked: give the ticket to people you trust"
+    if not spec.checks.probability_nano:
+        return (
+            "nothing in this run is checked, for probability is 0 in [checks]: give the ticket to people you"
+            " trust"
+        )
+    return ""
+
+
+def odds_text(odds: Odds) -> str:
+    """Return a sentence about what those who check a run find, and about the worst lie."""
+    return (
+        f"a lie in one window is found in {odds.found_one_window:.0%} of all cases, in all windows in"
+        f" {odds.found_all_windows:.0%}, if half of the verifiers are away and a third of the others help it;"
+        f" the worst lie {'gains' if odds.worst > 0 else 'loses'} {abs(odds.worst):.2g} of a segment's cost"
+    )
+
+
+def paying_text(odds: Odds) -> str:
+    """Return a sentence about the lie that pays best; empty if none pays."""
+    if odds.worst <= 0:
+        return ""
+    gain = f"{odds.worst:.2g} of a segment's cost"
+    return f"lies pay in this run: on average {gain} is gained by {odds.worst_way}"
+
+
+def odds_remedies(spec: RunSpec, stake_segments: int) -> list[str]:
+    """Return what to change that no lie pays in a run; each of it alone would do."""
+
+    def is_safe(percent: int) -> bool:
+        checks = replace(spec.checks, probability_nano=percent * NANO // 100)
+        return odds_of(replace(spec, checks=checks), stake_segments).worst <= 0
+
+    percents, ways = range(1, 101), list[str]()
+    least = bisect_left(percents, x=True, key=is_safe)
+    if least < len(percents):
+        ways.append(
+            f"set probability to at least {percents[least] / 100:g} in [checks] of the run file"
+        )
+    if odds_of(spec, BOUNDS["stake_segments"][1]).worst <= 0:
+        ways.append("take a network with more stake_segments")
+    return ways
 
 
 def saved_genesis(home: Path) -> Genesis | None:
@@ -196,7 +267,7 @@ def _with_dataset(start: Launch, home: Path) -> Launch:
 
 
 def _with_file(start: Launch, file: RunFile) -> Launch:
-    changed = Launch(file, base=start.base, network=start.network or "")
+    changed = Launch(file, base=start.base, network=start.network or "", force=start.force)
     object.__setattr__(changed, "path", start.path)
     return changed
 

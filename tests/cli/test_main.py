@@ -175,7 +175,23 @@ def test_a_dry_run_says_whether_a_lie_pays(
     assert 0 < plan["odds"]["found_one_window"] < plan["odds"]["found_all_windows"] < 1
     _, out, err = run_cli("launch", "a.toml", "--dry-run")
     assert ("the worst lie gains" in out) is pays
-    assert ("lies pay here" in err and "raise probability in [checks]" in err) is pays
+    told = "lies pay in this run" in err and "refuses it without --force: set probability" in err
+    assert told is pays
+
+
+@pytest.mark.rule("N22")
+def test_a_run_in_which_lies_pay_is_refused_with_what_would_do(
+    run_cli: RunCli, tmp_path: Path
+) -> None:
+    (tmp_path / "a.toml").write_text("[checks]\nprobability = 0.1", "utf-8")
+    code, out, err = run_cli("launch", "a.toml")
+    assert (code, out) == (4, "")
+    assert err == (
+        "error: lies pay in this run: on average 0.51 of a segment's cost is gained by a lie in 5 of 5 windows,"
+        " hidden from who finds it\n  try: set probability to at least 0.24 in [checks] of the run file, or"
+        " launch it with --force\n"
+    )
+    assert not (tmp_path / "home").exists(), "nothing was made, not even a key"
 
 
 def test_a_size_that_is_not_there_names_those_that_are(run_cli: RunCli) -> None:

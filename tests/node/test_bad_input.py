@@ -3,6 +3,7 @@
 The node runs in this process, so these take milliseconds to seconds; ``tests/e2e`` has the same from outside.
 """
 
+import json
 import shutil
 import socket
 from collections.abc import Callable
@@ -180,6 +181,36 @@ def test_a_run_that_no_peer_could_check_or_no_ledger_takes(
     long = "[training]\ninner_steps_max = 10000\n[checks]\nwindow_steps = 1\n"
     printed = failed(4, "launch", a_run_file(tmp_path, exact + long + text), *NODE)
     assert "no ledger takes this run" in printed
+
+
+@pytest.mark.rule("N22")
+def test_a_forced_launch_warns_that_lies_pay_and_goes_on(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Here to a text that is not there."""
+    path = a_run_file(tmp_path, f"{FILE}[checks]\nprobability = 0.1\n")
+    args = ("launch", path, *NODE, "--home", str(home))
+    assert run(args) == 4
+    assert "error: lies pay in this run" in capsys.readouterr().err
+    assert not home.exists()
+    assert run([*args, "--force"]) == 4
+    told = capsys.readouterr().err
+    assert "warning   lies pay in this run" in told
+    assert "the worst lie gains 0.51 of a segment's cost" in told
+    assert "nowhere.txt cannot be read" in told
+
+
+@pytest.mark.rule("N22")
+def test_a_launch_says_what_is_found_as_figures_too(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = ("launch", a_run_file(tmp_path), *NODE, "--json", "--home", str(home))
+    assert run(args) == 4
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    (found,) = (event["fields"] for event in events if "the worst lie" in event["text"])
+    assert (
+        found["worst_nano"] < 0 < found["found_one_window_nano"] < found["found_all_windows_nano"]
+    )
 
 
 def test_an_identity_that_is_damaged_or_open_to_others(failed: Failed, home: Path) -> None:

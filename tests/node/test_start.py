@@ -1,20 +1,41 @@
 """A start is one of three things; it is read, and refused, before anything runs."""
 
+import re
 from pathlib import Path
 
 import pytest
 
-from swarm.config.load import genesis_of, parse_run_file
-from swarm.config.schema import NodeConfig, RunFile
+from swarm.config.load import genesis_of, parse_run_file, planned_spec, read_run_file
+from swarm.config.schema import RECIPES, NodeConfig, RunFile, run_template
 from swarm.errors import BadConfig, BadTicket, VerificationFailed
+from swarm.ledger.odds import odds_of
 from swarm.node.join.join import NO_RUN, RUN_KEY, TABLE, targets_of, wanted_run
-from swarm.node.start import Join, Launch, Resume, Start, fitted, fitted_to, prepared, save_genesis
+from swarm.node.start import (
+    Join,
+    Launch,
+    Resume,
+    Start,
+    check_odds,
+    fitted,
+    fitted_to,
+    paying_text,
+    prepared,
+    save_genesis,
+    unchecked_text,
+)
 from swarm.store import Store
 from swarm.ticket import Ticket, format_ticket
 from swarm.types import PeerId
 from tests.training.datasets import build, some_texts, write_texts
 
 PEER = PeerId(b"\3" * 32)
+ROOT = Path(__file__).parents[2]
+RUN_FILES = [
+    *(path for path in sorted((ROOT / "configs").glob("*.toml")) if "[run]" in path.read_text()),
+    *sorted((ROOT / "examples").glob("*.toml")),
+    *sorted((ROOT / "benchmarks").glob("*.toml")),
+]
+LIES_PAY = "[checks]\nprobability = 0.01"
 TICKET = Ticket(b"\1" * 16, b"\2" * 16, PEER, ("/ip4/127.0.0.1/tcp/4001",), 0)
 
 
@@ -77,6 +98,76 @@ def test_a_launch_elsewhere_takes_its_settings_from_the_peers_of_its_ticket(tmp_
     assert targets_of(fits, NodeConfig(), ()) == [(PEER, TICKET.addresses)]
     with pytest.raises(BadTicket):
         Launch(RunFile(), network="swarm1:nonsense")
+
+
+@pytest.mark.rule("N22")
+def test_a_run_in_which_lies_pay_is_refused_before_the_start(tmp_path: Path) -> None:
+    """With the lie, its gain and the setting that would do; nothing is in the home yet."""
+    file, home = parse_run_file(LIES_PAY, "poor.toml"), tmp_path / "home"
+    with pytest.raises(BadConfig, match=r"lies pay in this run: on average 0\.9\d of a") as caught:
+        prepared(Launch(file), home)
+    assert "is gained by a lie in 5 of 5 windows, hidden from who finds it" in str(caught.value)
+    found = re.fullmatch(
+        r"set probability to at least (0\.\d\d) in \[checks\] of the run file, or launch it with --force",
+        caught.value.hint,
+    )
+    assert found, caught.value.hint
+    assert not home.exists()
+    least = float(found[1])
+    for probability, is_refused in ((least, False), (round(least - 0.01, 2), True)):
+        text = f"[checks]\nprobability = {probability}"
+        spec = planned_spec(parse_run_file(text, "a.toml"))
+        assert bool(paying_text(odds_of(spec, 60))) is is_refused
+    forced = prepared(Launch(file, force=True), home)
+    assert isinstance(forced, Launch)
+    assert forced.force, "what is asked again later"
+
+
+@pytest.mark.rule("N22")
+def test_a_run_in_which_nothing_is_checked_is_not_refused(tmp_path: Path) -> None:
+    for text, cause in (
+        ("[checks]\nprobability = 0.0", "probability is 0 in [checks]"),
+        (f'[run]\nnumerics = "native"\n{LIES_PAY}', "work in native cannot be checked"),
+    ):
+        start = Launch(parse_run_file(text, "a.toml"))
+        assert prepared(start, tmp_path) == start
+        assert cause in unchecked_text(planned_spec(start.file))
+
+
+@pytest.mark.rule("N22")
+def test_the_stake_of_the_network_decides_whether_lies_pay(tmp_path: Path) -> None:
+    """That of the home's network, whatever the file says, or that of a ticket, which only its peers know."""
+    cheap, dear = "[ledger]\nstake_segments = 1", "[ledger]\nstake_segments = 60"
+    checks, one = "[checks]\nprobability = 0.3\n", {PEER: 1}
+    for network, ledger, is_refused in ((cheap, dear, True), (dear, cheap, False)):
+        file = parse_run_file(network, "old.toml")
+        save_genesis(tmp_path, genesis_of(file, validators=one, accounts=one, seed=bytes(32)))
+        start = Launch(parse_run_file(checks + ledger, "a.toml"))
+        if not is_refused:
+            prepared(start, tmp_path)
+            continue
+        with pytest.raises(BadConfig, match="that is shown to all") as caught:
+            prepared(start, tmp_path)
+        assert "or take a network with more stake_segments, or" in caught.value.hint
+    elsewhere = Launch(parse_run_file(LIES_PAY, "a.toml"), network=TICKET)
+    assert prepared(elsewhere, tmp_path / "new") is elsewhere
+
+
+@pytest.mark.rule("N22")
+@pytest.mark.parametrize("path", RUN_FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_run_file_of_this_repository_is_refused(path: Path) -> None:
+    file = Launch(path).file
+    check_odds(planned_spec(file), file.ledger.stake_segments)
+
+
+def test_no_run_file_that_is_written_for_others_is_refused() -> None:
+    """Those of ``swarm init`` with each recipe, and of the page about fine-tuning."""
+    texts = [run_template(RunFile()), *(f'[run]\nrecipe = "{recipe}"\n' for recipe in RECIPES)]
+    texts += re.findall(r"```toml\n(.*?)```", (ROOT / "docs/fine-tuning.md").read_text(), re.DOTALL)
+    assert len(texts) == 2 + len(RECIPES)
+    for text in texts:
+        file = read_run_file(text, "a.toml")
+        assert odds_of(planned_spec(file), file.ledger.stake_segments).worst < 0
 
 
 def test_a_dataset_is_found_by_name_before_the_start(tmp_path: Path) -> None:

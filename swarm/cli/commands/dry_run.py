@@ -17,7 +17,14 @@ from swarm.node.launch.fit import memory_bytes
 from swarm.node.launch.launch import check_limits
 from swarm.node.launch.publish import check_length, described, read_corpus
 from swarm.node.launch.sizing import MIB, Sizing, sizing_of
-from swarm.node.start import Launch, saved_genesis
+from swarm.node.start import (
+    Launch,
+    odds_remedies,
+    odds_text,
+    paying_text,
+    saved_genesis,
+    unchecked_text,
+)
 from swarm.training.data.dataset import MANIFEST_FILE, check_hash, data_spec
 from swarm.training.data.disk import dataset_path, names_by_hash, open_dataset
 from swarm.training.hf.load import open_folder
@@ -109,22 +116,16 @@ def stake_line(stake: int, ink: Ink) -> str:
 
 def odds_line(odds: Odds, ink: Ink) -> str:
     """Return the line about what those who check find."""
-    text = (
-        f"a lie in one window is found in {odds.found_one_window:.0%} of all cases, in all windows in"
-        f" {odds.found_all_windows:.0%}, if half of the verifiers are away and a third of the others help it;"
-        f" the worst lie {'gains' if odds.worst > 0 else 'loses'} {abs(odds.worst):.2g} of a segment's cost"
-    )
-    return f"{ink.paint('dim', pad('checks', 7))} {text}"
+    return f"{ink.paint('dim', pad('checks', 7))} {odds_text(odds)}"
 
 
-def odds_notes(odds: Odds) -> list[str]:
-    """Say that lies pay in a run, if they do."""
-    if odds.worst <= 0:
+def odds_notes(spec: RunSpec, odds: Odds, stake_segments: int) -> list[str]:
+    """Say that lies pay in a run that is checked, if they do, and that a launch refuses it."""
+    text = paying_text(odds)
+    if unchecked_text(spec) or not text:
         return []
-    return [
-        f"lies pay here: {odds.worst_way} gains {odds.worst:.2g} of a segment's cost; raise probability in"
-        " [checks] of the run file"
-    ]
+    ways = ", or ".join(odds_remedies(spec, stake_segments))
+    return [f"{text}; swarm launch refuses it without --force: {ways}"]
 
 
 def dry_run_notes(
@@ -142,10 +143,8 @@ def dry_run_notes(
             f"disk_quota_mb is {config.disk_quota_mb}; the launcher of this run needs"
             f" {sizing.owner_blob_bytes // MIB + 1} in node.toml"
         )
-    if not spec.is_exact:
-        notes.append(
-            f"work in {spec.numerics} cannot be checked: give the ticket to people you trust"
-        )
+    if unchecked := unchecked_text(spec):
+        notes.append(unchecked)
     return notes
 
 
@@ -226,8 +225,8 @@ def check_launch(screen: Terminal, start: Launch, config: NodeConfig) -> None:
     found = dict[str, object](solver_stake=stake)
     if spec.is_exact:
         odds = odds_of(spec, genesis.stake_segments)
+        notes += odds_notes(spec, odds, genesis.stake_segments)
         lines.append(odds_line(odds, screen.ink))
-        notes += odds_notes(odds)
         found["odds"] = asdict(odds)
     screen.data({**dry_run_object(spec, sizing, text, notes), **found}, lines)
     for note in notes:

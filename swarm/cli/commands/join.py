@@ -120,6 +120,9 @@ def launch(
         bool,
         typer.Option("--dry-run", help="Check the file and say what the run takes; start nothing."),
     ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Launch a run in which lies pay, with a warning.")
+    ] = False,
 ) -> None:
     """Start a run and train it at once, alone if need be; prints the ticket that others join with.
 
@@ -128,7 +131,8 @@ def launch(
     """
     from swarm.node.start import Launch, fitted, prepared
 
-    screen, start = terminal(), Launch(file, dataset=dataset, network=network)
+    screen = terminal()
+    start = Launch(file, dataset=dataset, network=network, force=force)
     if dry_run:
         from swarm.cli.commands.dry_run import check_launch
 

@@ -10,13 +10,14 @@ from functools import partial
 from pathlib import Path
 
 from swarm.config.bounds import check_fit
-from swarm.config.load import genesis_of, run_spec, with_shape
+from swarm.config.load import genesis_of, planned_spec, run_spec, with_shape
 from swarm.config.schema import RunFile
-from swarm.config.spec import Genesis, RunSpec
+from swarm.config.spec import NANO, Genesis, RunSpec
 from swarm.errors import BadConfig, InvalidStatement, SwarmError
 from swarm.events import EventKind
 from swarm.executor import ExecutorPort
 from swarm.gossip.blobs.service import Blobs
+from swarm.ledger.odds import odds_of
 from swarm.ledger.state.state import State
 from swarm.ledger.transactions import OpenRun, Stake
 from swarm.ledger.transition.prices import run_deposit, solver_stake, sufficient_fee
@@ -25,7 +26,14 @@ from swarm.node.artifacts.cache import seeded_root
 from swarm.node.launch.publish import opened_start, publish_data, publish_start
 from swarm.node.launch.sizing import check_window
 from swarm.node.reporting import EventLog
-from swarm.node.start import saved_genesis
+from swarm.node.start import (
+    Launch,
+    check_odds,
+    odds_text,
+    paying_text,
+    saved_genesis,
+    unchecked_text,
+)
 from swarm.primitives.codec import encode
 from swarm.primitives.crypto import SecretKey, peer_text
 from swarm.primitives.merkle import merkle_root
@@ -38,6 +46,30 @@ OWNER_BALANCE = 1_000_000_000_000
 OWNER_STAKE = 1_000_000
 ESCROW_SHARE = 10
 """Divisor of the balance for the escrow of a launch: a tenth of it."""
+
+
+def report_odds(start: Launch, genesis: Genesis, report: EventLog) -> None:
+    """Report what those who check the run find, and what lies in it are worth, or that nothing is checked.
+
+    Raises ``BadConfig`` where lies pay, unless the launch is forced.
+    """
+    spec = planned_spec(start.file)
+    if unchecked := unchecked_text(spec):
+        report(EventKind.WARNING, unchecked)
+        return
+    if not start.force:
+        check_odds(spec, genesis.stake_segments)
+    odds = odds_of(spec, genesis.stake_segments)
+    report(
+        EventKind.PROGRESS,
+        odds_text(odds),
+        found_one_window_nano=round(odds.found_one_window * NANO),
+        found_all_windows_nano=round(odds.found_all_windows * NANO),
+        worst_nano=round(odds.worst * NANO),
+        worst_way=odds.worst_way,
+    )
+    if paying := paying_text(odds):
+        report(EventKind.WARNING, paying)
 
 
 async def prepare_spec(
