@@ -83,6 +83,11 @@ _MADE: dict[tuple[Digest, tuple[bytes, ...], int], tuple[Head, tuple[Block, Cert
 """Blocks composed and validated before, by parent, transactions and skipped views, which decide them."""
 
 
+def forget_blocks() -> None:
+    """Forget the blocks that were made: where a test changes a rule, they do not follow from their parents."""
+    _MADE.clear()
+
+
 def numbered_key(number: int) -> SecretKey:
     """Return the test key of a number: the same everywhere, and therefore not secret."""
     return SecretKey.from_seed(digest("rehearsal-key", number.to_bytes(8, "big")))

@@ -1,9 +1,23 @@
 """Let the tests of the ledger run in virtual time."""
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Generator
 
 import pytest
 import trio
+
+from swarm.testing.ledger import forget_blocks
+
+
+@pytest.fixture(autouse=True)
+def own_blocks(request: pytest.FixtureRequest) -> Generator[None]:
+    """Let a test that changes a rule make its blocks anew, and leave none of them to the tests after it."""
+    changes_rules = "monkeypatch" in inspect.signature(request.function).parameters
+    if changes_rules:
+        forget_blocks()
+    yield
+    if changes_rules:
+        forget_blocks()
 
 
 @pytest.fixture
