@@ -180,20 +180,12 @@ def optimizer_step(
         _apply_muon(params_P, gradient, updates_M, state, rate, spec, matrices)
         rate *= spec.adamw_rate_nano / NANO
     if spec.weight_decay_nano:
-        keep = _keep(spec, rate)
-        for span in _outside(decayed, matrices):
+        keep = kept_share(spec, rate)
+        for span in outside(decayed, matrices):
             params_P[span.slice].mul_(keep)
-    beta1, beta2 = spec.beta1_nano / NANO, spec.beta2_nano / NANO
-    scalars = AdamWScalars(
-        rate=rate,
-        beta1=beta1,
-        beta2=beta2,
-        eps=spec.eps_nano * 1e-9,
-        correction1=1.0 / (1.0 - _power(beta1, state.step)),
-        correction2=1.0 / (1.0 - _power(beta2, state.step)),
-    )
+    scalars = adamw_scalars(spec, rate, state.step)
     at = 0
-    for span in _outside((Span(0, params_P.numel()),), matrices):
+    for span in outside((Span(0, params_P.numel()),), matrices):
         for part in slices(span.numel):
             here = slice(span.start + part.start, span.start + part.stop)
             v_A = state.v_A[at + part.start : at + part.stop]
@@ -267,7 +259,7 @@ def _apply_muon(
     matrices: Sequence[Matrix],
 ) -> None:
     """Decay the matrices and move them by their updates, scaled by sqrt(max(1, rows / columns))."""
-    mu, keep = spec.momentum_nano / NANO, _keep(spec, rate)
+    mu, keep = spec.momentum_nano / NANO, kept_share(spec, rate)
     at = 0
     for matrix in matrices:
         here, numel = matrix.span.slice, matrix.span.numel
@@ -279,12 +271,12 @@ def _apply_muon(
         at += numel
 
 
-def _keep(spec: OptimizerSpec, rate: float) -> float:
+def kept_share(spec: OptimizerSpec, rate: float) -> float:
     """Return the factor of the weights in a decay."""
     return 1.0 - rate * (spec.weight_decay_nano / NANO)
 
 
-def _outside(spans: Sequence[Span], matrices: Sequence[Matrix]) -> list[Span]:
+def outside(spans: Sequence[Span], matrices: Sequence[Matrix]) -> list[Span]:
     """Return what is left of ``spans`` without the matrices; both in order, a matrix in one span or in none."""
     left, upcoming = list[Span](), 0
     for span in spans:
@@ -299,6 +291,19 @@ def _outside(spans: Sequence[Span], matrices: Sequence[Matrix]) -> list[Span]:
         if at < span.stop:
             left.append(Span(at, span.stop))
     return left
+
+
+def adamw_scalars(spec: OptimizerSpec, rate: float, step: int) -> AdamWScalars:
+    """Return the numbers of an AdamW update whose moments have seen ``step`` steps, this one included."""
+    beta1, beta2 = spec.beta1_nano / NANO, spec.beta2_nano / NANO
+    return AdamWScalars(
+        rate=rate,
+        beta1=beta1,
+        beta2=beta2,
+        eps=spec.eps_nano * 1e-9,
+        correction1=1.0 / (1.0 - _power(beta1, step)),
+        correction2=1.0 / (1.0 - _power(beta2, step)),
+    )
 
 
 def learning_rate(spec: OptimizerSpec, inner_steps_max: int, round_index: int, step: int) -> float:

@@ -177,9 +177,12 @@ def attention_backward(
     )
 
 
-def causal_weights(scores_BHTS: Tensor, width: int) -> Tensor:
-    """Return the softmax of scores / sqrt(width) over the positions a row may see; exactly 0 elsewhere."""
-    seen_TS = _seen(scores_BHTS)
+def causal_weights(scores_BHTS: Tensor, width: int, seen_TS: Tensor | None = None) -> Tensor:
+    """Return the softmax of scores / sqrt(width) over the positions a row may see; exactly 0 elsewhere.
+
+    ``seen_TS`` is the mask of those positions, for rows that are not the last of all.
+    """
+    seen_TS = _seen(scores_BHTS) if seen_TS is None else seen_TS
     finite = (scores_BHTS.isfinite() | ~seen_TS).all(-1, keepdim=True)
     scaled = torch.where(seen_TS, scores_BHTS * (1.0 / sqrt(width)), float("-inf"))
     raised = torch.where(seen_TS, exp(scaled - scaled.amax(-1, keepdim=True)), 0.0)
@@ -187,9 +190,11 @@ def causal_weights(scores_BHTS: Tensor, width: int) -> Tensor:
     return torch.where(seen_TS, raised / total, 0.0)
 
 
-def causal_weights_backward(weights_BHTS: Tensor, slope_BHTS: Tensor, width: int) -> Tensor:
-    """Return the gradient of the unscaled scores from that of the weights."""
-    seen_TS = _seen(slope_BHTS)
+def causal_weights_backward(
+    weights_BHTS: Tensor, slope_BHTS: Tensor, width: int, seen_TS: Tensor | None = None
+) -> Tensor:
+    """Return the gradient of the unscaled scores from that of the weights; ``seen_TS`` as there."""
+    seen_TS = _seen(slope_BHTS) if seen_TS is None else seen_TS
     weighted = torch.where(seen_TS, weights_BHTS * slope_BHTS, 0.0)
     total = tree_sum(weighted).unsqueeze(-1)
     bent = (weighted - weights_BHTS * total) * (1.0 / sqrt(width))

@@ -1,0 +1,16 @@
+"""Programs: every operator of a micro-batch and of an update, by number, to the same bits as training.
+
+Modules (C: pure, S: does I/O):
+
+    microbatch.py       C  Derive the program of a micro-batch in one stage: forward, loss or
+                           gradient from above, backward.
+    model_operators.py  C  Operators of the model: norms, products, attention, tokens, loss, forward
+                           and backward.
+    nodes.py            C  Represent a computation as a list of nodes, run it node by node, and
+                           compute one element of one node.
+    operators.py        C  Define what an operator of a program is: it computes a whole tensor, and
+                           any one element of it.
+    update.py           C  Derive the program of one optimizer step: mean gradient, clip, AdamW, and
+                           Muon where the run has it.
+    update_operators.py C  Operators of an update: mean gradient, clip, AdamW, Muon.
+"""
