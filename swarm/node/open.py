@@ -220,8 +220,8 @@ class Node:
     async def audit(self, segment: SegmentRecord, window: int | None = None) -> AuditResult:
         """Replay a part of a peer's work and compare it bit for bit with what that peer has committed to.
 
-        Takes as long as fetching the logs and computing the steps again. This node needs a stake, for peers
-        show their logs to nobody else, and the run needs numerics that are exact.
+        Takes as long as fetching the logs and computing the steps again. The run needs numerics that are exact.
+        Peers show a few logs an hour to nodes without a stake, and all to those with one.
 
         Args:
             segment: One of ``ledger.segments()``, or that of ``wait_segment``.

@@ -11,6 +11,7 @@ Modules (C: pure, S: does I/O):
     duties.py         C  Derive the verification duties that the ledger expects of this node now.
     edges.py          C  Compare what seats signed and sent with the lists to which their commits
                          bind them.
+    free_audits.py    C  Bound how many logs a node shows in an hour to peers that have no stake.
     jobs.py           S  Run the two long jobs: replay a window that this node was drawn for, judge
                          a window that is disputed.
     judging.py        C  Choose the peers to ask for a window, and judge its solver by the logs that

@@ -22,6 +22,7 @@ from swarm.primitives.crypto import peer_name
 from swarm.training.record.window import WindowKey
 from swarm.types import Digest, PeerId
 from swarm.verify.changes import where
+from swarm.verify.free_audits import FreeAudits
 from swarm.verify.judging import Sought, seat_of
 from swarm.verify.log_store import LogStore
 from swarm.verify.manifest import (
@@ -109,6 +110,7 @@ class Logs:
         self._compute, self._artifacts, self._replays = compute, artifacts, replays
         self._report = report
         self._turns = ReplayQueue()
+        self._free_audits = FreeAudits()
         self._is_full_reported = False
         host.serve(
             WINDOW_PROTOCOL,
@@ -277,7 +279,7 @@ class Logs:
             self._report(EventKind.WARNING, f"others' segments cannot be checked here: {error}")
 
     async def _serve(self, peer: PeerId, raw: bytes) -> bytes:
-        """Serve the manifests of a committed segment's window to validators and peers with a stake.
+        """Serve the manifests of a committed segment's window: a few in an hour to peers without a stake.
 
         Before the commit a crash can make a seat begin its round again, and a peer that held its manifest of
         the first try could accuse the second.
@@ -285,8 +287,10 @@ class Logs:
         key = decode_request(raw)
         state = self._ledger.state
         is_validator = any(validator.peer == peer for validator in state.validators)
-        if not is_validator and state.account(peer).stake < 1:
-            raise Unreachable("logs of windows are for peers with a stake")
         is_committed = state.segment(*seat_of(key)) is not None
+        is_stranger = not is_validator and state.account(peer).stake < 1
+        now = trio.current_time()
+        if is_committed and is_stranger and not self._free_audits.admit(peer, key, now):
+            raise Unreachable("peers without a stake get a few logs an hour here")
         manifests = self._log_store.manifests(key)[:MANIFESTS_MAX] if is_committed else ()
         return encode(WindowFound(manifests) if manifests else WindowMissing())

@@ -14,10 +14,11 @@ from swarm.events import EventKind
 from swarm.gossip.blobs.service import BLOB_PROTOCOL
 from swarm.ledger.state.records import CheckPhase, SegmentPhase
 from swarm.primitives.codec import decode, encode
-from swarm.primitives.crypto import digest, peer_name
+from swarm.primitives.crypto import SecretKey, digest, peer_name
 from swarm.testing.ledger import small_run_spec
 from swarm.types import Digest, PeerId
 from swarm.verify.audit import AuditVerdict, decode_evidence, encode_evidence
+from swarm.verify.free_audits import FREE_MAX
 from swarm.verify.judging import window_of
 from swarm.verify.manifest import (
     WINDOW_PROTOCOL,
@@ -258,7 +259,7 @@ async def test_answers_are_on_the_disk_before_they_are_given(
 
 
 @pytest.mark.rule("V21")
-async def test_only_peers_with_a_stake_are_served_and_nobody_is_blamed_for_asking(
+async def test_peers_with_a_stake_are_served_and_strangers_a_few_times_and_nobody_is_blamed_for_asking(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     async with a_network(a_case(), tmp_path) as network:
@@ -266,8 +267,16 @@ async def test_only_peers_with_a_stake_are_served_and_nobody_is_blamed_for_askin
         request, solver = encode(request_of(key)), network.solver.secret.peer
         stranger = FakeHost(network.transport, network.case.ledger.keys[9])
         network.transport.hosts[stranger.peer] = stranger
+        for _ in range(3):  # one window of an hour, as often as it asks
+            raw = await stranger.call(solver, WINDOW_PROTOCOL, request, timeout_s=5)
+            assert isinstance(decode(WindowReply, raw), WindowFound)  # type: ignore[arg-type]
+        audits = network.solver.checks._logs._free_audits
+        for number in range(FREE_MAX):
+            audits.admit(PeerId(bytes([number]) * 32), key, trio.current_time())
+        newcomer = FakeHost(network.transport, SecretKey.from_seed(bytes([77]) * 32))
+        network.transport.hosts[newcomer.peer] = newcomer
         with pytest.raises(Unreachable, match="stake"):
-            await stranger.call(solver, WINDOW_PROTOCOL, request, timeout_s=5)
+            await newcomer.call(solver, WINDOW_PROTOCOL, request, timeout_s=5)
         verifier = network.able[0].host
         raw = await verifier.call(solver, WINDOW_PROTOCOL, request, timeout_s=5)
         assert isinstance(decode(WindowReply, raw), WindowFound)  # type: ignore[arg-type]
