@@ -19,6 +19,7 @@ from torch import Tensor
 
 from benchmarks.checking import measure_checking
 from benchmarks.common import ROOT, Outcome, say, spread
+from benchmarks.faults import measure_faults
 from swarm.config.spec import MUON, NANO, ModelSpec, OptimizerSpec
 from swarm.gossip.codecs.activations import from_wire, to_wire
 from swarm.gossip.codecs.int8 import decode_int8, encode_int8
@@ -68,7 +69,7 @@ MUON_SIZES = ((128, 4, 16), (256, 2, 16))
 NOT_YET = "the protocol that this measures is not built yet"
 LATER = (
     *("dispute_rounds", "dispute_bytes", "dispute_s"),
-    *("faults", "faults_pinned", "games", "honest_wins"),
+    *("games", "honest_wins"),
     *("overhead_small", "overhead_medium", "overhead_large"),
 )
 
@@ -79,6 +80,7 @@ def measure(quick: bool) -> Outcome:
     outcome = Outcome(parameters={"threads": 1, "seq_len": 128, "clock": "processor time"})
     _times(outcome, quick)
     measure_checking(outcome, quick)
+    measure_faults(outcome, quick)
     _hashes(outcome, quick)
     for key in LATER:
         outcome.figures[key] = None

@@ -83,6 +83,47 @@ def verify_proof(
         raise BrokenPromise("a Merkle proof that does not lead to its root")
 
 
+def range_proof(
+    leaves: Sequence[bytes], first: int, number: int, hash_: Hash = blake3_hash
+) -> tuple[bytes, ...]:
+    """Return the hashes beside ``number`` neighbours from leaf ``first`` on, up to the root, left first."""
+    layer, proof, stop = _padded(leaves, hash_), list[bytes](), first + number
+    while len(layer) > 1:
+        if first & 1:
+            first -= 1
+            proof.append(layer[first])
+        if stop & 1:
+            proof.append(layer[stop])
+            stop += 1
+        layer, first, stop = _above(layer, hash_), first >> 1, stop >> 1
+    return tuple(proof)
+
+
+def verify_range(
+    root: Digest,
+    leaves: Sequence[bytes],
+    first: int,
+    count: int,
+    proof: Sequence[bytes],
+    hash_: Hash = blake3_hash,
+) -> None:
+    """Raise ``BrokenPromise`` unless ``leaves`` are those from ``first`` on of the ``count`` under ``root``."""
+    depth, stop = max(count - 1, 0).bit_length(), first + len(leaves)
+    if not 0 <= first < stop <= count or depth > PROOF_DEPTH_MAX:
+        raise BrokenPromise("a Merkle proof of the wrong shape")
+    layer, beside = [hash_(b"\x00" + leaf) for leaf in leaves], iter(proof)
+    for _ in range(depth):
+        if first & 1:
+            first -= 1
+            layer.insert(0, next(beside, b""))
+        if stop & 1:
+            layer.append(next(beside, b""))
+            stop += 1
+        layer, first, stop = _above(layer, hash_), first >> 1, stop >> 1
+    if next(beside, None) is not None or _seal(layer[0], count, hash_) != root:
+        raise BrokenPromise("a Merkle proof that does not lead to its root")
+
+
 def _padded(leaves: Sequence[bytes], hash_: Hash) -> list[bytes]:
     width = 1 << max(len(leaves) - 1, 0).bit_length()
     padding = hash_(b"\x02")

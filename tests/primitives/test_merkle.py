@@ -8,8 +8,10 @@ from swarm.primitives.merkle import (
     blake3_hash,
     merkle_proof,
     merkle_root,
+    range_proof,
     sha256_hash,
     verify_proof,
+    verify_range,
 )
 from swarm.types import Digest
 
@@ -66,3 +68,24 @@ def test_an_inner_node_is_no_leaf() -> None:
 def test_a_proof_of_absurd_depth_is_refused_at_once() -> None:
     with pytest.raises(BrokenPromise):
         verify_proof(Digest(bytes(32)), b"", 0, 1 << 60, [bytes(32)] * 60)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 13])
+def test_neighbours_are_proved_together(count: int) -> None:
+    items = leaves(count)
+    root = merkle_root(items)
+    for first in range(count):
+        for stop in range(first + 1, count + 1):
+            proof = range_proof(items, first, stop - first)
+            verify_range(root, items[first:stop], first, count, proof)
+            lies = [
+                (items[first:stop], first, count, (*proof, bytes(32))),
+                ([b"other", *items[first + 1 : stop]], first, count, proof),
+                (items[first:stop], first, count + 1, proof),
+                (items[first:stop], first - 1, count, proof),
+                ([], first, count, proof),
+            ]
+            lies += [(items[first:stop], first, count, proof[:-1])] if proof else []
+            for lie in lies:
+                with pytest.raises(BrokenPromise):
+                    verify_range(root, *lie)

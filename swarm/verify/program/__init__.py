@@ -10,6 +10,8 @@ Modules (C: pure, S: does I/O):
                            compute one element of one node.
     operators.py        C  Define what an operator of a program is: it computes a whole tensor, and
                            any one element of it.
+    reveal.py           C  Commit to all values of a program, reveal what one element of one node is
+                           computed from, and judge it.
     update.py           C  Derive the program of one optimizer step: mean gradient, clip, AdamW, and
                            Muon where the run has it.
     update_operators.py C  Operators of an update: mean gradient, clip, AdamW, Muon.

@@ -17,7 +17,7 @@ from torch import Tensor
 from swarm.errors import UsageError
 from swarm.training.model.exact.operators import Kernels
 from swarm.verify.program.model_operators import MODEL
-from swarm.verify.program.operators import FOLD, LAYOUT, Attributes, Operator, Shape
+from swarm.verify.program.operators import FOLD, LAYOUT, Attributes, Operator, Read, Shape
 from swarm.verify.program.update_operators import UPDATE
 
 OPERATORS: dict[str, Operator] = {**LAYOUT, **MODEL, **UPDATE}
@@ -36,6 +36,8 @@ class Node:
     """Numbers of earlier nodes."""
     shape: Shape
     attributes: Attributes = ()
+    is_integer: bool = False
+    """True for an input of int32: tokens and labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,11 @@ class Program:
         def read(operand: int, start: int, count: int) -> Tensor:
             return values[node.inputs[operand]].reshape(-1)[start : start + count]
 
+        return self.element_of(number, index, read)
+
+    def element_of(self, number: int, index: tuple[int, ...], read: Read) -> Tensor:
+        """Compute one element of a node from the values of its operands that ``read`` returns."""
+        node = self.nodes[number]
         shapes = [self.nodes[at].shape for at in node.inputs]
         element = OPERATORS[node.operator].element
         return element(node.attributes, node.shape, shapes, index, read)
@@ -114,10 +121,10 @@ class Builder:
         default_factory=dict[tuple[int, Attributes], Value]
     )
 
-    def given(self, name: str, *shape: int) -> Value:
+    def given(self, name: str, *shape: int, is_integer: bool = False) -> Value:
         """Add an input."""
         self.inputs[name] = len(self.nodes)
-        return self._put(Node(INPUT, (), shape))
+        return self._put(Node(INPUT, (), shape, is_integer=is_integer))
 
     def put(self, operator: str, shape: Shape, *operands: Value, **attributes: float) -> Value:
         """Add a node; attributes are kept in the order in which they are written."""
