@@ -21,7 +21,7 @@ from swarm.config.load import parse_run_file, run_spec
 from swarm.config.resources import packaged_file
 from swarm.config.spec import DataSpec, RunSpec
 from swarm.primitives.codec import replace
-from swarm.primitives.commitments import tensor_hash
+from swarm.primitives.commitments import SALT_BYTES, tensor_hash
 from swarm.primitives.crypto import SecretKey, digest
 from swarm.training.data.dataset import TokenSource
 from swarm.training.data.documents import read_source
@@ -37,7 +37,7 @@ from swarm.verify.replay import replay
 from swarm.verify.transcript import segment_roots
 
 CHAIN = digest("test", b"bench-checking")
-SALT = bytes(32)
+SALT = bytes(SALT_BYTES)
 DEMO = "demo.toml"
 TEXT_BYTES = 1_000_000
 BOUNDARY = StageIndex(1)

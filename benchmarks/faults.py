@@ -32,7 +32,7 @@ from swarm.verify.program.reveal import judge, reveal, trace_root, value_root
 from swarm.verify.program.update import StepNumbers, update_program
 
 FAULTS, QUICK_FAULTS = 120, 12
-REVEALS, QUICK_REVEALS = 24, 4
+REVEALS, QUICK_REVEALS = 24, 1
 Given = Mapping[str, Tensor]
 
 
