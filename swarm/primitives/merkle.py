@@ -83,6 +83,32 @@ def verify_proof(
         raise BrokenPromise("a Merkle proof that does not lead to its root")
 
 
+def merkle_layers(leaves: Sequence[bytes], hash_: Hash = blake3_hash) -> list[list[bytes]]:
+    """Return the hashes of a tree, from those of its leaves, padded, up to the one below the root."""
+    layers = [_padded(leaves, hash_)]
+    while len(layers[-1]) > 1:
+        layers.append(_above(layers[-1], hash_))
+    return layers
+
+
+def layers_above(hashes: Sequence[bytes], hash_: Hash = blake3_hash) -> list[list[bytes]]:
+    """Return the layers of a part of a tree, from a power of two of neighbours up to the one above all."""
+    layers = [list(hashes)]
+    while len(layers[-1]) > 1:
+        layers.append(_above(layers[-1], hash_))
+    return layers
+
+
+def leaf_hash(leaf: bytes, hash_: Hash = blake3_hash) -> bytes:
+    """Return the hash of a leaf in its tree."""
+    return hash_(b"\x00" + leaf)
+
+
+def sealed(top: bytes, count: int, hash_: Hash = blake3_hash) -> Digest:
+    """Return the root of a tree of ``count`` leaves below its topmost hash."""
+    return _seal(top, count, hash_)
+
+
 def range_proof(
     leaves: Sequence[bytes], first: int, number: int, hash_: Hash = blake3_hash
 ) -> tuple[bytes, ...]:

@@ -2,6 +2,8 @@
 
 Modules (C: pure, S: does I/O):
 
+    game.py             C  Play a dispute about one program down to one element: the solver opens
+                           its trace, the challenger points.
     microbatch.py       C  Derive the program of a micro-batch in one stage: forward, loss or
                            gradient from above, backward.
     model_operators.py  C  Operators of the model: norms, products, attention, tokens, loss, forward

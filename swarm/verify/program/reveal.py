@@ -109,7 +109,7 @@ def judge(program: Program, root: Digest, shown: Reveal) -> bool:
     if not 0 <= shown.node < len(program.nodes):
         raise BadEncoding(f"node {shown.node} of {len(program.nodes)}")
     node = program.nodes[shown.node]
-    numel = _numel(node.shape)
+    numel = elements_of(node.shape)
     if node.operator == INPUT or not 0 <= shown.place < numel:
         raise BadEncoding("an element that is not computed")
     if len(shown.operands) != len(node.inputs):
@@ -134,7 +134,7 @@ class _Shown:
     def __init__(self, program: Program, root: Digest, number: int, operand: Operand) -> None:
         node = program.nodes[number]
         self._dtype = np.dtype("<i4" if node.is_integer else "<f4")
-        self._numel = _numel(node.shape)
+        self._numel = elements_of(node.shape)
         count = -(-self._numel // CHUNK_VALUES)
         verify_proof(root, operand.root, number, len(program.nodes), operand.path)
         self._runs = list[tuple[int, bytes]]()
@@ -145,7 +145,7 @@ class _Shown:
             rest = (self._numel - (count - 1) * CHUNK_VALUES) * VALUE_BYTES if is_last else 0
             if len(run.data) != whole + rest:
                 raise BadEncoding("chunks of another length than the value's")
-            leaves = [_leaf(piece) for piece in pieces]
+            leaves = [chunk_leaf(piece) for piece in pieces]
             verify_range(operand.root, leaves, run.first, count, run.path)
             self._runs.append((run.first * CHUNK_BYTES, run.data))
 
@@ -188,10 +188,11 @@ def _merged(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def _leaves(value: Tensor) -> list[Digest]:
-    return [_leaf(chunk) for chunk in _chunks(_bytes(value))]
+    return [chunk_leaf(chunk) for chunk in _chunks(_bytes(value))]
 
 
-def _leaf(chunk: bytes) -> Digest:
+def chunk_leaf(chunk: bytes) -> Digest:
+    """Return the leaf of a chunk in the tree of its value."""
     return fast_digest("program-chunk", chunk)
 
 
@@ -203,11 +204,18 @@ def _bytes(value: Tensor) -> bytes:
     return value.detach().contiguous().numpy().tobytes()
 
 
+def chunk_bytes(value: Tensor, number: int) -> bytes:
+    """Return the bytes of one chunk of a value."""
+    start = number * CHUNK_VALUES
+    return _bytes(value.reshape(-1)[start : start + CHUNK_VALUES])
+
+
 def _bits(value: Tensor) -> Tensor:
     return value.contiguous().view(torch.int32)
 
 
-def _numel(shape: tuple[int, ...]) -> int:
+def elements_of(shape: tuple[int, ...]) -> int:
+    """Return the number of elements of a shape."""
     return flat_index(shape, tuple(extent - 1 for extent in shape)) + 1 if shape else 1
 
 
