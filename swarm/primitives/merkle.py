@@ -104,6 +104,14 @@ def leaf_hash(leaf: bytes, hash_: Hash = blake3_hash) -> bytes:
     return hash_(b"\x00" + leaf)
 
 
+def padding_hash(level: int, hash_: Hash = blake3_hash) -> bytes:
+    """Return the hash above 2 ** ``level`` leaves that only pad a tree."""
+    node = hash_(b"\x02")
+    for _ in range(level):
+        node = hash_(b"\x01" + node + node)
+    return node
+
+
 def sealed(top: bytes, count: int, hash_: Hash = blake3_hash) -> Digest:
     """Return the root of a tree of ``count`` leaves below its topmost hash."""
     return _seal(top, count, hash_)

@@ -23,11 +23,18 @@ from torch import Tensor
 
 from swarm.errors import BadEncoding, BrokenPromise, OutOfTurn
 from swarm.primitives.codec import Message, replace
-from swarm.primitives.merkle import layers_above, leaf_hash, merkle_layers, sealed
+from swarm.primitives.merkle import (
+    layers_above,
+    leaf_hash,
+    merkle_layers,
+    padding_hash,
+    sealed,
+)
 from swarm.types import Digest
 from swarm.verify.program.nodes import INPUT, Program
 from swarm.verify.program.reveal import (
     CHUNK_VALUES,
+    VALUE_BYTES,
     Operand,
     Reveal,
     Run,
@@ -144,8 +151,7 @@ def moved(program: Program, game: Game, move: Move, height: int, *, is_solver: b
         case ((Stage.NODES | Stage.CHUNKS), Pick(child)) if not is_solver:
             return _picked(program, game, after, child)
         case Stage.CHUNK, Chunk(data) if is_solver:
-            if leaf_hash(chunk_leaf(data)) != game.disputed:
-                raise BrokenPromise("not the chunk that is disputed")
+            _check_chunk(program, game, data)
             return replace(after, stage=Stage.SHOWN)
         case Stage.SHOWN, Show(shown) if not is_solver:
             in_chunk = shown.place // CHUNK_VALUES == game.place
@@ -173,19 +179,34 @@ def _depth(program: Program, game: Game) -> int:
 
 
 def _checked_split(program: Program, game: Game, hashes: tuple[bytes, ...]) -> tuple[bytes, ...]:
-    width = 1 << min(_depth(program, game), ARITY_BITS)
+    depth, leaves = _depth(program, game), _leaves(program, game)
+    bits = min(depth, ARITY_BITS)
+    width, levels = 1 << bits, depth - bits
     if len(hashes) != width or any(len(part) != 32 for part in hashes):
         raise BadEncoding(f"a split of {len(hashes)} where {width} are opened")
     top = layers_above(hashes)[-1][0]
     if game.levels >= 0:
         is_right = top == game.disputed
     else:
-        root = sealed(top, _leaves(program, game))
+        root = sealed(top, leaves)
         is_root = game.stage is Stage.NODES
         is_right = root == game.root if is_root else leaf_hash(root) == game.disputed
     if not is_right:
         raise BrokenPromise("hashes that do not lead to the disputed one")
+    # False padding makes another root of right values: no element would be false, and who accuses would lose.
+    padding, first = padding_hash(levels), game.place << bits
+    if any((first + at) << levels >= leaves and hashes[at] != padding for at in range(width)):
+        raise BrokenPromise("a child that only pads the tree, with another hash")
     return hashes
+
+
+def _check_chunk(program: Program, game: Game, data: bytes) -> None:
+    """Raise unless the values are the disputed ones: a chunk of another length has no element to show."""
+    rest = elements_of(program.nodes[game.node].shape) - game.place * CHUNK_VALUES
+    if len(data) != min(rest, CHUNK_VALUES) * VALUE_BYTES:
+        raise BadEncoding("a chunk of another length than the value's")
+    if leaf_hash(chunk_leaf(data)) != game.disputed:
+        raise BrokenPromise("not the chunk that is disputed")
 
 
 def _picked(program: Program, game: Game, after: Game, child: int) -> Game:

@@ -9,7 +9,8 @@ from torch import Tensor
 from swarm.config.load import parse_run_file, planned_spec
 from swarm.errors import PeerFault
 from swarm.primitives.codec import encode
-from swarm.types import StageIndex
+from swarm.primitives.merkle import layers_above, merkle_layers, sealed
+from swarm.types import Digest, StageIndex
 from swarm.verify.program.game import (
     ARITY_BITS,
     OVER,
@@ -28,7 +29,14 @@ from swarm.verify.program.game import (
 )
 from swarm.verify.program.microbatch import microbatch_program
 from swarm.verify.program.nodes import INPUT, Program
-from swarm.verify.program.reveal import CHUNK_VALUES, elements_of, trace_root
+from swarm.verify.program.reveal import (
+    CHUNK_VALUES,
+    chunk_bytes,
+    chunk_leaf,
+    elements_of,
+    trace_root,
+    value_root,
+)
 from tests.verify.program.test_model_operators import ROOT
 from tests.verify.program.test_reveal import case_of, false_trace
 
@@ -159,6 +167,84 @@ def test_a_challenger_that_points_anywhere_gains_nothing() -> None:
             except PeerFault:
                 pass  # a child that only pads the tree
         assert game.stage in {Stage.SHOWN, Stage.INPUT}
+
+
+@dataclass
+class Forger:
+    """A solver whose tree is of no trace: a value, or the list of values, that no program makes."""
+
+    nodes: list[list[bytes]]
+    num_nodes: int
+    chunks: list[list[bytes]]
+    chunk: bytes = b""
+
+    @property
+    def root(self) -> Digest:
+        """Its trace root."""
+        return sealed(self.nodes[-1][0], self.num_nodes)
+
+    def move(self, game: Game) -> Move:
+        """Open what there is."""
+        if game.stage is Stage.CHUNK:
+            return Chunk(self.chunk)
+        layers = self.nodes if game.stage is Stage.NODES else self.chunks
+        depth = game.levels if game.levels >= 0 else len(layers) - 1
+        bits = min(depth, ARITY_BITS)
+        first = game.place << bits
+        return Split(tuple(layers[depth - bits][first : first + (1 << bits)]))
+
+
+FORGERIES = (
+    *("a chunk cut short", "a chunk too long", "no chunk", "false padding of chunks"),
+    *("another number of chunks", "false padding of nodes", "another number of nodes"),
+)
+
+
+def forger(program: Program, values: list[Tensor], what: str) -> Forger:
+    """Return a solver with the right values and a wrong tree."""
+    counts = [-(-elements_of(node.shape) // CHUNK_VALUES) for node in program.nodes]
+    at = next(
+        number
+        for number, (node, count) in enumerate(zip(program.nodes, counts, strict=True))
+        if node.operator != INPUT and count & (count - 1)
+    )
+    data = [chunk_bytes(values[at], chunk) for chunk in range(counts[at])]
+    forged = {"a chunk cut short": data[0][:-4], "a chunk too long": data[0] + bytes(4)}
+    chunk = forged.get(what, b"" if what == "no chunk" else data[0])
+    chunks = merkle_layers([chunk_leaf(part) for part in (chunk, *data[1:])])
+    num_chunks, num_nodes = counts[at], len(values)
+    if what == "false padding of chunks":
+        chunks = layers_above([*chunks[0][:-1], bytes(32)])
+    if what == "another number of chunks":
+        num_chunks -= 1
+    roots = [value_root(value) for value in values]
+    roots[at] = sealed(chunks[-1][0], num_chunks)
+    nodes = merkle_layers(roots)
+    assert len(nodes[0]) > num_nodes, "a tree without padding"
+    if what == "false padding of nodes":
+        nodes = layers_above([*nodes[0][:-1], bytes(32)])
+    if what == "another number of nodes":
+        num_nodes += 1
+    return Forger(nodes, num_nodes, chunks, chunk)
+
+
+@pytest.mark.rule("V41")
+@pytest.mark.parametrize("what", FORGERIES)
+def test_attack_a_root_under_which_no_element_is_false(what: str) -> None:
+    """Whoever accuses it would lose, if its solver could open it down to an element that is right."""
+    program, honest, _, _ = lies("an update", "forger")
+    solver, attack = forger(program, honest, what), Attack(program, honest)
+    assert solver.root != trace_root(honest)
+    game = opened(solver.root, 0, MOVE_BLOCKS)
+    while game.stage is not Stage.SHOWN:
+        assert game.is_solvers_turn
+        try:
+            game = moved(program, game, solver.move(game), 1, is_solver=True)
+        except PeerFault:
+            break
+        if game.split:
+            game = moved(program, game, attack.move(game, None), 1, is_solver=False)
+    assert expired(game, game.deadline).stage is Stage.GUILTY
 
 
 @pytest.mark.rule("V41")
