@@ -49,18 +49,14 @@ def merkle_root(leaves: Sequence[bytes], hash_: Hash = blake3_hash) -> Digest:
     layer = _padded(leaves, hash_)
     while len(layer) > 1:
         layer = _above(layer, hash_)
-    return _seal(layer[0], len(leaves), hash_)
+    return sealed(layer[0], len(leaves), hash_)
 
 
 def merkle_proof(
     leaves: Sequence[bytes], index: int, hash_: Hash = blake3_hash
 ) -> tuple[bytes, ...]:
     """Return the sibling hashes from leaf ``index`` up to the root."""
-    layer, proof = _padded(leaves, hash_), list[bytes]()
-    while len(layer) > 1:
-        proof.append(layer[index ^ 1])
-        layer, index = _above(layer, hash_), index >> 1
-    return tuple(proof)
+    return range_proof(leaves, index, 1, hash_)
 
 
 def verify_proof(
@@ -75,20 +71,17 @@ def verify_proof(
     depth = max(count - 1, 0).bit_length()
     if not 0 <= index < count or len(proof) != depth or depth > PROOF_DEPTH_MAX:
         raise BrokenPromise("a Merkle proof of the wrong shape")
-    node = hash_(b"\x00" + leaf)
+    node = leaf_hash(leaf, hash_)
     for sibling in proof:
         node = hash_(b"\x01" + (sibling + node if index & 1 else node + sibling))
         index >>= 1
-    if _seal(node, count, hash_) != root:
+    if sealed(node, count, hash_) != root:
         raise BrokenPromise("a Merkle proof that does not lead to its root")
 
 
 def merkle_layers(leaves: Sequence[bytes], hash_: Hash = blake3_hash) -> list[list[bytes]]:
     """Return the hashes of a tree, from those of its leaves, padded, up to the one below the root."""
-    layers = [_padded(leaves, hash_)]
-    while len(layers[-1]) > 1:
-        layers.append(_above(layers[-1], hash_))
-    return layers
+    return layers_above(_padded(leaves, hash_), hash_)
 
 
 def layers_above(hashes: Sequence[bytes], hash_: Hash = blake3_hash) -> list[list[bytes]]:
@@ -114,7 +107,7 @@ def padding_hash(level: int, hash_: Hash = blake3_hash) -> bytes:
 
 def sealed(top: bytes, count: int, hash_: Hash = blake3_hash) -> Digest:
     """Return the root of a tree of ``count`` leaves below its topmost hash."""
-    return _seal(top, count, hash_)
+    return Digest(hash_(b"\x03" + count.to_bytes(8, "big") + top))
 
 
 def range_proof(
@@ -145,7 +138,7 @@ def verify_range(
     depth, stop = max(count - 1, 0).bit_length(), first + len(leaves)
     if not 0 <= first < stop <= count or depth > PROOF_DEPTH_MAX:
         raise BrokenPromise("a Merkle proof of the wrong shape")
-    layer, beside = [hash_(b"\x00" + leaf) for leaf in leaves], iter(proof)
+    layer, beside = [leaf_hash(leaf, hash_) for leaf in leaves], iter(proof)
     for _ in range(depth):
         if first & 1:
             first -= 1
@@ -154,22 +147,18 @@ def verify_range(
             layer.append(next(beside, b""))
             stop += 1
         layer, first, stop = _above(layer, hash_), first >> 1, stop >> 1
-    if next(beside, None) is not None or _seal(layer[0], count, hash_) != root:
+    if next(beside, None) is not None or sealed(layer[0], count, hash_) != root:
         raise BrokenPromise("a Merkle proof that does not lead to its root")
 
 
 def _padded(leaves: Sequence[bytes], hash_: Hash) -> list[bytes]:
     width = 1 << max(len(leaves) - 1, 0).bit_length()
-    padding = hash_(b"\x02")
-    return [hash_(b"\x00" + leaf) for leaf in leaves] + [padding] * (width - len(leaves))
+    padding = padding_hash(0, hash_)
+    return [leaf_hash(leaf, hash_) for leaf in leaves] + [padding] * (width - len(leaves))
 
 
 def _above(layer: list[bytes], hash_: Hash) -> list[bytes]:
     return [hash_(b"\x01" + layer[i] + layer[i + 1]) for i in range(0, len(layer), 2)]
-
-
-def _seal(top: bytes, count: int, hash_: Hash) -> Digest:
-    return Digest(hash_(b"\x03" + count.to_bytes(8, "big") + top))
 
 
 PATH_BITS = 256

@@ -11,6 +11,7 @@ A list is small and its root is on the ledger, so it is served to everybody: an 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
 import trio
 
@@ -33,7 +34,7 @@ from swarm.ledger.transactions import check_seat
 from swarm.primitives.codec import Message, decode, encode
 from swarm.primitives.edges import SentEntry, sent_root
 from swarm.store import ITEMS_MAX, Store
-from swarm.types import NO_DIGEST, PeerId, RoundIndex, RunIndex, StageIndex
+from swarm.types import NO_DIGEST, Digest, PeerId, RoundIndex, RunIndex, StageIndex
 from swarm.verify.changes import where
 from swarm.verify.edges import SENT_BYTES_MAX, SentList, decode_list, encode_list, find_lie
 from swarm.verify.judging import SegmentKey, key_of
@@ -65,14 +66,22 @@ class SentRequest(Message, frozen=True):
     seat: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A list as it is sent, which takes a fraction of the memory of its entries, under its root."""
+
+    root: Digest
+    raw: bytes
+
+
 class SentLists:
     """Lists of our own segments, and those of others that were fetched."""
 
     def __init__(self, host: TradeLinks, ledger: LedgerPort, store: Store) -> None:
         """Load our own lists from the disk and serve them; raises ``Corrupt`` if they are damaged."""
         self._host, self._ledger, self._store = host, ledger, store
-        self._own: dict[SegmentKey, tuple[SentEntry, ...]] = {}
-        self._others: OrderedDict[SegmentKey, tuple[SentEntry, ...]] = OrderedDict()
+        self._own: dict[SegmentKey, _Kept] = {}
+        self._others: OrderedDict[SegmentKey, _Kept] = OrderedDict()
         self._others_bytes = 0
         self._load()
         host.serve(
@@ -85,11 +94,12 @@ class SentLists:
 
     async def keep(self, key: SegmentKey, entries: Sequence[SentEntry]) -> None:
         """Store the list of a segment of our own, durably; raises ``BadConfig`` when the disk is full."""
+        kept = _Kept(sent_root(entries), encode_list(entries))
         try:
-            await self._store.write_soon([(TABLE, _packed(key), encode_list(entries))])
+            await self._store.write_soon([(TABLE, _packed(key), kept.raw)])
         except DiskFull as error:
             raise BadConfig(str(error), hint=error.hint) from None
-        self._own[key] = tuple(entries)
+        self._own[key] = kept
 
     async def get(self, record: SegmentRecord, peers: Sequence[PeerId]) -> tuple[SentEntry, ...]:
         """Return the list that a segment's commit names, from here or from one of ``peers``.
@@ -98,7 +108,7 @@ class SentLists:
         """
         known = self._known(record)
         if known is not None:
-            return known
+            return decode(SentList, known, limit=SENT_BYTES_MAX).entries
         request = encode(SentRequest(*key_of(record)))
         for peer in peers:
             if peer == self._host.peer:
@@ -117,7 +127,7 @@ class SentLists:
             except Unreachable:
                 pass
             else:
-                self._remember(key_of(record), entries)
+                self._remember(key_of(record), _Kept(record.sent_root, raw))
                 return entries
         raise Unreachable(f"no peer serves the list of what {where(record)} sent")
 
@@ -136,23 +146,23 @@ class SentLists:
         for key in stale:
             self._own.pop(key, None)
 
-    def _known(self, record: SegmentRecord) -> tuple[SentEntry, ...] | None:
+    def _known(self, record: SegmentRecord) -> bytes | None:
         if record.sent_root == NO_DIGEST:
-            return ()
+            return encode_list(())
         key = key_of(record)
         for table in (self._own, self._others):
-            entries = table.get(key)
-            if entries is not None and sent_root(entries) == record.sent_root:
-                return entries
+            kept = table.get(key)
+            if kept is not None and kept.root == record.sent_root:
+                return kept.raw
         return None
 
-    def _remember(self, key: SegmentKey, entries: tuple[SentEntry, ...]) -> None:
-        old = self._others.pop(key, ())
-        self._others[key] = entries
-        self._others_bytes += len(encode_list(entries)) - (len(encode_list(old)) if old else 0)
+    def _remember(self, key: SegmentKey, kept: _Kept) -> None:
+        old = self._others.pop(key, None)
+        self._others[key] = kept
+        self._others_bytes += len(kept.raw) - (len(old.raw) if old is not None else 0)
         while self._others_bytes > OTHERS_BYTES_MAX:
             _, dropped = self._others.popitem(last=False)
-            self._others_bytes -= len(encode_list(dropped))
+            self._others_bytes -= len(dropped.raw)
 
     async def _serve(self, _peer: PeerId, raw: bytes) -> bytes:
         """Serve the list of a committed segment: before the commit it would bind a seat that begins again."""
@@ -160,10 +170,10 @@ class SentLists:
         check_seat(asked.run, asked.round, asked.stage, asked.seat)
         key = (asked.run, asked.round, asked.stage, asked.seat)
         record = self._ledger.state.segment(*key)
-        entries = None if record is None else self._known(record)
-        if entries is None:
+        raw_list = None if record is None else self._known(record)
+        if raw_list is None:
             raise Unreachable("this list is not here")
-        return encode_list(entries)
+        return raw_list
 
     def _load(self) -> None:
         after = b""
@@ -173,7 +183,7 @@ class SentLists:
                     entries = decode(SentList, raw, limit=SENT_BYTES_MAX).entries
                 except BadEncoding as error:
                     raise Corrupt(f"a list of what this node sent is damaged: {error}") from None
-                self._own[_unpacked(name)] = entries
+                self._own[_unpacked(name)] = _Kept(sent_root(entries), raw)
             after = rows[-1][0]
 
 

@@ -18,6 +18,7 @@ Whether an input of a program is the right one is not decided here.
 
 from dataclasses import dataclass
 from enum import Enum, auto
+from math import prod
 
 from torch import Tensor
 
@@ -40,7 +41,6 @@ from swarm.verify.program.reveal import (
     Run,
     chunk_bytes,
     chunk_leaf,
-    elements_of,
     judge,
     reveal,
     value_root,
@@ -168,7 +168,7 @@ def _leaves(program: Program, game: Game) -> int:
     """Return the number of leaves of the disputed tree."""
     if game.stage is Stage.NODES:
         return len(program.nodes)
-    return -(-elements_of(program.nodes[game.node].shape) // CHUNK_VALUES)
+    return -(-prod(program.nodes[game.node].shape) // CHUNK_VALUES)
 
 
 def _depth(program: Program, game: Game) -> int:
@@ -202,7 +202,7 @@ def _checked_split(program: Program, game: Game, hashes: tuple[bytes, ...]) -> t
 
 def _check_chunk(program: Program, game: Game, data: bytes) -> None:
     """Raise unless the values are the disputed ones: a chunk of another length has no element to show."""
-    rest = elements_of(program.nodes[game.node].shape) - game.place * CHUNK_VALUES
+    rest = prod(program.nodes[game.node].shape) - game.place * CHUNK_VALUES
     if len(data) != min(rest, CHUNK_VALUES) * VALUE_BYTES:
         raise BadEncoding("a chunk of another length than the value's")
     if leaf_hash(chunk_leaf(data)) != game.disputed:

@@ -12,6 +12,8 @@ Two peers whose traces agree up to a node have the same operands for it, so one 
 either decides between them. A false value that leaves all later ones as they are is found like any other.
 """
 
+from math import prod
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -28,7 +30,6 @@ from swarm.primitives.merkle import (
 )
 from swarm.types import Digest
 from swarm.verify.program.nodes import INPUT, Program
-from swarm.verify.program.operators import flat_index
 
 CHUNK_VALUES = 64
 VALUE_BYTES = 4
@@ -109,7 +110,7 @@ def judge(program: Program, root: Digest, shown: Reveal) -> bool:
     if not 0 <= shown.node < len(program.nodes):
         raise BadEncoding(f"node {shown.node} of {len(program.nodes)}")
     node = program.nodes[shown.node]
-    numel = elements_of(node.shape)
+    numel = prod(node.shape)
     if node.operator == INPUT or not 0 <= shown.place < numel:
         raise BadEncoding("an element that is not computed")
     if len(shown.operands) != len(node.inputs):
@@ -134,7 +135,7 @@ class _Shown:
     def __init__(self, program: Program, root: Digest, number: int, operand: Operand) -> None:
         node = program.nodes[number]
         self._dtype = np.dtype("<i4" if node.is_integer else "<f4")
-        self._numel = elements_of(node.shape)
+        self._numel = prod(node.shape)
         count = -(-self._numel // CHUNK_VALUES)
         verify_proof(root, operand.root, number, len(program.nodes), operand.path)
         self._runs = list[tuple[int, bytes]]()
@@ -212,11 +213,6 @@ def chunk_bytes(value: Tensor, number: int) -> bytes:
 
 def _bits(value: Tensor) -> Tensor:
     return value.contiguous().view(torch.int32)
-
-
-def elements_of(shape: tuple[int, ...]) -> int:
-    """Return the number of elements of a shape."""
-    return flat_index(shape, tuple(extent - 1 for extent in shape)) + 1 if shape else 1
 
 
 def _index(shape: tuple[int, ...], place: int) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import dataclass, field
+from math import prod
 
 import pytest
 from torch import Tensor
@@ -33,7 +34,6 @@ from swarm.verify.program.reveal import (
     CHUNK_VALUES,
     chunk_bytes,
     chunk_leaf,
-    elements_of,
     trace_root,
     value_root,
 )
@@ -202,7 +202,7 @@ FORGERIES = (
 
 def forger(program: Program, values: list[Tensor], what: str) -> Forger:
     """Return a solver with the right values and a wrong tree."""
-    counts = [-(-elements_of(node.shape) // CHUNK_VALUES) for node in program.nodes]
+    counts = [-(-prod(node.shape) // CHUNK_VALUES) for node in program.nodes]
     at = next(
         number
         for number, (node, count) in enumerate(zip(program.nodes, counts, strict=True))
@@ -274,7 +274,7 @@ def test_nothing_moves_after_the_end_or_the_deadline() -> None:
 def test_ten_rounds_are_enough_at_the_shapes_of_the_packaged_runs(file: str) -> None:
     spec = planned_spec(parse_run_file((ROOT / file).read_text("utf-8"), file))
     program = microbatch_program(spec, StageIndex(spec.num_stages - 1))
-    chunks = max(-(-elements_of(node.shape) // CHUNK_VALUES) for node in program.nodes)
+    chunks = max(-(-prod(node.shape) // CHUNK_VALUES) for node in program.nodes)
     depths = [(count - 1).bit_length() for count in (len(program.nodes), chunks)]
     rounds = sum(-(-depth // ARITY_BITS) for depth in depths) + 1
     assert rounds <= 10
