@@ -20,6 +20,7 @@ from swarm.config.load import parse_run_file, planned_spec
 from swarm.config.resources import packaged_file
 from swarm.config.spec import MUON, RunSpec
 from swarm.primitives.codec import encode, replace
+from swarm.primitives.merkle import merkle_root
 from swarm.training.model.exact.operators import rotary_tables
 from swarm.training.model.exact.selftest import trusted_kernels
 from swarm.training.model.llama import head_width
@@ -28,7 +29,7 @@ from swarm.training.model.stages import init_flat, plans_of
 from swarm.types import RoundIndex, StageIndex
 from swarm.verify.program.microbatch import microbatch_program
 from swarm.verify.program.nodes import INPUT, Program
-from swarm.verify.program.reveal import judge, reveal, trace_root, value_root
+from swarm.verify.program.reveal import computed, reveal, value_bytes, value_roots
 from swarm.verify.program.update import StepNumbers, update_program
 
 FAULTS, QUICK_FAULTS = 120, 12
@@ -47,12 +48,14 @@ def measure_faults(outcome: Outcome, quick: bool) -> None:
     sizes, seconds = list[int](), list[float]()
     program, given = _microbatch(demo, StageIndex(demo.num_stages - 1), rng)
     values = program.run(trusted_kernels().kernels, given)
-    root = trace_root(values)
+    roots = value_roots(program, values)
+    root = merkle_root(roots)
     for _ in range(QUICK_REVEALS if quick else REVEALS):
         number, place = _somewhere(program, values, rng)
-        shown = reveal(program, values, number, place)
+        shown = reveal(program, values, roots, number, place)
         began = time.thread_time()
-        assert judge(program, root, shown), "an honest element stands"
+        right = computed(program, root, shown)
+        assert value_bytes(right) == _element(values, number, place), "an honest element stands"
         seconds.append(time.thread_time() - began)
         sizes.append(len(encode(shown)))
     outcome.detail["faults"] = {
@@ -101,7 +104,7 @@ def _microbatch(spec: RunSpec, stage: StageIndex, rng: random.Random) -> tuple[P
 
 def _drawn(program: Program, number: int, vocabulary: int, generator: torch.Generator) -> Tensor:
     node = program.nodes[number]
-    if node.is_integer:
+    if node.dtype == "int32":
         tokens = torch.randint(0, vocabulary, node.shape, generator=generator)
         return tokens.to(torch.int32)
     return 0.1 * torch.randn(node.shape, generator=generator)
@@ -122,8 +125,8 @@ def _update(spec: RunSpec, stage: StageIndex, rng: random.Random) -> tuple[Progr
 
 def _somewhere(program: Program, values: list[Tensor], rng: random.Random) -> tuple[int, int]:
     """Draw an element: a node that is computed, and a place in it."""
-    computed = [n for n, node in enumerate(program.nodes) if node.operator != INPUT]
-    number = rng.choice(computed)
+    computes = [n for n, node in enumerate(program.nodes) if node.operator != INPUT]
+    number = rng.choice(computes)
     return number, rng.randrange(prod(values[number].shape))
 
 
@@ -142,7 +145,16 @@ def _is_pinned(program: Program, given: Given, rng: random.Random) -> bool:
 
     false = program.run(kernels, given, watch)
     pairs = enumerate(zip(honest, false, strict=True))
-    first = next(number for number, (a, b) in pairs if value_root(a) != value_root(b))
-    is_convicted = not judge(program, trace_root(false), reveal(program, false, at, place))
-    is_cleared = judge(program, trace_root(honest), reveal(program, honest, at, place))
-    return first == at and is_convicted and is_cleared
+    first = next(number for number, (a, b) in pairs if value_bytes(a) != value_bytes(b))
+    is_convicted = not _stands(program, false, at, place)
+    return first == at and is_convicted and _stands(program, honest, at, place)
+
+
+def _stands(program: Program, values: list[Tensor], number: int, place: int) -> bool:
+    roots = value_roots(program, values)
+    right = computed(program, merkle_root(roots), reveal(program, values, roots, number, place))
+    return value_bytes(right) == _element(values, number, place)
+
+
+def _element(values: list[Tensor], number: int, place: int) -> bytes:
+    return value_bytes(values[number].reshape(-1)[place])

@@ -92,6 +92,12 @@ def layers_above(hashes: Sequence[bytes], hash_: Hash = blake3_hash) -> list[lis
     return layers
 
 
+def layer_above(layer: Sequence[bytes], level: int, hash_: Hash = blake3_hash) -> list[bytes]:
+    """Return the hashes of layer ``level`` from those below, of which an odd last one stands before padding."""
+    whole = [*layer, padding_hash(level - 1, hash_)] if len(layer) % 2 else list(layer)
+    return _above(whole, hash_)
+
+
 def leaf_hash(leaf: bytes, hash_: Hash = blake3_hash) -> bytes:
     """Return the hash of a leaf in its tree."""
     return hash_(b"\x00" + leaf)

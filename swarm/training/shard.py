@@ -541,10 +541,18 @@ def _piece_digest(plan: RoundPlan, stage: StageIndex, step: int, mean_P: Tensor)
 
     Neither logs nor messages have it, so who did not compute the step cannot write its leaf.
     """
-    pieces = -(-mean_P.numel() // PIECE_VALUES)
     context = (plan.run_digest, plan.round, stage, step)
-    first = PIECE_VALUES * stream(plan.beacon, "training.gradient-piece", *context).below(pieces)
+    first = piece_start(plan.beacon, *context, numel=mean_P.numel())
     return hash_of(mean_P[first : first + PIECE_VALUES].cpu())
+
+
+def piece_start(
+    beacon: Digest, run_digest: Digest, round_index: int, stage: int, step: int, *, numel: int
+) -> int:
+    """Return the first of the ``numel`` values of a step's mean gradient that its leaf covers."""
+    context = (run_digest, round_index, stage, step)
+    pieces = -(-numel // PIECE_VALUES)
+    return PIECE_VALUES * stream(beacon, "training.gradient-piece", *context).below(pieces)
 
 
 def _finite_hash(tensor: Tensor) -> Digest:

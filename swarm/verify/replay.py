@@ -42,6 +42,7 @@ from swarm.training.record.restore import replay_microbatch, replay_uncounted, r
 from swarm.training.record.segment import MergeRecord, MicrobatchRecord, ShardState, StepRecord
 from swarm.training.record.window import (
     AnchorSet,
+    Event,
     FragmentMerged,
     SnapshotTaken,
     StepTaken,
@@ -118,34 +119,61 @@ def replay(
     Raises:
         PeerFault: If no honest seat writes such a log.
     """
-    check_window(plan, data)
-    check_start(plan.spec, data)
-    first = _anchor(anchors, data.start.anchor_root, data.start.params_P)
-    shard = restored(plan.spec, data.key.stage, data.start, first, base_W)
-    _check_parts(shard, data.start)
-    start_root = state_root(shard.components())
-    leaves = list[Digest]()
-    for event in data.events:
+    machine = Replay(plan, data, tokens, anchors, base_W, sent)
+    start_root = state_root(machine.shard.components())
+    leaves = [leaf for event in data.events if (leaf := machine.apply(event)) is not None]
+    machine.end()
+    counted = machine.shard.tokens_total - data.start.tokens_total
+    end_root = state_root(machine.shard.components())
+    return WindowResult(leaves_root(leaves), start_root, end_root, counted)
+
+
+class Replay:
+    """A replay of a window between two of its events; the arguments and errors are those of ``replay``."""
+
+    def __init__(
+        self,
+        plan: RoundPlan,
+        data: WindowData,
+        tokens: TokenSource,
+        anchors: Mapping[Digest, Tensor],
+        base_W: Tensor | None = None,
+        sent: Sent | None = None,
+    ) -> None:
+        check_window(plan, data)
+        check_start(plan.spec, data)
+        first = _anchor(anchors, data.start.anchor_root, data.start.params_P)
+        self.shard = restored(plan.spec, data.key.stage, data.start, first, base_W)
+        """The state of the seat."""
+        _check_parts(self.shard, data.start)
+        self._plan, self._data, self._tokens, self._anchors = plan, data, tokens, anchors
+        self._sent = sent
+
+    def apply(self, event: Event) -> Digest | None:
+        """Go on by one event; return its leaf, if it has one."""
+        shard, plan, key = self.shard, self._plan, self._data.key
         match event:
             case AnchorSet(root):
-                shard.set_anchor(_anchor(anchors, root, shard.params_P), root)
+                shard.set_anchor(_anchor(self._anchors, root, shard.params_P), root)
             case SnapshotTaken(exchange):
                 snapshot = shard.snapshot(exchange)
-                if sent is not None:
-                    sent.snapshot(snapshot)
+                if self._sent is not None:
+                    self._sent.snapshot(snapshot)
             case FragmentMerged():
-                leaves.append(merge_leaf(_merge(shard, plan, data.key, event)))
+                return merge_leaf(_merge(shard, plan, key, event))
             case StepTaken():
-                record = _step(shard, plan, data.key, tokens, event)
-                leaves.append(step_leaf(record))
-                _find(sent, record.microbatches)
+                record = _step(shard, plan, key, self._tokens, event)
+                _find(self._sent, record.microbatches)
+                return step_leaf(record)
             case Uncounted(microbatches):
-                where = (shard, tokens, plan, data.key.seat)
-                _find(sent, [replay_uncounted(*where, one) for one in microbatches])
-    if data.is_last:
-        shard.begin_segment()  # Fragments offered and not merged are dropped before the end root.
-    counted = shard.tokens_total - data.start.tokens_total
-    return WindowResult(leaves_root(leaves), start_root, state_root(shard.components()), counted)
+                where = (shard, self._tokens, plan, key.seat)
+                _find(self._sent, [replay_uncounted(*where, one) for one in microbatches])
+        return None
+
+    def end(self) -> None:
+        """End the segment, if it ends here: a fragment that was offered and not merged is dropped."""
+        if self._data.is_last:
+            self.shard.begin_segment()
 
 
 def check_start(spec: RunSpec, data: WindowData) -> None:

@@ -1,57 +1,67 @@
 """Play a dispute about one program down to one element: the solver opens its trace, the challenger points.
 
-Core: a machine that takes moves and heights; what it holds can be stored between two blocks.
+Core: functions of a walk between two moves, which can be stored between two blocks.
 
-    NODES --Split, Pick, ...--> CHUNKS --Split, Pick, ...--> CHUNK --Chunk--> SHOWN --Show--> GUILTY
-    the pick of an input: INPUT     whoever does not move in time: the other side wins
+    NODES --Split, Pick, ...--> VALUE --Split, Pick, ...--> LEAF --Leaf--> SHOWN --Show--> GUILTY
+    the pick of a node that is bound to another digest: GUILTY     of an input that is bound to its own: FALSE
 
-The solver has committed to a trace root, and the challenger says that some value under it is false. The solver
-opens up to 16 hashes below the one that is disputed, and the challenger points at one of them: down the tree of
-all values to the first that differs from its own, then down the tree of that value to a chunk, which the solver
-shows. Now the challenger shows one element of it with all that it is computed from (``reveal.py``), under the
-solver's own root. If the operator computes something else, the solver is guilty, whatever the challenger has
-pointed at before; if it never shows such an element, its accusation is false. So only the solver's hashes are
-sent, and a lie of the challenger about where the traces differ hurts itself alone.
+The solver has committed to a trace root, and the challenger says that some value under it is false. The
+solver opens up to 16 hashes below the one that is disputed, and the challenger points at one of them: down the
+tree of all values to the first that differs from its own, then down the tree of that value to a leaf of 1 KiB,
+which the solver shows. Now the challenger shows all that one element in it is computed from (``reveal.py``),
+under the solver's own root. If the operator computes something else, the solver is guilty, whatever the
+challenger has pointed at before; if it never shows such an element, its accusation is false. So only the
+solver's hashes are sent, and a lie of the challenger about where the traces differ hurts itself alone.
 
-Whether an input of a program is the right one is not decided here.
+What goes into a program and what comes out of it is bound: the trace must have the digests that are committed
+elsewhere. Tokens are bound to the text of the run, by position.
 """
 
-from dataclasses import dataclass
-from enum import Enum, auto
-from math import prod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
 
 from torch import Tensor
 
 from swarm.errors import BadEncoding, BrokenPromise, OutOfTurn
 from swarm.primitives.codec import Message, replace
 from swarm.primitives.merkle import (
+    layer_above,
     layers_above,
     leaf_hash,
     merkle_layers,
     padding_hash,
     sealed,
 )
+from swarm.primitives.openings import (
+    WHOLE,
+    Content,
+    Opening,
+    Place,
+    Tree,
+    check_opening,
+    children,
+    is_leaf,
+    lead,
+    lead_from_data,
+)
 from swarm.types import Digest
 from swarm.verify.program.nodes import INPUT, Program
 from swarm.verify.program.reveal import (
-    CHUNK_VALUES,
-    VALUE_BYTES,
-    Operand,
     Reveal,
-    Run,
-    chunk_bytes,
-    chunk_leaf,
-    judge,
+    computed,
     reveal,
-    value_root,
+    tree_of,
+    value_bytes,
+    value_roots,
 )
 
 ARITY_BITS = 4
-"""Levels of a tree that one split opens: 16 hashes of 32 bytes."""
+"""Layers of a tree that one split opens: 16 hashes of 32 bytes."""
 
 
 class Split(Message, frozen=True, tag=1):
-    """The solver's hashes below the disputed one, ``ARITY_BITS`` levels deeper, or as many as there are."""
+    """The solver's hashes below the disputed one, ``ARITY_BITS`` layers deeper, or as many as there are."""
 
     hashes: tuple[bytes, ...]
 
@@ -62,8 +72,8 @@ class Pick(Message, frozen=True, tag=2):
     child: int
 
 
-class Chunk(Message, frozen=True, tag=3):
-    """The solver's values in the chunk that is disputed."""
+class Leaf(Message, frozen=True, tag=3):
+    """The solver's bytes in the leaf that is disputed."""
 
     data: bytes
 
@@ -74,231 +84,330 @@ class Show(Message, frozen=True, tag=4):
     reveal: Reveal
 
 
-Move = Split | Pick | Chunk | Show
+class ShowTokens(Message, frozen=True, tag=5):
+    """The challenger's token: what the text of the run has at the position of an element."""
+
+    place: int
+    """Flat index of the element."""
+    opening: Opening
+    """Of the token file."""
 
 
-class Stage(Enum):
-    """State of a game."""
+Move = Split | Pick | Leaf | Show | ShowTokens
 
-    NODES = auto()
-    CHUNKS = auto()
-    CHUNK = auto()
-    SHOWN = auto()
-    GUILTY = auto()
-    FALSE = auto()
+
+class Stage(IntEnum):
+    """State of a walk."""
+
+    NODES = 0
+    VALUE = 1
+    LEAF = 2
+    SHOWN = 3
+    GUILTY = 4
+    FALSE = 5
     """The accusation is false."""
-    INPUT = auto()
-    """The challenger disputes an input of the program."""
 
 
-OVER = frozenset({Stage.GUILTY, Stage.FALSE, Stage.INPUT})
+OVER = frozenset({Stage.GUILTY, Stage.FALSE})
 
 
 @dataclass(frozen=True, slots=True)
-class Game:
-    """A dispute between two moves."""
+class Text:
+    """Tokens of the run that the elements of an input must be."""
 
+    positions: Sequence[int]
+    """Position in the token file of each element."""
+    width: int
+    """Bytes of a token in the file."""
+    content: Content
     root: Digest
-    """Trace root that the solver committed to."""
-    move_blocks: int
-    deadline: int
-    """Height from which on whose turn it is has lost."""
-    stage: Stage = Stage.NODES
-    levels: int = -1
-    """Levels between the disputed hash and the leaves of its tree; -1 for the root of a tree."""
-    place: int = 0
-    """Number of the disputed hash in its layer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A program, the root of its trace as the solver committed to it, and what its values are bound to."""
+
+    program: Program
+    root: Digest
+    bound: Mapping[int, Digest]
+    """Digests that nodes must have: of every input but tokens, and of what comes out."""
+    texts: Mapping[int, Text] = field(default_factory=dict[int, Text])
+
+
+class NodeSplit(Message, frozen=True):
+    """Hashes in the tree of all values that the solver has opened, from a place on."""
+
+    place: Place
+    hashes: tuple[bytes, ...]
+
+
+class Walk(Message, frozen=True):
+    """State of a dispute about a program between two moves."""
+
+    stage: int = Stage.NODES
+    place: Place | None = None
+    """Place of the disputed hash, in the tree of all values or in that of one; None for the trace root."""
     disputed: bytes = b""
-    """The disputed hash; empty for the root."""
     split: tuple[bytes, ...] = ()
     """Hashes that wait for a pick."""
     node: int = -1
     """Disputed node, once it is found."""
+    data: bytes = b""
+    """Bytes of the disputed leaf, once they are shown."""
+    nodes: tuple[NodeSplit, ...] = ()
+    """Splits of the tree of all values: the challenger shows values under the solver's root by them."""
 
     @property
     def is_solvers_turn(self) -> bool:
         """True if the solver must move."""
-        return self.stage in {Stage.NODES, Stage.CHUNKS, Stage.CHUNK} and not self.split
+        return self.stage in {Stage.NODES, Stage.VALUE, Stage.LEAF} and not self.split
 
 
-def opened(root: Digest, height: int, move_blocks: int) -> Game:
-    """Return the game about a trace root; the solver moves first."""
-    return Game(root=root, move_blocks=move_blocks, deadline=height + move_blocks)
+def moved(case: Case, walk: Walk, move: Move, *, is_solver: bool) -> Walk:
+    """Return the walk after a move.
 
-
-def expired(game: Game, height: int) -> Game:
-    """Return the game at a height: whose turn it is loses at the deadline."""
-    if game.stage in OVER or height < game.deadline:
-        return game
-    lost = Stage.GUILTY if game.is_solvers_turn else Stage.FALSE
-    return replace(game, stage=lost)
-
-
-def moved(program: Program, game: Game, move: Move, height: int, *, is_solver: bool) -> Game:
-    """Return the game after a move.
-
-    Raises ``PeerFault``, and the game is as it was, for a move that is not this side's turn, does not fit what
+    Raises ``PeerFault``, and the walk is as it was, for a move that is not this side's turn, does not fit what
     was said before, or shows nothing that is false.
     """
-    if game.stage in OVER or height >= game.deadline:
+    if walk.stage in OVER:
         raise OutOfTurn("the game is over")
-    if is_solver != game.is_solvers_turn:
+    if is_solver != walk.is_solvers_turn:
         raise OutOfTurn("the other side moves")
-    after = replace(game, deadline=height + game.move_blocks)
-    match game.stage, move:
-        case ((Stage.NODES | Stage.CHUNKS), Split(hashes)) if is_solver:
-            return replace(after, split=_checked_split(program, game, hashes))
-        case ((Stage.NODES | Stage.CHUNKS), Pick(child)) if not is_solver:
-            return _picked(program, game, after, child)
-        case Stage.CHUNK, Chunk(data) if is_solver:
-            _check_chunk(program, game, data)
-            return replace(after, stage=Stage.SHOWN)
+    match Stage(walk.stage), move:
+        case ((Stage.NODES | Stage.VALUE), Split(hashes)) if is_solver:
+            _check_split(case, walk, hashes)
+            if walk.stage == Stage.NODES:
+                noted = NodeSplit(_opens(case, walk)[0], hashes)
+                walk = replace(walk, nodes=(*walk.nodes, noted))
+            return replace(walk, split=hashes)
+        case ((Stage.NODES | Stage.VALUE), Pick(child)) if not is_solver:
+            return _picked(case, walk, child)
+        case Stage.LEAF, Leaf(data) if is_solver:
+            _check_leaf(case, walk, data)
+            return replace(walk, stage=Stage.SHOWN, data=data)
         case Stage.SHOWN, Show(shown) if not is_solver:
-            in_chunk = shown.place // CHUNK_VALUES == game.place
-            if shown.node != game.node or not in_chunk:
-                raise OutOfTurn("an element outside of the disputed chunk")
-            if judge(program, game.root, shown):
-                raise BrokenPromise("an element that is as its operator computes it")
-            return replace(after, stage=Stage.GUILTY)
+            _check_false(case, walk, shown)
+            return replace(walk, stage=Stage.GUILTY)
+        case Stage.SHOWN, ShowTokens() if not is_solver:
+            _check_false_token(case, walk, move)
+            return replace(walk, stage=Stage.GUILTY)
         case _:
-            raise OutOfTurn(f"a {type(move).__name__} in a game that is {game.stage.name}")
+            raise OutOfTurn(f"a {type(move).__name__} where {Stage(walk.stage).name} is disputed")
 
 
-def _leaves(program: Program, game: Game) -> int:
-    """Return the number of leaves of the disputed tree."""
-    if game.stage is Stage.NODES:
-        return len(program.nodes)
-    return -(-prod(program.nodes[game.node].shape) // CHUNK_VALUES)
+# --- the tree of all values ---
 
 
-def _depth(program: Program, game: Game) -> int:
-    """Return the levels from the disputed hash to the leaves."""
-    if game.levels >= 0:
-        return game.levels
-    return max(_leaves(program, game) - 1, 0).bit_length()
+def _top(count: int) -> Place:
+    return Place(WHOLE, max(count - 1, 0).bit_length(), 0)
 
 
-def _checked_split(program: Program, game: Game, hashes: tuple[bytes, ...]) -> tuple[bytes, ...]:
-    depth, leaves = _depth(program, game), _leaves(program, game)
-    bits = min(depth, ARITY_BITS)
-    width, levels = 1 << bits, depth - bits
-    if len(hashes) != width or any(len(part) != 32 for part in hashes):
-        raise BadEncoding(f"a split of {len(hashes)} where {width} are opened")
-    top = layers_above(hashes)[-1][0]
-    if game.levels >= 0:
-        is_right = top == game.disputed
+def _below(count: int, place: Place) -> list[Place]:
+    """Return the places that a split opens, but for those that only pad the tree."""
+    level = max(place.level - ARITY_BITS, 0)
+    down = place.level - level
+    places = range(place.index << down, (place.index + 1) << down)
+    return [Place(WHOLE, level, at) for at in places if at << level < count]
+
+
+def _lead(place: Place, hashes: Sequence[bytes]) -> bytes:
+    layer, level = list(hashes), max(place.level - ARITY_BITS, 0)
+    while level < place.level:
+        level += 1
+        layer = layer_above(layer, level)
+    return layer[0]
+
+
+# --- moves ---
+
+
+def _opens(case: Case, walk: Walk) -> list[Place]:
+    """Return the places that the next split opens."""
+    if walk.stage == Stage.NODES:
+        count = len(case.program.nodes)
+        return _below(count, walk.place or _top(count))
+    content = case.program.nodes[walk.node].content
+    return children(content, walk.place or content.top, ARITY_BITS)
+
+
+def _check_split(case: Case, walk: Walk, hashes: tuple[bytes, ...]) -> None:
+    count = len(_opens(case, walk))
+    if len(hashes) != count or any(len(part) != 32 for part in hashes):
+        raise BadEncoding(f"a split of {len(hashes)} where {count} are opened")
+    if walk.stage == Stage.NODES:
+        nodes = len(case.program.nodes)
+        found = _lead(walk.place or _top(nodes), hashes)
+        is_right = found == walk.disputed if walk.place else sealed(found, nodes) == case.root
     else:
-        root = sealed(top, leaves)
-        is_root = game.stage is Stage.NODES
-        is_right = root == game.root if is_root else leaf_hash(root) == game.disputed
+        content = case.program.nodes[walk.node].content
+        found = lead(content, walk.place or content.top, hashes, ARITY_BITS)
+        is_right = _is_disputed(walk, found)
     if not is_right:
         raise BrokenPromise("hashes that do not lead to the disputed one")
-    # False padding makes another root of right values: no element would be false, and who accuses would lose.
-    padding, first = padding_hash(levels), game.place << bits
-    if any((first + at) << levels >= leaves and hashes[at] != padding for at in range(width)):
-        raise BrokenPromise("a child that only pads the tree, with another hash")
-    return hashes
 
 
-def _check_chunk(program: Program, game: Game, data: bytes) -> None:
-    """Raise unless the values are the disputed ones: a chunk of another length has no element to show."""
-    rest = prod(program.nodes[game.node].shape) - game.place * CHUNK_VALUES
-    if len(data) != min(rest, CHUNK_VALUES) * VALUE_BYTES:
-        raise BadEncoding("a chunk of another length than the value's")
-    if leaf_hash(chunk_leaf(data)) != game.disputed:
-        raise BrokenPromise("not the chunk that is disputed")
+def _is_disputed(walk: Walk, found: bytes) -> bool:
+    """Return True if a hash is the disputed one; that of a whole value is seen as a leaf of the trace."""
+    return (found if walk.place else leaf_hash(found)) == walk.disputed
 
 
-def _picked(program: Program, game: Game, after: Game, child: int) -> Game:
-    if not 0 <= child < len(game.split):
-        raise BadEncoding(f"child {child} of {len(game.split)}")
-    bits = len(game.split).bit_length() - 1
-    levels = _depth(program, game) - bits
-    place = (game.place << bits) + child
-    if place << levels >= _leaves(program, game):
-        raise OutOfTurn("a child that only pads the tree")
-    after = replace(after, split=(), disputed=game.split[child], levels=levels, place=place)
-    if levels:
-        return after
-    if game.stage is Stage.CHUNKS:
-        return replace(after, stage=Stage.CHUNK)
-    if program.nodes[place].operator == INPUT:
-        return replace(after, stage=Stage.INPUT, node=place)
-    return replace(after, stage=Stage.CHUNKS, node=place, levels=-1, place=0)
+def _check_leaf(case: Case, walk: Walk, data: bytes) -> None:
+    content = case.program.nodes[walk.node].content
+    if not _is_disputed(walk, lead_from_data(content, walk.place or content.top, data)):
+        raise BrokenPromise("not the bytes that are disputed")
+
+
+def _picked(case: Case, walk: Walk, child: int) -> Walk:
+    if not 0 <= child < len(walk.split):
+        raise BadEncoding(f"child {child} of {len(walk.split)}")
+    place, disputed = _opens(case, walk)[child], walk.split[child]
+    after = replace(walk, split=(), place=place, disputed=disputed)
+    if walk.stage == Stage.VALUE:
+        content = case.program.nodes[walk.node].content
+        return replace(after, stage=Stage.LEAF if is_leaf(content, place) else Stage.VALUE)
+    return after if place.level else _found(case, after, place.index)
+
+
+def _found(case: Case, walk: Walk, node: int) -> Walk:
+    """Return the walk at a node: over if it is bound to another digest, or an input as it must be."""
+    walk = replace(walk, stage=Stage.VALUE, place=None, node=node)
+    if node in case.bound:
+        if leaf_hash(case.bound[node]) != walk.disputed:
+            return replace(walk, stage=Stage.GUILTY)
+        if case.program.nodes[node].operator == INPUT:
+            return replace(walk, stage=Stage.FALSE)
+    content = case.program.nodes[node].content
+    return replace(walk, stage=Stage.LEAF if is_leaf(content, content.top) else Stage.VALUE)
+
+
+def _check_false(case: Case, walk: Walk, shown: Reveal) -> None:
+    """Raise unless an element that reaches into the disputed leaf is another one than the solver's."""
+    if shown.node != walk.node:
+        raise OutOfTurn("an element of another node than the disputed")
+    right = value_bytes(computed(case.program, case.root, shown))
+    _check_differs(case, walk, shown.place * len(right), right)
+
+
+def _check_false_token(case: Case, walk: Walk, move: ShowTokens) -> None:
+    text = case.texts.get(walk.node)
+    if text is None or not 0 <= move.place < len(text.positions):
+        raise OutOfTurn("tokens of a node that is none of them")
+    check_opening(text.content, text.root, move.opening)
+    at = text.positions[move.place] * text.width - move.opening.start
+    token = move.opening.data[at : at + text.width]
+    if at < 0 or len(token) != text.width:
+        raise BrokenPromise("the text at another position")
+    right = int.from_bytes(token, "little").to_bytes(4, "little")
+    _check_differs(case, walk, move.place * len(right), right)
+
+
+def _check_differs(case: Case, walk: Walk, first: int, right: bytes) -> None:
+    """Raise ``BrokenPromise`` unless the disputed leaf has other bytes at ``first`` than these."""
+    content = case.program.nodes[walk.node].content
+    start, stop = content.span(walk.place or content.top)
+    begin, end = max(first, start), min(first + len(right), stop)
+    if begin >= end:
+        raise OutOfTurn("an element outside of the disputed leaf")
+    if walk.data[begin - start : end - start] == right[begin - first : end - first]:
+        raise BrokenPromise("an element that is as its operator computes it")
+
+
+# --- the two sides ---
 
 
 class Defence:
     """The moves of a solver, from its values."""
 
-    def __init__(self, program: Program, values: list[Tensor]) -> None:
+    def __init__(
+        self, program: Program, values: Sequence[Tensor], roots: Sequence[Digest] | None = None
+    ) -> None:
+        """``roots``: digests of the values, if they are known."""
         self._program, self._values = program, values
-        self._nodes = merkle_layers([value_root(value) for value in values])
+        self._nodes = merkle_layers(roots or value_roots(program, values))
 
-    def move(self, game: Game) -> Move:
+    def move(self, case: Case, walk: Walk) -> Move:
         """Return the move of the solver."""
-        if game.stage is Stage.CHUNK:
-            return Chunk(chunk_bytes(self._values[game.node], game.place))
-        layers = self._nodes if game.stage is Stage.NODES else _layers(self._values[game.node])
-        depth = _depth(self._program, game)
-        bits = min(depth, ARITY_BITS)
-        first = game.place << bits
-        return Split(tuple(layers[depth - bits][first : first + (1 << bits)]))
+        opens = [] if walk.stage == Stage.LEAF else _opens(case, walk)
+        if walk.stage == Stage.NODES:
+            return Split(tuple(self._nodes[place.level][place.index] for place in opens))
+        node = self._program.nodes[walk.node]
+        tree = tree_of(node, self._values[walk.node])
+        top = walk.place or node.content.top
+        if walk.stage == Stage.LEAF:
+            return Leaf(tree.data(top))
+        return Split(tree.split(top, ARITY_BITS))
 
 
 class Attack:
     """The moves of a challenger, from its values and what the solver has opened."""
 
-    def __init__(self, program: Program, values: list[Tensor]) -> None:
-        self._program, self._values = program, values
-        self._nodes = merkle_layers([value_root(value) for value in values])
-        self._chunks: list[list[bytes]] = []
-        self._data = b""
+    def __init__(
+        self,
+        program: Program,
+        values: Sequence[Tensor],
+        roots: Sequence[Digest] | None = None,
+        text: Tree | None = None,
+    ) -> None:
+        """``roots``: digests of the values, if they are known; ``text``: hashes of the token file."""
+        self._program, self._values, self._text = program, values, text
+        self._roots = roots or value_roots(program, values)
 
-    def move(self, game: Game, last: Move | None) -> Move:
-        """Return the move of the challenger; ``last`` is the solver's."""
-        if game.stage is Stage.SHOWN:
-            assert isinstance(last, Chunk), "the solver has shown a chunk"
-            return Show(self._reveal(game, last.data))
-        if game.stage is Stage.CHUNKS and game.levels < 0:
-            self._chunks = _layers(self._values[game.node])
-        mine = self._nodes if game.stage is Stage.NODES else self._chunks
-        bits = len(game.split).bit_length() - 1
-        depth = _depth(self._program, game)
-        first, level = game.place << bits, depth - bits
-        own = mine[level][first : first + len(game.split)]
-        pairs = enumerate(zip(own, game.split, strict=True))
-        child = next((number for number, (a, b) in pairs if a != b), 0)
-        # From here on these layers are the solver's, as far as it has opened them.
-        for up, hashes in enumerate(layers_above(game.split)):
-            at = first >> up
-            mine[level + up][at : at + len(hashes)] = hashes
-        return Pick(child)
+    def move(self, case: Case, walk: Walk) -> Move:
+        """Return the move of the challenger."""
+        if walk.stage == Stage.SHOWN:
+            return self._shown(case, walk)
+        if walk.stage == Stage.VALUE:
+            node = self._program.nodes[walk.node]
+            tree = tree_of(node, self._values[walk.node])
+            own = tree.split(walk.place or node.content.top, ARITY_BITS)
+            return Pick(_first_difference(own, walk.split) or 0)
+        opens, nodes = _opens(case, walk), merkle_layers(self._roots)
+        child = _first_difference([nodes[p.level][p.index] for p in opens], walk.split)
+        return Pick(self._contradicted(case, opens) if child is None else child)
 
-    def _reveal(self, game: Game, data: bytes) -> Reveal:
-        """Return the first element of a chunk that is false, under the solver's root."""
-        own = chunk_bytes(self._values[game.node], game.place)
-        size = len(own) // max(len(own) // 4, 1)
-        words = range(0, len(own), size)
-        differs = next((at for at in words if own[at : at + size] != data[at : at + size]), 0)
-        place = game.place * CHUNK_VALUES + differs // size
-        mine = reveal(self._program, self._values, game.node, place)
-        root = sealed(self._chunks[-1][0], len(_real(self._values[game.node])))
-        run = Run(game.place, data, _path(self._chunks, game.place))
-        claimed = Operand(root, _path(self._nodes, game.node), (run,))
-        numbers = self._program.nodes[game.node].inputs
+    def _contradicted(self, case: Case, opens: Sequence[Place]) -> int:
+        """Return the child with a node that is bound to another digest than ours, which is the trace's."""
+        wrong = [node for node, digest in case.bound.items() if digest != self._roots[node]]
+        for child, place in enumerate(opens):
+            if any(node >> place.level == place.index for node in wrong):
+                return child
+        return 0
+
+    def _shown(self, case: Case, walk: Walk) -> Move:
+        """Return the first element of the leaf that is false, under the solver's root."""
+        node = self._program.nodes[walk.node]
+        start, _ = node.content.span(walk.place or node.content.top)
+        own = value_bytes(self._values[walk.node])[start : start + len(walk.data)]
+        place = (start + (_first_difference(own, walk.data) or 0)) // node.item_bytes
+        if node.operator == INPUT:
+            assert self._text is not None, "whoever computes from tokens has the text"
+            text = case.texts[walk.node]
+            at = text.positions[place] * text.width
+            return ShowTokens(place, self._text.opening(at, at + text.width))
+        mine = reveal(self._program, self._values, self._roots, walk.node, place)
+        nodes = _learned(merkle_layers(self._roots), walk.nodes)
         operands = tuple(
-            replace(operand, path=_path(self._nodes, number))
-            for operand, number in zip(mine.operands, numbers, strict=True)
+            replace(operand, path=_path(nodes, number))
+            for operand, number in zip(mine.operands, node.inputs, strict=True)
         )
-        return replace(mine, claimed=claimed, operands=operands)
+        return Show(replace(mine, operands=operands))
 
 
-def _real(value: Tensor) -> range:
-    return range(-(-value.numel() // CHUNK_VALUES))
+def _learned(layers: list[list[bytes]], splits: Sequence[NodeSplit]) -> list[list[bytes]]:
+    """Return the layers of a trace with all hashes that the solver has opened in their places."""
+    for split in splits:
+        level, first = split.place.level, split.place.index
+        width = 1 << max(len(split.hashes) - 1, 0).bit_length()
+        filled = [*split.hashes, *[padding_hash(level)] * (width - len(split.hashes))]
+        for up, hashes in enumerate(layers_above(filled)):
+            at = first >> up
+            layers[level + up][at : at + len(hashes)] = hashes
+    return layers
 
 
-def _layers(value: Tensor) -> list[list[bytes]]:
-    return merkle_layers([chunk_leaf(chunk_bytes(value, at)) for at in _real(value)])
+def _first_difference(own: Sequence[object], said: Sequence[object]) -> int | None:
+    pairs = enumerate(zip(own, said, strict=True))
+    return next((number for number, (a, b) in pairs if a != b), None)
 
 
 def _path(layers: list[list[bytes]], index: int) -> tuple[bytes, ...]:

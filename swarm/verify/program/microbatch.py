@@ -274,7 +274,7 @@ class _Derivation:
         if entry is not None:
             tape.need(entry)
         looks_up = plan.is_first or self._model.bottleneck_rank > 0
-        ids = b.given("ids", self._rows, is_integer=True) if looks_up else None
+        ids = b.given("ids", self._rows, dtype="int32") if looks_up else None
         width = head_width(self._model)
         turns = (b.given("cos", self._times, width), b.given("sin", self._times, width))
         x, head = self._through(weights, trained, entry, ids, turns)
@@ -397,7 +397,7 @@ class _Derivation:
         tape, b, rows = self._tape, self._tape.builder, self._rows
         norm_D, head_VD = head
         logits_NV = tape.linear(tape.rms_norm(x_ND, norm_D, self._eps), head_VD)
-        labels_N = b.given("labels", rows, is_integer=True)
+        labels_N = b.given("labels", rows, dtype="int32")
         peak_N1 = b.row_totals(logits_NV, "peaks")
         raised_NV = b.same("raised", logits_NV, peak_N1)
         total_N1 = b.row_totals(raised_NV)

@@ -12,9 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
+import numpy as np
 from torch import Tensor
 
 from swarm.errors import UsageError
+from swarm.primitives.openings import Content, message_content, tensor_content
 from swarm.training.model.exact.operators import Kernels
 from swarm.verify.program.model_operators import MODEL
 from swarm.verify.program.operators import FOLD, LAYOUT, Attributes, Operator, Read, Shape
@@ -36,8 +38,23 @@ class Node:
     """Numbers of earlier nodes."""
     shape: Shape
     attributes: Attributes = ()
-    is_integer: bool = False
-    """True for an input of int32: tokens and labels."""
+    dtype: str = "float32"
+    """Type of its values, by numpy's name: int32 for tokens and labels, uint8 for bytes."""
+    purpose: str = ""
+    """Purpose under which its bytes are hashed as a message; empty for a tensor."""
+
+    @property
+    def item_bytes(self) -> int:
+        """Bytes of one value."""
+        return np.dtype(self.dtype).itemsize
+
+    @property
+    def content(self) -> Content:
+        """Form of what the digest of its value is of."""
+        num_bytes = prod(self.shape) * self.item_bytes
+        if self.purpose:
+            return message_content(self.purpose, num_bytes)
+        return tensor_content(self.dtype, self.shape, num_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +138,10 @@ class Builder:
         default_factory=dict[tuple[int, Attributes], Value]
     )
 
-    def given(self, name: str, *shape: int, is_integer: bool = False) -> Value:
+    def given(self, name: str, *shape: int, dtype: str = "float32", purpose: str = "") -> Value:
         """Add an input."""
         self.inputs[name] = len(self.nodes)
-        return self._put(Node(INPUT, (), shape, is_integer=is_integer))
+        return self._put(Node(INPUT, (), shape, dtype=dtype, purpose=purpose))
 
     def put(self, operator: str, shape: Shape, *operands: Value, **attributes: float) -> Value:
         """Add a node; attributes are kept in the order in which they are written."""

@@ -2,16 +2,19 @@
 
 Core: pure functions.
 
-    value root = M(hashes of chunks of 64 values); trace root = M(value roots of all nodes)
-    reveal     = node, place of the element | its chunk | the runs of chunks of its operands that it reads,
-                 each under its value root, and every value root under the trace root
+    trace root = M(digests of the values of all nodes), each that of a state's part or of a message
+    reveal     = node, place of the element | the leaves of its operands that it reads, each under the digest of
+                 its value, and every digest under the trace root
 
-Whoever has run a program can reveal any element of it, and ``judge`` needs the program, the trace root and the
-reveal: it computes the element by its operator's definition, and says whether the trace has that very value.
-Two peers whose traces agree up to a node have the same operands for it, so one reveal out of the trace of
-either decides between them. A false value that leaves all later ones as they are is found like any other.
+A value has the digest under which it is committed anywhere else (primitives/openings.py), so what goes into a
+program and what comes out of it is compared by its digest. Whoever has run a program can reveal any element of
+it, and ``computed`` needs the program, the trace root and the reveal: it computes the element by its operator's
+definition, from the trace's own operands. Two peers whose traces agree up to a node have the same operands for
+it, so one reveal out of the trace of either decides between them. A false value that leaves all later ones as
+they are is found like any other.
 """
 
+from collections.abc import Sequence
 from math import prod
 
 import numpy as np
@@ -20,38 +23,22 @@ from torch import Tensor
 
 from swarm.errors import BadEncoding, BrokenPromise, UsageError
 from swarm.primitives.codec import Message
-from swarm.primitives.crypto import fast_digest
-from swarm.primitives.merkle import (
-    merkle_proof,
-    merkle_root,
-    range_proof,
-    verify_proof,
-    verify_range,
-)
+from swarm.primitives.merkle import merkle_proof, merkle_root, verify_proof
+from swarm.primitives.openings import Opening, Tree, check_opening, covered
 from swarm.types import Digest
-from swarm.verify.program.nodes import INPUT, Program
+from swarm.verify.program.nodes import INPUT, Node, Program
 
-CHUNK_VALUES = 64
-VALUE_BYTES = 4
-CHUNK_BYTES = CHUNK_VALUES * VALUE_BYTES
-"""Bytes of a chunk: short against a row, and long against a path."""
-
-
-class Run(Message, frozen=True):
-    """Neighbouring chunks of one value, with what lies beside them up to its root."""
-
-    first: int
-    data: bytes
-    path: tuple[bytes, ...]
+OPENED_BYTES_MAX = 256 << 10
+"""Bytes of values in one reveal: a transaction is shorter, and an opening cannot be longer."""
 
 
 class Operand(Message, frozen=True):
-    """Chunks of one operand that are read, under its value root."""
+    """Leaves of one value that are read, under its digest."""
 
     root: Digest
     path: tuple[bytes, ...]
-    """From the value root to the trace root."""
-    runs: tuple[Run, ...]
+    """From the digest to the trace root."""
+    openings: tuple[Opening, ...]
 
 
 class Reveal(Message, frozen=True):
@@ -60,49 +47,62 @@ class Reveal(Message, frozen=True):
     node: int
     place: int
     """Flat index of the element."""
-    claimed: Operand
-    """The chunk of the element itself."""
     operands: tuple[Operand, ...]
     """In the order of the node's inputs."""
 
 
-def value_root(value: Tensor) -> Digest:
-    """Return the root over the chunks of a value."""
-    return merkle_root(_leaves(value))
+def tree_of(node: Node, value: Tensor) -> Tree:
+    """Return the hashes of the value of a node."""
+    return Tree(node.content, value_bytes(value))
 
 
-def trace_root(values: list[Tensor]) -> Digest:
+def value_root(node: Node, value: Tensor) -> Digest:
+    """Return the digest of the value of a node."""
+    return tree_of(node, value).digest
+
+
+def value_roots(program: Program, values: Sequence[Tensor]) -> list[Digest]:
+    """Return the digests of the values of all nodes."""
+    return [value_root(node, value) for node, value in zip(program.nodes, values, strict=True)]
+
+
+def trace_root(program: Program, values: Sequence[Tensor]) -> Digest:
     """Return the root over the values of all nodes."""
-    return merkle_root([value_root(value) for value in values])
+    return merkle_root(value_roots(program, values))
 
 
-def reveal(program: Program, values: list[Tensor], number: int, place: int) -> Reveal:
-    """Return the reveal of one element; raise ``UsageError`` for one that is given, or is not there."""
+def reveal(
+    program: Program, values: Sequence[Tensor], roots: Sequence[Digest], number: int, place: int
+) -> Reveal:
+    """Return the reveal of one element; ``roots`` are the digests of all values.
+
+    Raises ``UsageError`` for an element that is given, or is not there.
+    """
     node = program.nodes[number]
-    if node.operator == INPUT or not 0 <= place < values[number].numel():
+    if node.operator == INPUT or not 0 <= place < prod(node.shape):
         raise UsageError(f"node {number} has no element {place} that is computed")
     wanted: list[list[tuple[int, int]]] = [[] for _ in node.inputs]
 
     def read(operand: int, start: int, count: int) -> Tensor:
-        wanted[operand].append((start // CHUNK_VALUES, -(-(start + count) // CHUNK_VALUES)))
+        wanted[operand].append((start, start + count))
         return values[node.inputs[operand]].reshape(-1)[start : start + count]
 
-    program.element_of(number, _index(node.shape, place), read)
-    roots = [value_root(value) for value in values]
-    chunk = place // CHUNK_VALUES
+    program.element_of(number, index_of(node.shape, place), read)
+
+    def operand(at: int, ranges: list[tuple[int, int]]) -> Operand:
+        tree, shown = tree_of(program.nodes[at], values[at]), program.nodes[at]
+        openings = tuple(tree.opening(*part) for part in _merged(shown, ranges))
+        return Operand(roots[at], merkle_proof(roots, at), openings)
+
     return Reveal(
         node=number,
         place=place,
-        claimed=_operand(roots, number, values[number], [(chunk, chunk + 1)]),
-        operands=tuple(
-            _operand(roots, at, values[at], ranges)
-            for at, ranges in zip(node.inputs, wanted, strict=True)
-        ),
+        operands=tuple(map(operand, node.inputs, wanted)),
     )
 
 
-def judge(program: Program, root: Digest, shown: Reveal) -> bool:
-    """Return True if a trace has for an element what its operator computes from the trace's own operands.
+def computed(program: Program, root: Digest, shown: Reveal) -> Tensor:
+    """Return what an operator computes for an element from the trace's own operands.
 
     Raises ``PeerFault`` for a reveal that is not of this program, or does not lead to the trace root, or lacks
     a value that the element reads.
@@ -110,12 +110,13 @@ def judge(program: Program, root: Digest, shown: Reveal) -> bool:
     if not 0 <= shown.node < len(program.nodes):
         raise BadEncoding(f"node {shown.node} of {len(program.nodes)}")
     node = program.nodes[shown.node]
-    numel = prod(node.shape)
-    if node.operator == INPUT or not 0 <= shown.place < numel:
+    if node.operator == INPUT or not 0 <= shown.place < prod(node.shape):
         raise BadEncoding("an element that is not computed")
     if len(shown.operands) != len(node.inputs):
         raise BadEncoding(f"{len(shown.operands)} operands of {len(node.inputs)}")
-    claimed = _Shown(program, root, shown.node, shown.claimed)
+    opened = (one for part in shown.operands for one in part.openings)
+    if sum(len(one.data) for one in opened) > OPENED_BYTES_MAX:
+        raise BadEncoding("more values than an element is computed from")
     operands = [
         _Shown(program, root, at, operand)
         for at, operand in zip(node.inputs, shown.operands, strict=True)
@@ -124,96 +125,54 @@ def judge(program: Program, root: Digest, shown: Reveal) -> bool:
     def read(operand: int, start: int, count: int) -> Tensor:
         return operands[operand].read(start, count)
 
-    computed = program.element_of(shown.node, _index(node.shape, shown.place), read)
-    said = claimed.read(shown.place, 1)
-    return torch.equal(_bits(computed.view(1)), _bits(said))
+    return program.element_of(shown.node, index_of(node.shape, shown.place), read)
 
 
 class _Shown:
-    """Values of one operand that a reveal shows, once its proofs are checked."""
+    """Values of one node that are shown, once their openings are checked."""
 
     def __init__(self, program: Program, root: Digest, number: int, operand: Operand) -> None:
-        node = program.nodes[number]
-        self._dtype = np.dtype("<i4" if node.is_integer else "<f4")
-        self._numel = prod(node.shape)
-        count = -(-self._numel // CHUNK_VALUES)
         verify_proof(root, operand.root, number, len(program.nodes), operand.path)
-        self._runs = list[tuple[int, bytes]]()
-        for run in operand.runs:
-            pieces = _chunks(run.data)
-            is_last = run.first + len(pieces) == count
-            whole = (len(pieces) - is_last) * CHUNK_BYTES
-            rest = (self._numel - (count - 1) * CHUNK_VALUES) * VALUE_BYTES if is_last else 0
-            if len(run.data) != whole + rest:
-                raise BadEncoding("chunks of another length than the value's")
-            leaves = [chunk_leaf(piece) for piece in pieces]
-            verify_range(operand.root, leaves, run.first, count, run.path)
-            self._runs.append((run.first * CHUNK_BYTES, run.data))
+        self._node = program.nodes[number]
+        for opening in operand.openings:
+            check_opening(self._node.content, operand.root, opening)
+        self._openings = operand.openings
 
     def read(self, start: int, count: int) -> Tensor:
         """Return shown values; raise ``BrokenPromise`` if one is missing."""
-        first, stop = start * VALUE_BYTES, (start + count) * VALUE_BYTES
-        if start < 0 or start + count > self._numel:
+        width = self._node.item_bytes
+        first, stop = start * width, (start + count) * width
+        if start < 0 or stop > self._node.content.num_bytes:
             raise BrokenPromise("an element outside of an operand")
-        for at, data in self._runs:
-            if at <= first and stop <= at + len(data):
-                part = data[first - at : stop - at]
-                return torch.from_numpy(np.frombuffer(part, self._dtype).copy())
+        for opening in self._openings:
+            at = opening.start
+            if at <= first and stop <= at + len(opening.data):
+                return values_of(self._node, opening.data[first - at : stop - at])
         raise BrokenPromise("a value that is read and not shown")
 
 
-def _operand(
-    roots: list[Digest], number: int, value: Tensor, ranges: list[tuple[int, int]]
-) -> Operand:
-    leaves, data = _leaves(value), _bytes(value)
-    runs = tuple(
-        Run(
-            first=first,
-            data=data[first * CHUNK_BYTES : stop * CHUNK_BYTES],
-            path=range_proof(leaves, first, stop - first),
-        )
-        for first, stop in _merged(ranges)
-    )
-    return Operand(roots[number], merkle_proof(roots, number), runs)
+def values_of(node: Node, data: bytes) -> Tensor:
+    """Return values of a node from their bytes."""
+    return torch.from_numpy(np.frombuffer(data, np.dtype(node.dtype).newbyteorder("<")).copy())
 
 
-def _merged(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return ranges joined where they touch."""
+def value_bytes(value: Tensor) -> bytes:
+    """Return a value as the bytes that its digest covers."""
+    return value.detach().contiguous().numpy().tobytes()
+
+
+def index_of(shape: tuple[int, ...], place: int) -> tuple[int, ...]:
+    """Return the index of an element from its place in C order."""
+    return tuple(int(at) for at in np.unravel_index(place, shape))
+
+
+def _merged(node: Node, ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return the bytes of whole leaves that have ranges of values, joined where they touch."""
+    content, width = node.content, node.item_bytes
     merged = list[tuple[int, int]]()
-    for first, stop in sorted(ranges):
+    for first, stop in sorted(covered(content, a * width, b * width) for a, b in ranges):
         if merged and first <= merged[-1][1]:
             merged[-1] = (merged[-1][0], max(stop, merged[-1][1]))
         else:
             merged.append((first, stop))
     return merged
-
-
-def _leaves(value: Tensor) -> list[Digest]:
-    return [chunk_leaf(chunk) for chunk in _chunks(_bytes(value))]
-
-
-def chunk_leaf(chunk: bytes) -> Digest:
-    """Return the leaf of a chunk in the tree of its value."""
-    return fast_digest("program-chunk", chunk)
-
-
-def _chunks(data: bytes) -> list[bytes]:
-    return [data[at : at + CHUNK_BYTES] for at in range(0, len(data), CHUNK_BYTES)]
-
-
-def _bytes(value: Tensor) -> bytes:
-    return value.detach().contiguous().numpy().tobytes()
-
-
-def chunk_bytes(value: Tensor, number: int) -> bytes:
-    """Return the bytes of one chunk of a value."""
-    start = number * CHUNK_VALUES
-    return _bytes(value.reshape(-1)[start : start + CHUNK_VALUES])
-
-
-def _bits(value: Tensor) -> Tensor:
-    return value.contiguous().view(torch.int32)
-
-
-def _index(shape: tuple[int, ...], place: int) -> tuple[int, ...]:
-    return tuple(int(at) for at in np.unravel_index(place, shape))

@@ -1,270 +1,272 @@
 """The honest side wins every game, in both roles, against false values, garbage and silence at any move."""
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
 
+import numpy as np
 import pytest
 from torch import Tensor
 
 from swarm.config.load import parse_run_file, planned_spec
 from swarm.errors import PeerFault
 from swarm.primitives.codec import encode
-from swarm.primitives.merkle import layers_above, merkle_layers, sealed
+from swarm.primitives.merkle import merkle_root
+from swarm.primitives.openings import Tree, children, is_leaf, tensor_content
+from swarm.training.model.exact.selftest import trusted_kernels
 from swarm.types import Digest, StageIndex
 from swarm.verify.program.game import (
     ARITY_BITS,
     OVER,
     Attack,
-    Chunk,
+    Case,
     Defence,
-    Game,
+    Leaf,
     Move,
     Pick,
     Show,
+    ShowTokens,
     Split,
     Stage,
-    expired,
+    Text,
+    Walk,
     moved,
-    opened,
 )
 from swarm.verify.program.microbatch import microbatch_program
 from swarm.verify.program.nodes import INPUT, Program
-from swarm.verify.program.reveal import (
-    CHUNK_VALUES,
-    chunk_bytes,
-    chunk_leaf,
-    trace_root,
-    value_root,
-)
+from swarm.verify.program.reveal import value_roots
 from tests.verify.program.test_model_operators import ROOT
-from tests.verify.program.test_reveal import case_of, false_trace
+from tests.verify.program.test_reveal import case_of, false_trace, flipped
 
 GAMES = 52
-"""Games of each kind; there are four kinds, and as many again of silence."""
-MOVE_BLOCKS = 10
+"""Games of each kind; there are two programs, and two roles."""
+TOKENS = "ids", "labels"
+
+
+@dataclass
+class Board:
+    """A program that was computed honestly, and what it is bound to."""
+
+    program: Program
+    given: dict[str, Tensor]
+    honest: list[Tensor]
+    texts: dict[int, Text]
+    text: Tree
+
+    def case(self, solvers: list[Tensor], bound: Mapping[int, Digest] | None = None) -> Case:
+        """The case against a solver with these values; what comes out is bound to its own values."""
+        program, roots = self.program, value_roots(self.program, solvers)
+        honest = value_roots(program, self.honest)
+        if bound is None:
+            bound = {program.inputs[n]: honest[program.inputs[n]] for n in self._bound_inputs}
+            bound |= {number: roots[number] for number in program.outputs.values()}
+        return Case(program, merkle_root(roots), bound, self.texts)
+
+    @property
+    def _bound_inputs(self) -> list[str]:
+        return [name for name in self.program.inputs if name not in TOKENS]
+
+
+def board_of(which: str) -> Board:
+    program, given, honest = case_of(which)
+    file = np.concatenate(
+        [given[name].numpy() for name in TOKENS if name in given] or [np.zeros(1)]
+    )
+    data = file.astype("<u2").tobytes()
+    content = tensor_content("uint16", (len(file),), len(data))
+    texts, first = dict[int, Text](), 0
+    for name in TOKENS:
+        if name in program.inputs:
+            count = given[name].numel()
+            root = Tree(content, data).digest
+            positions = range(first, first + count)
+            texts[program.inputs[name]] = Text(positions, 2, content, root)
+        if name in given:
+            first += given[name].numel()
+    return Board(program, given, honest, texts, Tree(content, data))
 
 
 @dataclass
 class Played:
     """How a game went."""
 
-    game: Game
+    walk: Walk
     moves: list[Move] = field(default_factory=list[Move])
 
     @property
     def bytes_without_inputs(self) -> int:
         """Bytes of all moves but for the operands of the last."""
-        return sum(len(encode(m)) for m in self.moves if not isinstance(m, Show))
+        return sum(len(encode(m)) for m in self.moves if not isinstance(m, Show | ShowTokens))
+
+    @property
+    def rounds(self) -> int:
+        """Moves of the solver."""
+        return sum(isinstance(move, Split | Leaf) for move in self.moves)
 
 
 def play(
-    program: Program,
+    board: Board,
+    case: Case,
     solvers: list[Tensor],
     challengers: list[Tensor],
-    *,
     garbage: random.Random | None = None,
-    silent: int = -1,
 ) -> Played:
-    """Play to the end; ``silent``: number of the move that never comes."""
-    defence, attack = Defence(program, solvers), Attack(program, challengers)
-    game, height, last = opened(trace_root(solvers), 100, MOVE_BLOCKS), 100, None
-    played = Played(game)
-    while game.stage not in OVER:
-        is_solver = game.is_solvers_turn
-        move = defence.move(game) if is_solver else attack.move(game, last)
-        if len(played.moves) == silent:
-            return Played(expired(game, game.deadline), played.moves)
-        for junk in _junk(game, move, garbage):
-            before = game
+    """Play until it is over, or the challenger has nothing to show."""
+    defence = Defence(board.program, solvers)
+    attack = Attack(board.program, challengers, text=board.text)
+    played = Played(Walk())
+    while played.walk.stage not in OVER:
+        walk = played.walk
+        is_solver = walk.is_solvers_turn
+        move = defence.move(case, walk) if is_solver else attack.move(case, walk)
+        for junk in _junk(walk, move, garbage):
             with pytest.raises(PeerFault):
-                moved(program, game, junk, height, is_solver=is_solver)
-            assert game == before
+                moved(case, walk, junk, is_solver=is_solver)
         with pytest.raises(PeerFault):
-            moved(program, game, move, height, is_solver=not is_solver)
-        height += 1
+            moved(case, walk, move, is_solver=not is_solver)
         try:
-            game = moved(program, game, move, height, is_solver=is_solver)
+            played.walk = moved(case, walk, move, is_solver=is_solver)
         except PeerFault:  # a challenger that has nothing to show
             assert not is_solver
-            assert isinstance(move, Show)
-            game = expired(game, game.deadline)
-            return Played(game, [*played.moves, move])
-        last = move if is_solver else last
+            assert isinstance(move, Show | ShowTokens)
+            return played
         played.moves.append(move)
-    played.game = game
     return played
 
 
-def _junk(game: Game, move: Move, rng: random.Random | None) -> list[Move]:
+def _junk(walk: Walk, move: Move, rng: random.Random | None) -> list[Move]:
     """Moves of whose turn it is that are none."""
     if rng is None:
         return []
-    if not game.is_solvers_turn:
-        other: Move = Pick(-1) if game.stage is Stage.SHOWN else Chunk(b"")
-        return [other, Pick(16), Pick(-1), Split(())]
-    found: list[Move] = [Pick(0), Split(()), Split((bytes(32),) * 16), Chunk(rng.randbytes(64))]
+    if not walk.is_solvers_turn:
+        other: Move = Pick(0) if walk.stage == Stage.SHOWN else Leaf(b"")
+        return [other, Pick(len(walk.split)), Pick(-1), Split(())]
+    found: list[Move] = [Pick(0), Split(()), Split((bytes(32),) * 16), Leaf(rng.randbytes(64))]
     if isinstance(move, Split):
         at = rng.randrange(len(move.hashes))
         changed = list(move.hashes)
         changed[at] = rng.randbytes(32)
         found += [Split(tuple(changed)), Split(move.hashes[:-1]), Split((b"",) * len(changed))]
-    if isinstance(move, Chunk):
-        found += [Chunk(move.data[:-1]), Chunk(move.data + b"\0")]
+    if isinstance(move, Leaf):
+        found += [Leaf(move.data[:-1]), Leaf(move.data + b"\0")]
     return found
 
 
-def lies(which: str, seed: str) -> tuple[Program, list[Tensor], list[Tensor], int]:
-    """A program with an honest trace and one with a false bit, and where it is."""
-    program, given, honest, _ = case_of(which)
-    rng = random.Random(seed)
-    computed = [n for n, node in enumerate(program.nodes) if node.operator != INPUT]
+def lies(which: str, seed: str) -> tuple[Board, list[Tensor], int]:
+    """A program with a trace that has a false bit, and where it is."""
+    board, rng = board_of(which), random.Random(seed)
+    computed = [n for n, node in enumerate(board.program.nodes) if node.operator != INPUT]
     at = rng.choice(computed)
-    place = rng.randrange(honest[at].numel())
-    return program, honest, false_trace(program, given, at, place, rng.randrange(31)), at
+    place = rng.randrange(board.honest[at].numel())
+    return board, false_trace(board.program, board.given, at, place, rng.randrange(31)), at
 
 
 @pytest.mark.rule("V41")
 @pytest.mark.parametrize("which", ["a micro-batch", "an update"])
 @pytest.mark.parametrize("number", range(GAMES))
 def test_the_honest_side_wins_in_both_roles(which: str, number: int) -> None:
-    program, honest, false, at = lies(which, f"{which} {number}")
+    board, false, at = lies(which, f"{which} {number}")
     rng = random.Random(number)
-    convicted = play(program, false, honest, garbage=rng)
-    assert (convicted.game.stage, convicted.game.node) == (Stage.GUILTY, at)
-    rounds = sum(isinstance(move, Split | Chunk) for move in convicted.moves)
-    assert rounds <= 10
+    convicted = play(board, board.case(false), false, board.honest, rng)
+    assert (convicted.walk.stage, convicted.walk.node) == (Stage.GUILTY, at)
+    assert convicted.rounds <= 10
     assert convicted.bytes_without_inputs <= 4 << 10
-    cleared = play(program, honest, false, garbage=rng)
-    assert cleared.game.stage is Stage.FALSE
+    cleared = play(board, board.case(board.honest), board.honest, false, rng)
+    assert cleared.walk.stage != Stage.GUILTY
 
 
 @pytest.mark.rule("V41")
-def test_whoever_is_silent_loses_at_any_move() -> None:
-    program, honest, false, _ = lies("a micro-batch", "silence")
-    for solvers, challengers in ((false, honest), (honest, false)):
-        for silent in range(len(play(program, solvers, challengers).moves)):
-            played = play(program, solvers, challengers, silent=silent)
-            assert len(played.moves) == silent
-            is_solver = silent % 2 == 0
-            assert played.game.stage is (Stage.GUILTY if is_solver else Stage.FALSE)
+def test_attack_another_output_than_the_trace_has() -> None:
+    """A right trace, and something else in the leaf or in the state after it: the two contradict."""
+    board = board_of("an update")
+    case = board.case(board.honest)
+    for name, number in board.program.outputs.items():
+        bound = {**case.bound, number: Digest(bytes(32))}
+        played = play(board, board.case(board.honest, bound), board.honest, board.honest)
+        assert (played.walk.stage, played.walk.node) == (Stage.GUILTY, number), name
+
+
+@pytest.mark.rule("V41")
+def test_attack_another_input_than_is_committed() -> None:
+    """A program that was computed honestly, from weights that are not those of the state."""
+    board = board_of("a micro-batch")
+    for name in ("params", "entry", "cos"):
+        given = {**board.given, name: flipped(board.given[name], 3, 7)}
+        false = board.program.run(trusted_kernels().kernels, given)
+        played = play(board, board.case(false), false, board.honest)
+        assert (played.walk.stage, played.walk.node) == (Stage.GUILTY, board.program.inputs[name])
+        cleared = play(board, board.case(board.honest), board.honest, false)
+        assert cleared.walk.stage != Stage.GUILTY
+
+
+@pytest.mark.rule("V41")
+def test_attack_other_tokens_than_the_text_has() -> None:
+    board = board_of("a micro-batch")
+    labels = board.program.inputs["labels"]
+    given = {**board.given, "labels": board.given["labels"].flip(0)}
+    false = board.program.run(trusted_kernels().kernels, given)
+    played = play(board, board.case(false), false, board.honest)
+    assert (played.walk.stage, played.walk.node) == (Stage.GUILTY, labels)
+    assert isinstance(played.moves[-1], ShowTokens)
+    cleared = play(board, board.case(board.honest), board.honest, false)
+    assert cleared.walk.stage != Stage.GUILTY
 
 
 @pytest.mark.rule("V41")
 def test_a_challenger_that_points_anywhere_gains_nothing() -> None:
     """It may pick any child: only an element that is false in the solver's own trace convicts."""
-    program, honest, _, _ = lies("an update", "anywhere")
-    for number in range(20):
-        rng = random.Random(number)
-        defence, game = Defence(program, honest), opened(trace_root(honest), 0, MOVE_BLOCKS)
-        while game.stage in {Stage.NODES, Stage.CHUNKS, Stage.CHUNK}:
-            if game.is_solvers_turn:
-                game = moved(program, game, defence.move(game), 1, is_solver=True)
-                continue
-            try:
-                pick = Pick(rng.randrange(len(game.split)))
-                game = moved(program, game, pick, 1, is_solver=False)
-            except PeerFault:
-                pass  # a child that only pads the tree
-        assert game.stage in {Stage.SHOWN, Stage.INPUT}
+    board = board_of("an update")
+    case, defence = board.case(board.honest), Defence(board.program, board.honest)
+    for number in range(30):
+        rng, walk = random.Random(number), Walk()
+        while walk.stage in {Stage.NODES, Stage.VALUE, Stage.LEAF}:
+            if walk.is_solvers_turn:
+                walk = moved(case, walk, defence.move(case, walk), is_solver=True)
+            else:
+                walk = moved(case, walk, Pick(rng.randrange(len(walk.split))), is_solver=False)
+        assert walk.stage in {Stage.SHOWN, Stage.FALSE}
 
 
-@dataclass
-class Forger:
-    """A solver whose tree is of no trace: a value, or the list of values, that no program makes."""
-
-    nodes: list[list[bytes]]
-    num_nodes: int
-    chunks: list[list[bytes]]
-    chunk: bytes = b""
-
-    @property
-    def root(self) -> Digest:
-        """Its trace root."""
-        return sealed(self.nodes[-1][0], self.num_nodes)
-
-    def move(self, game: Game) -> Move:
-        """Open what there is."""
-        if game.stage is Stage.CHUNK:
-            return Chunk(self.chunk)
-        layers = self.nodes if game.stage is Stage.NODES else self.chunks
-        depth = game.levels if game.levels >= 0 else len(layers) - 1
-        bits = min(depth, ARITY_BITS)
-        first = game.place << bits
-        return Split(tuple(layers[depth - bits][first : first + (1 << bits)]))
-
-
-FORGERIES = (
-    *("a chunk cut short", "a chunk too long", "no chunk", "false padding of chunks"),
-    *("another number of chunks", "false padding of nodes", "another number of nodes"),
-)
-
-
-def forger(program: Program, values: list[Tensor], what: str) -> Forger:
-    """Return a solver with the right values and a wrong tree."""
-    counts = [-(-prod(node.shape) // CHUNK_VALUES) for node in program.nodes]
-    at = next(
-        number
-        for number, (node, count) in enumerate(zip(program.nodes, counts, strict=True))
-        if node.operator != INPUT and count & (count - 1)
-    )
-    data = [chunk_bytes(values[at], chunk) for chunk in range(counts[at])]
-    forged = {"a chunk cut short": data[0][:-4], "a chunk too long": data[0] + bytes(4)}
-    chunk = forged.get(what, b"" if what == "no chunk" else data[0])
-    chunks = merkle_layers([chunk_leaf(part) for part in (chunk, *data[1:])])
-    num_chunks, num_nodes = counts[at], len(values)
-    if what == "false padding of chunks":
-        chunks = layers_above([*chunks[0][:-1], bytes(32)])
-    if what == "another number of chunks":
-        num_chunks -= 1
-    roots = [value_root(value) for value in values]
-    roots[at] = sealed(chunks[-1][0], num_chunks)
-    nodes = merkle_layers(roots)
-    assert len(nodes[0]) > num_nodes, "a tree without padding"
-    if what == "false padding of nodes":
-        nodes = layers_above([*nodes[0][:-1], bytes(32)])
-    if what == "another number of nodes":
-        num_nodes += 1
-    return Forger(nodes, num_nodes, chunks, chunk)
+FORGERIES = ("a leaf cut short", "no leaf", "another shape", "another type", "a node less")
 
 
 @pytest.mark.rule("V41")
 @pytest.mark.parametrize("what", FORGERIES)
 def test_attack_a_root_under_which_no_element_is_false(what: str) -> None:
     """Whoever accuses it would lose, if its solver could open it down to an element that is right."""
-    program, honest, _, _ = lies("an update", "forger")
-    solver, attack = forger(program, honest, what), Attack(program, honest)
-    assert solver.root != trace_root(honest)
-    game = opened(solver.root, 0, MOVE_BLOCKS)
-    while game.stage is not Stage.SHOWN:
-        assert game.is_solvers_turn
+    board = board_of("an update")
+    program, values = board.program, board.honest
+    roots = value_roots(program, values)
+    at = next(n for n, node in enumerate(program.nodes) if node.operator != INPUT)
+    node, data = program.nodes[at], values[at].numpy().tobytes()
+    shape = {"another shape": (1, *node.shape)}.get(what, node.shape)
+    kind = "int32" if what == "another type" else node.dtype
+    cut = {"a leaf cut short": data[:-4], "no leaf": b""}.get(what, data)
+    roots[at] = Tree(tensor_content(kind, shape, len(cut)), cut).digest
+    if what == "a node less":
+        roots.pop()
+    assert merkle_root(roots) != merkle_root(value_roots(program, values))
+    case, walk = Case(program, merkle_root(roots), {}), Walk()
+    defence, attack = Defence(program, values, roots), Attack(program, values)
+    while walk.stage not in OVER:
+        assert walk.is_solvers_turn, "it cannot open what it has committed to"
         try:
-            game = moved(program, game, solver.move(game), 1, is_solver=True)
+            walk = moved(case, walk, defence.move(case, walk), is_solver=True)
         except PeerFault:
-            break
-        if game.split:
-            game = moved(program, game, attack.move(game, None), 1, is_solver=False)
-    assert expired(game, game.deadline).stage is Stage.GUILTY
+            return
+        if not walk.is_solvers_turn:
+            walk = moved(case, walk, attack.move(case, walk), is_solver=False)
+    raise AssertionError("opened")
 
 
 @pytest.mark.rule("V41")
-def test_an_input_is_not_judged_here() -> None:
-    program, honest, _, _ = lies("a micro-batch", "input")
-    changed = [honest[0] + 1, *honest[1:]]
-    played = play(program, changed, honest)
-    assert (played.game.stage, played.game.node) == (Stage.INPUT, 0)
-
-
-def test_nothing_moves_after_the_end_or_the_deadline() -> None:
-    program, honest, false, _ = lies("a micro-batch", "end")
-    done = play(program, false, honest)
+def test_nothing_moves_after_the_end() -> None:
+    board, false, _ = lies("a micro-batch", "end")
+    case = board.case(false)
+    done = play(board, case, false, board.honest)
     with pytest.raises(PeerFault):
-        moved(program, done.game, Pick(0), 101, is_solver=False)
-    assert expired(done.game, 10**9) == done.game
-    game = opened(trace_root(honest), 0, MOVE_BLOCKS)
-    with pytest.raises(PeerFault):
-        moved(program, game, Defence(program, honest).move(game), MOVE_BLOCKS, is_solver=True)
-    assert expired(game, MOVE_BLOCKS - 1) == game
+        moved(case, done.walk, Pick(0), is_solver=False)
 
 
 @pytest.mark.rule("V41")
@@ -274,8 +276,9 @@ def test_nothing_moves_after_the_end_or_the_deadline() -> None:
 def test_ten_rounds_are_enough_at_the_shapes_of_the_packaged_runs(file: str) -> None:
     spec = planned_spec(parse_run_file((ROOT / file).read_text("utf-8"), file))
     program = microbatch_program(spec, StageIndex(spec.num_stages - 1))
-    chunks = max(-(-prod(node.shape) // CHUNK_VALUES) for node in program.nodes)
-    depths = [(count - 1).bit_length() for count in (len(program.nodes), chunks)]
-    rounds = sum(-(-depth // ARITY_BITS) for depth in depths) + 1
+    content = max(program.nodes, key=lambda node: prod(node.shape)).content
+    place, rounds = content.top, 1 + -(-(len(program.nodes) - 1).bit_length() // ARITY_BITS)
+    while not is_leaf(content, place):
+        place, rounds = children(content, place, ARITY_BITS)[0], rounds + 1
     assert rounds <= 10
     assert rounds * (32 << ARITY_BITS) <= 5 << 10
