@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from math import prod
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +20,7 @@ from benchmarks.common import Outcome, say, spread
 from swarm.config.load import parse_run_file, planned_spec
 from swarm.config.resources import packaged_file
 from swarm.config.spec import MUON, RunSpec
+from swarm.gossip.codecs.activations import to_wire
 from swarm.primitives.codec import encode, replace
 from swarm.primitives.merkle import merkle_root
 from swarm.training.model.exact.operators import rotary_tables
@@ -96,6 +98,11 @@ def _microbatch(spec: RunSpec, stage: StageIndex, rng: random.Random) -> tuple[P
     generator = torch.Generator().manual_seed(rng.getrandbits(32))
     cos, sin = rotary_tables(model.seq_len, head_width(model), model.rope_theta, model.rope)
     known = {"params": init_flat(plan, 1), "cos": cos, "sin": sin}
+    for name in {"entry_wire", "pull_wire"} & set(program.inputs):
+        rows = model.seq_len * spec.microbatch_size
+        x = 0.1 * torch.randn(rows, plan.signal_width, generator=generator)
+        wire = to_wire(x, spec.wire.activations)
+        known[name] = torch.from_numpy(np.frombuffer(wire, np.uint8).copy())
     return program, {
         name: known[name] if name in known else _drawn(program, number, model.vocab_size, generator)
         for name, number in program.inputs.items()
@@ -111,7 +118,7 @@ def _drawn(program: Program, number: int, vocabulary: int, generator: torch.Gene
 
 
 def _update(spec: RunSpec, stage: StageIndex, rng: random.Random) -> tuple[Program, Given]:
-    numbers = StepNumbers(round=RoundIndex(1), step=2, seen=9, microbatches=3)
+    numbers = StepNumbers(round=RoundIndex(1), step=2, seen=9, microbatches=3, first=0)
     plan = plans_of(spec)[stage]
     generator = torch.Generator().manual_seed(rng.getrandbits(32))
     program = update_program(spec, stage, numbers)
@@ -140,7 +147,9 @@ def _is_pinned(program: Program, given: Given, rng: random.Random) -> bool:
         if number != at:
             return value
         false = value.clone().contiguous()
-        false.view(-1).view(torch.int32)[place] ^= 1 << bit
+        words = false.view(-1)
+        words = words if words.dtype is torch.uint8 else words.view(torch.int32)
+        words[place] ^= 1 << bit % (8 * words.element_size())
         return false
 
     false = program.run(kernels, given, watch)

@@ -17,4 +17,8 @@ Modules (C: pure, S: does I/O):
     update.py           C  Derive the program of one optimizer step: mean gradient, clip, AdamW, and
                            Muon where the run has it.
     update_operators.py C  Operators of an update: mean gradient, clip, AdamW, Muon.
+    wire.py             C  Add to a program the values that bytes carry, and the bytes that carry
+                           values.
+    wire_operators.py   C  Operators between values and the bytes that carry them: bfloat16,
+                           float32, and blocks of levels.
 """

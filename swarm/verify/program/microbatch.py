@@ -22,15 +22,20 @@ from swarm.training.model.llama import LAYER_BLOCKS, head_width
 from swarm.training.model.stages import StagePlan, plans_of
 from swarm.types import StageIndex
 from swarm.verify.program.nodes import Builder, Program, Value
+from swarm.verify.program.wire import WIRES, bytes_of, given_bytes, values_in
+
+WIRE_PURPOSE = "wire"
+"""Purpose of ``training.messages.wire_digest``."""
 
 
 def microbatch_program(spec: RunSpec, stage: StageIndex) -> Program:
     """Return the program of one micro-batch of a run with exact numerics.
 
-    Inputs: ``params`` P; ``base`` with an adapter; ``entry`` NS but in stage 0; ``ids`` N where tokens are
-    looked up; ``labels`` N in the last stage, both int32; ``pull`` NS in the others, the gradient by what was
-    sent; ``cos`` and ``sin`` TE. Outputs: ``activations`` NS or ``loss``; ``gradient`` P; ``gradient_down`` NS
-    but in stage 0.
+    Inputs: ``params`` P; ``base`` with an adapter; ``entry_wire`` but in stage 0; ``ids`` N where tokens are
+    looked up; ``labels`` N in the last stage, both int32; ``pull_wire`` in the others, the gradient by what was
+    sent; ``cos`` and ``sin`` TE. Outputs: ``activations`` NS and ``activations_wire``, or ``loss``;
+    ``gradient`` P; ``gradient_down`` NS and ``gradient_down_wire`` but in stage 0. What ends in ``_wire`` is
+    uint8, the bytes of NS values in the format of the run.
     """
     plan = plans_of(spec)[stage]
     return _Derivation(spec, plan).program()
@@ -261,6 +266,7 @@ class _Derivation:
         self._tape = _Tape()
         self._batch, self._times = spec.microbatch_size, spec.model.seq_len
         self._rows = self._batch * self._times
+        self._form = WIRES[spec.wire.activations]
         self._eps = spec.model.norm_eps_nano / NANO
 
     def program(self) -> Program:
@@ -270,7 +276,7 @@ class _Derivation:
         for value in trained:
             tape.need(value)
         weights = trained if plan.base is None else self._blocks("base", plan.base)
-        entry = None if plan.is_first else b.given("entry", self._rows, plan.signal_width)
+        entry = None if plan.is_first else self._received("entry_wire", plan.signal_width)
         if entry is not None:
             tape.need(entry)
         looks_up = plan.is_first or self._model.bottleneck_rank > 0
@@ -283,13 +289,29 @@ class _Derivation:
             last, pull, loss = self._loss(x, head)
         else:
             last = sent = x
-            pull = b.given("pull", *x.shape)
+            pull = self._received("pull_wire", x.shape[1])
         tape.unwind(last, pull)
         gradients = [tape.gradient(value) for value in trained]
         whole = b.put("stacked", (plan.num_parameters,), *(g for g in gradients if g is not None))
         assert None not in gradients, "all that is trained has a gradient"
         down = None if entry is None else tape.gradient(entry)
-        return b.program(activations=sent, loss=loss, gradient=whole, gradient_down=down)
+        return b.program(
+            activations=sent,
+            activations_wire=self._sent(sent),
+            loss=loss,
+            gradient=whole,
+            gradient_down=down,
+            gradient_down_wire=self._sent(down),
+        )
+
+    def _received(self, name: str, width: int) -> Value:
+        """Return the values in the bytes of a neighbour, which are an input."""
+        data = given_bytes(self._tape.builder, name, self._form, self._rows * width, WIRE_PURPOSE)
+        return values_in(self._tape.builder, data, self._form, self._rows, width)
+
+    def _sent(self, x: Value | None) -> Value | None:
+        """Return the bytes of values for a neighbour, if there are some."""
+        return None if x is None else bytes_of(self._tape.builder, x, self._form, WIRE_PURPOSE)
 
     def _blocks(self, name: str, plan: StagePlan) -> list[Value]:
         """Return the blocks of a flat vector, which is an input."""

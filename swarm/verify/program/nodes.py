@@ -21,8 +21,9 @@ from swarm.training.model.exact.operators import Kernels
 from swarm.verify.program.model_operators import MODEL
 from swarm.verify.program.operators import FOLD, LAYOUT, Attributes, Operator, Read, Shape
 from swarm.verify.program.update_operators import UPDATE
+from swarm.verify.program.wire_operators import WIRE
 
-OPERATORS: dict[str, Operator] = {**LAYOUT, **MODEL, **UPDATE}
+OPERATORS: dict[str, Operator] = {**LAYOUT, **MODEL, **UPDATE, **WIRE}
 DEPTH = 4096
 """Terms of a product that one element computes; a deeper one goes on from the product of what comes before."""
 INPUT = "input"
@@ -141,12 +142,12 @@ class Builder:
     def given(self, name: str, *shape: int, dtype: str = "float32", purpose: str = "") -> Value:
         """Add an input."""
         self.inputs[name] = len(self.nodes)
-        return self._put(Node(INPUT, (), shape, dtype=dtype, purpose=purpose))
+        return self.append(Node(INPUT, (), shape, dtype=dtype, purpose=purpose))
 
     def put(self, operator: str, shape: Shape, *operands: Value, **attributes: float) -> Value:
         """Add a node; attributes are kept in the order in which they are written."""
         numbers = tuple(operand.number for operand in operands)
-        return self._put(Node(operator, numbers, shape, tuple(attributes.values())))
+        return self.append(Node(operator, numbers, shape, tuple(attributes.values())))
 
     def same(self, operator: str, *operands: Value, **attributes: float) -> Value:
         """Add a node of the shape of its first operand."""
@@ -171,7 +172,7 @@ class Builder:
         if known is None:
             shape = tuple(x.shape[axis] for axis in order)
             node = Node("transposed", (x.number,), shape, order)
-            known = self._transposes[x.number, order] = self._put(node)
+            known = self._transposes[x.number, order] = self.append(node)
         return known
 
     def product(self, left: Value, right: Value, *, is_positive: bool = False) -> Value:
@@ -214,6 +215,7 @@ class Builder:
         named = {name: out.number for name, out in outputs.items() if out is not None}
         return Program(tuple(self.nodes), dict(self.inputs), named)
 
-    def _put(self, node: Node) -> Value:
+    def append(self, node: Node) -> Value:
+        """Add a node as it is."""
         self.nodes.append(node)
         return Value(len(self.nodes) - 1, node.shape)

@@ -15,6 +15,7 @@ from itertools import pairwise
 from math import sqrt
 
 from swarm.config.spec import MUON, NANO, RunSpec
+from swarm.errors import UsageError
 from swarm.training.model.operators import NEWTON_SCHULZ, NEWTON_SCHULZ_EPS, NEWTON_SCHULZ_STEPS
 from swarm.training.model.optimizer import (
     adamw_scalars,
@@ -25,6 +26,7 @@ from swarm.training.model.optimizer import (
     outside,
 )
 from swarm.training.model.stages import Matrix, Span, plans_of
+from swarm.training.shard import PIECE_VALUES
 from swarm.types import RoundIndex, StageIndex
 from swarm.verify.program.nodes import Builder, Program, Value
 
@@ -40,13 +42,17 @@ class StepNumbers:
     """Steps that the moments had seen before it."""
     microbatches: int
     """Micro-batches that it counts."""
+    first: int
+    """First value of the piece of the mean gradient that its leaf covers, drawn by the beacon."""
 
 
 def update_program(spec: RunSpec, stage: StageIndex, numbers: StepNumbers) -> Program:
     """Return the program of one optimizer step of a stage.
 
     Inputs: ``params`` P, ``m`` P, ``v`` A, and ``gradient_0`` .. P, one of each micro-batch. Outputs:
-    ``params``, ``m`` and ``v`` after the step, and ``squares``, the sum of squares of the mean gradient.
+    ``params``, ``m`` and ``v`` after the step, ``squares``, the sum of squares of the mean gradient, and
+    ``piece``, the values of it that the step's leaf covers. Raises ``UsageError`` for a piece that begins
+    behind the last value.
     """
     return _Update(spec, stage, numbers).program()
 
@@ -91,7 +97,15 @@ class _Update:
             m=b.put("stacked", (numel,), *(first for _, first in ordered)),
             v=b.put("stacked", (self._num_second,), *seconds),
             squares=squares,
+            piece=self._cut(mean, self._piece()),
         )
+
+    def _piece(self) -> Span:
+        """Return the span of the piece of a gradient."""
+        first, numel = self._numbers.first, self._plan.num_parameters
+        if not 0 <= first < numel:
+            raise UsageError(f"no piece of {numel} values begins at {first}")
+        return Span(first, min(first + PIECE_VALUES, numel))
 
     def _cut(self, flat: Value, span: Span) -> Value:
         return self._builder.put("slice", (span.numel,), flat, start=span.start)

@@ -191,7 +191,7 @@ def test_attack_another_output_than_the_trace_has() -> None:
 def test_attack_another_input_than_is_committed() -> None:
     """A program that was computed honestly, from weights that are not those of the state."""
     board = board_of("a micro-batch")
-    for name in ("params", "entry", "cos"):
+    for name in ("params", "entry_wire", "cos"):
         given = {**board.given, name: flipped(board.given[name], 3, 7)}
         false = board.program.run(trusted_kernels().kernels, given)
         played = play(board, board.case(false), false, board.honest)

@@ -5,12 +5,15 @@ from dataclasses import dataclass, field
 from functools import cache
 from math import prod
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from swarm.config.spec import AdapterSpec, RunSpec
+from swarm.gossip.codecs.activations import from_wire, to_wire
 from swarm.primitives.codec import replace
+from swarm.training.messages import wire_of
 from swarm.training.model.exact import reference
 from swarm.training.model.exact.operators import rotary_tables
 from swarm.training.model.exact.selftest import trusted_kernels
@@ -24,7 +27,7 @@ from swarm.training.model.stages import (
     run_loss,
     stage_of,
 )
-from swarm.types import StageIndex
+from swarm.types import Bytes, StageIndex
 from swarm.verify.program.microbatch import microbatch_program
 from swarm.verify.program.nodes import INPUT, Program
 from tests.training.pipeline import a_spec
@@ -47,6 +50,8 @@ RUNS = {
     "two stages": a_spec(stages=2, numerics=EXACT),
     "three stages": a_spec(stages=3, numerics=EXACT),
     "a bottleneck": a_spec(stages=2, numerics=EXACT, rank=4),
+    "int8 on the wire": a_spec(stages=2, numerics=EXACT, form="int8"),
+    "int4 on the wire": a_spec(stages=3, numerics=EXACT, form="int4", rank=5),
     "bottlenecks in one stage": replace(a_spec(stages=2, numerics=EXACT, rank=4), num_stages=1),
     "grouped heads": wide(a_spec(stages=2, numerics=EXACT), num_kv_heads=1),
     "an adapter": adapted(a_spec(stages=2, numerics=EXACT), "q", "v", "o", "gate", "down"),
@@ -75,8 +80,13 @@ def computed(name: str, stage: int) -> Computed:
     model, shape = spec.model, (spec.microbatch_size, spec.model.seq_len)
     ids = torch.randint(0, model.vocab_size, shape, generator=rng)
     labels = torch.randint(0, model.vocab_size, shape, generator=rng)
-    entry = torch.randn(*shape, plan.signal_width, generator=rng)
-    pull = 0.01 * torch.randn(*shape, plan.signal_width, generator=rng)
+    wires, floats = dict[str, Tensor](), dict[str, Tensor]()
+    for side, scale in (("entry", 1.0), ("pull", 0.01)):
+        x = scale * torch.randn(*shape, plan.signal_width, generator=rng)
+        data = to_wire(x, spec.wire.activations)
+        wires[f"{side}_wire"] = on_wire(data)
+        floats[side] = from_wire(data, x.shape, spec.wire.activations)
+    entry, pull = floats["entry"], floats["pull"]
     trained_by = stage_of(spec, stage, base_W)
     inputs = ids if plan.is_first else entry
     if model.bottleneck_rank and not plan.is_first:
@@ -87,8 +97,7 @@ def computed(name: str, stage: int) -> Computed:
         "params": params_P,
         "ids": ids.view(rows).to(torch.int32),
         "labels": labels.view(rows).to(torch.int32),
-        "entry": entry.view(rows, -1),
-        "pull": pull.view(rows, -1),
+        **wires,
         "cos": cos,
         "sin": sin,
     }
@@ -101,16 +110,22 @@ def computed(name: str, stage: int) -> Computed:
         passed = run_forward(trained_by, params_P, inputs)
         down, gradient = run_backward(passed, pull)
         trained = {"activations": passed.output.view(rows, -1), "gradient": gradient}
+        trained["activations_wire"] = on_wire(wire_of(spec, passed.output))
     if down is not None:
         trained["gradient_down"] = down.view(rows, -1)
+        trained["gradient_down_wire"] = on_wire(wire_of(spec, down))
     program = microbatch_program(spec, StageIndex(stage))
     result = Computed(trained_by, program, given, trained)
     result.values = program.run(trusted_kernels().kernels, given)
     return result
 
 
+def on_wire(data: Bytes) -> Tensor:
+    return torch.from_numpy(np.frombuffer(data, np.uint8).copy())
+
+
 def bits(x: Tensor) -> Tensor:
-    return x.contiguous().view(torch.int32)
+    return x if x.dtype is torch.uint8 else x.contiguous().view(torch.int32)
 
 
 @pytest.mark.rule("V38")

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from swarm.training.model.exact import reference
 from swarm.training.model.exact.selftest import trusted_kernels
 from swarm.types import RoundIndex, StageIndex
 from swarm.verify.program.microbatch import microbatch_program
-from swarm.verify.program.nodes import INPUT, OPERATORS, Builder, Program
+from swarm.verify.program.nodes import INPUT, OPERATORS, Builder, Node, Program
 from swarm.verify.program.update import StepNumbers, update_program
 
 ROOT = Path(__file__).parents[3]
@@ -39,22 +40,21 @@ def largest_element(program: Program) -> dict[str, int]:
         if node.operator == INPUT or kind in seen:
             continue
         seen.add(kind)
-        shapes, count = [program.nodes[at].shape for at in node.inputs], 0
+        operands = [program.nodes[at] for at in node.inputs]
+        shapes, count = [operand.shape for operand in operands], 0
 
-        def read(
-            operand: int, start: int, number: int, of: Sequence[tuple[int, ...]] = shapes
-        ) -> Tensor:
+        def read(operand: int, start: int, number: int, of: Sequence[Node] = operands) -> Tensor:
             nonlocal count
-            assert 0 <= start <= start + number <= torch.Size(of[operand]).numel()
-            count += number
-            return torch.zeros(number)
+            assert 0 <= start <= start + number <= torch.Size(of[operand].shape).numel()
+            count += number * of[operand].item_bytes
+            return torch.from_numpy(np.zeros(number, of[operand].dtype))
 
         if node.operator not in {"embedded", "loss_rows", "gathered"}:
             index = tuple(extent - 1 for extent in node.shape)
             OPERATORS[node.operator].element(node.attributes, node.shape, shapes, index, read)
         else:  # these read by token
-            count = 2 * shapes[0][-1] if node.operator == "gathered" else 4
-        found[node.operator] = max(found.get(node.operator, 0), 4 * count)
+            count = 8 * shapes[0][-1] if node.operator == "gathered" else 16
+        found[node.operator] = max(found.get(node.operator, 0), count)
     return found
 
 
@@ -109,7 +109,7 @@ def test_a_chain_that_goes_on_keeps_the_sign_of_a_zero() -> None:
         assert torch.equal(one.view(1).view(torch.int32), values[number].view(-1).view(torch.int32))
 
 
-UPDATE = StepNumbers(round=RoundIndex(0), step=0, seen=0, microbatches=4)
+UPDATE = StepNumbers(round=RoundIndex(0), step=0, seen=0, microbatches=4, first=0)
 
 
 @pytest.mark.rule("V39")

@@ -27,7 +27,7 @@ def with_fault(program: Program, given: dict[str, Tensor], at: int, place: int) 
         if number != at:
             return value
         false = value.clone().contiguous()
-        false.view(-1).view(torch.int32)[place] ^= 1
+        bits(false.view(-1))[place] ^= 1
         return false
 
     return program.run(trusted_kernels().kernels, given, watch)
@@ -83,9 +83,9 @@ def test_what_does_not_fit_a_program_is_our_own_mistake() -> None:
     case = computed("two stages", 0)
     kernels = trusted_kernels().kernels
     with pytest.raises(UsageError):
-        case.program.run(kernels, {k: v for k, v in case.given.items() if k != "pull"})
+        case.program.run(kernels, {k: v for k, v in case.given.items() if k != "pull_wire"})
     with pytest.raises(UsageError):
-        case.program.run(kernels, {**case.given, "pull": case.given["pull"][:-1]})
+        case.program.run(kernels, {**case.given, "pull_wire": case.given["pull_wire"][:-1]})
     last = len(case.program.nodes) - 1
     for number, index in ((0, (0,)), (last, (0, 0)), (last, (-1,)), (last, (10**9,))):
         with pytest.raises(UsageError):

@@ -1,5 +1,6 @@
 """A step computed operator by operator has the bits of the optimizer, AdamW's and Muon's."""
 
+import dataclasses
 import random
 from dataclasses import dataclass
 from functools import cache
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from swarm.config.spec import RunSpec
+from swarm.errors import UsageError
 from swarm.primitives.codec import replace
 from swarm.training.model.exact.selftest import trusted_kernels
 from swarm.training.model.optimizer import (
@@ -21,13 +23,15 @@ from swarm.training.model.optimizer import (
 )
 from swarm.training.model.profiles import table
 from swarm.training.model.stages import init_flat, plans_of
+from swarm.training.shard import PIECE_VALUES
 from swarm.types import RoundIndex, StageIndex
 from swarm.verify.program.nodes import INPUT, Program
 from swarm.verify.program.update import StepNumbers, update_program
 from tests.training.pipeline import a_spec
 from tests.verify.program.test_microbatch import EXACT, bits
+from tests.verify.program.test_model_operators import spec_in
 
-NUMBERS = StepNumbers(round=RoundIndex(2), step=3, seen=11, microbatches=3)
+NUMBERS = StepNumbers(round=RoundIndex(2), step=3, seen=11, microbatches=3, first=0)
 
 
 def tuned(spec: RunSpec, **changes: int) -> RunSpec:
@@ -73,12 +77,13 @@ def stepped(name: str, stage: int) -> Stepped:
     total, after_P = GradientSum(numel, ops), params_P.clone()
     for gradient in gradients:
         total.add(gradient)
+    mean_P = total.mean()
     rate = learning_rate(spec.optimizer, spec.inner_steps_max, NUMBERS.round, NUMBERS.step)
     decayed = plan.decayed
     norm = optimizer_step(
-        ops, after_P, total.mean(), state, rate, spec.optimizer, decayed, matrices
+        ops, after_P, mean_P.clone(), state, rate, spec.optimizer, decayed, matrices
     )
-    moved = {"params": after_P, "m": state.m_P, "v": state.v_A}
+    moved = {"params": after_P, "m": state.m_P, "v": state.v_A, "piece": mean_P[:PIECE_VALUES]}
     program = update_program(spec, StageIndex(stage), NUMBERS)
     values = program.run(trusted_kernels().kernels, given)
     squares = float(values[program.outputs["squares"]])
@@ -93,6 +98,23 @@ def test_a_program_has_the_bits_of_the_optimizer(name: str, stage: int) -> None:
     for output, expected in case.moved.items():
         value = case.values[case.program.outputs[output]]
         assert torch.equal(bits(value), bits(expected)), output
+
+
+@pytest.mark.rule("V7", "V38")
+def test_the_piece_of_a_gradient_is_the_one_that_is_drawn() -> None:
+    spec = spec_in("configs/demo.toml")
+    numel = plans_of(spec)[0].num_parameters
+    last = numel // PIECE_VALUES * PIECE_VALUES
+    for first, length in ((0, PIECE_VALUES), (PIECE_VALUES, PIECE_VALUES), (last, numel - last)):
+        program = update_program(spec, StageIndex(0), dataclasses.replace(NUMBERS, first=first))
+        piece = program.nodes[program.outputs["piece"]]
+        (mean,) = piece.inputs
+        assert program.nodes[mean].operator == "mean_units", "before it is clipped"
+        assert (piece.operator, piece.shape) == ("slice", (length,))
+        assert piece.attributes == (first,)
+    for first in (-1, numel):
+        with pytest.raises(UsageError):
+            update_program(spec, StageIndex(0), dataclasses.replace(NUMBERS, first=first))
 
 
 @pytest.mark.rule("V39")
