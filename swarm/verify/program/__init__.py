@@ -2,6 +2,12 @@
 
 Modules (C: pure, S: does I/O):
 
+    account.py          C  Say what happened in a window, event by event: its leaf and the state
+                           after it.
+    cases.py            C  Bind the programs of a step to what is committed around them: states,
+                           messages, a text.
+    dispute.py          C  Play a dispute about a window: from two accounts of it down to one
+                           element of one operator.
     game.py             C  Play a dispute about one program down to one element: the solver opens
                            its trace, the challenger points.
     microbatch.py       C  Derive the program of a micro-batch in one stage: forward, loss or
@@ -12,6 +18,7 @@ Modules (C: pure, S: does I/O):
                            compute one element of one node.
     operators.py        C  Define what an operator of a program is: it computes a whole tensor, and
                            any one element of it.
+    players.py          C  Play both sides of a dispute from the log of a window.
     reveal.py           C  Commit to all values of a program, reveal what one element of one node is
                            computed from, and judge it.
     update.py           C  Derive the program of one optimizer step: mean gradient, clip, AdamW, and

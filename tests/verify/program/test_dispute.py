@@ -1,0 +1,332 @@
+"""A dispute about a real window goes down to the one program and node in which its solver lied."""
+
+import dataclasses
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import pytest
+from torch import Tensor
+
+from swarm.errors import PeerFault
+from swarm.primitives.codec import encode, replace
+from swarm.primitives.commitments import leaves_root, step_leaf_digest
+from swarm.training.model.exact.selftest import trusted_kernels
+from swarm.training.record.window import StepTaken
+from swarm.types import NO_DIGEST, Digest
+from swarm.verify.program.account import Account, Kind, result_of
+from swarm.verify.program.dispute import (
+    OVER,
+    Dispute,
+    Elsewhere,
+    Move,
+    OpenedMicrobatch,
+    OpenMicrobatch,
+    OpenOther,
+    OpenStep,
+    OpenTokens,
+    Phase,
+    PickPart,
+    Window,
+    moved,
+    opened,
+    step_number,
+)
+from swarm.verify.program.game import Leaf, Pick, Show, ShowTokens, Split
+from swarm.verify.program.nodes import INPUT, Program
+from swarm.verify.program.players import Challenger, Solver, Step, Values
+from swarm.verify.transcript import microbatch_leaf, state_root
+from tests.verify.program.scenes import ANYWHERE, Scene, scene, steps_in
+from tests.verify.program.test_reveal import flipped
+from tests.verify.windows import WINDOW_STEPS
+
+GAMES = 24
+"""Random lies in a step of each stage."""
+
+
+@dataclass
+class Played:
+    """How a dispute went."""
+
+    dispute: Dispute
+    moves: list[Move] = field(default_factory=list[Move])
+
+    @property
+    def rounds(self) -> int:
+        """Moves of the solver."""
+        solvers = (OpenStep, OpenTokens, OpenOther, OpenMicrobatch, Split, Leaf)
+        return sum(isinstance(move, solvers) for move in self.moves)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all moves but for what the last operator reads."""
+        moves = [move for move in self.moves if not isinstance(move, Show | ShowTokens)]
+        return sum(len(encode(move)) for move in moves)
+
+
+def play(
+    window: Window, solver: Solver, challenger: Challenger, rng: random.Random | None = None
+) -> Played:
+    """Play until it is over, or one side has no move that stands."""
+    claim = result_of(challenger.account, window.result.start_root).claim
+    played = Played(opened(window, challenger.account, claim))
+    while played.dispute.phase not in OVER:
+        dispute = played.dispute
+        is_solver = dispute.is_solvers_turn
+        move = (solver if is_solver else challenger).move(dispute)
+        for junk in _junk(move, rng):
+            with pytest.raises(PeerFault):
+                moved(window, dispute, junk, is_solver=is_solver)
+        with pytest.raises(PeerFault):
+            moved(window, dispute, move, is_solver=not is_solver)
+        try:
+            played.dispute = moved(window, dispute, move, is_solver=is_solver)
+        except PeerFault:
+            return played
+        played.moves.append(move)
+    return played
+
+
+def _junk(move: Move, rng: random.Random | None) -> list[Move]:
+    """Moves that are none, whoever's turn it is."""
+    if rng is None:
+        return []
+    bad: list[Move] = [PickPart(-1), PickPart(10**6), Pick(-1), Leaf(rng.randbytes(7)), Split(())]
+    match move:
+        case OpenStep():
+            shown = move.microbatches[0]
+            bad += [
+                replace(move, before=move.after),
+                replace(move, before=move.before[:-1]),
+                replace(move, after=(ANYWHERE, *move.after[1:])),
+                replace(move, seen=move.seen + 1),
+                replace(move, seen=-1),
+                replace(move, tokens=()),
+                replace(move, tokens=(move.tokens[0] + 1, *move.tokens[1:])),
+                replace(move, piece=ANYWHERE),
+                replace(move, piece=b""),
+                replace(move, dropped=((0, 0, 0),)),
+                replace(move, microbatches=()),
+                replace(move, microbatches=move.microbatches * 2),
+                replace(move, microbatches=(replace(shown, leaf=ANYWHERE),)),
+                replace(move, microbatches=(replace(shown, trace=b""), *move.microbatches[1:])),
+                OpenOther(move.account),
+                OpenTokens(move.account, move.before, move.after, move.tokens, move.tokens),
+            ]
+        case OpenMicrobatch():
+            bad += [
+                replace(move, out_activation=ANYWHERE),
+                replace(move, origin=-1),
+                replace(move, sample_ids_root=ANYWHERE),
+                replace(move, hashes=()),
+                replace(move, in_gradient=b""),
+            ]
+        case _:
+            pass
+    return bad
+
+
+class FalseStep(Step):
+    """A step of which one bit of one value is false, and all that follows from it."""
+
+    lie: tuple[int, int, int, int] = (0, 0, 0, 0)
+    """Part, node, place, bit."""
+
+    def computed(self, part: int, program: Program, given: Mapping[str, Tensor]) -> Values:
+        at, node, place, bit = self.lie
+
+        def watch(number: int, value: Tensor) -> Tensor:
+            return flipped(value, place, bit) if (part, number) == (at, node) else value
+
+        return program.run(trusted_kernels().kernels, given, watch)
+
+
+Forge = Callable[[OpenStep], OpenStep]
+
+
+class Liar(Solver):
+    """A solver with a false step; ``forged`` changes what it says of that step besides."""
+
+    def __init__(
+        self,
+        scene: Scene,
+        event: int,
+        lie: tuple[int, int, int, int] | None,
+        forged: Forge = lambda opened: opened,
+    ) -> None:
+        super().__init__(scene.window, scene.log, scene.account)
+        honest = self.step(event)
+        if lie is not None:
+            kind = type("Liar", (FalseStep,), {"lie": lie})
+            self._step = (event, kind(scene.window, scene.log, event, scene.account))
+        self.event, self._forged, self.honest = event, forged, honest
+        statement = forged(self.step(event).opened(scene.account))
+        leaf = step_leaf_of(statement, scene, event)
+        leaves, states = list(scene.account.leaves), list(scene.account.states)
+        leaves[event], states[event] = leaf, state_root(tuple(map(Digest, statement.after)))
+        said = (leaf, states[event])
+        self.is_false = said != (scene.account.leaves[event], scene.account.states[event])
+        # It goes on from there; what it says of that is not looked at.
+        states[event + 1 :] = [ANYWHERE] * (len(states) - event - 1)
+        self.account = replace(scene.account, leaves=tuple(leaves), states=tuple(states))
+
+    def move(self, dispute: Dispute) -> Move:
+        if dispute.phase == Phase.OPEN:
+            return self._forged(self.step(self.event).opened(self.account))
+        return super().move(dispute)
+
+
+def step_leaf_of(statement: OpenStep, scene: Scene, event: int) -> Digest:
+
+    step = step_number(scene.window, scene.account, event)
+    is_first = step % WINDOW_STEPS == 0
+    root = state_root(tuple(map(Digest, statement.before))) if is_first else NO_DIGEST
+    leaves = leaves_root([one.leaf for one in statement.microbatches])
+    return step_leaf_digest(step, statement.dropped, root, leaves, Digest(statement.piece))
+
+
+def some_liar(here: Scene, rng: random.Random) -> tuple[Liar, int, int]:
+    """A solver with one false bit anywhere in a step, and its part and node."""
+    event = rng.choice(steps_in(here.account))
+    honest = Step(here.window, here.log, event, here.account)
+    while True:
+        part = rng.randrange(len(honest.records) + 1)
+        program = honest.program(part)
+        computed = [n for n, node in enumerate(program.nodes) if node.operator != INPUT]
+        node = rng.choice(computed)
+        place = rng.randrange(honest.values(part)[node].numel())
+        liar = Liar(here, event, (part, node, place, rng.randrange(31)))
+        if liar.is_false:  # else it reaches neither a leaf nor the state, and is none
+            return liar, part, node
+
+
+@pytest.mark.rule("V42")
+@pytest.mark.parametrize("stage", [0, 1])
+@pytest.mark.parametrize("number", range(GAMES))
+def test_a_false_step_is_pinned_to_its_node_and_an_honest_solver_wins(
+    stage: int, number: int
+) -> None:
+    here, rng = scene(stage, number % 2), random.Random(f"{stage} {number}")
+    liar, part, node = some_liar(here, rng)
+    window = here.against(liar.account)
+    played = play(window, liar, Challenger(window, here.log), rng)
+    walk = played.dispute.walk
+    assert played.dispute.phase == Phase.GUILTY
+    assert walk is not None
+    assert (played.dispute.part, walk.node) == (part, node)
+    assert played.rounds <= 10
+    # The other way round: an honest solver, and a challenger that says what the liar says.
+    accuser = Challenger(here.window, here.log, liar.account)
+    accuser.take(liar)
+    cleared = play(here.window, Solver(here.window, here.log), accuser, rng)
+    assert cleared.dispute.phase != Phase.GUILTY
+    assert cleared.dispute.is_solvers_turn is False
+
+
+FORGERIES: dict[str, Forge] = {
+    "other weights after it": lambda s: replace(s, after=(ANYWHERE, *s.after[1:])),
+    "other moments after it": lambda s: replace(s, after=(s.after[0], ANYWHERE, *s.after[2:])),
+    "another piece of the gradient": lambda s: replace(s, piece=ANYWHERE),
+}
+
+
+@pytest.mark.rule("V42")
+@pytest.mark.parametrize("what", FORGERIES)
+def test_attack_a_right_program_and_something_else_behind_it(what: str) -> None:
+    here = scene(0)
+    event = steps_in(here.account)[1]
+    liar = Liar(here, event, None, FORGERIES[what])
+    window = here.against(liar.account)
+    played = play(window, liar, Challenger(window, here.log))
+    assert played.dispute.phase == Phase.GUILTY
+
+
+@pytest.mark.rule("V42")
+@pytest.mark.parametrize("stage", [0, 1])
+def test_attack_other_bytes_for_a_neighbour_than_the_program_gives(stage: int) -> None:
+    """The leaf names what was sent; the list of what was sent would agree with it, and both lie."""
+    here = scene(stage)
+    event = steps_in(here.account)[0]
+    honest = Step(here.window, here.log, event, here.account)
+    first = honest.records[0]
+    record = (
+        dataclasses.replace(first, out_gradient=ANYWHERE)
+        if stage
+        else dataclasses.replace(first, out_activation=ANYWHERE)
+    )
+
+    def forged(statement: OpenStep) -> OpenStep:
+        first = statement.microbatches[0]
+        lie: OpenedMicrobatch = replace(first, leaf=microbatch_leaf(record))
+        return replace(statement, microbatches=(lie, *statement.microbatches[1:]))
+
+    liar = Liar(here, event, None, forged)
+    liar.step(event).records[0] = record
+    window = here.against(liar.account)
+    played = play(window, liar, Challenger(window, here.log))
+    assert played.dispute.phase == Phase.GUILTY
+    assert played.dispute.part == 0
+
+
+@pytest.mark.rule("V42")
+def test_attack_a_claim_of_more_tokens_than_were_trained() -> None:
+    here = scene(0)
+    more = replace(here.account, tokens=here.account.tokens + 100)
+    window = here.against(more)
+    liar = Solver(window, here.log, more)
+    played = play(window, liar, Challenger(window, here.log))
+    assert (played.dispute.phase, played.dispute.is_solvers_turn) == (Phase.OPEN, True)
+    accuser = Challenger(here.window, here.log, more)
+    cleared = play(here.window, Solver(here.window, here.log), accuser)
+    assert cleared.dispute.phase == Phase.FALSE
+
+
+@pytest.mark.rule("V42")
+def test_attack_an_account_of_something_else_than_was_claimed() -> None:
+    here = scene(0)
+    other = replace(here.account, tokens=here.account.tokens + 1)
+    claim = result_of(other, here.window.result.start_root).claim
+    with pytest.raises(PeerFault):
+        opened(here.window, here.account, claim)
+    with pytest.raises(PeerFault):
+        opened(here.window, here.account, here.window.result.claim)
+    for lie in (
+        replace(other, kinds=other.kinds[:-1]),
+        replace(other, kinds=(9, *other.kinds[1:])),
+        replace(other, leaves=(b"", *other.leaves[1:]), kinds=(Kind.STEP, *other.kinds[1:])),
+        replace(other, states=(*other.states[:-1], b"")),
+        Account((), (), (), 0),
+    ):
+        with pytest.raises(PeerFault):
+            opened(here.window, lie, claim)
+
+
+@pytest.mark.rule("V42")
+def test_inputs_that_are_others_than_the_log_has_are_not_decided_here() -> None:
+    """The solver's own arithmetic may be right for them."""
+    here = scene(1)
+    events = list(here.log.data.events)
+    at = next(n for n, event in enumerate(events) if isinstance(event, StepTaken))
+    taken = events[at]
+    assert isinstance(taken, StepTaken)
+    events[at] = replace(taken, microbatches=taken.microbatches[:-1])
+    other = dataclasses.replace(
+        here.log, data=dataclasses.replace(here.log.data, events=tuple(events))
+    )
+    accuser = Challenger(here.window, other)
+    played = play(here.window, Solver(here.window, here.log), accuser)
+    assert played.dispute.phase == Phase.ELSEWHERE
+    assert isinstance(played.moves[-1], Elsewhere)
+
+
+@pytest.mark.rule("V42")
+def test_something_else_than_a_step_is_not_decided_here() -> None:
+    here = scene(0)
+    event = next(e for e, kind in enumerate(here.account.kinds) if kind != Kind.STEP)
+    states = (*here.account.states[:event], *[ANYWHERE] * (len(here.account.states) - event))
+    accuser = Challenger(here.window, here.log, replace(here.account, states=states))
+    played = play(here.window, Solver(here.window, here.log), accuser)
+    assert played.dispute.phase == Phase.ELSEWHERE
+    assert isinstance(played.moves[-1], OpenOther)
+    with pytest.raises(PeerFault):
+        moved(here.window, played.dispute, Elsewhere(), is_solver=False)

@@ -1,0 +1,39 @@
+"""A step that is computed by its programs is the step that was trained."""
+
+import pytest
+
+from swarm.errors import PeerFault
+from swarm.primitives.codec import replace
+from swarm.verify.program.dispute import OpenStep, Phase, moved, opened
+from swarm.verify.program.players import Solver, Step
+from swarm.verify.transcript import microbatch_leaf, state_root
+from tests.verify.program.scenes import ANYWHERE, scene, steps_in
+
+
+@pytest.mark.rule("V42")
+@pytest.mark.parametrize(("stage", "number"), [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)])
+def test_an_honest_solver_can_open_every_step(stage: int, number: int) -> None:
+    here = scene(stage, number)
+    for event in steps_in(here.account):
+        states = (*here.account.states[:event], *[ANYWHERE] * len(here.account.states[event:]))
+        other = replace(here.account, states=states)
+        claim = here.against(other).result.claim
+        dispute = opened(here.window, other, claim)
+        solver = Solver(here.window, here.log)
+        move = solver.move(dispute)
+        assert isinstance(move, OpenStep)
+        after = moved(here.window, dispute, move, is_solver=True)
+        assert (after.phase, after.event) == (Phase.PART, event)
+        with pytest.raises(PeerFault):
+            moved(here.window, dispute, replace(move, update=b""), is_solver=True)
+
+
+@pytest.mark.rule("V42")
+@pytest.mark.parametrize("stage", [0, 1])
+def test_a_step_ends_in_the_state_of_training_and_has_its_leaves(stage: int) -> None:
+    here = scene(stage)
+    for event in steps_in(here.account):
+        step = Step(here.window, here.log, event, here.account)
+        assert state_root(step.after) == here.account.states[event]
+        leaves = [one.leaf for one in step.opened(here.account).microbatches]
+        assert leaves == [microbatch_leaf(record) for record in step.records]
