@@ -57,6 +57,7 @@ def measure_faults(outcome: Outcome, quick: bool) -> None:
         shown = reveal(program, values, roots, number, place)
         began = time.thread_time()
         right = computed(program, root, shown)
+        assert right is not None, "an honest trace has no NaN"
         assert value_bytes(right) == _element(values, number, place), "an honest element stands"
         seconds.append(time.thread_time() - began)
         sizes.append(len(encode(shown)))
@@ -162,7 +163,7 @@ def _is_pinned(program: Program, given: Given, rng: random.Random) -> bool:
 def _stands(program: Program, values: list[Tensor], number: int, place: int) -> bool:
     roots = value_roots(program, values)
     right = computed(program, merkle_root(roots), reveal(program, values, roots, number, place))
-    return value_bytes(right) == _element(values, number, place)
+    return right is not None and value_bytes(right) == _element(values, number, place)
 
 
 def _element(values: list[Tensor], number: int, place: int) -> bytes:

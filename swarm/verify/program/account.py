@@ -14,7 +14,7 @@ from typing import assert_never
 
 from torch import Tensor
 
-from swarm.errors import BadEncoding, BrokenPromise
+from swarm.errors import BadEncoding
 from swarm.primitives.codec import Message
 from swarm.primitives.commitments import WindowResult, leaves_root
 from swarm.training.data.dataset import TokenSource
@@ -36,6 +36,10 @@ EVENTS_MAX = 1024
 """Events of a window; an account of as many has 66 KB, and is in no transaction."""
 
 
+BEFORE_ALL = -1
+"""Stands for the state before the first event."""
+
+
 class Kind(IntEnum):
     """Kind of an event."""
 
@@ -50,6 +54,8 @@ class Kind(IntEnum):
 class Account(Message, frozen=True):
     """Events of a window as one side says they went."""
 
+    start: bytes
+    """Root of the state before the first event."""
     kinds: tuple[int, ...]
     leaves: tuple[bytes, ...]
     """Of each event; empty where it has none."""
@@ -57,38 +63,36 @@ class Account(Message, frozen=True):
     """Root of the state after each event."""
     tokens: int
 
-    def before(self, start: Digest, event: int) -> bytes:
-        """Return the root of the state before an event; ``start`` is the one before the first."""
-        return self.states[event - 1] if event else start
+    def before(self, event: int) -> bytes:
+        """Return the root of the state before an event."""
+        return self.states[event - 1] if event else self.start
 
 
-def result_of(account: Account, start: Digest) -> WindowResult:
+def result_of(account: Account) -> WindowResult:
     """Return the result that an account amounts to.
 
     Raises ``BadEncoding`` for one that is none: of no events, of too many, or of unequal lists.
     """
     counts = {len(account.kinds), len(account.leaves), len(account.states)}
-    if len(counts) > 1 or not 1 <= len(account.kinds) <= EVENTS_MAX:
+    if len(account.start) != 32 or len(counts) > 1 or not 1 <= len(account.kinds) <= EVENTS_MAX:
         raise BadEncoding("an account of no events, of too many, or of unequal lists")
     for kind, leaf, state in zip(account.kinds, account.leaves, account.states, strict=True):
         has_leaf = kind in {Kind.MERGE, Kind.STEP}
         if kind not in list(Kind) or len(leaf) != (32 if has_leaf else 0) or len(state) != 32:
             raise BadEncoding("an event of no kind, or with a hash that does not belong to it")
     leaves = [leaf for leaf in account.leaves if leaf]
-    return WindowResult(leaves_root(leaves), start, Digest(account.states[-1]), account.tokens)
-
-
-def check_account(account: Account, start: Digest, claim: Digest) -> None:
-    """Raise ``PeerFault`` unless an account is the one behind a claim."""
-    if result_of(account, start).claim != claim:
-        raise BrokenPromise("an account of something else than what was claimed")
+    return WindowResult(
+        leaves_root(leaves), Digest(account.start), Digest(account.states[-1]), account.tokens
+    )
 
 
 def first_difference(one: Account, other: Account) -> int | None:
     """Return the first event of which two accounts say something else; None if they do so of none.
 
-    An event that one of them has and the other has not is one, too.
+    An event that one of them has and the other has not is one, too; -1 stands for the state before all events.
     """
+    if one.start != other.start:
+        return BEFORE_ALL
     said = [list(zip(side.kinds, side.leaves, side.states, strict=True)) for side in (one, other)]
     pairs = enumerate(zip(*said, strict=False))
     found = next((event for event, (a, b) in pairs if a != b), None)
@@ -122,6 +126,7 @@ def account_of(
 ) -> Account:
     """Return the account of a window by a replay of its log; arguments and errors are those of ``replay``."""
     machine = Replay(plan, data, tokens, anchors, base_W)
+    start = state_root(machine.shard.components())
     kinds, leaves, states = list[int](), list[bytes](), list[bytes]()
     for event in data.events:
         leaf, kind = machine.apply(event), kind_of(event)
@@ -135,4 +140,4 @@ def account_of(
         leaves.append(b"")
         states.append(state_root(machine.shard.components()))
     counted = machine.shard.tokens_total - data.start.tokens_total
-    return Account(tuple(kinds), tuple(leaves), tuple(states), counted)
+    return Account(start, tuple(kinds), tuple(leaves), tuple(states), counted)

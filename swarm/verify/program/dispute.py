@@ -21,7 +21,7 @@ from math import prod
 
 from swarm.errors import BadEncoding, BrokenPromise, OutOfTurn
 from swarm.primitives.codec import Message, replace
-from swarm.primitives.commitments import WindowResult, leaves_root, step_leaf_digest
+from swarm.primitives.commitments import leaves_root, step_leaf_digest
 from swarm.primitives.merkle import merkle_root
 from swarm.training.data.samples import sample_ids_root
 from swarm.training.messages import COUNT_MAX, NO_SEAT
@@ -171,8 +171,8 @@ class Window:
     """A disputed window, as the ledger has it."""
 
     facts: Facts
-    result: WindowResult
-    """As its solver has shown it."""
+    claim: Digest
+    """Claim that its solver has shown."""
     number: int
     steps: int
     """Steps that it has."""
@@ -183,15 +183,22 @@ class Window:
         return self.number * self.facts.spec.checks.window_steps
 
 
+NO_ACCOUNT = Account(b"", (), (), (), 0)
+"""Stands for one that is needed no more: what is stored between two moves stays small."""
+
+
 class Dispute(Message, frozen=True):
     """A dispute between two moves."""
 
     account: Account
-    """The challenger's."""
+    """The challenger's, until a step is open."""
     phase: int = Phase.OPEN
     opened: OpenStep | None = None
+    """The step that is open, without the account that it came with."""
     event: int = -1
     """Number of the event that was opened."""
+    step: int = -1
+    """Number of the step within the segment."""
     part: int = -1
     microbatch: OpenMicrobatch | None = None
     walk: Walk | None = None
@@ -210,10 +217,10 @@ def opened(window: Window, account: Account, claim: Digest) -> Dispute:
 
     Raises ``PeerFault`` unless that is the one behind its claim, and another than the solver's.
     """
-    found = result_of(account, window.result.start_root)
-    if found.claim != claim:
+    found = result_of(account).claim
+    if found != claim:
         raise BrokenPromise("an account of something else than what was claimed")
-    if found == window.result:
+    if found == window.claim:
         raise BrokenPromise("an account that amounts to what it disputes")
     return Dispute(account)
 
@@ -250,7 +257,13 @@ def _opened(window: Window, dispute: Dispute, move: Move) -> Dispute:
     match move:
         case OpenStep():
             event = _check_step(window, dispute, move)
-            return replace(dispute, phase=Phase.PART, opened=move, event=event)
+            return Dispute(
+                account=NO_ACCOUNT,
+                phase=Phase.PART,
+                opened=replace(move, account=NO_ACCOUNT),
+                event=event,
+                step=step_number(window, move.account, event),
+            )
         case OpenTokens():
             _check_tokens(window, dispute, move)
             return replace(dispute, phase=Phase.FALSE)
@@ -288,7 +301,7 @@ def case_of(window: Window, dispute: Dispute) -> Case:
     step = dispute.opened
     assert step is not None, "a step is open"
     roots = StepRoots(
-        step=step_number(window, step.account, dispute.event),
+        step=dispute.step,
         seen=step.seen,
         before=tuple(map(Digest, step.before)),
         after=tuple(map(Digest, step.after)),
@@ -312,7 +325,7 @@ def step_number(window: Window, account: Account, event: int) -> int:
 
 def _check_account(window: Window, dispute: Dispute, account: Account) -> int | None:
     """Return the first event of which the challenger says something else; raise unless it is the claim's."""
-    if result_of(account, window.result.start_root) != window.result:
+    if result_of(account).claim != window.claim:
         raise BrokenPromise("an account of something else than what was claimed")
     if account.kinds.count(Kind.STEP) != window.steps:
         raise BrokenPromise("an account of more steps than the window has, or of fewer")
@@ -321,7 +334,7 @@ def _check_account(window: Window, dispute: Dispute, account: Account) -> int | 
 
 def _step_of(account: Account, event: int | None) -> int | None:
     """Return an event if it is a step in this account; else None."""
-    if event is None or event >= len(account.kinds):
+    if event is None or not 0 <= event < len(account.kinds):
         return None
     return event if account.kinds[event] == Kind.STEP else None
 
@@ -339,7 +352,7 @@ def _check_step(window: Window, dispute: Dispute, move: OpenStep) -> int:
     event = _step_of(account, _check_account(window, dispute, account))
     if event is None:
         raise OutOfTurn("the accounts differ first in something else than a step")
-    _check_parts(move.before, account.before(window.result.start_root, event))
+    _check_parts(move.before, account.before(event))
     _check_parts(move.after, account.states[event])
     _check_counters(window, move)
     step = step_number(window, account, event)
@@ -384,16 +397,17 @@ def _tokens_of(window: Window) -> int:
 
 def _check_tokens(window: Window, dispute: Dispute, move: OpenTokens) -> None:
     """Raise unless the states at both ends of a window have the tokens that its claim has."""
-    if _check_account(window, dispute, move.account) is not None:
+    account = move.account
+    if _check_account(window, dispute, account) is not None:
         raise OutOfTurn("the accounts differ in an event")
-    _check_parts(move.before, window.result.start_root)
-    _check_parts(move.after, window.result.end_root)
+    _check_parts(move.before, account.start)
+    _check_parts(move.after, account.states[-1])
     for parts, tokens in ((move.before, move.tokens_before), (move.after, move.tokens_after)):
         if not tokens or not all(0 <= count <= COUNT_MAX for count in tokens):
             raise BadEncoding("a count that is negative or absurd")
         if tokens_component(tokens[0], tokens[1:]) != parts[TOKENS]:
             raise BrokenPromise("other tokens than those of the state")
-    if move.tokens_after[0] - move.tokens_before[0] != window.result.tokens:
+    if move.tokens_after[0] - move.tokens_before[0] != account.tokens:
         raise BrokenPromise("other tokens than those of the claim")
 
 

@@ -284,8 +284,12 @@ def _check_false(case: Case, walk: Walk, shown: Reveal) -> None:
     """Raise unless an element that reaches into the disputed leaf is another one than the solver's."""
     if shown.node != walk.node:
         raise OutOfTurn("an element of another node than the disputed")
-    right = value_bytes(computed(case.program, case.root, shown))
-    _check_differs(case, walk, shown.place * len(right), right)
+    element, size = (
+        computed(case.program, case.root, shown),
+        case.program.nodes[walk.node].item_bytes,
+    )
+    right = None if element is None else value_bytes(element)
+    _check_differs(case, walk, shown.place * size, size, right)
 
 
 def _check_false_token(case: Case, walk: Walk, move: ShowTokens) -> None:
@@ -297,18 +301,23 @@ def _check_false_token(case: Case, walk: Walk, move: ShowTokens) -> None:
     token = move.opening.data[at : at + text.width]
     if at < 0 or len(token) != text.width:
         raise BrokenPromise("the text at another position")
-    right = int.from_bytes(token, "little").to_bytes(4, "little")
-    _check_differs(case, walk, move.place * len(right), right)
+    size = case.program.nodes[walk.node].item_bytes
+    right = int.from_bytes(token, "little").to_bytes(size, "little")
+    _check_differs(case, walk, move.place * size, size, right)
 
 
-def _check_differs(case: Case, walk: Walk, first: int, right: bytes) -> None:
-    """Raise ``BrokenPromise`` unless the disputed leaf has other bytes at ``first`` than these."""
+def _check_differs(case: Case, walk: Walk, first: int, size: int, right: bytes | None) -> None:
+    """Raise ``BrokenPromise`` unless the disputed leaf has other bytes at ``first`` than the right ones.
+
+    None stands for what no honest trace has: a NaN, or something that is computed from one.
+    """
     content = case.program.nodes[walk.node].content
     start, stop = content.span(walk.place or content.top)
-    begin, end = max(first, start), min(first + len(right), stop)
+    begin, end = max(first, start), min(first + size, stop)
     if begin >= end:
         raise OutOfTurn("an element outside of the disputed leaf")
-    if walk.data[begin - start : end - start] == right[begin - first : end - first]:
+    said = walk.data[begin - start : end - start]
+    if right is not None and said == right[begin - first : end - first]:
         raise BrokenPromise("an element that is as its operator computes it")
 
 

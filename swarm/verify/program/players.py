@@ -81,7 +81,7 @@ class Log:
 
     @property
     def account(self) -> Account:
-        """What an honest side says of the window."""
+        """Account of the window that an honest side gives."""
         return account_of(self.plan, self.data, self.tokens, self.anchors, self.base_W)
 
     def before(self, event: int) -> tuple[Shard, StepTaken]:
@@ -299,7 +299,7 @@ class Solver(Side):
         event = first_difference(account, dispute.account)
         if event is None:
             return self._open_tokens()
-        if event < len(account.kinds) and account.kinds[event] == Kind.STEP:
+        if 0 <= event < len(account.kinds) and account.kinds[event] == Kind.STEP:
             return self.step(event).opened(account)
         return OpenOther(account)
 

@@ -101,11 +101,12 @@ def reveal(
     )
 
 
-def computed(program: Program, root: Digest, shown: Reveal) -> Tensor:
-    """Return what an operator computes for an element from the trace's own operands.
+def computed(program: Program, root: Digest, shown: Reveal) -> Tensor | None:
+    """Return what an operator computes for an element from the trace's own operands; None for NaN.
 
-    Raises ``PeerFault`` for a reveal that is not of this program, or does not lead to the trace root, or lacks
-    a value that the element reads.
+    None, too, if it reads a NaN: no honest trace has one, and machines differ in what they make of it. Raises
+    ``PeerFault`` for a reveal that is not of this program, or does not lead to the trace root, or lacks a value
+    that the element reads.
     """
     if not 0 <= shown.node < len(program.nodes):
         raise BadEncoding(f"node {shown.node} of {len(program.nodes)}")
@@ -123,9 +124,20 @@ def computed(program: Program, root: Digest, shown: Reveal) -> Tensor:
     ]
 
     def read(operand: int, start: int, count: int) -> Tensor:
-        return operands[operand].read(start, count)
+        values = operands[operand].read(start, count)
+        if bool(values.isnan().any()):
+            raise _ReadNaNError
+        return values
 
-    return program.element_of(shown.node, index_of(node.shape, shown.place), read)
+    try:
+        element = program.element_of(shown.node, index_of(node.shape, shown.place), read)
+    except _ReadNaNError:
+        return None
+    return None if bool(element.isnan().any()) else element
+
+
+class _ReadNaNError(Exception):
+    """An operand that is NaN."""
 
 
 class _Shown:

@@ -36,8 +36,7 @@ class Scene:
 
     def against(self, account: Account) -> Window:
         """The window of a solver that says this of it."""
-        result = result_of(account, self.window.result.start_root)
-        return dataclasses.replace(self.window, result=result)
+        return dataclasses.replace(self.window, claim=result_of(account).claim)
 
 
 @cache
@@ -47,7 +46,7 @@ def scene(stage: int, number: int = 0, round_: int = 1) -> Scene:
     data = segment.windows[number]
     log = Log(segment.plan, data, TOKENS, done.anchors[stage])
     steps = sum(isinstance(event, StepTaken) for event in data.events)
-    window = Window(log.facts, segment.claims()[number], number, steps)
+    window = Window(log.facts, segment.claims()[number].claim, number, steps)
     return Scene(log, window, log.account)
 
 

@@ -68,7 +68,7 @@ def play(
     window: Window, solver: Solver, challenger: Challenger, rng: random.Random | None = None
 ) -> Played:
     """Play until it is over, or one side has no move that stands."""
-    claim = result_of(challenger.account, window.result.start_root).claim
+    claim = result_of(challenger.account).claim
     played = Played(opened(window, challenger.account, claim))
     while played.dispute.phase not in OVER:
         dispute = played.dispute
@@ -285,17 +285,17 @@ def test_attack_a_claim_of_more_tokens_than_were_trained() -> None:
 def test_attack_an_account_of_something_else_than_was_claimed() -> None:
     here = scene(0)
     other = replace(here.account, tokens=here.account.tokens + 1)
-    claim = result_of(other, here.window.result.start_root).claim
+    claim = result_of(other).claim
     with pytest.raises(PeerFault):
         opened(here.window, here.account, claim)
     with pytest.raises(PeerFault):
-        opened(here.window, here.account, here.window.result.claim)
+        opened(here.window, here.account, here.window.claim)
     for lie in (
         replace(other, kinds=other.kinds[:-1]),
         replace(other, kinds=(9, *other.kinds[1:])),
         replace(other, leaves=(b"", *other.leaves[1:]), kinds=(Kind.STEP, *other.kinds[1:])),
         replace(other, states=(*other.states[:-1], b"")),
-        Account((), (), (), 0),
+        Account(other.start, (), (), (), 0),
     ):
         with pytest.raises(PeerFault):
             opened(here.window, lie, claim)

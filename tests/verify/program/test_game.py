@@ -35,7 +35,7 @@ from swarm.verify.program.game import (
 )
 from swarm.verify.program.microbatch import microbatch_program
 from swarm.verify.program.nodes import INPUT, Program
-from swarm.verify.program.reveal import value_roots
+from swarm.verify.program.reveal import computed, reveal, value_roots
 from tests.verify.program.test_model_operators import ROOT
 from tests.verify.program.test_reveal import case_of, false_trace, flipped
 
@@ -156,8 +156,8 @@ def _junk(walk: Walk, move: Move, rng: random.Random | None) -> list[Move]:
 def lies(which: str, seed: str) -> tuple[Board, list[Tensor], int]:
     """A program with a trace that has a false bit, and where it is."""
     board, rng = board_of(which), random.Random(seed)
-    computed = [n for n, node in enumerate(board.program.nodes) if node.operator != INPUT]
-    at = rng.choice(computed)
+    computes = [n for n, node in enumerate(board.program.nodes) if node.operator != INPUT]
+    at = rng.choice(computes)
     place = rng.randrange(board.honest[at].numel())
     return board, false_trace(board.program, board.given, at, place, rng.randrange(31)), at
 
@@ -211,6 +211,25 @@ def test_attack_other_tokens_than_the_text_has() -> None:
     assert isinstance(played.moves[-1], ShowTokens)
     cleared = play(board, board.case(board.honest), board.honest, false)
     assert cleared.walk.stage != Stage.GUILTY
+
+
+@pytest.mark.rule("V41")
+def test_attack_a_trace_with_a_nan_in_it() -> None:
+    """What machines make of one differs, and no honest trace has it: whoever shows it has won."""
+    board = board_of("an update")
+    program = board.program
+    at = next(n for n, node in enumerate(program.nodes) if node.operator == "squared")
+    behind = next(n for n, node in enumerate(program.nodes) if at in node.inputs)
+
+    def watch(number: int, value: Tensor) -> Tensor:
+        return value * float("nan") if number == at else value
+
+    false = program.run(trusted_kernels().kernels, board.given, watch)
+    played = play(board, board.case(false), false, board.honest)
+    assert (played.walk.stage, played.walk.node) == (Stage.GUILTY, at)
+    # Nor does it help to have the right NaN behind it.
+    shown = reveal(program, false, value_roots(program, false), behind, 0)
+    assert computed(program, merkle_root(value_roots(program, false)), shown) is None
 
 
 @pytest.mark.rule("V41")

@@ -17,7 +17,7 @@ def test_an_honest_solver_can_open_every_step(stage: int, number: int) -> None:
     for event in steps_in(here.account):
         states = (*here.account.states[:event], *[ANYWHERE] * len(here.account.states[event:]))
         other = replace(here.account, states=states)
-        claim = here.against(other).result.claim
+        claim = here.against(other).claim
         dispute = opened(here.window, other, claim)
         solver = Solver(here.window, here.log)
         move = solver.move(dispute)

@@ -66,8 +66,9 @@ def shown_of(program: Program, values: list[Tensor], node: int, place: int) -> R
 def is_right(program: Program, values: list[Tensor], node: int, place: int) -> bool:
     """Whether the trace has for an element what its operator computes from the trace."""
     shown = shown_of(program, values, node, place)
-    right = value_bytes(computed(program, trace_root(program, values), shown))
-    return right == value_bytes(values[node].reshape(-1)[place])
+    right = computed(program, trace_root(program, values), shown)
+    assert right is not None
+    return value_bytes(right) == value_bytes(values[node].reshape(-1)[place])
 
 
 @pytest.mark.rule("V40")
