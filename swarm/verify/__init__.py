@@ -37,6 +37,6 @@ Modules (C: pure, S: does I/O):
     starts.py         C  Check that a segment begins from what its commit says: a checkpoint,
                          initial weights, or another's end.
     transcript.py     C  Compute the commitments to one segment, and the statement that reveals it.
-    program/             Programs: every operator of a micro-batch and of an update, by number, to
-                         the same bits as training.
+    program/             Programs: every operator of a micro-batch, an update and a merge, by
+                         number, to the same bits as training.
 """

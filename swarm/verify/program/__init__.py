@@ -1,4 +1,4 @@
-"""Programs: every operator of a micro-batch and of an update, by number, to the same bits as training.
+"""Programs: every operator of a micro-batch, an update and a merge, by number, to the same bits as training.
 
 Modules (C: pure, S: does I/O):
 
@@ -10,6 +10,10 @@ Modules (C: pure, S: does I/O):
                            element of one operator.
     game.py             C  Play a dispute about one program down to one element: the solver opens
                            its trace, the challenger points.
+    merge.py            C  Derive the programs of a fragment: its copy, and its merge with a
+                           partner's or alone.
+    merge_operators.py  C  Operators of a merge: the outer step, what a payload leaves unsaid, and
+                           what declines a partner.
     microbatch.py       C  Derive the program of a micro-batch in one stage: forward, loss or
                            gradient from above, backward.
     model_operators.py  C  Operators of the model: norms, products, attention, tokens, loss, forward

@@ -18,12 +18,13 @@ from torch import Tensor
 from swarm.errors import UsageError
 from swarm.primitives.openings import Content, message_content, tensor_content
 from swarm.training.model.exact.operators import Kernels
+from swarm.verify.program.merge_operators import MERGE
 from swarm.verify.program.model_operators import MODEL
 from swarm.verify.program.operators import FOLD, LAYOUT, Attributes, Operator, Read, Shape
 from swarm.verify.program.update_operators import UPDATE
 from swarm.verify.program.wire_operators import WIRE
 
-OPERATORS: dict[str, Operator] = {**LAYOUT, **MODEL, **UPDATE, **WIRE}
+OPERATORS: dict[str, Operator] = {**LAYOUT, **MODEL, **UPDATE, **WIRE, **MERGE}
 DEPTH = 4096
 """Terms of a product that one element computes; a deeper one goes on from the product of what comes before."""
 INPUT = "input"
@@ -180,23 +181,30 @@ class Builder:
         shape, depth = (*left.shape[:-1], right.shape[-2]), left.shape[-1]
         has_heads = len(shape) > 2
         copies = left.shape[1] // right.shape[1] if has_heads else 1
-        out: Value | None = None
-        for start in range(0, depth, DEPTH):
-            stop = min(start + DEPTH, depth)
+
+        def part(operands: tuple[Value, ...], start: int, stop: int) -> Value:
             numbers = {
                 "copies": copies,
                 "is_positive": int(is_positive and stop == depth),
                 "start": start,
                 "stop": stop,
             }
-            before = () if out is None else (out,)
-            out = self.put("product", shape, left, right, *before, **numbers)
-        assert out is not None, "a product has a depth"
-        return out
+            return self.put("product", shape, *operands, **numbers)
 
-    def total(self, x: Value) -> Value:
-        """Add up all values of a tensor: one value."""
-        return self.reshaped(self.row_totals(self.reshaped(x, 1, prod(x.shape))), 1)
+        return _by_depth(left, right, part)
+
+    def symmetric(self, left: Value, right: Value) -> Value:
+        """Multiply rows of a matrix by rows of another one where the product is symmetric."""
+        shape = (left.shape[0], right.shape[0])
+
+        def part(operands: tuple[Value, ...], start: int, stop: int) -> Value:
+            return self.put("symmetric", shape, *operands, start=start, stop=stop)
+
+        return _by_depth(left, right, part)
+
+    def total(self, x: Value, operator: str = "folded") -> Value:
+        """Add up all values of a tensor, or fold them by another operator: one value."""
+        return self.reshaped(self.row_totals(self.reshaped(x, 1, prod(x.shape)), operator), 1)
 
     def row_totals(self, x: Value, operator: str = "folded") -> Value:
         """Add up each row by folds, in the order of a binary tree: (rows, 1).
@@ -219,3 +227,14 @@ class Builder:
         """Add a node as it is."""
         self.nodes.append(node)
         return Value(len(self.nodes) - 1, node.shape)
+
+
+def _by_depth(
+    left: Value, right: Value, part: Callable[[tuple[Value, ...], int, int], Value]
+) -> Value:
+    """Return a product of rows, ``DEPTH`` terms at a time; each part goes on from the one before."""
+    depth = left.shape[-1]
+    out = part((left, right), 0, min(DEPTH, depth))
+    for start in range(DEPTH, depth, DEPTH):
+        out = part((left, right, out), start, min(start + DEPTH, depth))
+    return out

@@ -159,12 +159,8 @@ class _Update:
         is_tall = update_RC.shape[0] > update_RC.shape[1]
         if is_tall:
             x = b.transposed(x)
-        side = x.shape[0]
-
-        def symmetric(left: Value, right: Value) -> Value:
-            return b.put("symmetric", (side, side), left, right)
-
-        g, q = symmetric(x, x), None
+        symmetric, q = b.symmetric, None
+        g = symmetric(x, x)
         for _ in range(NEWTON_SCHULZ_STEPS):
             bend = b.same("bend", g, symmetric(g, g), a=a, b=b_, c=c)
             q = bend if q is None else symmetric(bend, q)

@@ -25,21 +25,24 @@ from swarm.verify.program.operators import (
 )
 
 
-def _symmetric(kernels: Kernels, _: Attributes, __: Shape, inputs: Sequence[Tensor]) -> Tensor:
-    product = kernels.matmul(inputs[0], inputs[1].t())
+def _symmetric(
+    kernels: Kernels, attributes: Attributes, _: Shape, inputs: Sequence[Tensor]
+) -> Tensor:
+    stop = int(attributes[1])
+    product = kernels.matmul(inputs[0][:, :stop], inputs[1][:, :stop].t())
     is_above = torch.ones(product.shape, dtype=torch.bool).triu(1)
     return torch.where(is_above, product.t(), product)
 
 
 def _symmetric_element(
-    _: Attributes,
+    attributes: Attributes,
     shape: Shape,
     shapes: Sequence[Shape],
     index: tuple[int, ...],
     read: Read,
 ) -> Tensor:
     below = (max(index), min(index))
-    return product_element((1, 0, 0, shapes[0][-1]), shape, shapes, below, read)
+    return product_element((1, 0, *attributes), shape, shapes, below, read)
 
 
 def _mean_units(kernels: Kernels, _: Attributes, __: Shape, inputs: Sequence[Tensor]) -> Tensor:

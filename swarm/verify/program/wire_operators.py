@@ -229,12 +229,12 @@ def _from_bytes(function: Callable[[Tensor], Tensor], width: int) -> Operator:
     """Return the operator that reads a value from every ``width`` bytes."""
 
     def whole(_: Kernels, __: Attributes, shape: Shape, inputs: Sequence[Tensor]) -> Tensor:
-        return function(inputs[0]).view(shape)
+        return plain(function(inputs[0])).view(shape)
 
     def element(
         _: Attributes, shape: Shape, __: Sequence[Shape], index: tuple[int, ...], read: Read
     ) -> Tensor:
-        return one(function(read(0, width * flat_index(shape, index), width)))
+        return one(plain(function(read(0, width * flat_index(shape, index), width))))
 
     return Operator(whole, element)
 

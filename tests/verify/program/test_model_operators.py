@@ -1,6 +1,7 @@
 """Values that are not finite spoil their row alone; an element reads what a block has room for."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +10,19 @@ import torch
 from torch import Tensor
 
 from swarm.config.load import parse_run_file, planned_spec
-from swarm.config.spec import RunSpec
+from swarm.config.spec import RunSpec, WireSpec
+from swarm.gossip.trade.messages import Codec
+from swarm.primitives.codec import replace
+from swarm.training.averaging.outer_step import PRESETS
+from swarm.training.averaging.payload import common_codec
 from swarm.training.model.exact import reference
 from swarm.training.model.exact.selftest import trusted_kernels
 from swarm.types import RoundIndex, StageIndex
+from swarm.verify.program.merge import MergeNumbers, copy_program, merge_program
 from swarm.verify.program.microbatch import microbatch_program
 from swarm.verify.program.nodes import INPUT, OPERATORS, Builder, Node, Program
 from swarm.verify.program.update import StepNumbers, update_program
+from swarm.verify.program.wire import WIRES
 
 ROOT = Path(__file__).parents[3]
 INPUT_BYTES_MAX = 64 << 10
@@ -58,6 +65,32 @@ def largest_element(program: Program) -> dict[str, int]:
     return found
 
 
+UPDATE = StepNumbers(round=RoundIndex(0), step=0, seen=0, microbatches=4, first=0)
+
+
+def programs_of(spec: RunSpec, stage: StageIndex) -> Iterator[Program]:
+    """All programs of a stage, with the merges of every codec, in a run of one tensor and of two."""
+    for form in WIRES:
+        yield microbatch_program(replace(spec, wire=WireSpec(activations=form)), stage)
+    yield update_program(spec, stage, UPDATE)
+    yield copy_program(spec, stage, 0)
+    for codec, gamma in product(("int8", "int4", "int4-mean", "int3-mean", "bf16"), (0, 1)):
+        gamma_nano = spec.outer.beta_nano + gamma
+        run = replace(spec, outer=replace(spec.outer, codec=codec, gamma_nano=gamma_nano))
+        used = common_codec(run, 0)
+        for is_final, sent in ((False, used), (False, Codec.BF16), (True, Codec.F32)):
+            numbers = MergeNumbers(
+                fragment=0,
+                scalars=PRESETS["noloco"],
+                weight_nano=1,
+                codec=sent,
+                my_codec=sent,
+                moves_residual=codec == "int4" and sent is Codec.INT4,
+                is_final_averaging=is_final,
+            )
+            yield merge_program(run, stage, numbers)
+
+
 @pytest.mark.rule("V39")
 @pytest.mark.parametrize("file", RUNS)
 def test_an_element_reads_what_a_block_has_room_for(
@@ -67,10 +100,8 @@ def test_an_element_reads_what_a_block_has_room_for(
     monkeypatch.setattr(reference, "fma", lambda _a, _b, total: total)
     spec = spec_in(file)
     for stage in {0, spec.num_stages - 1}:
-        assert (
-            max(largest_element(microbatch_program(spec, StageIndex(stage))).values())
-            <= INPUT_BYTES_MAX
-        )
+        for program in programs_of(spec, StageIndex(stage)):
+            assert max(largest_element(program).values()) <= INPUT_BYTES_MAX
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
@@ -107,9 +138,6 @@ def test_a_chain_that_goes_on_keeps_the_sign_of_a_zero() -> None:
     for number in (first.number, whole.number):
         one = program.element(number, (0, 0), values)
         assert torch.equal(one.view(1).view(torch.int32), values[number].view(-1).view(torch.int32))
-
-
-UPDATE = StepNumbers(round=RoundIndex(0), step=0, seen=0, microbatches=4, first=0)
 
 
 @pytest.mark.rule("V39")

@@ -25,6 +25,7 @@ from swarm.training.model.profiles import table
 from swarm.training.model.stages import init_flat, plans_of
 from swarm.training.shard import PIECE_VALUES
 from swarm.types import RoundIndex, StageIndex
+from swarm.verify.program import nodes
 from swarm.verify.program.nodes import INPUT, Program
 from swarm.verify.program.update import StepNumbers, update_program
 from tests.training.pipeline import a_spec
@@ -130,3 +131,22 @@ def test_every_node_of_a_step_can_be_computed_by_the_element(name: str, stage: i
             value = case.program.element(number, index, case.values)
             expected = case.values[number][index]
             assert torch.equal(bits(value.view(1)), bits(expected.view(1))), (node, index)
+
+
+@pytest.mark.rule("V38", "V39")
+def test_a_deep_symmetric_product_goes_on_from_the_one_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As in a run whose matrices have rows longer than a block has room for."""
+    case, rng = stepped("muon", 1), random.Random(2)
+    monkeypatch.setattr(nodes, "DEPTH", 12)
+    program = update_program(RUNS["muon"], StageIndex(1), NUMBERS)
+    assert len(program.nodes) > len(case.program.nodes)
+    values = program.run(trusted_kernels().kernels, case.given)
+    for name, number in program.outputs.items():
+        assert torch.equal(bits(values[number]), bits(case.values[case.program.outputs[name]]))
+    for number, node in enumerate(program.nodes):
+        if node.operator == "symmetric":
+            index = tuple(rng.randrange(extent) for extent in node.shape)
+            value = program.element(number, index, values)
+            assert torch.equal(bits(value.view(1)), bits(values[number][index].view(1)))

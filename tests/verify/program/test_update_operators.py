@@ -26,7 +26,7 @@ def test_a_gradient_of_the_norm_itself_is_not_clipped(clip: float, is_scaled: bo
 def test_what_lies_above_the_diagonal_comes_from_below_it() -> None:
     builder = Builder()
     given = builder.given("x", 6, 20)
-    node = builder.put("symmetric", (6, 6), given, given)
+    node = builder.symmetric(given, given)
     program = builder.program(out=node)
     x = torch.randn(6, 20, generator=torch.Generator().manual_seed(2))
     values = program.run(trusted_kernels().kernels, {"x": x})
