@@ -51,6 +51,9 @@ EFFECTS = frozenset(
     """asyncio importlib io logging os pathlib random secrets select signal socket
     subprocess tempfile threading time trio""".split()
 )
+LATE = {"ledger/transition/court.py": frozenset({"importlib"})}
+"""Cores that name one module above them. All replicas of the ledger must have the same court: a parameter that
+is forgotten in one place would split them."""
 PATHS = [path for path in SWARM.rglob("*.py") if "__pycache__" not in path.parts]
 MODULES = {p.relative_to(SWARM).as_posix(): ast.parse(p.read_text("utf-8")) for p in sorted(PATHS)}
 CODE = sorted(here for here in MODULES if not here.endswith("__init__.py"))
@@ -108,7 +111,8 @@ def test_a_module_opens_with_one_sentence_and_its_kind(here: str) -> None:
 @pytest.mark.parametrize("here", CODE)
 def test_a_core_has_no_way_out(here: str) -> None:
     if kind(here) == "core":
-        assert not {name.split(".")[0] for name in imported_names(here)} & EFFECTS
+        ways = {name.split(".")[0] for name in imported_names(here)} & EFFECTS
+        assert ways <= LATE.get(here, frozenset())
         assert not {other for other in imported_modules(here) if kind(other) == "shell"}
         awaits = [node for node in ast.walk(MODULES[here]) if isinstance(node, ast.Await)]
         assert not awaits, f"{here}: an await in a core"

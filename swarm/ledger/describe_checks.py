@@ -13,6 +13,7 @@ from swarm.ledger.state.records import (
     Dispute,
     SegmentPhase,
     SegmentRecord,
+    Turn,
     Verdicts,
 )
 from swarm.ledger.state.state import State
@@ -20,6 +21,7 @@ from swarm.ledger.transactions import (
     CheckStatement,
     ContestService,
     DataRequest,
+    DisputeMove,
     DisputeVote,
     Report,
     RevealSegment,
@@ -39,6 +41,7 @@ CHECK_KINDS: dict[type[object], str] = {
     RevealSegment: "reveal_segment",
     VerifyReveal: "verify_reveal",
     DisputeVote: "dispute_vote",
+    DisputeMove: "dispute_move",
     Report: "report",
     ContestService: "contest_service",
     WitnessService: "witness_service",
@@ -84,6 +87,9 @@ def check_text(body: CheckStatement) -> str:
         case DisputeVote(window=window, is_guilty=is_guilty):
             verdict = "guilty" if is_guilty else "not guilty"
             text = f"found window {window} of {where} {verdict}"
+        case DisputeMove(window=window, move=move):
+            what = f"moved ({len(move):,} bytes)" if move else "demanded a decision by arithmetic"
+            text = f"{what} in the dispute about window {window} of {where}"
         case Report(window=window):
             text = f"reported window {window} of {where}"
         case ContestService(window=window):
@@ -202,6 +208,7 @@ def _dispute_row(dispute: Dispute | None) -> dict[str, object] | None:
         "deadline": dispute.deadline,
         "guilty": guilty,
         "not_guilty": len(dispute.ballots) - guilty,
+        "waits_for": Turn(dispute.turn).name.lower(),
     }
 
 

@@ -27,6 +27,7 @@ from swarm.ledger.transactions import (
     CommitSegment,
     ContestService,
     DataRequest,
+    DisputeMove,
     DisputeVote,
     Evidence,
     FreeStatement,
@@ -82,7 +83,7 @@ class Lane(IntEnum):
     FREE = 0
     """Statements of seats and verifiers, as many as there are seats and bonds."""
     DUTY = 1
-    """Requests, reports, ballots and evidence."""
+    """Requests, reports, ballots, moves and evidence."""
     SPONSORED = 2
     """Statements that the escrow of a run pays for."""
     OPEN = 3
@@ -424,6 +425,8 @@ def _which(body: PaidCheck) -> tuple[int, int]:
             return 3, body.check
         case EdgeFraud():
             return 4, 0
+        case DisputeMove():
+            return 5, body.window
 
 
 def _lane(transaction: Transaction) -> Lane:

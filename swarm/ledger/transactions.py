@@ -65,6 +65,8 @@ def within(what: str, value: int, low: int, high: int) -> None:
 LEAVES_MAX = 256
 """Steps and merges, and windows, of one segment: a run that needs more is not opened."""
 
+MOVE_BYTES_MAX = 60 << 10
+"""Bytes of a move in a dispute: what one element is computed from, with its proofs."""
 REVEAL_BYTES_MAX = 20 << 10
 """Bytes of one reveal: 256 windows; 12 of those fit into a block."""
 
@@ -143,6 +145,18 @@ class DisputeVote(Message, frozen=True, tag=24):
     is_guilty: bool
 
 
+class DisputeMove(Message, frozen=True, tag=40):
+    """Move of one side of a dispute that arithmetic decides; an empty one of the solver demands it."""
+
+    run: RunIndex
+    round: RoundIndex
+    stage: StageIndex
+    seat: int
+    window: int
+    move: bytes
+    """As ``swarm.verify.court`` reads it."""
+
+
 class Report(Message, frozen=True, tag=25):
     """Blind accusation by a peer whose replay of a window differs; the reporter risks a bond.
 
@@ -189,7 +203,7 @@ class WitnessService(Message, frozen=True, tag=38):
 BoundCheck = VerifyCommit | ContestService
 """Statements that the verifier of a check signs, as the record of the segment names it."""
 
-PaidCheck = DataRequest | DisputeVote | Report | WitnessService | EdgeFraud
+PaidCheck = DataRequest | DisputeVote | DisputeMove | Report | WitnessService | EdgeFraud
 CheckStatement = PaidCheck | BoundCheck | RevealSegment | VerifyReveal
 """Statements with which a segment is checked."""
 
@@ -221,6 +235,9 @@ def check_statement_shape(body: CheckStatement) -> None:
                 _check_hashes(body.claim)
         case DisputeVote():
             within("window", body.window, 0, LEAVES_MAX - 1)
+        case DisputeMove():
+            within("window", body.window, 0, LEAVES_MAX - 1)
+            within("move bytes", len(body.move), 0, MOVE_BYTES_MAX)
         case Report():
             within("window", body.window, 0, LEAVES_MAX - 1)
             _check_hashes(body.commitment)

@@ -43,6 +43,7 @@ from swarm.ledger.transactions import (
     CommitSegment,
     ContestService,
     DataRequest,
+    DisputeMove,
     DisputeVote,
     FreeStatement,
     OpenRun,
@@ -425,6 +426,13 @@ class CheckedSegment:
         """Return a validator's verdict on a window."""
         c = self.commit
         return DisputeVote(c.run, c.round, c.stage, c.seat, window, is_guilty=is_guilty)
+
+    def move(self, window: int, move: bytes = b"") -> DisputeMove:
+        """Return a move of one side; an empty one of the solver demands a hearing."""
+        c = self.commit
+        return DisputeMove(
+            run=c.run, round=c.round, stage=c.stage, seat=c.seat, window=window, move=move
+        )
 
     def report(self, peer: PeerId, window: int) -> Report:
         """Return the blind report of a peer whose replay gives this result; ``shown`` gives its reveal."""

@@ -8,6 +8,8 @@ Modules (C: pure, S: does I/O):
                          of a draw.
     changes.py        C  Track the open segments, and describe the changes of segments between two
                          final states as events.
+    court.py          C  Judge the moves of a dispute for the ledger: implements
+                         ``swarm.ledger.transition.court.Court``.
     duties.py         C  Derive the verification duties that the ledger expects of this node now.
     edges.py          C  Compare what seats signed and sent with the lists to which their commits
                          bind them.

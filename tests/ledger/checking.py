@@ -11,6 +11,7 @@ from swarm.ledger.state.records import Run, SegmentPhase, SegmentRecord
 from swarm.ledger.state.state import audit_supply
 from swarm.ledger.transactions import Body, Join
 from swarm.ledger.transition.disputes import first_accusation
+from swarm.ledger.transition.hearings import asking_end
 from swarm.primitives.codec import replace
 from swarm.primitives.crypto import SecretKey
 from swarm.primitives.edges import SentEntry, sent_root
@@ -149,6 +150,15 @@ class Case:
             if self.record.dispute is None or self.record.dispute.window != dispute.window:
                 return
             self.submit(key, self.claimed.vote(dispute.window, is_guilty=is_guilty))
+        self.let_nobody_ask(dispute.window)
+
+    def let_nobody_ask(self, window: int) -> None:
+        """Make blocks until a verdict counts, since neither side wants to be heard."""
+        spec = self.run.spec
+        while (dispute := self.record.dispute) is not None and dispute.window == window:
+            if self.ledger.state.height >= asking_end(dispute, spec.round_blocks):
+                return
+            self.ledger.block()
 
 
 def goes_on(ledger: InMemoryLedger, run: Run) -> None:

@@ -427,6 +427,8 @@ class Stream:
         """All judges say the truth, or some do not, or some stay away."""
         window = record.dispute.window if record.dispute is not None else self.dice(2)
         guilty = made.true is not made.claimed if self.dice(4) else self.dice(2) == 1
+        if self.dice(4):
+            self._offer(self.ledger.key_of(record.peer), made.claimed.move(window))
         for voter in self.state.validators if self.dice(4) else self.state.validators[:2]:
             body = made.claimed.vote(window, is_guilty=guilty)
             self._offer(self.ledger.key_of(voter.peer), body)

@@ -248,6 +248,7 @@ def test_a_lone_launcher_that_accuses_and_judges_takes_no_stake() -> None:
     launcher, solver = case.ledger.keys[0], case.solver
     before = money(case, launcher), case.stake(solver)
     case.blow(launcher, 0, case.true.with_lie(0))
+    case.let_nobody_ask(0)
     assert case.is_now(SegmentPhase.GUILTY), "it can send away whom it likes"
     assert case.stake(solver) == before[1] == STAKE
     assert money(case, launcher) <= before[0]

@@ -68,6 +68,10 @@ def test_every_statement_reads_as_a_sentence() -> None:
         "found window 2 of segment 1/0/1 guilty": seg.vote(2, is_guilty=True),
         "found window 0 of segment 1/0/1 not guilty": seg.vote(0, is_guilty=False),
         "reported window 1 of segment 1/0/1": seg.report(key.peer, 1),
+        "moved (3 bytes) in the dispute about window 1 of segment 1/0/1": seg.move(1, b"abc"),
+        "demanded a decision by arithmetic in the dispute about window 1 of segment 1/0/1": seg.move(
+            1
+        ),
         f"{lie}: it sent activations that its list does not have": accuse(up),
         f"{lie}: it sent a gradient that its list does not have": accuse(down),
         f"{lie}: it gave a fragment that its list does not have": accuse(given),
@@ -148,8 +152,14 @@ def test_a_dispute_and_a_report_are_told_with_what_is_at_stake() -> None:
     assert segment_row(case.record, WINDOW_STEPS)["accusations"] == accusations
     case.vote([case.ledger.keys[2]], is_guilty=True)
     row = segment_row(case.record, WINDOW_STEPS)
-    deadline = case.ledger.state.height + 3 * 6 - 1
-    assert row["dispute"] == {"window": 0, "deadline": deadline, "guilty": 1, "not_guilty": 0}
+    deadline = case.ledger.state.height + 3 * 6 - 3
+    assert row["dispute"] == {
+        "window": 0,
+        "deadline": deadline,
+        "guilty": 1,
+        "not_guilty": 0,
+        "waits_for": "judges",
+    }
     json.dumps(row)
     case.vote([key for key in case.judges if key != case.ledger.keys[2]], is_guilty=False)
     case.wait(SegmentPhase.UNDECIDED)

@@ -84,6 +84,7 @@ from swarm.ledger.transactions import (
     ContestService,
     ContinueRun,
     DataRequest,
+    DisputeMove,
     DisputeVote,
     Evidence,
     FreeStatement,
@@ -449,6 +450,7 @@ def transactions() -> list[Json]:
         VerifyReveal(*segment_id, 1, SALT, b""),
         VerifyReveal(*segment_id, 1, SALT, some("claim")),
         DisputeVote(*segment_id, 2, is_guilty=True),
+        DisputeMove(*segment_id, 2, b"a move"),
         Report(*segment_id, 2, some("blind")),
         ContestService(*segment_id, 1, 2),
         WitnessService(

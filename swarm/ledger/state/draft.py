@@ -276,6 +276,16 @@ class Draft(Reader):
             self.put_account(peer, replace(account, stake=stake, unbonding=tuple(parts[::-1])))
         return Amount(taken)
 
+    def hold_unbonding(self, peer: PeerId, until: Height) -> None:
+        """Keep what a peer has withdrawn from its stake unbonding until a height, at least."""
+        account = self.live_account(peer)
+        held = tuple(
+            replace(part, release_height=max(part.release_height, until))
+            for part in account.unbonding
+        )
+        if held != account.unbonding:
+            self.put_account(peer, replace(account, unbonding=held))
+
     def burn(self, amount: int) -> None:
         """Destroy money that was taken from an account."""
         globals_ = self.globals

@@ -9,7 +9,7 @@ segment's record carries its reward and all statements about it (draws, checks, 
 until its challenge window has passed.
 """
 
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
 from swarm.config.spec import RunSpec
 from swarm.ledger.blocks import Validator
@@ -124,12 +124,34 @@ class Ballot(Message, frozen=True):
     is_guilty: bool
 
 
+class Turn(IntEnum):
+    """Side that a dispute waits for."""
+
+    JUDGES = 0
+    """The validators vote."""
+    ACCUSER = 1
+    SOLVER = 2
+    SILENT = 3
+    """The solver has not moved in time: it is guilty unless the validators clear it."""
+
+
 class Dispute(Message, frozen=True):
-    """One accused window, under judgement by the validators."""
+    """One accused window, under judgement."""
 
     window: int
     deadline: Height
+    """Height at which whoever it waits for is too late."""
     ballots: tuple[Ballot, ...]
+    turn: int = Turn.JUDGES
+    game: bytes = b""
+    """State of a hearing, as the court has it (``transition/court.py``); empty before its first move."""
+    since: Height = Height(0)
+    """Height from which on the clock runs of the side that moves."""
+    accuser_left: int = 0
+    """Blocks that are left to the accuser for all its moves."""
+    solver_left: int = 0
+    is_tried: bool = False
+    """True if arithmetic did not decide it."""
 
 
 NOBODY = PeerId(b"")

@@ -9,10 +9,14 @@ Modules (C: pure, S: does I/O):
                      verifiers their answers.
     contests.py   C  Decide complaints of verifiers that were not served: drawn witnesses try, and
                      the majority is believed.
+    court.py      C  Declare what the ledger asks about a dispute that arithmetic decides: whether a
+                     move is one, and its result.
     disputes.py   C  Settle disputes between accusers and solvers, and charge the side that was
                      wrong.
     funding.py    C  Fund a run: its owner adds to the escrow, and shareholders go on with a run
                      whose owner stopped.
+    hearings.py   C  Keep the clocks of a dispute that arithmetic decides, and carry out what the
+                     court finds.
     market.py     C  Clear the market of a run: whose ask is seated, what a round pays, and when a
                      cheaper peer takes a seat.
     payments.py   C  Move the money around a judged segment: pay solvers and verifiers, void,

@@ -24,6 +24,7 @@ from swarm.ledger.transactions import (
     ContestService,
     ContinueRun,
     DataRequest,
+    DisputeMove,
     DisputeVote,
     Evidence,
     FreeStatement,
@@ -60,8 +61,8 @@ from swarm.ledger.transition.checks import (
 from swarm.ledger.transition.contests import bear_witness, contest
 from swarm.ledger.transition.disputes import (
     Arbiter,
-    cast_ballot,
     convict_of_edge,
+    join_dispute,
     report,
     settle_dispute,
 )
@@ -242,8 +243,8 @@ def _apply_paid(
             _apply_to_accounts(draft, body, sender)
         case DataRequest():
             request_data(draft, sender, body)
-        case DisputeVote():
-            cast_ballot(draft, sender, body, arbiter)
+        case DisputeVote() | DisputeMove():
+            join_dispute(draft, sender, body, arbiter)
         case Report():
             report(draft, sender, body)
         case EdgeFraud():

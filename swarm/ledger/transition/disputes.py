@@ -10,6 +10,7 @@ Core: handlers on a draft. Raises ``InvalidStatement``.
                                                       '-------it agrees---> as before
 
     any but GUILTY --proof of a lie about an edge--> GUILTY
+    DISPUTED --moves of both sides--> GUILTY, or an accusation less   (hearings.py)
 
 One accused window at a time is before the validators. ``settle_dispute`` is the only function that derives a
 verdict; ``apply_block`` accepts any other ``Arbiter`` in its stead. No dispute is settled while answers may
@@ -30,9 +31,20 @@ from swarm.ledger.state.records import (
     Dispute,
     SegmentPhase,
     SegmentRecord,
+    Turn,
 )
 from swarm.ledger.state.state import Reader
-from swarm.ledger.transactions import DisputeVote, Report
+from swarm.ledger.transactions import DisputeMove, DisputeVote, Report
+from swarm.ledger.transition.court import Outcome
+from swarm.ledger.transition.hearings import (
+    abandon,
+    asking_end,
+    fallen_silent,
+    hear,
+    in_hearing,
+    to_judges,
+    without,
+)
 from swarm.ledger.transition.payments import (
     count,
     dismiss,
@@ -194,6 +206,16 @@ def accuse(draft: Draft, record: SegmentRecord, check: Check, claim: Digest) -> 
         _open_next(draft, record)
 
 
+def join_dispute(
+    draft: Draft, sender: PeerId, body: DisputeVote | DisputeMove, arbiter: Arbiter
+) -> None:
+    """Take a ballot of a judge, or a move of one of the two sides."""
+    if isinstance(body, DisputeVote):
+        cast_ballot(draft, sender, body, arbiter)
+    else:
+        make_move(draft, sender, body)
+
+
 def cast_ballot(draft: Draft, sender: PeerId, body: DisputeVote, arbiter: Arbiter) -> None:
     """Count a validator's verdict in the open dispute."""
     record = find_segment(draft, body, *SegmentPhase)
@@ -207,6 +229,8 @@ def cast_ballot(draft: Draft, sender: PeerId, body: DisputeVote, arbiter: Arbite
         raise InvalidStatement(Reason.WRONG_PEER, "validators judge, and no party its own case")
     if any(ballot.peer == sender for ballot in dispute.ballots):
         raise InvalidStatement(Reason.DUPLICATE, "it has voted")
+    if in_hearing(dispute):
+        raise InvalidStatement(Reason.WRONG_PHASE, "both sides are heard: arithmetic decides")
     left = ballots_that_count(draft, record, dispute)
     ballots = (*left, Ballot(sender, is_guilty=body.is_guilty))
     record = replace(record, dispute=replace(dispute, ballots=ballots))
@@ -221,16 +245,68 @@ def move_dispute(draft: Draft, record: SegmentRecord, arbiter: Arbiter) -> None:
     dispute, height = record.dispute, draft.height
     assert dispute is not None, "a disputed segment has a dispute"
     is_over = height >= dispute.deadline
-    if are_reveals_open(record, height) and not is_over:
-        draft.put_segment(replace(record, due=_next_due(record, height)))
+    round_blocks = draft.run(record.run).spec.round_blocks
+    may_ask = is_exact(draft, record) and height < asking_end(dispute, round_blocks)
+    waits = in_hearing(dispute) or may_ask or are_reveals_open(record, height)
+    if waits and not is_over:
+        _wait(draft, record)
+        return
+    if in_hearing(dispute):
+        _run_out(draft, record, dispute)
         return
     verdict = arbiter(draft, record)
+    if dispute.turn == Turn.SILENT and is_over and verdict is not Verdict.FALSE:
+        verdict = Verdict.GUILTY
     if verdict in {Verdict.GUILTY, Verdict.EXPELLED}:
         _convict(draft, record, dispute, takes_stake=verdict is Verdict.GUILTY)
     elif verdict is Verdict.FALSE or is_over:
         _dismiss(draft, record, dispute, is_false=verdict is Verdict.FALSE)
     else:
-        draft.put_segment(replace(record, due=_next_due(record, height)))
+        _wait(draft, record)
+
+
+def make_move(draft: Draft, sender: PeerId, body: DisputeMove) -> None:
+    """Hear one side of a dispute, and carry out what its move decides."""
+    record = find_segment(draft, body, SegmentPhase.DISPUTED)
+    assert record.dispute is not None, "a disputed segment has a dispute"
+    accusation = first_accusation(record, record.dispute.window)
+    record, outcome = hear(draft, sender, body, record, accusation)
+    dispute = record.dispute
+    assert dispute is not None, "it is over only now"
+    match outcome:
+        case Outcome.GUILTY:
+            _convict(draft, record, replace(dispute, ballots=()), takes_stake=True)
+        case Outcome.FALSE:
+            punish_accuser(draft, record, accusation, ())
+            _go_on(draft, without(record, accusation))
+        case Outcome.ELSEWHERE:
+            round_blocks = draft.run(record.run).spec.round_blocks
+            dispute = to_judges(dispute, round_blocks, draft.height)
+            _wait(draft, replace(record, dispute=dispute))
+        case Outcome.OPEN:
+            _wait(draft, record)
+
+
+def _run_out(draft: Draft, record: SegmentRecord, dispute: Dispute) -> None:
+    """Go on without the side that has not moved in time: an accuser loses its bond, a solver its say."""
+    if dispute.turn == Turn.SOLVER:
+        round_blocks = draft.run(record.run).spec.round_blocks
+        silent = fallen_silent(dispute, round_blocks, draft.height)
+        _wait(draft, replace(record, dispute=silent))
+        return
+    accusation = first_accusation(record, dispute.window)
+    abandon(draft, record, accusation)
+    _go_on(draft, without(record, accusation))
+
+
+def _wait(draft: Draft, record: SegmentRecord) -> None:
+    """Keep a disputed segment until something is due: a side is too late, answers end, or a verdict counts."""
+    height, dispute = draft.height, record.dispute
+    due = _next_due(record, height)
+    if dispute is not None and is_exact(draft, record):
+        asking = asking_end(dispute, draft.run(record.run).spec.round_blocks)
+        due = min(due, asking) if height < asking else due
+    draft.put_segment(replace(record, due=due))
 
 
 def end_reveals(draft: Draft, record: SegmentRecord) -> None:
@@ -326,8 +402,7 @@ def _open_next(draft: Draft, record: SegmentRecord) -> None:
     height = draft.height
     deadline = Height(height + DISPUTE_ROUNDS * draft.run(record.run).spec.round_blocks)
     dispute = Dispute(record.accusations[0].window, deadline, ())
-    record = replace(record, phase=SegmentPhase.DISPUTED, dispute=dispute)
-    draft.put_segment(replace(record, due=_next_due(record, height)))
+    _wait(draft, replace(record, phase=SegmentPhase.DISPUTED, dispute=dispute))
 
 
 def _convict(draft: Draft, record: SegmentRecord, dispute: Dispute, *, takes_stake: bool) -> None:
@@ -372,7 +447,12 @@ def _dismiss(draft: Draft, record: SegmentRecord, dispute: Dispute, *, is_false:
         judged=(*record.judged, dispute.window),
         is_undecided=record.is_undecided or not is_false,
     )
-    if left:
+    _go_on(draft, record)
+
+
+def _go_on(draft: Draft, record: SegmentRecord) -> None:
+    """Go on after an accusation is settled: with the next one, with answers still to come, or to the end."""
+    if record.accusations:
         _open_next(draft, record)
     elif is_waiting_for_answers(record):
         record = replace(record, phase=SegmentPhase.REVEALED)

@@ -151,6 +151,7 @@ def test_who_judges_alone_and_accuses_sends_away_and_takes_no_stake() -> None:
     case.show(windows, like=case.claimed)
     assert case.is_now(SegmentPhase.VERIFIED)
     case.blow(launcher, 0)
+    case.let_nobody_ask(0)
     assert case.is_now(SegmentPhase.GUILTY), "nobody else could say anything"
     assert [case.stake(key) for key in case.ledger.keys[:4]] == [STAKE] * 4
     assert (case.record.is_paid, case.record.held) == (False, 0)
@@ -471,7 +472,7 @@ def test_the_first_blind_answer_is_rewarded_before_the_fastest_report() -> None:
     assert case.is_now(SegmentPhase.DISPUTED)
     again = case.true.report(reporter.peer, 0)
     assert case.refused(reporter, again) is Reason.DUPLICATE
-    case.vote([second], is_guilty=True)
+    case.submit(second, case.claimed.vote(0, is_guilty=True))
     assert case.is_now(SegmentPhase.DISPUTED), "answers may still come"
     case.show(windows)
     case.vote([reporter], is_guilty=True)
@@ -540,6 +541,8 @@ def test_another_arbiter_may_judge_without_votes(verdict: Verdict, phase: Segmen
     ]
     leader = case.ledger.keys[0].peer
     after = apply_block(case.ledger.state, answers, leader=leader, beta=bytes(64), arbiter=arbiter)
+    for _ in range(3):  # either side may ask to be heard
+        after = apply_block(after, [], leader=leader, beta=bytes(64), arbiter=arbiter)
     found = after.segment(case.run.index, RoundIndex(1), case.claimed.commit.stage, 1)
     assert found is not None
     assert found.phase is phase

@@ -1,0 +1,81 @@
+"""Judge the moves of a dispute for the ledger: implements ``swarm.ledger.transition.court.Court``.
+
+Core: pure functions of the ledger and of bytes that a stranger sent.
+
+Everything that decides is in ``verify/program``; here the ledger's records become its arguments, and its states
+and moves bytes.
+Source: docs/spec/verification.md section 4.
+"""
+
+from typing import cast
+
+from swarm.errors import OutOfTurn
+from swarm.ledger.state.records import SegmentRecord
+from swarm.ledger.state.state import Reader
+from swarm.ledger.transactions import MOVE_BYTES_MAX
+from swarm.ledger.transition.court import Outcome, Ruling
+from swarm.primitives.codec import decode, encode
+from swarm.types import Digest
+from swarm.verify.program.account import Account
+from swarm.verify.program.cases import Facts
+from swarm.verify.program.dispute import Dispute, Move, Phase, Window
+from swarm.verify.program.dispute import moved as moved_in
+from swarm.verify.program.dispute import opened as opened_by
+
+GAME_BYTES_MAX = 4 * MOVE_BYTES_MAX
+"""Bytes of a dispute between two moves: two of the longest moves, and room."""
+OUTCOMES = {
+    Phase.GUILTY: Outcome.GUILTY,
+    Phase.FALSE: Outcome.FALSE,
+    Phase.ELSEWHERE: Outcome.ELSEWHERE,
+}
+
+
+def opened(
+    reader: Reader, record: SegmentRecord, window: int, claim: Digest, move: bytes
+) -> Ruling:
+    """Begin a dispute by the account of an accuser."""
+    account = decode(Account, move, limit=MOVE_BYTES_MAX)
+    return _ruling(opened_by(window_of(reader, record, window), account, claim))
+
+
+def moved(
+    reader: Reader,
+    record: SegmentRecord,
+    window: int,
+    game: bytes,
+    move: bytes,
+    *,
+    is_solver: bool,
+) -> Ruling:
+    """Go on with a dispute by a move of one side."""
+    disputed = window_of(reader, record, window)
+    after = moved_in(disputed, read_game(game), read_move(move), is_solver=is_solver)
+    return _ruling(after)
+
+
+def window_of(reader: Reader, record: SegmentRecord, window: int) -> Window:
+    """Return a disputed window as the ledger has it; raise ``OutOfTurn`` if its round is forgotten."""
+    run, info = reader.run(record.run), reader.round_info(record.run, record.round)
+    if info is None:
+        raise OutOfTurn("the ledger has forgotten the round")
+    width = run.spec.checks.window_steps
+    facts = Facts(run.spec, run.spec_digest, record.stage, record.round, info.beacon)
+    steps = min(max(record.num_steps - window * width, 0), width)
+    return Window(facts, record.claims[window], window, steps)
+
+
+def read_game(game: bytes) -> Dispute:
+    """Decode what the ledger keeps of a dispute."""
+    return decode(Dispute, game, limit=GAME_BYTES_MAX)
+
+
+def read_move(move: bytes) -> Move:
+    """Decode a move; raise ``BadEncoding`` for anything else."""
+    return decode(cast("type[Move]", Move), move, limit=MOVE_BYTES_MAX)
+
+
+def _ruling(after: Dispute) -> Ruling:
+    outcome = OUTCOMES.get(Phase(after.phase), Outcome.OPEN)
+    is_open = outcome is Outcome.OPEN
+    return Ruling(encode(after) if is_open else b"", outcome, is_open and after.is_solvers_turn)

@@ -1,0 +1,125 @@
+"""The court of the ledger: bytes of strangers in, a ruling out, and nothing else."""
+
+import random
+from dataclasses import dataclass
+from typing import cast
+
+import pytest
+
+from swarm.errors import PeerFault
+from swarm.ledger.state.records import SegmentRecord
+from swarm.ledger.state.state import Reader
+from swarm.ledger.transition.court import Outcome, Ruling, the_court
+from swarm.primitives.codec import encode
+from swarm.types import RoundIndex, RunIndex
+from swarm.verify.court import read_game
+from swarm.verify.program.account import Account, result_of
+from swarm.verify.program.players import Challenger, Solver
+from tests.verify.program.scenes import Scene, scene
+from tests.verify.program.test_dispute import Liar, some_liar
+
+
+@dataclass
+class _Run:
+    spec: object
+    spec_digest: bytes
+
+
+@dataclass
+class _Info:
+    beacon: bytes
+
+
+@dataclass
+class LedgerOf:
+    """The two entries of a ledger that a court reads."""
+
+    scene: Scene
+
+    def run(self, run: RunIndex) -> _Run:
+        del run
+        return _Run(self.scene.log.facts.spec, self.scene.log.facts.run_digest)
+
+    def round_info(self, run: RunIndex, round_: RoundIndex) -> _Info | None:
+        assert (run, round_) == (1, self.scene.log.facts.round)
+        return _Info(self.scene.log.facts.beacon)
+
+
+@dataclass
+class _Record:
+    run: int
+    round: int
+    stage: int
+    num_steps: int
+    claims: tuple[bytes, ...]
+
+
+def tried(here: Scene, solvers: Account) -> tuple[Reader, SegmentRecord]:
+    """A ledger and a segment whose solver has claimed an account of the window."""
+    facts, number = here.log.facts, here.window.number
+    claims = (bytes(32),) * number + (result_of(solvers).claim,)
+    steps = here.window.first_step + here.window.steps
+    record = _Record(1, facts.round, facts.stage, steps, claims)
+    return cast("Reader", LedgerOf(here)), cast("SegmentRecord", record)
+
+
+def decided(here: Scene, solver: Solver, challenger: Challenger) -> Ruling:
+    """Play by bytes alone, as over a ledger."""
+    court, window = the_court(), here.window.number
+    reader, record = tried(here, solver.account)
+    claim = result_of(challenger.account).claim
+    ruling = court.opened(reader, record, window, claim, encode(challenger.account))
+    while ruling.outcome is Outcome.OPEN:
+        dispute = read_game(ruling.game)
+        assert dispute.is_solvers_turn == ruling.is_solvers_turn
+        side = solver if ruling.is_solvers_turn else challenger
+        move, is_solver = encode(side.move(dispute)), ruling.is_solvers_turn
+        ruling = court.moved(reader, record, window, ruling.game, move, is_solver=is_solver)
+        assert len(ruling.game) < 16 << 10, "a ledger keeps little between two moves"
+    return ruling
+
+
+@pytest.mark.rule("V42")
+@pytest.mark.parametrize("stage", [0, 1])
+def test_a_lie_is_convicted_by_bytes_on_a_ledger(stage: int) -> None:
+    here = scene(stage)
+    liar, _, _ = some_liar(here, random.Random(stage))
+    window = here.against(liar.account)
+    ruling = decided(here, liar, Challenger(window, here.log))
+    assert (ruling.outcome, ruling.game) == (Outcome.GUILTY, b"")
+
+
+@pytest.mark.rule("V42")
+def test_whatever_a_stranger_sends_a_court_says_whose_fault_it_is() -> None:
+    here, rng = scene(1), random.Random(5)
+    liar: Liar = some_liar(here, rng)[0]
+    court, number = the_court(), here.window.number
+    reader, record = tried(here, liar.account)
+    claim = result_of(here.account).claim
+    account = encode(here.account)
+    ruling = court.opened(reader, record, number, claim, account)
+    move = encode(liar.move(read_game(ruling.game)))
+    for lie in (b"", b"\x00", rng.randbytes(50), move[:-1], move + b"\0", account):
+        with pytest.raises(PeerFault):
+            court.moved(reader, record, number, ruling.game, lie, is_solver=True)
+    for _ in range(300):
+        lie = _flipped(move, rng)
+        try:  # the roots of its traces are its own to say
+            found = court.moved(reader, record, number, ruling.game, lie, is_solver=True)
+        except PeerFault:
+            continue
+        assert found.outcome is Outcome.OPEN
+    for lie in (b"", move, account[:-1]):
+        with pytest.raises(PeerFault):
+            court.opened(reader, record, number, claim, lie)
+    for _ in range(100):
+        try:  # only its last state is under its claim
+            court.opened(reader, record, number, claim, _flipped(account, rng))
+        except PeerFault:
+            continue
+
+
+def _flipped(data: bytes, rng: random.Random) -> bytes:
+    changed = bytearray(data)
+    changed[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+    return bytes(changed)
