@@ -138,7 +138,11 @@ def table(numerics: str) -> Ops:
         return _exact_table()
     if numerics == BF16_NAME:
         return table_on(numerics, "cpu")
-    raise BadConfig(
+    raise _unknown(numerics)
+
+
+def _unknown(numerics: str) -> BadConfig:
+    return BadConfig(
         f"this build has no numerics profile {numerics!r}", hint='use numerics = "native"'
     )
 
@@ -148,13 +152,15 @@ def table_on(numerics: str, device: str) -> Ops:
     """Return the variant of a profile's operators for tensors on ``device``.
 
     Native ones are torch's fused operators. Exact ones have the same bits everywhere: raises ``BadConfig`` if
-    ``device`` fails its self-test.
+    ``device`` fails its self-test, or there is no such profile.
     """
     if numerics == EXACT_NAME:
         if device == "cpu":
             return _exact_table()
         ops = exact_ops(device_kernels(device))
         return replace(ops, rope_tables=_tables_on(ops, device))
+    if numerics not in {NATIVE.name, BF16_NAME}:
+        raise _unknown(numerics)
     base = _native_table() if device == "cpu" else NATIVE
     return device_ops(base, device, bf16=numerics == BF16_NAME)
 
