@@ -19,6 +19,7 @@ from swarm.errors import UsageError
 NAMES = (
     "campaign",
     "incentives",
+    "int8",
     "join",
     "ledger",
     "lost_stage",

@@ -295,7 +295,7 @@ class RunFile(Section):
 
 
 class ComputeSection(Section):
-    """Devices that this machine computes with; runs whose numerics are exact stay on the CPU."""
+    """Devices that this machine computes with; exact runs use the CPU, or a CUDA device that is named."""
 
     device: DeviceName | Devices = "auto"
     """auto (the best there is), cpu, cuda, cuda:1, mps; or a list: every micro-batch is split over them."""

@@ -393,7 +393,7 @@ async def _find_run(setup: NodeSetup, context: NodeContext, wanted: RunSpec | by
         f" spec {run.spec_digest.hex()[:8]}",
         run=run.index,
     )
-    resting = await context.compute.run(notice_of, run.spec, context.devices)
+    resting = await context.compute.run(notice_of, run.spec, context.devices, context.config)
     for text in filter(None, (message, resting)):
         report(EventKind.WARNING, text)
     await keep_heldout(context, run)

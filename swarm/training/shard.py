@@ -55,6 +55,7 @@ from swarm.training.model.optimizer import (
     muon_matrices,
     optimizer_step,
 )
+from swarm.training.model.profiles import table_on
 from swarm.training.model.stages import init_flat, stage_of
 from swarm.training.plan import RoundPlan
 from swarm.training.record.segment import (
@@ -159,7 +160,11 @@ class Shard:
         self.spans = self.module.plan.fragments(spec.outer.fragments)
         self.engine: Engine = engine or LocalEngine(self.module)
         self.engine.watch(self._forget)
-        self.params_P = params_P.to(self.engine.home, copy=True)
+        home = self.engine.home
+        self.params_P = params_P.to(home, copy=True)
+        is_elsewhere = spec.is_exact and home.type != "cpu"
+        self._ops = table_on(spec.numerics, str(home)) if is_elsewhere else self.module.ops
+        """Operators of a step; native ones take tensors of any device."""
         self.matrices = muon_matrices(spec.optimizer, self.module.plan)
         """Matrices that Muon rules; none in a run with AdamW."""
         self.optimizer = OptimizerState.zeros(params_P.numel(), self.matrices, self.params_P.device)
@@ -332,7 +337,7 @@ class Shard:
         gradient = _piece_digest(plan, self.stage, step, mean_P)
         rate = learning_rate(spec.optimizer, spec.inner_steps_max, plan.round, step)
         optimizer_step(
-            self.module.ops,
+            self._ops,
             self.params_P,
             mean_P.to(self.engine.home),
             self.optimizer,

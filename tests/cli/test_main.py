@@ -158,6 +158,8 @@ def test_init_offers_runs_that_are_ready_and_a_dry_run_says_what_they_take(
     bottlenecks = {"1b3": 0.10, "6b8": 0.16}.get(size, 0.0)  # with rows of tokens of their own
     assert abs(plan["parameters"] / nominal - 1) < 0.05 + bottlenecks
     assert ("odds" in plan) is ("\nchecks " in out) is (plan["numerics"] == "seq-f32/1")
+    assert plan.get("device", "") in out
+    assert ("device" in plan) is ("\ndevice " in out) is (plan["numerics"] == "seq-f32/1")
     assert not (tmp_path / "home").exists(), "nothing was started"
 
 

@@ -17,6 +17,7 @@ from swarm.node.launch.fit import memory_bytes
 from swarm.node.launch.launch import check_limits
 from swarm.node.launch.publish import check_length, described, read_corpus
 from swarm.node.launch.sizing import MIB, Sizing, sizing_of
+from swarm.node.seat.compute import present
 from swarm.node.start import (
     Launch,
     odds_remedies,
@@ -27,6 +28,7 @@ from swarm.node.start import (
 )
 from swarm.training.data.dataset import MANIFEST_FILE, check_hash, data_spec
 from swarm.training.data.disk import dataset_path, names_by_hash, open_dataset
+from swarm.training.devices.select import exact_text
 from swarm.training.hf.load import open_folder
 from swarm.types import NO_DIGEST, PeerId
 
@@ -117,6 +119,11 @@ def stake_line(stake: int, ink: Ink) -> str:
 def odds_line(odds: Odds, ink: Ink) -> str:
     """Return the line about what those who check find."""
     return f"{ink.paint('dim', pad('checks', 7))} {odds_text(odds)}"
+
+
+def devices_line(text: str, ink: Ink) -> str:
+    """Return the line about where an exact run would be computed here."""
+    return f"{ink.paint('dim', pad('device', 7))} {text}"
 
 
 def odds_notes(spec: RunSpec, odds: Odds, stake_segments: int) -> list[str]:
@@ -226,8 +233,9 @@ def check_launch(screen: Terminal, start: Launch, config: NodeConfig) -> None:
     if spec.is_exact:
         odds = odds_of(spec, genesis.stake_segments)
         notes += odds_notes(spec, odds, genesis.stake_segments)
-        lines.append(odds_line(odds, screen.ink))
-        found["odds"] = asdict(odds)
+        where = exact_text(config.compute.device, present())
+        lines += [odds_line(odds, screen.ink), devices_line(where, screen.ink)]
+        found |= {"odds": asdict(odds), "device": where}
     screen.data({**dry_run_object(spec, sizing, text, notes), **found}, lines)
     for note in notes:
         screen.say(f"note: {note}")

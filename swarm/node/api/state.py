@@ -159,7 +159,7 @@ class StateBuilder:
         )
 
     def _device(self) -> str:
-        """Return the devices this node computes on; for an exact run the CPU, whatever else there is."""
+        """Return the devices this node computes on; for an exact run one, on which all bits were right."""
         context, run = self._context, self._context.run
         devices = context.devices if run is None else devices_for(run.spec, context.devices)
         threads = context.config.threads

@@ -10,11 +10,20 @@ from torch import Tensor
 
 from swarm.config.schema import NodeConfig
 from swarm.config.spec import RunSpec
+from swarm.errors import BadConfig
 from swarm.events import EventKind
 from swarm.node.ports import HasConfig, HasReport
 from swarm.training.devices.engine import Engine, local_engine
 from swarm.training.devices.group import GroupEngine
-from swarm.training.devices.select import CPU, Present, chosen, device_notice, devices_for
+from swarm.training.devices.select import (
+    CPU,
+    Present,
+    chosen,
+    device_notice,
+    devices_for,
+    may_be_exact,
+)
+from swarm.training.model.exact.selftest import device_kernels
 
 
 def present() -> Present:
@@ -48,9 +57,22 @@ def find_devices(config: NodeConfig) -> tuple[str, ...]:
     return chosen(config.compute.device, present())
 
 
-def notice_of(spec: RunSpec, devices: tuple[str, ...]) -> str:
-    """Return a notice about the devices of a run, or an empty string."""
-    return device_notice(spec, devices, present()) if devices != (CPU,) else ""
+def notice_of(spec: RunSpec, devices: tuple[str, ...], config: NodeConfig) -> str:
+    """Return a notice about the devices of a run, or an empty string. Takes seconds: call it in a worker."""
+    if devices == (CPU,):
+        return ""
+    return device_notice(spec, devices, present(), refusal_of(spec, devices, config))
+
+
+def refusal_of(spec: RunSpec, devices: tuple[str, ...], config: NodeConfig) -> str:
+    """Test the device of an exact run, once in a process; return why it is refused, or ""."""
+    if not spec.is_exact or not may_be_exact(config.compute.device, devices):
+        return ""
+    try:
+        device_kernels(devices[0])
+    except BadConfig as refused:
+        return str(refused)
+    return ""
 
 
 def open_engine(
@@ -62,6 +84,7 @@ def open_engine(
     answers.
     """
     config = context.config
+    refusal_of(spec, context.devices, config)
     devices, compute = devices_for(spec, context.devices), config.compute
     if len(devices) == 1:
         return local_engine(

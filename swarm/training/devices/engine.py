@@ -26,7 +26,8 @@ from torch import Tensor
 from swarm.config.spec import Recompute, RunSpec
 from swarm.errors import PeerFault, SwarmError, UsageError
 from swarm.training.devices.select import CPU, is_recomputed
-from swarm.training.model.exact.reference import FIXED_POINT, GRADIENT_MAX
+from swarm.training.model.exact.reference import FIXED_POINT, GRADIENT_MAX, mean_units
+from swarm.training.model.exact.selftest import is_exact_device
 from swarm.training.model.operators import are_finite
 from swarm.training.model.optimizer import (
     MICROBATCHES_MAX,
@@ -142,8 +143,7 @@ class DeviceSum:
 
     @staticmethod
     def _mean(total_C: Tensor, count: int) -> Tensor:
-        wide_C = total_C.to(torch.float64)
-        return wide_C.mul_(1.0 / FIXED_POINT).div_(float(count)).float()
+        return mean_units(total_C, count)
 
 
 ResultT = TypeVar("ResultT")
@@ -367,14 +367,18 @@ def local_engine(
     recompute: Recompute = "auto",
     base_W: Tensor | None = None,
 ) -> LocalEngine:
-    """Return the engine of a run's stage on one device; exact runs use the CPU and are never compiled.
+    """Return the engine of a run's stage on one device; exact runs are never compiled.
+
+    They use the CPU unless ``device`` has passed its self-test (``selftest.device_kernels``).
 
     ``base_W`` are the weights below the run's adapter, if it has one: they stay on the device.
     """
     recomputes = is_recomputed(spec, plans_of(spec)[stage], recompute)
-    if spec.is_exact or (device == CPU and not compiles):
+    is_here = device == CPU and not compiles
+    if is_here or (spec.is_exact and not is_exact_device(device)):
         return LocalEngine(stage_of(spec, stage, base_W), recomputes=recomputes)
     module = Stage(plans_of(spec)[stage], table_on(spec.numerics, device), base_W)
+    compiles = compiles and not spec.is_exact
     return LocalEngine(module, device, compiles=compiles, recomputes=recomputes)
 
 

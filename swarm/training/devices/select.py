@@ -1,6 +1,7 @@
 """Choose the devices that a node computes on and what it keeps there, from its configuration.
 
-Core: pure functions over names of torch's devices: ``cpu``, ``cuda:0``, ``mps``.
+Core: pure functions over names of torch's devices: ``cpu``, ``cuda:0``, ``mps``. An exact run is computed on a
+GPU only if the node file names it and its kernels gave every bit of the self-test in this process.
 """
 
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from swarm.config.spec import Recompute, RunSpec
 from swarm.errors import BadConfig
 from swarm.training.messages import in_flight_max
+from swarm.training.model.exact.selftest import is_exact_device
 from swarm.training.model.stages import StagePlan
 from swarm.training.record.checkpoint import FLOAT_BYTES
 
@@ -63,8 +65,30 @@ def chosen(wished: str | Sequence[str], present: Present) -> tuple[str, ...]:
 
 
 def devices_for(spec: RunSpec, devices: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the devices for a run; exact runs use the CPU: no other device is known to give the same bits."""
-    return (CPU,) if spec.is_exact else devices
+    """Return the devices for a run: an exact one has the first if it passed its self-test, else the CPU."""
+    if not spec.is_exact:
+        return devices
+    return devices[:1] if is_exact_device(devices[0]) else (CPU,)
+
+
+def may_be_exact(wished: str | Sequence[str], devices: Sequence[str]) -> bool:
+    """Return True if the first device is worth a self-test: a CUDA device that the node file names."""
+    return wished != "auto" and "auto" not in wished and devices[0].startswith("cuda")
+
+
+def exact_text(wished: str | Sequence[str], present: Present) -> str:
+    """Return where an exact run would be computed on this machine, and why, for messages."""
+    if not present.cuda:
+        return "no CUDA device: exact kernels run on the CPU"
+    names = [wished] if isinstance(wished, str) else list(wished)
+    if not names[0].startswith("cuda"):
+        return (
+            f"exact kernels run on the CPU, and CUDA devices rest; present: {present.text}. To try one, name it"
+            ' under [compute] of node.toml: device = "cuda:0"'
+        )
+    return (
+        f"exact kernels run on {names[0]} if it gives every bit of the self-test, else on the CPU"
+    )
 
 
 def devices_text(devices: Sequence[str]) -> str:
@@ -72,13 +96,22 @@ def devices_text(devices: Sequence[str]) -> str:
     return " + ".join(devices)
 
 
-def device_notice(spec: RunSpec, devices: tuple[str, ...], present: Present) -> str:
-    """Return a notice for the node operator about the use of the devices by a run, or ""."""
-    if spec.is_exact and devices != (CPU,):
-        return (
-            f"this run computes in {spec.numerics}, the same bits on every machine: only the CPU is known to"
-            f" give them, so {devices_text(devices)} will rest; native runs use it"
-        )
+def device_notice(
+    spec: RunSpec, devices: tuple[str, ...], present: Present, refusal: str = ""
+) -> str:
+    """Return a notice for the node operator about the use of the devices by a run, or "".
+
+    ``refusal`` is why the first device may not compute exactly, if it was tested and failed.
+    """
+    used = devices_for(spec, devices)
+    if spec.is_exact and devices != used:
+        run = f"this run computes in {spec.numerics}, the same bits on every machine"
+        if used[0] in devices:
+            return f"{run}, on one device, {used[0]}; native runs use {devices_text(devices)}"
+        why = refusal or exact_text("auto", present)
+        return f"{run}, and {devices_text(devices)} will rest; native runs use it. {why}"
+    if spec.is_exact:
+        return ""
     if len(devices) == 1 and devices[0].startswith("cuda") and len(present.cuda) > 1:
         names = ", ".join(f'"cuda:{index}"' for index in range(len(present.cuda)))
         return f"computes on {devices[0]} alone; device = [{names}] in node.toml takes all"

@@ -9,7 +9,7 @@ bfloat16: it rounds where ``torch.autocast`` does. Products and attention take a
 rotary positions, the sum of layers and the loss are float32, and so are the weights, their gradient and the
 optimizer. The rounding is part of the table, so that a replay needs the table alone. On an accelerator both
 use torch's fused operators (``device_ops``). ``seq-f32/1`` gives the same bits on every machine and is
-implemented in ``exact``.
+implemented in ``exact``, for the CPU and for CUDA.
 
 Legend: N rows (batch x time), B batch, T time, S time of the keys, D hidden, O outputs, I intermediate, V
 vocabulary, H heads, K key-value heads, E features of one head, P parameters of a shard, R rows and C columns of
@@ -32,7 +32,7 @@ from swarm.errors import BadConfig
 from swarm.training.model.exact.native import Compiled
 from swarm.training.model.exact.operators import EXACT_NAME, exact_ops
 from swarm.training.model.exact.reference import add_units, mean_units
-from swarm.training.model.exact.selftest import trusted_kernels
+from swarm.training.model.exact.selftest import device_kernels, trusted_kernels
 from swarm.training.model.operators import (
     NEWTON_SCHULZ,
     NEWTON_SCHULZ_EPS,
@@ -41,6 +41,7 @@ from swarm.training.model.operators import (
     AdamWScalars,
     OpContext,
     Ops,
+    RopeTables,
     apply,
 )
 
@@ -53,12 +54,6 @@ def device_ops(base: Ops, device: str, *, bf16: bool) -> Ops:
     With ``bf16`` the products of Muon are in bfloat16, too.
     """
 
-    def rope_tables(
-        positions: int, width: int, theta: int, rope: RopeSpec = PLAIN_ROPE
-    ) -> tuple[Tensor, Tensor]:
-        cos_TE, sin_TE = base.rope_tables(positions, width, theta, rope)
-        return cos_TE.to(device), sin_TE.to(device)
-
     return replace(
         base,
         name=BF16_NAME if bf16 else base.name,
@@ -67,10 +62,22 @@ def device_ops(base: Ops, device: str, *, bf16: bool) -> Ops:
         attention=_bf16_attention if bf16 else _attention,
         rms_norm=_rms_norm,
         rope=_rope,
-        rope_tables=rope_tables,
+        rope_tables=_tables_on(base, device),
         cross_entropy=_cross_entropy,
         orthogonal=_bf16_orthogonal if bf16 else base.orthogonal,
     )
+
+
+def _tables_on(base: Ops, device: str) -> RopeTables:
+    """Return the function of ``base`` that computes rotary tables, for tables on ``device``."""
+
+    def rope_tables(
+        positions: int, width: int, theta: int, rope: RopeSpec = PLAIN_ROPE
+    ) -> tuple[Tensor, Tensor]:
+        cos_TE, sin_TE = base.rope_tables(positions, width, theta, rope)
+        return cos_TE.to(device), sin_TE.to(device)
+
+    return rope_tables
 
 
 def _bf16_linear(x_ND: Tensor, weight_OD: Tensor) -> Tensor:
@@ -131,14 +138,29 @@ def table(numerics: str) -> Ops:
         return _exact_table()
     if numerics == BF16_NAME:
         return table_on(numerics, "cpu")
-    raise BadConfig(
+    raise _unknown(numerics)
+
+
+def _unknown(numerics: str) -> BadConfig:
+    return BadConfig(
         f"this build has no numerics profile {numerics!r}", hint='use numerics = "native"'
     )
 
 
 @lru_cache(maxsize=16)
 def table_on(numerics: str, device: str) -> Ops:
-    """Return the accelerator variant of a native profile's operators, for tensors on ``device``."""
+    """Return the variant of a profile's operators for tensors on ``device``.
+
+    Native ones are torch's fused operators. Exact ones have the same bits everywhere: raises ``BadConfig`` if
+    ``device`` fails its self-test, or there is no such profile.
+    """
+    if numerics == EXACT_NAME:
+        if device == "cpu":
+            return _exact_table()
+        ops = exact_ops(device_kernels(device))
+        return replace(ops, rope_tables=_tables_on(ops, device))
+    if numerics not in {NATIVE.name, BF16_NAME}:
+        raise _unknown(numerics)
     base = _native_table() if device == "cpu" else NATIVE
     return device_ops(base, device, bf16=numerics == BF16_NAME)
 

@@ -8,14 +8,16 @@ from swarm.config.schema import NodeConfig
 from swarm.errors import BadConfig, DeviceLost
 from swarm.node.seat import compute
 from swarm.node.seat.compute import find_devices, notice_of, open_engine, step_down
-from swarm.primitives.codec import replace
 from swarm.training.devices.group import GroupEngine
 from swarm.training.devices.select import Present
+from swarm.training.model.exact.native import NotBuilt
 from swarm.training.shard import Shard
 from swarm.types import StageIndex
 from tests.node.fakes import FakeNode
 from tests.training.pipeline import a_spec
 from tests.training.test_shard import PLAN, SPEC, TOKENS, a_request
+
+EXACT = a_spec(numerics="seq-f32/1")
 
 
 def node_file(compute: str, rest: str = "") -> NodeConfig:
@@ -38,9 +40,32 @@ def test_what_is_not_there_is_refused_with_what_is(monkeypatch: pytest.MonkeyPat
 
 def test_the_cpu_needs_no_word(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compute, "present", lambda: Present(("A100",)))
-    assert not notice_of(SPEC, ("cpu",))
-    assert not notice_of(SPEC, ("cuda:0",))
-    assert "will rest" in notice_of(replace(SPEC, numerics="seq-f32/1"), ("cuda:0",))
+    assert not notice_of(SPEC, ("cpu",), NodeConfig())
+    assert not notice_of(SPEC, ("cuda:0",), NodeConfig())
+    assert "will rest" in notice_of(EXACT, ("cuda:0",), NodeConfig())
+
+
+@pytest.mark.rule("T2a")
+@pytest.mark.rule("T1b")
+def test_an_exact_run_tests_the_device_that_is_named_and_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = list[str]()
+
+    def refuse(device: str) -> None:
+        asked.append(device)
+        raise NotBuilt("A100 gets matmul wrong")
+
+    monkeypatch.setattr(compute, "present", lambda: Present(("A100",)))
+    monkeypatch.setattr(compute, "device_kernels", refuse)
+    notice_of(EXACT, ("cuda:0",), NodeConfig())
+    notice_of(SPEC, ("cuda:0",), node_file('device = "cuda:0"'))
+    assert not asked
+    told = notice_of(EXACT, ("cuda:0",), node_file('device = "cuda:0"'))
+    assert asked == ["cuda:0"]
+    assert told.endswith("A100 gets matmul wrong")
+    engine = open_engine(a_node('device = "cuda:0"', ("cuda:0",)), EXACT, 0)
+    assert engine.home.type == "cpu"
 
 
 @pytest.mark.rule("T2a")

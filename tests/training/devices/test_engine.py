@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 
 from swarm.training.devices.engine import CompiledStage, LocalEngine, local_engine
+from swarm.training.model.exact import selftest
 from swarm.training.model.optimizer import GradientSum
 from swarm.training.model.profiles import BF16_NAME, EXACT_NAME
 from swarm.training.model.stages import init_flat, run_backward, run_forward, run_loss, stage_of
+from tests.training.model.exact.emulated import emulated_kernels
 from tests.training.pipeline import a_spec
 
 SPEC = a_spec()
@@ -63,6 +65,17 @@ def test_exact_runs_are_neither_moved_nor_compiled() -> None:
     engine = local_engine(a_spec(numerics=EXACT_NAME), 0, "cuda:0", compiles=True)
     assert engine.home.type == "cpu"
     assert not isinstance(engine._stage, CompiledStage)
+
+
+@pytest.mark.rule("T2a")
+def test_on_a_device_that_passed_exact_runs_are_not_compiled_either(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(selftest, "_TESTED", {"cuda:7": emulated_kernels()})
+    engine = local_engine(a_spec(numerics=EXACT_NAME), 0, "cuda:7", compiles=True)
+    assert engine.home == torch.device("cuda:7")
+    assert not isinstance(engine._stage, CompiledStage)
+    assert engine._stage.ops.name == EXACT_NAME
 
 
 def test_a_bf16_run_computes_in_bf16_here_too() -> None:

@@ -1,17 +1,20 @@
-"""A node computes on what its file names, or is told what there is; exact runs stay on the CPU."""
+"""A node computes on what its file names, or is told what there is; exact runs where the bits are right."""
 
 import pytest
 
 from swarm.errors import BadConfig
 from swarm.node.seat.compute import present
 from swarm.primitives.codec import replace
+from swarm.training.devices import select
 from swarm.training.devices.select import (
     Present,
     chosen,
     device_notice,
     devices_for,
     devices_text,
+    exact_text,
     is_recomputed,
+    may_be_exact,
     shares,
 )
 from swarm.training.model.stages import stage_of
@@ -66,12 +69,52 @@ def test_a_wish_that_cannot_be_granted_says_what_there_is(
 
 @pytest.mark.rule("T2a")
 def test_exact_runs_stay_on_the_cpu_and_the_person_is_told() -> None:
+    """Unless a device was tested, as below."""
     assert devices_for(EXACT, ("cuda:0",)) == ("cpu",)
     assert devices_for(NATIVE, ("cuda:0",)) == ("cuda:0",)
     notice = device_notice(EXACT, ("cuda:0",), TWO)
     assert "cuda:0 will rest" in notice
     assert "seq-f32/1" in notice
     assert not device_notice(EXACT, ("cpu",), TWO)
+
+
+@pytest.mark.rule("T2a")
+def test_an_exact_run_has_one_device_whose_bits_were_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(select, "is_exact_device", lambda name: name == "cuda:0")
+    assert devices_for(EXACT, ("cuda:0", "cuda:1")) == ("cuda:0",)
+    assert devices_for(EXACT, ("cuda:1",)) == ("cpu",)
+    assert "on one device, cuda:0" in device_notice(EXACT, ("cuda:0", "cuda:1"), TWO)
+    assert not device_notice(EXACT, ("cuda:0",), TWO)
+
+
+def test_a_refused_device_rests_and_the_reason_is_told() -> None:
+    notice = device_notice(EXACT, ("cuda:0",), TWO, "A gets matmul wrong")
+    assert "cuda:0 will rest" in notice
+    assert notice.endswith("A gets matmul wrong")
+
+
+@pytest.mark.parametrize(
+    ("wished", "devices", "is_tried"),
+    [
+        ("auto", ("cuda:0",), False),
+        (("auto",), ("cuda:0",), False),
+        ("cuda:0", ("cuda:0",), True),
+        (("cuda:1", "cuda:0"), ("cuda:1", "cuda:0"), True),
+        ("mps", ("mps",), False),
+        ("cpu", ("cpu",), False),
+    ],
+)
+def test_only_a_cuda_device_that_a_person_named_is_tried_for_exact_runs(
+    wished: str, devices: tuple[str, ...], is_tried: bool
+) -> None:
+    assert may_be_exact(wished, devices) is is_tried
+
+
+def test_one_line_says_where_exact_kernels_run() -> None:
+    assert exact_text("auto", NONE) == "no CUDA device: exact kernels run on the CPU"
+    assert exact_text("cuda:0", MAC) == "no CUDA device: exact kernels run on the CPU"
+    assert 'device = "cuda:0"' in exact_text("auto", TWO)
+    assert "run on cuda:1 if" in exact_text(("cuda:1", "cuda:0"), TWO)
 
 
 def test_a_second_gpu_that_is_not_used_is_mentioned() -> None:

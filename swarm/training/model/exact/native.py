@@ -115,7 +115,7 @@ class Compiled:
     def weight_gradient(self, grad_NO: Tensor, x_ND: Tensor) -> Tensor:
         """Compute ``reference.weight_gradient`` in C."""
         rows, outputs = grad_NO.shape
-        grad_NO, x_ND = grad_NO.contiguous(), _vector(x_ND, rows, x_ND.shape[1])
+        grad_NO, x_ND = grad_NO.contiguous(), of_shape(x_ND, rows, x_ND.shape[1])
         out_OD = torch.empty(outputs, x_ND.shape[1])
         self._call(
             "weight_gradient", rows, *out_OD.shape, _floats(grad_NO), _floats(x_ND),
@@ -125,7 +125,7 @@ class Compiled:
 
     def swiglu(self, gate_NI: Tensor, up_NI: Tensor) -> Tensor:
         """Compute ``reference.swiglu`` in C."""
-        gate_NI, up_NI = _same(gate_NI, up_NI)
+        gate_NI, up_NI = same_shape(gate_NI, up_NI)
         out = torch.empty_like(gate_NI)
         self._call("swiglu", out.numel(), _floats(gate_NI), _floats(up_NI), out.data_ptr())
         return out
@@ -134,7 +134,7 @@ class Compiled:
         self, grad_NI: Tensor, gate_NI: Tensor, up_NI: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Compute ``reference.swiglu_backward`` in C."""
-        grad_NI, gate_NI, up_NI = _same(grad_NI, gate_NI, up_NI)
+        grad_NI, gate_NI, up_NI = same_shape(grad_NI, gate_NI, up_NI)
         out = torch.empty_like(gate_NI), torch.empty_like(gate_NI)
         self._call(
             "swiglu_backward", grad_NI.numel(), _floats(grad_NI), _floats(gate_NI), _floats(up_NI),
@@ -155,7 +155,7 @@ class Compiled:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Compute ``reference.attention_backward`` in C."""
         q, k, v = (_rows(x) for x in (q_BTHE, k_BSGE, v_BSGE))
-        grad, _ = _same(grad_BTHE, q)
+        grad, _ = same_shape(grad_BTHE, q)
         numbers, scale = _heads(q, k, v)
         out = torch.empty(q.shape), torch.empty(k.shape), torch.empty(v.shape)
         self._call(
@@ -166,7 +166,7 @@ class Compiled:
 
     def rms_norm(self, x_ND: Tensor, weight_D: Tensor, eps: float) -> tuple[Tensor, Tensor]:
         """Compute ``reference.rms_norm`` in C."""
-        x_ND, weight_D = x_ND.contiguous(), _vector(weight_D, x_ND.shape[1])
+        x_ND, weight_D = x_ND.contiguous(), of_shape(weight_D, x_ND.shape[1])
         out, scale_N = torch.empty_like(x_ND), torch.empty(x_ND.shape[0])
         self._call(
             "rms_norm", *x_ND.shape, eps, _floats(x_ND), _floats(weight_D),
@@ -178,8 +178,8 @@ class Compiled:
         self, grad_ND: Tensor, x_ND: Tensor, scale_N: Tensor, weight_D: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Compute ``reference.rms_norm_backward`` in C."""
-        grad_ND, x_ND = _same(grad_ND, x_ND)
-        scale_N, weight_D = _vector(scale_N, x_ND.shape[0]), _vector(weight_D, x_ND.shape[1])
+        grad_ND, x_ND = same_shape(grad_ND, x_ND)
+        scale_N, weight_D = of_shape(scale_N, x_ND.shape[0]), of_shape(weight_D, x_ND.shape[1])
         out = torch.empty_like(x_ND), torch.empty_like(weight_D)
         self._call(
             "rms_norm_backward", *x_ND.shape, _floats(grad_ND), _floats(x_ND), _floats(scale_N),
@@ -193,7 +193,7 @@ class Compiled:
         x_BTHE = _rows(x_BTHE)
         if x_BTHE.stride()[2] != width or x_BTHE.stride()[0] != times * x_BTHE.stride()[1]:
             x_BTHE = x_BTHE.contiguous()
-        cos_TE, sin_TE = (_vector(x, times, width) for x in (cos_TE, sin_TE))
+        cos_TE, sin_TE = (of_shape(x, times, width) for x in (cos_TE, sin_TE))
         out = torch.empty(x_BTHE.shape)
         self._call(
             "rotate", batch * times, times, heads, width, x_BTHE.stride()[1],
@@ -203,7 +203,7 @@ class Compiled:
 
     def gather_rows(self, grad_ND: Tensor, tokens_N: Tensor, vocabulary: int) -> Tensor:
         """Compute ``reference.gather_rows`` in C."""
-        grad_ND, tokens_N = grad_ND.contiguous(), _indices(tokens_N, len(grad_ND), vocabulary)
+        grad_ND, tokens_N = grad_ND.contiguous(), indices(tokens_N, len(grad_ND), vocabulary)
         out = torch.empty(vocabulary, grad_ND.shape[1])
         self._call(
             "gather_rows", *grad_ND.shape, vocabulary, _floats(grad_ND), tokens_N.data_ptr(),
@@ -214,7 +214,7 @@ class Compiled:
     def cross_entropy(self, logits_NV: Tensor, labels_N: Tensor) -> tuple[Tensor, Tensor]:
         """Compute ``reference.cross_entropy`` in C."""
         logits_NV = logits_NV.contiguous()
-        labels_N = _indices(labels_N, *logits_NV.shape)
+        labels_N = indices(labels_N, *logits_NV.shape)
         loss_N, shares_NV = torch.empty(len(logits_NV)), torch.empty_like(logits_NV)
         self._call(
             "cross_entropy", *logits_NV.shape, _floats(logits_NV), labels_N.data_ptr(),
@@ -225,7 +225,7 @@ class Compiled:
     def cross_entropy_backward(self, shares_NV: Tensor, labels_N: Tensor, factor: float) -> Tensor:
         """Compute ``reference.cross_entropy_backward`` in C."""
         shares_NV = shares_NV.contiguous()
-        labels_N = _indices(labels_N, *shares_NV.shape)
+        labels_N = indices(labels_N, *shares_NV.shape)
         out = torch.empty_like(shares_NV)
         self._call(
             "cross_entropy_backward", *shares_NV.shape, factor, _floats(shares_NV),
@@ -248,7 +248,7 @@ class Compiled:
         count = params_P.numel()
         if not all(x.is_contiguous() and x.numel() == count for x in (params_P, m_P, v_P)):
             raise UsageError("parameters and moments are contiguous and of one size")
-        grad_P = _vector(grad_P, *params_P.shape)
+        grad_P = of_shape(grad_P, *params_P.shape)
         numbers = (ctypes.c_float * len(scalars))(*scalars)
         self._call(
             "adamw", count, numbers,
@@ -267,7 +267,7 @@ class Compiled:
 
     def add_units(self, sum_P: Tensor, grad_P: Tensor) -> bool:
         """Compute ``reference.add_units`` in C."""
-        grad_P, fits = _vector(grad_P, *sum_P.shape), ctypes.c_int()
+        grad_P, fits = of_shape(grad_P, *sum_P.shape), ctypes.c_int()
         self._call("add_units", grad_P.numel(), _floats(grad_P), _units(sum_P), ctypes.byref(fits))
         return bool(fits)
 
@@ -298,19 +298,21 @@ def _units(x: Tensor) -> int:
     return x.data_ptr()
 
 
-def _same(*tensors: Tensor) -> list[Tensor]:
+def same_shape(*tensors: Tensor) -> list[Tensor]:
+    """Return the tensors, contiguous; raise ``UsageError`` unless their shapes are the same."""
     if any(x.shape != tensors[0].shape for x in tensors):
         raise UsageError(f"of different shapes: {[tuple(x.shape) for x in tensors]}")
     return [x.contiguous() for x in tensors]
 
 
-def _vector(x: Tensor, *shape: int) -> Tensor:
+def of_shape(x: Tensor, *shape: int) -> Tensor:
+    """Return the tensor, contiguous; raise ``UsageError`` if it has another shape."""
     if x.shape != shape:
         raise UsageError(f"a tensor of shape {tuple(x.shape)} where {shape} belongs")
     return x.contiguous()
 
 
-def _indices(x_N: Tensor, count: int, limit: int) -> Tensor:
+def indices(x_N: Tensor, count: int, limit: int) -> Tensor:
     """Return the checked indices, contiguous: the kernels follow an index wherever it points."""
     if x_N.dtype is not torch.int64 or x_N.shape != (count,):
         raise UsageError(f"{count} indices are one int64 vector")
@@ -324,11 +326,18 @@ def _rows(x: Tensor) -> Tensor:
     return x if x.stride(-1) == 1 else x.contiguous()
 
 
-def _heads(q: Tensor, k: Tensor, v: Tensor) -> tuple[object, float]:
+def check_heads(q: Tensor, k: Tensor, v: Tensor) -> None:
+    """Raise ``UsageError`` unless queries BTHE can attend to keys and values BSGE."""
     batch, times, heads, width = q.shape
     keys, groups = k.shape[1:3]
     fits = k.shape == v.shape == (batch, keys, groups, width) and heads % groups == 0
     if not fits or times > keys:
         raise UsageError(f"no attention of {tuple(q.shape)} to {tuple(k.shape)}, {tuple(v.shape)}")
+
+
+def _heads(q: Tensor, k: Tensor, v: Tensor) -> tuple[object, float]:
+    check_heads(q, k, v)
+    batch, times, heads, width = q.shape
+    keys, groups = k.shape[1:3]
     strides = (*q.stride()[:3], *k.stride()[:3], *v.stride()[:3])
     return _Fifteen(batch, times, keys, heads, groups, width, *strides), 1.0 / sqrt(width)

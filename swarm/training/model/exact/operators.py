@@ -23,7 +23,7 @@ from torch.autograd import Function
 
 from swarm.config.spec import NANO, ROPE_LINEAR, ROPE_LLAMA3, RopeSpec
 from swarm.errors import UsageError
-from swarm.training.model.exact.reference import tree_sum
+from swarm.training.model.exact.reference import divided, tree_sum
 from swarm.training.model.operators import PLAIN_ROPE, AdamWScalars, OpContext, Ops, apply
 
 _BITS = 160
@@ -312,7 +312,7 @@ class _CrossEntropy(Function):
         ctx.kernels = kernels
         loss_N, shares_NV = kernels.cross_entropy(logits_NV, labels_N)
         ctx.save_for_backward(shares_NV, labels_N)
-        return tree_sum(loss_N) / len(loss_N)
+        return divided(tree_sum(loss_N), len(loss_N))
 
     @staticmethod
     def backward(ctx: _Context, *grad_outputs: Tensor) -> tuple[None, Tensor, None]:

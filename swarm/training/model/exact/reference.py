@@ -13,6 +13,7 @@ heads, G key-value heads, E features of one head, P values of a flat vector, B b
 Source: docs/spec/verification.md section 1.
 """
 
+from collections.abc import Callable
 from math import sqrt
 
 import numpy as np
@@ -66,7 +67,7 @@ def tree_sum(x: Tensor, dim: int = -1) -> Tensor:
     count = x.shape[0]
     padded = 1 << (count - 1).bit_length()
     if padded != count:
-        x = torch.cat((x, torch.zeros(padded - count, *x.shape[1:], dtype=x.dtype)))
+        x = torch.cat((x, x.new_zeros(padded - count, *x.shape[1:])))
     while x.shape[0] > 1:
         half = x.shape[0] // 2
         x = x[:half] + x[half:]
@@ -103,7 +104,7 @@ def log(x: Tensor) -> Tensor:
 
 def root(x: Tensor) -> Tensor:
     """Return the square root of float32, rounded correctly."""
-    return torch.from_numpy(np.sqrt(x.numpy()))
+    return torch.from_numpy(np.sqrt(x.cpu().numpy())).to(x.device)
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
@@ -245,7 +246,7 @@ def gather_rows(grad_ND: Tensor, tokens_N: Tensor, vocabulary: int) -> Tensor:
     """
     fits_ND = grad_ND.abs() <= GRADIENT_MAX
     whole_ND = (torch.where(fits_ND, grad_ND, 0.0).double() * FIXED_POINT).round()
-    sum_VD = torch.zeros(vocabulary, grad_ND.shape[1], dtype=torch.int64)
+    sum_VD = whole_ND.new_zeros(vocabulary, grad_ND.shape[1], dtype=torch.int64)
     sum_VD.index_add_(0, tokens_N, whole_ND.to(torch.int64))
     out_VD = (sum_VD.double() * (1.0 / FIXED_POINT)).float()
     out_VD[tokens_N[~fits_ND.all(1)]] = float("nan")
@@ -266,7 +267,7 @@ def cross_entropy(logits_NV: Tensor, labels_N: Tensor) -> tuple[Tensor, Tensor]:
 def cross_entropy_backward(shares_NV: Tensor, labels_N: Tensor, factor: float) -> Tensor:
     """Return (shares - one at the label) x factor."""
     grad_NV = shares_NV * factor
-    rows_N = torch.arange(len(labels_N))
+    rows_N = torch.arange(len(labels_N), device=labels_N.device)
     grad_NV[rows_N, labels_N] = (shares_NV[rows_N, labels_N] - 1.0) * factor
     return grad_NV
 
@@ -290,12 +291,16 @@ def adamw(
     params_P.sub_((m_P * correction1) / below_P * rate)
 
 
-def orthogonal(update_RC: Tensor) -> Tensor:
+Product = Callable[[Tensor, Tensor], Tensor]
+
+
+def orthogonal(update_RC: Tensor, product: Product = matmul) -> Tensor:
     """Return the matrix with its singular values pressed towards 1, by steps of Newton and Schulz.
 
     A step is X = B X with B = a I + b G + c G^2 and G = X X^T, from X = update / (norm + eps); a matrix with
     more rows than columns is transposed. All B are polynomials of the first G and commute: G and the product Q
-    of all B are carried along, each by its lower half, and X is multiplied once.
+    of all B are carried along, each by its lower half, and X is multiplied once. ``product`` has the bits of
+    ``matmul``.
     """
     a, b, c = NEWTON_SCHULZ
     total = tree_sum((update_RC * update_RC).flatten()).view(1)
@@ -303,14 +308,14 @@ def orthogonal(update_RC: Tensor) -> Tensor:
     is_tall = update_RC.shape[0] > update_RC.shape[1]
     if is_tall:
         x = x.t().contiguous()
-    g, q = _symmetric(x, x.t()), torch.empty(0)
+    g, q = _symmetric(product, x, x.t()), torch.empty(0)
     for step in range(NEWTON_SCHULZ_STEPS):
-        bend = g * b + _symmetric(g, g) * c
+        bend = g * b + _symmetric(product, g, g) * c
         bend.diagonal().add_(a)
-        q = _symmetric(bend, q) if step else bend
-        g = _symmetric(_symmetric(bend, g), bend)
-    product = matmul(q, x)
-    return product.t().contiguous() if is_tall else product
+        q = _symmetric(product, bend, q) if step else bend
+        g = _symmetric(product, _symmetric(product, bend, g), bend)
+    last = product(q, x)
+    return last.t().contiguous() if is_tall else last
 
 
 def add_units(sum_P: Tensor, grad_P: Tensor) -> bool:
@@ -320,8 +325,8 @@ def add_units(sum_P: Tensor, grad_P: Tensor) -> bool:
     """
     if not are_finite(grad_P, bound=GRADIENT_MAX):
         return False
-    wide_C = torch.empty(min(grad_P.numel(), _TILE_VALUES), dtype=torch.float64)
-    units_C = torch.empty(wide_C.shape, dtype=torch.int64)
+    wide_C = grad_P.new_empty(min(grad_P.numel(), _TILE_VALUES), dtype=torch.float64)
+    units_C = wide_C.new_empty(wide_C.shape, dtype=torch.int64)
     for at in range(0, grad_P.numel(), _TILE_VALUES):
         part_C = grad_P[at : at + _TILE_VALUES]
         wide, units = wide_C[: len(part_C)], units_C[: len(part_C)]
@@ -335,7 +340,16 @@ def mean_units(sum_P: Tensor, count: int) -> Tensor:
 
     Each line is an IEEE operation in float64, then float32.
     """
-    return sum_P.double().mul_(1.0 / FIXED_POINT).div_(float(count)).float()
+    wide_P = sum_P.double().mul_(1.0 / FIXED_POINT)
+    return divided(wide_P, count).float()
+
+
+def divided(x: Tensor, divisor: float) -> Tensor:
+    """Return x / divisor by a division.
+
+    torch multiplies a tensor of a GPU by the reciprocal of a plain number, which rounds twice.
+    """
+    return x / x.new_tensor(float(divisor))
 
 
 def _by_head(q_BTHE: Tensor, k_BSGE: Tensor, v_BSGE: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -356,8 +370,8 @@ def _seen(scores_BHTS: Tensor) -> Tensor:
     return torch.ones(rows, columns, dtype=torch.bool).tril(columns - rows)
 
 
-def _symmetric(a: Tensor, b: Tensor) -> Tensor:
+def _symmetric(product: Product, a: Tensor, b: Tensor) -> Tensor:
     """Return a product that is symmetric: what lies above the diagonal is copied from below it."""
-    product = matmul(a, b)
-    is_above = torch.ones(product.shape, dtype=torch.bool).triu(1)
-    return torch.where(is_above, product.t(), product)
+    whole = product(a, b)
+    is_above = torch.ones(whole.shape, dtype=torch.bool, device=whole.device).triu(1)
+    return torch.where(is_above, whole.t(), whole)

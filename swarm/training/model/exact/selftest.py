@@ -4,14 +4,16 @@ Core: a function of the kernels; inputs are made of integers, so they are the sa
 
 Compiled kernels are preferred; without them, or when one of them gives another bit, the reference takes over
 and a notice says so and how to mend it. When the reference itself is wrong here (a library switched on
-flush-to-zero, torch or numpy changed an operation), exact runs are refused on this machine. Legend: see
-``reference``.
+flush-to-zero, torch or numpy changed an operation), exact runs are refused on this machine. The kernels of a
+CUDA device have to pass as well, and to agree with the trusted ones on shapes that span several of their tiles;
+a device that fails is refused, with the reason. Legend: see ``reference``.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -23,6 +25,8 @@ from swarm.gossip.codecs.int4 import decode_int4, encode_int4
 from swarm.gossip.codecs.int8 import decode_bf16, decode_int8, encode_bf16, encode_int8
 from swarm.primitives.crypto import expand, fast_digest
 from swarm.training.model.exact import native, reference
+from swarm.training.model.exact.cuda import open_device
+from swarm.training.model.exact.device import DeviceKernels
 from swarm.training.model.exact.operators import EXACT_NAME, Kernels, rotary_tables
 
 GOLDEN: dict[str, str] = {
@@ -87,6 +91,75 @@ def choose(load: Callable[[], native.Compiled]) -> Trusted:
         f"exact arithmetic is done by the slow referee, about a hundred times slower: {reason}. "
         f"To mend it: {native.REBUILD}",
     )
+
+
+_TESTED: dict[str, DeviceKernels | str] = {}
+"""For each device that was asked for in this process: its kernels, or why it is refused."""
+
+
+def device_kernels(device: str) -> DeviceKernels:
+    """Return the kernels of a CUDA device, compiled and tested once in a process, which takes some seconds.
+
+    Raises ``NotBuilt``, saying why, if there is no such device or it gives other bits than the profile defines.
+    """
+    if device not in _TESTED:
+        try:
+            _TESTED[device] = passed(DeviceKernels(open_device(device)), trusted_kernels().kernels)
+        except native.NotBuilt as refused:
+            _TESTED[device] = str(refused)
+    found = _TESTED[device]
+    if isinstance(found, str):
+        raise native.NotBuilt(found)
+    return found
+
+
+def is_exact_device(device: str) -> bool:
+    """Return True if ``device_kernels`` has accepted a device in this process; nothing is tested here."""
+    return isinstance(_TESTED.get(device), DeviceKernels)
+
+
+def passed(kernels: DeviceKernels, trusted: Kernels) -> DeviceKernels:
+    """Return the kernels of a device if every bit is right; raises ``NotBuilt``, naming operators, if not."""
+    launcher = kernels.launcher
+    moved = cast("Kernels", _Moved(kernels, launcher.device))
+    try:
+        wrong = wrong_operators(moved)
+        wrong += tuple(
+            f"{name} of large tensors"
+            for name, ask in _LARGE.items()
+            if name not in wrong and _digest(ask(moved)) != _digest(ask(trusted))
+        )
+    except RuntimeError as failed:  # a launch, or torch on that device
+        told = str(failed).strip().partition("\n")[0][:200]
+        raise native.NotBuilt(f"the self-test failed on {launcher.name}: {told}") from None
+    if wrong:
+        raise native.NotBuilt(
+            f"{launcher.name} gets {', '.join(wrong)} wrong: it gives other bits than {EXACT_NAME} defines"
+        )
+    return kernels
+
+
+class _Moved:
+    """Kernels of a device, for tensors of the CPU: they go there, and what is found or changed comes back."""
+
+    def __init__(self, kernels: DeviceKernels, device: torch.device) -> None:
+        self._kernels = kernels
+        self._device = device
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        function = getattr(self._kernels, name)
+
+        def call(*arguments: object) -> object:
+            there = [x.to(self._device) if isinstance(x, Tensor) else x for x in arguments]
+            found = function(*there)
+            for mine, moved in zip(arguments, there, strict=True):
+                if isinstance(mine, Tensor) and isinstance(moved, Tensor) and mine is not moved:
+                    mine.copy_(moved)
+            if isinstance(found, tuple):
+                return tuple(x.cpu() for x in found)
+            return found.cpu() if isinstance(found, Tensor) else found
+
+        return call
 
 
 def wrong_operators(kernels: Kernels) -> tuple[str, ...]:
@@ -249,3 +322,54 @@ _QUESTIONS: dict[str, Callable[[Kernels], Sequence[Tensor]]] = {
     "codec": _codec,
     "coarse": _coarse,
 }
+
+
+def _large_matmul(kernels: Kernels) -> Sequence[Tensor]:
+    """Return products of more than a tile each way, with every order of axes."""
+    a, b = numbers(110, 150, 75, spread=40), numbers(111, 75, 260, spread=40)
+    turned_a, turned_b = numbers(112, 64, 200), numbers(113, 140, 64)
+    return kernels.matmul(a, b), kernels.matmul(turned_a.t(), turned_b.t())
+
+
+def _large_weight_gradient(kernels: Kernels) -> Sequence[Tensor]:
+    grad, x = numbers(114, 700, 130, spread=12), numbers(115, 700, 150, spread=12)
+    return (kernels.weight_gradient(grad, x),)
+
+
+def _large_attention(kernels: Kernels) -> Sequence[Tensor]:
+    """Return attention over more keys than a block has threads, the queries being the last of them."""
+    q, grad = numbers(116, 1, 140, 2, 20), numbers(119, 1, 140, 2, 20)
+    k, v = numbers(117, 1, 290, 1, 20), numbers(118, 1, 290, 1, 20)
+    return kernels.attention(q, k, v), *kernels.attention_backward(grad, q, k, v)
+
+
+def _large_rms_norm(kernels: Kernels) -> Sequence[Tensor]:
+    x, weight, grad = numbers(120, 1100, 270, spread=20), numbers(121, 270), numbers(122, 1100, 270)
+    normed, scale = kernels.rms_norm(x, weight, 1e-5)
+    return normed, scale, *kernels.rms_norm_backward(grad, x, scale, weight)
+
+
+def _large_cross_entropy(kernels: Kernels) -> Sequence[Tensor]:
+    logits = numbers(123, 9, 1100, spread=4)
+    return kernels.cross_entropy(logits, torch.arange(9, dtype=torch.int64) * 120)
+
+
+def _large_norm(kernels: Kernels) -> Sequence[Tensor]:
+    return (torch.tensor(kernels.sum_of_squares(numbers(124, 1_100_000, spread=9))),)
+
+
+def _large_elements(kernels: Kernels) -> Sequence[Tensor]:
+    gate, up, grad = (numbers(seed, 70, 100, spread=8) for seed in (125, 126, 127))
+    return kernels.swiglu(gate, up), *kernels.swiglu_backward(grad, gate, up)
+
+
+_LARGE: dict[str, Callable[[Kernels], Sequence[Tensor]]] = {
+    "matmul": _large_matmul,
+    "weight_gradient": _large_weight_gradient,
+    "attention": _large_attention,
+    "rms_norm": _large_rms_norm,
+    "cross_entropy": _large_cross_entropy,
+    "norm": _large_norm,
+    "swiglu": _large_elements,
+}
+"""Shapes that the golden hashes are too small for: compared with the trusted kernels of the same machine."""
