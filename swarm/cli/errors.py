@@ -14,6 +14,8 @@ from swarm.errors import SwarmError, leaves_of
 
 INTERRUPTED = 130
 """Exit code that a shell expects of a command ended by Ctrl-C."""
+NO_FRAUD = 7
+"""Exit code of ``swarm verify-evidence`` for a file that holds, and shows no fraud."""
 MESSAGE_CHARS_MAX = 600
 
 

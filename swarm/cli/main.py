@@ -17,6 +17,7 @@ from swarm.cli.commands import (
     checkpoint,
     control,
     data,
+    evidence,
     join,
     ledger,
     market,
@@ -50,7 +51,7 @@ _SECTIONS = {
     "Own a run": ("pause", "resume", "stop"),
     "Own money": ("wallet", "market", "ask", "settlement"),
     "Look": ("status", "map", "peers", "run", "ledger"),
-    "Doubt": ("audit", "report"),
+    "Doubt": ("audit", "report", "verify-evidence"),
     "Use the model": ("export", "checkpoint", "eval", "generate"),
 }
 
@@ -95,6 +96,7 @@ wallet.register(app)
 market.register(app)
 settlement.register(app)
 audit.register(app)
+evidence.register(app)
 ticket.register(app)
 models.register(app)
 network.register(app)

@@ -251,11 +251,24 @@ class Ledger:
 
         Raises ``UsageError`` if one is not there, and ``Corrupt`` if the disk is damaged.
         """
+        return self.prove_from(lambda _: keys)
+
+    @property
+    def proved_height(self) -> int:
+        """Height of the newest block with a finalization of its own; 0 if there is none."""
+        return proved_height(self._store)
+
+    def prove_from(self, keys_of: Callable[[State], Sequence[bytes]]) -> LightProof:
+        """Return a proof as ``prove`` does, of entries that ``keys_of`` names in the state after the block.
+
+        Raises as ``prove`` does.
+        """
         height = proved_height(self._store)
         link = read_block(self._store, height)
         if link is None or link[1] is None:
             raise UsageError("this ledger has no final block yet", hint="swarm status")
         state = load_state(self._store, self.genesis, height)
+        keys = keys_of(state)
         if any(state.get(key) is None for key in keys):
             raise UsageError(
                 "this is not on the ledger any more", hint="keep the node running: swarm join"

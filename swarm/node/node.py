@@ -28,6 +28,7 @@ from swarm.gossip.trade.service import Trades
 from swarm.host.identity import lock_home
 from swarm.host.service import Host, open_host
 from swarm.ledger.consensus.memory import VoteMemory
+from swarm.ledger.reader import Ledger
 from swarm.ledger.service import LedgerService
 from swarm.ledger.state.records import Run
 from swarm.ledger.transactions import OpenRun, Stake
@@ -161,7 +162,8 @@ async def _run(
         packages = _packages(setup, report, store, workers, genesis, host, blobs)
         async with packages as (context, controller):
             snapshots = _watched(context, nursery)
-            auditor, control = Auditor(context), RunControl(context)
+            ledger = Ledger(context.store, genesis, lambda: context.ledger.state)
+            auditor, control = Auditor(context, ledger), RunControl(context)
             nursery.start_soon(_find_run, setup, context, wanted)
             nursery.start_soon(controller.serve)
             token = secrets.token_urlsafe(24)

@@ -13,6 +13,12 @@ Modules (C: pure, S: does I/O):
     duties.py         C  Derive the verification duties that the ledger expects of this node now.
     edges.py          C  Compare what seats signed and sent with the lists to which their commits
                          bind them.
+    evidence.py       C  Evidence for strangers: one file with all that it takes to judge a window,
+                         and how it is read and written.
+    evidence_check.py C  Judge evidence with nothing but the file and its reader's trust in one
+                         genesis: what was said, what is true.
+    evidence_file.py  S  Put evidence together from what an audit has fetched, and read and write
+                         its file.
     free_audits.py    C  Bound how many logs a node shows in an hour to peers that have no stake.
     jobs.py           S  Run the two long jobs: replay a window that this node was drawn for, judge
                          a window that is disputed.

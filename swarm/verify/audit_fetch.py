@@ -1,6 +1,7 @@
 """Audit any window that is still on the ledger, chosen by the caller instead of a draw.
 
-Shell: requests and replays logs; ``audit`` derives the verdict.
+Shell: requests and replays logs; ``audit`` derives the verdict. What came in a
+file is kept like what was fetched.
 """
 
 from collections.abc import Sequence
@@ -13,9 +14,10 @@ from swarm.primitives.crypto import peer_name
 from swarm.training.record.window import WindowKey
 from swarm.types import PeerId
 from swarm.verify.audit import AuditEvidence, AuditResult, judge_logs
+from swarm.verify.evidence import Evidence
 from swarm.verify.judging import Sought, key_of, seat_of
 from swarm.verify.log_store import LogStore
-from swarm.verify.logs import Logs
+from swarm.verify.logs import Logs, Material
 from swarm.verify.ports import LedgerPort
 
 ASK_PATIENCE_S = 15.0
@@ -46,6 +48,24 @@ async def inspect(
     # Fetching may take long: a reveal that became final meanwhile counts.
     record = ledger.state.segment(*key_of(record)) or record
     return judge_logs(record, run.spec, key, replayed, troubles)
+
+
+async def gather(me: PeerId, ledger: LedgerPort, logs: Logs, evidence: AuditEvidence) -> Material:
+    """Return everything that the replay of an audited log reads, fetched again if it went.
+
+    Raises as ``inspect`` and ``Logs.replay`` do.
+    """
+    sought = _find(ledger, evidence.key)
+    return await logs.gather(evidence.manifest, sought, sought.witnesses(me))
+
+
+async def adopt(ledger: LedgerPort, logs: Logs, evidence: Evidence) -> None:
+    """Keep and serve the log and the list that came in a file of evidence, which ``prove`` has checked.
+
+    Raises ``UsageError`` as ``inspect`` does, ``BadConfig`` if the disk or the quota is full.
+    """
+    sought = _find(ledger, evidence.key)
+    await logs.adopt(evidence.manifest, evidence.log, sought, evidence.sent)
 
 
 async def _ask(

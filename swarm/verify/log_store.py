@@ -57,7 +57,7 @@ class _Kept(Message, frozen=True):
 
     manifest: WindowManifest
     sender: PeerId
-    """Peer that sent the manifest; this node if the log is its own."""
+    """Peer that sent the manifest; this node if the log is its own, or came in a file."""
 
 
 class LogStore:

@@ -4,8 +4,9 @@ Shell: asks the possible holders, blames peers for their faults; every wait has 
 time, urgent ones first.
 """
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import trio
@@ -19,8 +20,9 @@ from swarm.ledger.state.records import Run, SegmentRecord, StartKind
 from swarm.primitives.codec import encode
 from swarm.primitives.commitments import WindowResult
 from swarm.primitives.crypto import peer_name
+from swarm.training.data.dataset import TokenSource
 from swarm.training.record.window import WindowKey
-from swarm.types import Digest, PeerId
+from swarm.types import Bytes, Digest, PeerId
 from swarm.verify.changes import where
 from swarm.verify.free_audits import FreeAudits
 from swarm.verify.judging import Sought, seat_of
@@ -87,6 +89,16 @@ ANCHORS_MAX = 2
 """Anchors of one log: the one the segment began with, and the one that replaced it at the boundary."""
 SERVED_MAX = 16
 SERVED_PER_PEER_MAX = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """Everything that the replay of a log reads."""
+
+    log: Log
+    tokens: TokenSource
+    anchors: Mapping[Digest, Tensor]
+    base_W: Tensor | None
 
 
 class Logs:
@@ -205,6 +217,25 @@ class Logs:
                 not available now.
             BadConfig: If the disk cannot take them.
         """
+        material = await self.gather(manifest, sought, holders, urgent=urgent)
+        log, given = material.log, (material.tokens, material.anchors, material.base_W)
+        try:
+            async with self._turns.take(urgent=urgent):
+                found = await self._compute.run(self._replays.answer, log, *given)
+                self._watch.note(await self._compute.run(self._replays.edges, log))
+        except BrokenPromise as fault:
+            raise await self._damaged(manifest, sought.record, fault) from None
+        return found
+
+    async def gather(
+        self,
+        manifest: WindowManifest,
+        sought: Sought,
+        holders: Sequence[PeerId],
+        *,
+        urgent: bool = False,
+    ) -> Material:
+        """Fetch a signed log and all that its replay reads; arguments and errors are those of ``replay``."""
         record, run = sought.record, sought.run
         plan = past_plan(self._ledger.state, run, manifest.round)
         if plan is None:
@@ -218,15 +249,31 @@ class Logs:
         try:
             async with self._turns.take(urgent=urgent):
                 named = await self._compute.run(self._replays.anchors, log)
-            anchors = await self._anchors(named, run, manifest)
-            base_W = await self._artifacts.base(run, manifest.stage)
-            async with self._turns.take(urgent=urgent):
-                found = await self._compute.run(self._replays.answer, log, tokens, anchors, base_W)
-                self._watch.note(await self._compute.run(self._replays.edges, log))
         except BrokenPromise as fault:
-            await self._blobs.remove(manifest.root)
-            raise Unreachable(f"{where(record)}: {fault}") from None
-        return found
+            raise await self._damaged(manifest, record, fault) from None
+        anchors = await self._anchors(named, run, manifest)
+        base_W = await self._artifacts.base(run, manifest.stage)
+        return Material(log, tokens, anchors, base_W)
+
+    async def adopt(
+        self, manifest: WindowManifest, log: Bytes, sought: Sought, sent: Bytes
+    ) -> None:
+        """Keep and serve a log and its segment's list that came in a file, both checked by the caller.
+
+        Whoever judges an accusation asks the accuser for the log. Raises ``BadConfig`` if the disk or the quota
+        is full.
+        """
+        await self._log_store.note(manifest, self._host.peer)
+        if manifest in self._log_store.manifests(manifest.key):
+            await self._blobs.add(log)
+        self._watch.lists.adopt(sought.record, bytes(sent))
+
+    async def _damaged(
+        self, manifest: WindowManifest, record: SegmentRecord, fault: BrokenPromise
+    ) -> Unreachable:
+        """Remove a log that is not what its manifest names; return what to raise."""
+        await self._blobs.remove(manifest.root)
+        return Unreachable(f"{where(record)}: {fault}")
 
     async def _start(self, run: Run, record: SegmentRecord) -> Start:
         """Return the start of a segment as the ledger knows it."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from swarm.config.spec import RunSpec
-from swarm.errors import BadEncoding, OutOfTurn, PeerFault, UsageError
+from swarm.errors import BadEncoding, BrokenPromise, OutOfTurn, PeerFault, UsageError
 from swarm.gossip.trade.messages import Codec, payload_digest
 from swarm.gossip.trade.payload import (
     FragmentPayload,
@@ -23,7 +23,7 @@ from swarm.gossip.trade.payload import (
     read_payload,
 )
 from swarm.ledger.transition.sampling import num_windows
-from swarm.primitives.commitments import WindowResult, leaves_root
+from swarm.primitives.commitments import WindowResult, leaves_root, tensor_hash
 from swarm.primitives.edges import SentEntry
 from swarm.training.averaging.outer_step import Merge, SentFragment, outer_scalars
 from swarm.training.averaging.payload import (
@@ -49,11 +49,13 @@ from swarm.training.record.window import (
     Uncounted,
     WindowData,
     WindowKey,
+    decode_window,
 )
 from swarm.training.shard import Shard
-from swarm.types import NO_DIGEST, Digest
+from swarm.types import NO_DIGEST, Bytes, Digest
 from swarm.verify.edges import Sent, check_list
 from swarm.verify.log_rules import check_incarnation, check_merge, check_place, check_window
+from swarm.verify.manifest import WindowManifest
 from swarm.verify.starts import Start, check_source
 from swarm.verify.transcript import merge_leaf, state_root, step_leaf
 
@@ -71,6 +73,20 @@ class Committed:
     """Start of the process that trained it: what neighbours answered names it, too."""
     sent: tuple[SentEntry, ...]
     """The list that it names; nothing but its root was checked."""
+
+
+def log_in(raw: Bytes, manifest: WindowManifest, spec: RunSpec) -> WindowData | None:
+    """Return the log in some bytes; None if they are no log of the manifest's window.
+
+    Raises ``BrokenPromise`` if they are not the bytes that the manifest names.
+    """
+    if tensor_hash("uint8", (len(raw),), raw) != manifest.root:
+        raise BrokenPromise("a log that is not what its manifest names")
+    try:
+        data = decode_window(spec, memoryview(raw))
+    except PeerFault:
+        return None
+    return data if data.key == manifest.key else None
 
 
 def answer(

@@ -13,17 +13,15 @@ from typing import Protocol
 
 from torch import Tensor
 
-from swarm.config.spec import RunSpec
-from swarm.errors import BrokenPromise, PeerFault
 from swarm.ledger.edges import EdgeMessage
-from swarm.primitives.commitments import WindowResult, tensor_hash
+from swarm.primitives.commitments import WindowResult
 from swarm.training.data.dataset import TokenSource
 from swarm.training.plan import RoundPlan
-from swarm.training.record.window import WindowData, anchors_named, decode_window
+from swarm.training.record.window import WindowData, anchors_named
 from swarm.types import Digest
 from swarm.verify.edges import edges_in
 from swarm.verify.manifest import WindowManifest
-from swarm.verify.replay import REFUSED, Committed, answer
+from swarm.verify.replay import REFUSED, Committed, answer, log_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +68,7 @@ class FileReplays:
 
     def anchors(self, log: Log) -> frozenset[Digest]:
         """Return the roots of the anchors that the replay reads; none if the bytes are no log of the window."""
-        data = _read(log.path, log.manifest, log.plan.spec)
+        data = _read(log)
         return frozenset() if data is None else anchors_named(data)
 
     def answer(
@@ -81,7 +79,7 @@ class FileReplays:
         base_W: Tensor | None = None,
     ) -> WindowResult:
         """Return the answer of the replay; ``REFUSED`` for a log that no honest solver writes."""
-        data = _read(log.path, log.manifest, log.plan.spec)
+        data = _read(log)
         if data is None:
             return REFUSED
         return answer(log.committed, log.plan, data, tokens, anchors, base_W)
@@ -91,17 +89,9 @@ class FileReplays:
 
         Their signatures are not checked here: a proof with one that is false convicts nobody.
         """
-        data = _read(log.path, log.manifest, log.plan.spec)
+        data = _read(log)
         return () if data is None else tuple(edges_in(data))
 
 
-def _read(path: Path, manifest: WindowManifest, spec: RunSpec) -> WindowData | None:
-    """Return the log in a file; None if its bytes are no log of the manifest's window."""
-    raw = path.read_bytes()
-    if tensor_hash("uint8", (len(raw),), raw) != manifest.root:
-        raise BrokenPromise("a log that is not what its manifest names")
-    try:
-        data = decode_window(spec, raw)
-    except PeerFault:
-        return None
-    return data if data.key == manifest.key else None
+def _read(log: Log) -> WindowData | None:
+    return log_in(log.path.read_bytes(), log.manifest, log.plan.spec)

@@ -3,7 +3,7 @@
 Core: pure functions of final state. Training and replay must read the same plan.
 """
 
-from swarm.ledger.state.records import RoundInfo, Run, Seat
+from swarm.ledger.state.records import RoundInfo, Run, RunHead, Seat
 from swarm.ledger.state.state import Reader
 from swarm.ledger.transition.seats import lag_of
 from swarm.training.plan import RosterSeat, RoundPlan
@@ -11,7 +11,7 @@ from swarm.training.terms import is_trailing
 from swarm.types import Digest, RoundIndex
 
 
-def round_plan(run: Run, info: RoundInfo, chain: Digest) -> RoundPlan:
+def round_plan(run: Run | RunHead, info: RoundInfo, chain: Digest) -> RoundPlan:
     """Return the plan of a round that training reads."""
     return RoundPlan(
         chain=chain,

@@ -135,6 +135,11 @@ class SentLists:
         """Return True if the list that a segment's commit names is here."""
         return self._known(record) is not None
 
+    def adopt(self, record: SegmentRecord, raw: bytes) -> None:
+        """Keep and serve the encoded list that a segment's commit names; its caller has checked it."""
+        if self._known(record) is None:
+            self._remember(key_of(record), _Kept(record.sent_root, raw))
+
     async def tidy(self, state: State) -> None:
         """Remove the lists of segments that the ledger has forgotten, or will never have."""
         stale = [key for key in self._own if not is_needed(state, key, is_own=True)]

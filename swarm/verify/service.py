@@ -31,8 +31,8 @@ from swarm.primitives.edges import SentEntry
 from swarm.store import Store
 from swarm.training.record.window import WindowData, WindowKey
 from swarm.types import Digest, Height
-from swarm.verify.audit import AuditResult
-from swarm.verify.audit_fetch import inspect
+from swarm.verify.audit import AuditEvidence, AuditResult
+from swarm.verify.audit_fetch import adopt, gather, inspect
 from swarm.verify.changes import OpenSegments, find_changes
 from swarm.verify.duties import (
     Draws,
@@ -45,10 +45,11 @@ from swarm.verify.duties import (
     next_duties,
 )
 from swarm.verify.edges import edges_in
+from swarm.verify.evidence import Evidence
 from swarm.verify.jobs import Jobs
 from swarm.verify.judging import OwnAnswer, SegmentKey, key_of, seat_of
 from swarm.verify.log_store import LogStore
-from swarm.verify.logs import Logs
+from swarm.verify.logs import Logs, Material
 from swarm.verify.ports import ArtifactPort, BlobsPort, EventPort, LedgerPort
 from swarm.verify.replay_process import FileReplays, ReplayPort
 from swarm.verify.sent_lists import EdgeWatch, SentLists
@@ -207,6 +208,22 @@ class Verifier:
             UsageError: If the ledger has no such window, or its run has native numerics.
         """
         return await inspect(self._me, self._ledger, self.log_store, self._logs, key)
+
+    async def gather(self, evidence: AuditEvidence) -> Material:
+        """Return everything that the replay of an audited log reads: what evidence for strangers is made of.
+
+        Raises ``UsageError`` if the ledger has no such window any more, ``Unreachable`` if something cannot be
+        had, and ``BadConfig`` if the disk cannot take it.
+        """
+        return await gather(self._me, self._ledger, self._logs, evidence)
+
+    async def adopt(self, evidence: Evidence) -> None:
+        """Keep and serve what came in proved evidence: judges ask the accuser for it.
+
+        Raises ``UsageError`` if the ledger has no such window any more, ``BadConfig`` if the disk or the quota
+        is full.
+        """
+        await adopt(self._ledger, self._logs, evidence)
 
     async def report(self, found: AuditResult | WindowKey) -> Digest:
         """Accuse the solver of a window on the ledger blindly, at the risk of a bond; ``run`` shows the answer.

@@ -42,9 +42,10 @@ class CheckedNetwork:
             lambda state: self.audits(state, home).get("verified", 0) >= 1,
         )
 
-    def audit(self, home: str, **segment: int) -> tuple[int, State]:
+    def audit(self, home: str, *more: str, **segment: int) -> tuple[int, State]:
         """``swarm audit --json`` from another terminal: exit code and answer."""
         args = [arg for name, value in segment.items() for arg in (f"--{name}", str(value))]
+        args += more
         done = self.net.swarm("audit", *args, "--json", home=self.nodes[home].home)
         assert "Traceback" not in done.stderr
         return done.returncode, json.loads(done.stdout) if done.stdout else {"verdict": done.stderr}
@@ -117,6 +118,33 @@ def test_the_false_segment_can_be_proven_to_others(network: CheckedNetwork) -> N
     assert (code, found["verdict"]) == (FRAUD, "fraud")
     assert Path(found["evidence"]).is_file()
     assert found["claim"] != found["replay"]
+
+
+@pytest.mark.rule("V43", "V44")
+def test_a_stranger_with_a_file_and_no_network_sees_the_lie(
+    network: CheckedNetwork, tmp_path: Path
+) -> None:
+    """Neither a node nor a home: exit code 0, and 6 with one byte changed; it comes too late for a report."""
+    event = network.nodes["watcher"].wait_event("convicted")
+    where = {name: event["fields"][name] for name in ("round", "stage", "seat", "window")}
+    path = tmp_path / "lie.evidence"
+    code, found = network.audit("honest", "--evidence", str(path), **where)
+    assert (code, found["evidence"]) == (FRAUD, str(path)), found
+    done = network.net.swarm("verify-evidence", str(path), "--json", home=tmp_path / "nobody")
+    assert done.returncode == 0, done.stderr
+    row = json.loads(done.stdout)
+    assert {name: row[name] for name in where} == where
+    assert (row["verdict"], row["solver"]) == ("fraud", network.names["cheat"])
+    assert (row["claim"], row["replay"]) == (found["claim"], found["replay"])
+    done = network.net.swarm("report", str(path), home=network.nodes["honest"].home)
+    assert done.returncode == 2
+    assert "comes too late" in done.stderr
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(raw)
+    done = network.net.swarm("verify-evidence", str(path), home=tmp_path / "nobody")
+    assert (done.returncode, done.stdout) == (FRAUD, "")
+    assert "proves nothing" in done.stderr
 
 
 def test_a_solver_that_serves_nothing_is_never_paid(network: CheckedNetwork) -> None:

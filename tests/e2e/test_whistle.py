@@ -1,6 +1,7 @@
 """Without a drawn verifier one peer that doubts is enough: leaves are shown, and it reports false ones."""
 
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +9,8 @@ from tests.e2e.localnet import STAKE, HomeSetup, Localnet, Node, State, peer_of
 
 pytestmark = pytest.mark.e2e
 
+FRAUD = 6
+"""Exit code of an audit that found one."""
 CHEATING_PEER = (sys.executable, "-m", "swarm.cli.demo.cheating_peer")
 
 
@@ -31,11 +34,14 @@ def doubter(net: Localnet, names: dict[str, str]) -> Node:
     return net.nodes[1]
 
 
-@pytest.mark.rule("S15")
+@pytest.mark.rule("S15", "V45")
 def test_a_report_brings_down_a_cheating_peer_that_nobody_was_drawn_for(
-    net: Localnet, names: dict[str, str], doubter: Node
+    net: Localnet, names: dict[str, str], doubter: Node, tmp_path: Path
 ) -> None:
-    """Shown, paid unchecked, reported blind, disputed, judged: the stake goes where the doubt was."""
+    """Shown, paid unchecked, reported blind, disputed, judged: the stake goes where the doubt was.
+
+    The launcher audits and writes evidence; the doubter, who never asked for the log, reports by it.
+    """
 
     def unchecked(state: State) -> State | None:
         # The cheating peer takes none of its steps: a window that holds one is certain to be false.
@@ -45,7 +51,11 @@ def test_a_report_brings_down_a_cheating_peer_that_nobody_was_drawn_for(
     row = doubter.wait("an unchecked segment", unchecked)
     before = doubter.wait("its stake", lambda s: peer_of(s, names["doubter"])["stake"] and s)
     assert peer_of(before, names["doubter"])["stake"] == STAKE
-    done = net.swarm("report", *where(row), "--window", "0", home=doubter.home)
+    path, window = str(tmp_path / "lie.evidence"), [*where(row), "--window", "0"]
+    done = net.swarm("audit", *window, "--evidence", path, home=net.nodes[0].home)
+    assert done.returncode == FRAUD, done.stderr
+    assert f"swarm report {path}" in done.stdout
+    done = net.swarm("report", path, home=doubter.home)
     assert done.returncode == 0, done.stderr
     assert "reported window 0" in done.stdout
 

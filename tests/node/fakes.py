@@ -25,7 +25,7 @@ from swarm.primitives.crypto import SecretKey
 from swarm.store import Change
 from swarm.testing.executor import InlineExecutor
 from swarm.testing.ledger import make_genesis
-from swarm.training.data.dataset import TokenSource
+from swarm.training.data.dataset import TokenArray
 from swarm.training.pipeline import Pipeline
 from swarm.types import (
     NO_DIGEST,
@@ -200,7 +200,7 @@ class FakeArtifacts:
         """No peer."""
         return []
 
-    async def tokens(self, run: Run, progress: Progress | None = None) -> TokenSource:
+    async def tokens(self, run: Run, progress: Progress | None = None) -> TokenArray:
         """Fail."""
         raise AssertionError("no text here")
 

@@ -12,12 +12,16 @@ from swarm.config.spec import NANO, CheckSpec
 from swarm.errors import BadConfig, InvalidStatement, Unreachable, UsageError
 from swarm.events import EventKind
 from swarm.gossip.blobs.service import BLOB_PROTOCOL
+from swarm.ledger.light import prove_entries
 from swarm.ledger.state.records import CheckPhase, SegmentPhase
 from swarm.primitives.codec import decode, encode
 from swarm.primitives.crypto import SecretKey, digest, peer_name
 from swarm.testing.ledger import small_run_spec
 from swarm.types import Digest, PeerId
 from swarm.verify.audit import AuditVerdict, decode_evidence, encode_evidence
+from swarm.verify.edges import encode_list
+from swarm.verify.evidence import Evidence, evidence_keys
+from swarm.verify.evidence_check import prove
 from swarm.verify.free_audits import FREE_MAX
 from swarm.verify.judging import window_of
 from swarm.verify.manifest import (
@@ -385,6 +389,43 @@ async def test_an_audit_finds_the_lie_and_a_report_convicts_whom_nobody_checked(
             await reporter.checks.report(result)
         with pytest.raises(UsageError):
             await reporter.checks.audit(window_of(case.record, 2))
+
+
+@pytest.mark.rule("V45")
+async def test_a_lie_of_a_solver_that_is_gone_is_reported_by_a_stranger_with_a_file(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """Who reports has never fetched the log; the judges get it from there."""
+    case = a_case(lie=1, num_steps=20)
+    async with a_network(case, tmp_path) as network:
+        for node in network.nodes.values():
+            node.checks_at_once = 0
+            node.reopen()
+        network.start()
+        await network.until(SegmentPhase.UNSAMPLED)
+        auditor, reporter = network.able[:2]
+        found = (await auditor.checks.audit(window_of(case.record, 1))).evidence
+        assert found is not None
+        material = await auditor.checks.gather(found)
+        block, certificate = case.ledger.links[-1]
+        keys = evidence_keys(found.key, ())
+        evidence = Evidence(
+            genesis=case.ledger.genesis,
+            manifest=found.manifest,
+            checkpoint_rounds=(),
+            proof=prove_entries(case.ledger.state, block.header, certificate, [], keys),
+            log=material.log.path.read_bytes(),
+            sent=encode_list(material.log.committed.sent),
+            weights=(),
+            chunk_hashes=b"",
+            chunks={},
+        )
+        assert prove(evidence).record == case.record
+        network.solver.host.is_alive = auditor.host.is_alive = False
+        await reporter.checks.adopt(evidence)
+        await reporter.checks.report(found.key)
+        await network.until(SegmentPhase.GUILTY)
+        assert case.stake(case.solver) == 0
 
 
 @pytest.mark.rule("V24")

@@ -12,6 +12,8 @@ Modules (C: pure, S: does I/O):
                            build, ls, verify, clean.
     dry_run.py          S  Check a launch without starting anything: read the file, the text, the
                            model; say what it takes.
+    evidence.py         S  Verify a file of evidence with nothing but this program and the genesis
+                           of a network: verify-evidence.
     join.py             S  Take part: join a run, launch one, write a run file.
     ledger.py           S  Read and check the ledger on this home's disk or in a file, so that no
                            node needs to run.

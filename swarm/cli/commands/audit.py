@@ -3,13 +3,14 @@
 Shell: chooses a window from the ledger on disk, asks the node that runs in this home, prints.
 """
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from swarm.cli.terminal import terminal
-from swarm.errors import UsageError, VerificationFailed
+from swarm.cli.terminal import Terminal, terminal
+from swarm.errors import BadConfig, UsageError, VerificationFailed
 from swarm.events import printable
 
 if TYPE_CHECKING:
@@ -40,6 +41,10 @@ def audit(
     window: Annotated[
         int | None, typer.Option(min=0, help="Without one: all, or one of a large segment.")
     ] = None,
+    evidence: Annotated[
+        str,
+        typer.Option(help="Write what convinces a stranger, whatever the verdict: a file."),
+    ] = "",
 ) -> None:
     """Replay a segment, or one window of it, and compare it with what its solver has revealed.
 
@@ -59,6 +64,7 @@ def audit(
     from swarm.cli.state_reader import me
 
     screen = terminal()
+    out = _writable(evidence)
     address = node_of(screen.home)
     seen = fetch_state(address)
     state, found = _ledger_of(screen.home, seen, run)
@@ -69,8 +75,14 @@ def audit(
     screen.say(f"replaying {where(target)} of {target.solver}")
     wanted = {"round": target.round, "stage": target.stage, "seat": target.seat}
     wanted |= {} if window is None else {"window": window}
+    wanted |= {} if out is None else {"bundle": True}
     with screen.patient("still at it: the logs are fetched, then every step is computed again"):
         answer = act(address, "audit", wanted, AUDIT_TIMEOUT_S)
+    written = answer.get("evidence")
+    if out is not None and isinstance(written, str):
+        _move(Path(written), out)
+        answer = {**answer, "evidence": str(out)}
+        screen.say(f"evidence for anybody: swarm verify-evidence {out}")
     row = audit_row(target, answer)
     screen.data(row, audit_lines(row, target, screen.ink))
     if row["verdict"] == FRAUD:
@@ -79,7 +91,7 @@ def audit(
 
 def report(
     evidence: Annotated[
-        str, typer.Argument(help="The file that swarm audit wrote; or name the window.")
+        str, typer.Argument(help="The file that an audit wrote; or name the window.")
     ] = "",
     round_: Annotated[int | None, typer.Option("--round", min=0, help="Of the segment.")] = None,
     stage: Number = None,
@@ -89,7 +101,8 @@ def report(
     """Accuse a window on the ledger: the validators replay it and decide.
 
     A bond is at risk: it comes back, with 40% of the solver's stake, if the accusation holds, and goes to
-    the solver if it does not.
+    the solver if it does not. Evidence of somebody else is replayed here first, and refused if it shows no
+    fraud or comes too late.
     """
     from swarm.cli.client import act, fetch_state, node_of
 
@@ -100,6 +113,8 @@ def report(
     seen = fetch_state(address)
     wanted_stake = max(seen.run.solver_stake if seen.run is not None else 0, 1)
     _check_stake(seen, wanted_stake, "a reporter has the stake of a solver")
+    if "evidence" in wanted:
+        _check_file(screen, Path(str(wanted["evidence"])))
     with screen.patient("still at it: the window is replayed, and the report waits for a block"):
         answer = act(address, "report", wanted, AUDIT_TIMEOUT_S)
     message = (
@@ -123,6 +138,55 @@ def _accusation(evidence: str, parts: "dict[str, int | None]") -> "dict[str, obj
             hint="swarm report FILE, or swarm report --round N --stage S --seat I --window W",
         )
     return {**named}
+
+
+def _writable(name: str) -> Path | None:
+    """Return where evidence goes; raises ``UsageError`` before anything is replayed for nothing."""
+    if not name:
+        return None
+    path = Path(name).expanduser().absolute()
+    if path.is_dir() or not path.parent.is_dir():
+        what = "is a folder" if path.is_dir() else "is in a folder that is not there"
+        raise UsageError(f"{path} {what}", hint="swarm audit --evidence FILE")
+    return path
+
+
+def _move(written: Path, out: Path) -> None:
+    """Move what the node wrote in the home to another place: whole, or not at all."""
+    draft = out.with_name(out.name + ".part")
+    try:
+        shutil.copyfile(written, draft)
+        draft.replace(out)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise BadConfig(
+            f"the evidence is in {written}, and cannot be written to {out}: {error.strerror}"
+        ) from None
+    written.unlink(missing_ok=True)
+
+
+def _check_file(screen: Terminal, path: Path) -> None:
+    """Raise ``SwarmError`` unless evidence for strangers shows a fraud that this home's ledger can still judge.
+
+    A file of another form goes to the node as it is.
+    """
+    from swarm.verify.evidence_file import looks_like_evidence
+
+    if not looks_like_evidence(path):
+        return
+    from swarm.cli.commands.checkpoint import trusted_network
+    from swarm.cli.commands.evidence import EvidenceTrust, check_evidence
+    from swarm.ledger.reader import read_state
+    from swarm.verify.audit import AuditVerdict
+    from swarm.verify.evidence_check import stale
+
+    with screen.patient("still at it: the window is replayed from the file"):
+        proved, found = check_evidence(path, EvidenceTrust(trusted_network(screen.home, "")))
+    if found.verdict is not AuditVerdict.FRAUD:
+        raise UsageError(f"{path} shows no fraud: {found.lines[0]}", hint="swarm audit")
+    reason = stale(read_state(screen.home), proved)
+    if reason:
+        raise UsageError(f"{path} comes too late: {reason}", hint="swarm audit")
 
 
 def _ledger_of(home: Path, seen: "StateDocument", name: str) -> "tuple[State, Run]":

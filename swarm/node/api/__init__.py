@@ -6,6 +6,7 @@ Modules (C: pure, S: does I/O):
                    control, checks, a ticket.
     audit.py    S  Audit or report a window when the user of this machine asks: the actions behind
                    the commands.
+    evidence.py S  Write evidence that convinces a stranger, and take it in to report what it shows.
     figures.py  C  Compute the figures that more than one screen shows, and forget those of peers
                    that are gone.
     funding.py  S  Say who goes on with a run, go on with one, and add to the escrow of one's own.

@@ -15,6 +15,7 @@ from swarm.errors import BadConfig, PeerFault, UsageError
 from swarm.ledger.state.records import Run, SegmentRecord
 from swarm.ledger.transition.phases import is_reportable_at
 from swarm.ledger.transition.sampling import num_windows
+from swarm.node.api.evidence import EvidencePort, ProofsPort, adopt_evidence, save_evidence
 from swarm.node.launch.sizing import window_bytes
 from swarm.node.ports import HasGenesis, HasHome, HasLedger, HasMe, HasRun
 from swarm.primitives.crypto import peer_name
@@ -27,15 +28,17 @@ from swarm.verify.audit import (
     decode_evidence,
     encode_evidence,
 )
+from swarm.verify.evidence_file import looks_like_evidence
 
 FOLDER = "evidence"
 SUFFIX = ".swarm"
+BUNDLE_SUFFIX = ".evidence"
 CHEAP_BYTES = 32 << 20
 """Bytes of all windows of a segment up to which all are audited; of a larger segment, one window is."""
 _AGAIN = "swarm audit, without a segment: the newest that can be audited"
 
 
-class AuditsPort(Protocol):
+class AuditsPort(EvidencePort, Protocol):
     """Checks of single windows: ``swarm.verify.service.Verifier``."""
 
     async def audit(self, key: WindowKey) -> AuditResult:
@@ -61,14 +64,17 @@ class Auditor:
     """Audits of one node: one at a time, because each fetches and replays."""
 
     context: AuditingNode
+    proofs: ProofsPort
+    """Proofs of what is on the ledger."""
     is_busy: bool = False
 
     async def audit(self, asked: Mapping[str, object]) -> Mapping[str, object]:
-        """Audit ``{round, stage, seat?, window?}`` and return the verdict on one window, as JSON.
+        """Audit ``{round, stage, seat?, window?, bundle?}`` and return the verdict on one window, as JSON.
 
         Without a seat, the newest segment of the stage that can be audited is taken; without a window, all of
-        them if that is cheap, else a random one. Raises ``UsageError`` for a segment or window that is not on
-        the ledger.
+        them if that is cheap, else a random one. With ``bundle`` evidence for strangers is written, whatever
+        the verdict is, if a log was replayed. Raises ``UsageError`` for a segment or window that is not on the
+        ledger.
         """
         record = self._record(self._run(), asked)
         result, windows = await self.replay(record, _number(asked, "window"))
@@ -77,6 +83,10 @@ class Auditor:
             lines.append(f"all {len(windows)} windows of the segment were computed again")
         is_fraud = result.verdict is AuditVerdict.FRAUD
         evidence = await self._save(result) if is_fraud else None
+        if asked.get("bundle") and result.evidence is not None:
+            path = self._path(result.key, BUNDLE_SUFFIX)
+            await save_evidence(self.context, self.proofs, result.evidence, path)
+            evidence = path
         key = result.key
         return {
             "verdict": str(result.verdict),
@@ -119,7 +129,7 @@ class Auditor:
         """
         run = self._run()
         if "evidence" in asked:
-            key = await trio.to_thread.run_sync(self._key_of, run, str(asked["evidence"]))
+            key = await self._key_in(run, Path(str(asked["evidence"])))
         else:
             numbers = [_required(asked, name) for name in ("round", "stage", "seat", "window")]
             round_, stage, seat, window = numbers
@@ -184,21 +194,28 @@ class Auditor:
         """Write the evidence to a file in the home and return its path; the same window overwrites its file."""
         if result.evidence is None:
             return None
-        key, folder = result.key, self.context.home / FOLDER
-        name = f"segment-{key.round}-{key.stage}-{key.seat}-window-{key.window}{SUFFIX}"
-        path = folder / name
+        path = self._path(result.key, SUFFIX)
         try:
             await trio.to_thread.run_sync(_write, path, encode_evidence(result.evidence))
         except OSError as error:
             raise BadConfig(
                 f"the evidence cannot be written to {path}: {error.strerror}",
-                hint=f"df -h {folder}",
+                hint=f"df -h {path.parent}",
             ) from None
         return path
 
-    def _key_of(self, run: Run, name: str) -> WindowKey:
+    def _path(self, key: WindowKey, suffix: str) -> Path:
+        name = f"segment-{key.round}-{key.stage}-{key.seat}-window-{key.window}{suffix}"
+        return self.context.home / FOLDER / name
+
+    async def _key_in(self, run: Run, path: Path) -> WindowKey:
+        """Return the window that a file is about; what evidence for strangers holds is kept and served."""
+        if await trio.to_thread.run_sync(looks_like_evidence, path):
+            return await adopt_evidence(self.context, run, path)
+        return await trio.to_thread.run_sync(self._key_of, run, path)
+
+    def _key_of(self, run: Run, path: Path) -> WindowKey:
         """Return the window that an evidence file is about; raises ``UsageError`` if it is not of this run."""
-        path = Path(name)
         try:
             with path.open("rb") as file:
                 evidence = decode_evidence(file.read(EVIDENCE_BYTES_MAX + 1))

@@ -28,7 +28,7 @@ from swarm.primitives.codec import encode, replace
 from swarm.primitives.commitments import hash_of
 from swarm.primitives.crypto import fast_digest
 from swarm.store import Store
-from swarm.training.data.dataset import TokenSource
+from swarm.training.data.dataset import TokenArray
 from swarm.training.data.disk import id_limit, open_tokens, root_of_file
 from swarm.training.model.stages import StagePlan, init_flat, plans_of, stage_of
 from swarm.training.record.checkpoint import FLOAT_BYTES, decode_phi
@@ -64,7 +64,7 @@ class ArtifactCache:
     ) -> None:
         """Open an empty cache; ``say`` is called with a message before slow work."""
         self._host, self._blobs, self._compute, self._store = host, blobs, compute, store
-        self._token_files: OrderedDict[DataSpec, TokenSource] = OrderedDict()
+        self._token_files: OrderedDict[DataSpec, TokenArray] = OrderedDict()
         self._anchors: OrderedDict[Digest, Tensor] = OrderedDict()
         self._initial: dict[tuple[Digest, StageIndex], Digest] = {}
         self._bases: WeakValueDictionary[Digest, Tensor] = WeakValueDictionary()
@@ -82,7 +82,7 @@ class ArtifactCache:
 
     # --- token files ---
 
-    async def tokens(self, run: Run, progress: Progress | None = None) -> TokenSource:
+    async def tokens(self, run: Run, progress: Progress | None = None) -> TokenArray:
         """Return the training tokens as a memory-mapped array of the run's dtype, fetched if need be.
 
         Raises ``Unreachable`` if no peer serves them, ``BadConfig`` if they do not fit the disk or are not what
@@ -91,7 +91,7 @@ class ArtifactCache:
         """
         return await self._tokens(run, run.spec.data, progress)
 
-    async def heldout(self, run: Run) -> TokenSource:
+    async def heldout(self, run: Run) -> TokenArray:
         """Return the held-out tokens, which are not trained on; raises as ``tokens`` does."""
         data = run.spec.data
         return await self._tokens(
@@ -100,7 +100,7 @@ class ArtifactCache:
 
     async def _tokens(
         self, run: Run, data: DataSpec, progress: Progress | None = None
-    ) -> TokenSource:
+    ) -> TokenArray:
         found = self._token_files.get(data)
         if found is None:
             is_here = self._blobs.has(data.train_root)

@@ -13,7 +13,7 @@ from swarm.events import EventKind
 from swarm.gossip.blobs.service import Progress
 from swarm.ledger.state.records import Run
 from swarm.node.ports import HasBlobs, HasReport, HasStats
-from swarm.training.data.dataset import TokenSource
+from swarm.training.data.dataset import TokenArray
 from swarm.training.data.tokenizer import TOKENIZER_BYTES_MAX
 from swarm.types import NO_DIGEST, PeerId
 
@@ -31,7 +31,7 @@ class TextArtifacts(Protocol):
         """Return the peers to ask for the data of a run."""
         ...
 
-    async def tokens(self, run: Run, progress: Progress | None = ...) -> TokenSource:
+    async def tokens(self, run: Run, progress: Progress | None = ...) -> TokenArray:
         """Return the training tokens, fetched if need be."""
         ...
 
@@ -49,7 +49,7 @@ class TextNode(HeldoutNode, HasStats, Protocol):
     """Parts of a node that fetch the text it trains on."""
 
 
-async def token_source(context: TextNode, run: Run) -> TokenSource:
+async def token_source(context: TextNode, run: Run) -> TokenArray:
     """Return the training tokens as a memory-mapped array of the run's dtype.
 
     Raises ``Unreachable`` if no peer serves them, ``Corrupt`` if our own disk changed them, and ``BadConfig``

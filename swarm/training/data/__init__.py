@@ -12,6 +12,8 @@ Modules (C: pure, S: does I/O):
                     files of a data source.
     parquet.py   S  Read one column of text from a Parquet file, in a process of its own whose
                     memory has a bound.
+    pieces.py    C  Some chunks of a token file in place of the whole file, and which of them the
+                    log of a window reads.
     samples.py   C  Split text into training and held-out halves, and draw the windows of tokens of
                     a micro-batch by its ids.
     tokenizer.py C  Convert text to token ids and back, by bytes or by a ``tokenizers`` file, also

@@ -9,7 +9,7 @@ which they were found does not matter, a duplicate counts once, and a limit take
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +22,21 @@ from swarm.primitives.commitments import TENSOR_CHUNK_BYTES, tensor_root
 from swarm.primitives.crypto import digest
 from swarm.types import NO_DIGEST, Digest
 
-TokenSource = npt.NDArray[np.unsignedinteger[Any]]
-"""The token file of a run, uint8, uint16 or uint32; usually a read-only memory map."""
+TokenArray = npt.NDArray[np.unsignedinteger[Any]]
+"""Tokens: uint8, uint16 or uint32; usually a read-only memory map of a token file."""
+
+
+class TokenSource(Protocol):
+    """The tokens of a run: all of them as an array, or those pieces of their file that are here."""
+
+    def __len__(self) -> int:
+        """Return the number of tokens in the whole file."""
+        ...
+
+    def __getitem__(self, span: slice, /) -> TokenArray:
+        """Return some tokens that follow each other."""
+        ...
+
 
 FORMAT = 1
 """Version of the manifest format; any other number is rejected."""

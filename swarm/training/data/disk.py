@@ -24,8 +24,8 @@ from swarm.training.data.dataset import (
     NAME,
     TOKENIZER_FILE,
     DatasetManifest,
+    TokenArray,
     TokenFile,
-    TokenSource,
     read_manifest,
     root_of_chunks,
 )
@@ -289,7 +289,7 @@ def tokenizer_root(raw: bytes) -> Digest:
     return tensor_hash("uint8", (len(raw),), raw)
 
 
-def open_tokens(path: Path, dtype: str = "uint8") -> TokenSource:
+def open_tokens(path: Path, dtype: str = "uint8") -> TokenArray:
     """Memory-map a token file; raise ``Corrupt`` if it is missing or empty."""
     try:
         return np.memmap(path, dtype=f"<u{TOKEN_BYTES[dtype]}", mode="r")
@@ -297,7 +297,7 @@ def open_tokens(path: Path, dtype: str = "uint8") -> TokenSource:
         raise Corrupt(f"the token file {path} cannot be read: {error}") from None
 
 
-def encode_file(path: Path, tokenizer: Tokenizer) -> TokenSource:
+def encode_file(path: Path, tokenizer: Tokenizer) -> TokenArray:
     """Return the tokens of a text file; bytes are mapped, other tokens are held in memory.
 
     Raises ``BadConfig`` for a file larger than ``FILE_BYTES_MAX`` or not UTF-8, unless the tokens are bytes.

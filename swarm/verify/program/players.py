@@ -352,7 +352,7 @@ class Challenger(Side):
         return PickPart(next((part for part, (a, b) in pairs if a != b), step.update))
 
     def _text(self) -> Tree:
-        tokens = self._log.tokens
+        tokens = self._log.tokens[: len(self._log.tokens)]
         content = tensor_content(tokens.dtype.name, tokens.shape, tokens.nbytes)
         return Tree(content, np.ascontiguousarray(tokens).view(np.uint8).data)
 

@@ -13,10 +13,14 @@ import trio
 from swarm.cli.main import run
 from swarm.errors import UsageError
 from swarm.node.api.schema import StateDocument
+from swarm.primitives.codec import encode, replace
 from swarm.primitives.crypto import peer_text
+from swarm.testing.ledger import make_genesis
+from swarm.verify.evidence_file import write_evidence
 from swarm.web.service import serve_web
 from tests.cli.test_node_api import write_address
 from tests.ledger.checking import Case, a_case
+from tests.verify.evidence_world import LIE, World, a_world
 from tests.web.snapshots import a_snapshot, a_state
 
 KEYS = """round stage seat window solver height verdict claim replay evidence
@@ -66,6 +70,12 @@ class FakeNode:
 
     async def execute(self, *args: str) -> int:
         return await trio.to_thread.run_sync(run, [*args, "--home", str(self.home)])
+
+
+@pytest.fixture
+def world() -> World:
+    """A ledger with a segment, trained outside of the loop of a test."""
+    return a_world()
 
 
 @asynccontextmanager
@@ -192,3 +202,65 @@ async def test_a_report_goes_by_file_or_by_window(
         assert "window 9 is honest" in capsys.readouterr().err
         assert await node.execute("report", str(tmp_path / "e.swarm"), "--round=1") == 2
         assert await node.execute("report", *segment) == 2
+
+
+async def test_evidence_for_strangers_goes_to_the_file_that_was_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node writes it in the home, and the command moves it: whole, whatever the verdict is."""
+    out, written = tmp_path / "out" / "e", tmp_path / "written"
+    async with a_node(tmp_path, monkeypatch) as node:
+        assert await node.execute("audit", "--evidence", str(out)) == 2
+        assert "a folder that is not there" in capsys.readouterr().err
+        assert not node.asked, "nothing is replayed for nothing"
+        out.parent.mkdir()
+        assert await node.execute("audit", "--evidence", str(tmp_path)) == 2
+        for answer, code in (
+            (FRAUD, 6),
+            ({"verdict": "honest", "window": 0}, 0),
+            ({"verdict": "not_revealed"}, 2),
+        ):
+            written.write_bytes(b"all of it")
+            node.answer = {**answer, "evidence": str(written)}
+            assert await node.execute("audit", "--evidence", str(out)) == code
+            assert node.asked[-1]["bundle"] is True
+            printed = capsys.readouterr()
+            assert f"swarm verify-evidence {out}" in printed.err
+            assert f"swarm report {out}" in printed.out or code != 6
+            assert out.read_bytes() == b"all of it"
+            assert not written.exists()
+            assert [path.name for path in out.parent.iterdir()] == ["e"]
+            out.unlink()
+        node.answer = {"verdict": "not_served", "evidence": None}
+        assert await node.execute("audit", "--evidence", str(out)) == 3
+        assert not out.exists()
+
+
+async def test_a_strangers_evidence_is_replayed_before_a_bond_is_risked(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    world: World,
+) -> None:
+    """What shows no fraud, comes too late or is of another network goes to no node."""
+    lie, honest = tmp_path / "lie", tmp_path / "honest"
+    write_evidence(honest, world.shown(world.record()))
+    write_evidence(lie, world.shown(world.lying()))
+    async with a_node(tmp_path, monkeypatch) as node:
+        (tmp_path / "genesis.bin").write_bytes(encode(world.ledger.genesis))
+        monkeypatch.setattr("swarm.ledger.reader.read_state", lambda _: world.state)
+        assert await node.execute("report", str(honest)) == 2
+        assert "shows no fraud" in capsys.readouterr().err
+        assert await node.execute("report", str(lie)) == 0
+        assert node.asked == [{"evidence": str(lie)}]
+        record = replace(world.lying(), judged=(LIE,))
+        world.commit(record)
+        assert await node.execute("report", str(lie)) == 2
+        assert f"comes too late: window {LIE} was judged already" in capsys.readouterr().err
+        bad = tmp_path / "bad"
+        bad.write_bytes(lie.read_bytes()[:-5])
+        assert await node.execute("report", str(bad)) == 6
+        (tmp_path / "genesis.bin").write_bytes(encode(make_genesis(5, 2)))
+        assert await node.execute("report", str(lie)) == 6
+        assert "is of network" in capsys.readouterr().err
+        assert len(node.asked) == 1

@@ -13,9 +13,12 @@ from swarm.primitives.commitments import WindowResult
 from swarm.training.record.window import WindowKey
 from swarm.types import Digest, PeerId
 from swarm.verify.audit import AuditEvidence, AuditResult, AuditVerdict, decode_evidence
+from swarm.verify.evidence import Evidence
+from swarm.verify.logs import Material
 from swarm.verify.manifest import sign_manifest
 from tests.ledger.checking import Case, a_case
 from tests.node.fakes import GENESIS, FakeLedger
+from tests.verify.evidence_world import Proofs
 
 CLAIM = Digest(b"c" * 32)
 ROOT = Digest(b"r" * 32)
@@ -52,6 +55,12 @@ class Checks:
             evidence=evidence,
         )
 
+    async def gather(self, evidence: AuditEvidence) -> Material:
+        raise AssertionError("nobody asked for evidence for strangers")
+
+    async def adopt(self, evidence: Evidence) -> None:
+        raise AssertionError("no file of strangers came")
+
     async def report(self, found: WindowKey) -> Digest:
         self.reported.append(found)
         return Digest(b"n" * 32)
@@ -76,11 +85,10 @@ def an_auditor(case: Case, home: Path, *false: int) -> tuple[Auditor, Checks]:
     ledger = FakeLedger()
     ledger.state = state
     run, me = state.run(case.run.index), case.ledger.keys[0].peer
-    return Auditor(
-        Audited(
-            home=home, me=me, run=run, ledger=ledger, genesis=case.ledger.genesis, checks=checks
-        )
-    ), checks
+    node = Audited(
+        home=home, me=me, run=run, ledger=ledger, genesis=case.ledger.genesis, checks=checks
+    )
+    return Auditor(node, Proofs(case.ledger)), checks
 
 
 def names_in(folder: Path) -> list[str]:
