@@ -20,6 +20,8 @@ Modules (C: pure, S: does I/O):
     evidence_file.py  S  Put evidence together from what an audit has fetched, and read and write
                          its file.
     free_audits.py    C  Bound how many logs a node shows in an hour to peers that have no stake.
+    hearings.py       S  Find this node's moves in disputes that arithmetic decides, as the solver
+                         or as the accuser.
     jobs.py           S  Run the two long jobs: replay a window that this node was drawn for, judge
                          a window that is disputed.
     judging.py        C  Choose the peers to ask for a window, and judge its solver by the logs that

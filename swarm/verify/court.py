@@ -18,9 +18,10 @@ from swarm.primitives.codec import decode, encode
 from swarm.types import Digest
 from swarm.verify.program.account import Account
 from swarm.verify.program.cases import Facts
-from swarm.verify.program.dispute import Dispute, Move, Phase, Window
+from swarm.verify.program.dispute import NO_ACCOUNT, Dispute, Move, Phase, Window
 from swarm.verify.program.dispute import moved as moved_in
 from swarm.verify.program.dispute import opened as opened_by
+from swarm.verify.replay import REFUSED
 
 GAME_BYTES_MAX = 4 * MOVE_BYTES_MAX
 """Bytes of a dispute between two moves: two of the longest moves, and room."""
@@ -34,8 +35,10 @@ OUTCOMES = {
 def opened(
     reader: Reader, record: SegmentRecord, window: int, claim: Digest, move: bytes
 ) -> Ruling:
-    """Begin a dispute by the account of an accuser."""
+    """Begin a dispute by the account of an accuser; one that found the log refused has none to give."""
     account = decode(Account, move, limit=MOVE_BYTES_MAX)
+    if account == NO_ACCOUNT and claim == REFUSED.claim:
+        return Ruling(b"", Outcome.ELSEWHERE, is_solvers_turn=False)
     return _ruling(opened_by(window_of(reader, record, window), account, claim))
 
 

@@ -24,15 +24,18 @@ from swarm.ledger.state.records import (
     CheckPhase,
     Contest,
     Contribution,
+    Dispute,
     Draw,
     SegmentPhase,
     SegmentRecord,
+    Turn,
 )
 from swarm.ledger.state.state import State
 from swarm.ledger.transactions import (
     ATTEMPTS,
     ContestService,
     DataRequest,
+    DisputeMove,
     DisputeVote,
     RevealSegment,
     VerifyCommit,
@@ -54,7 +57,7 @@ from swarm.primitives import vrf
 from swarm.primitives.crypto import SecretKey
 from swarm.training.record.window import WindowKey
 from swarm.types import Amount, Digest, Height, PeerId
-from swarm.verify.judging import OwnAnswer, SegmentKey, key_of, window_of
+from swarm.verify.judging import OwnAnswer, SegmentKey, is_late, key_of, window_of
 
 SILENT_SHARE = 8
 """Verified segments that outweigh one silent segment: a solver with fewer of them is often silent."""
@@ -144,6 +147,7 @@ Statement = (
     | VerifyReveal
     | RevealSegment
     | DisputeVote
+    | DisputeMove
     | ContestService
     | WitnessService
 )
@@ -179,7 +183,28 @@ class HoldWindow:
     key: WindowKey
 
 
-DutyStep = Submit | JudgeWindow | CheckWindow | HoldWindow
+@dataclass(frozen=True, slots=True)
+class MoveKey:
+    """Id of a move in a dispute: the window, and since when it is whose turn."""
+
+    key: WindowKey
+    turn: int
+    since: Height
+
+
+@dataclass(frozen=True, slots=True)
+class FindMove:
+    """Step that finds this node's move in a dispute; a ``Submit`` follows from it."""
+
+    move: MoveKey
+
+    @property
+    def key(self) -> WindowKey:
+        """Key of the window."""
+        return self.move.key
+
+
+DutyStep = Submit | JudgeWindow | CheckWindow | HoldWindow | FindMove
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +224,8 @@ class VerifierView:
     reveals: Mapping[SegmentKey, RevealSegment]
     verdicts: Mapping[WindowKey, bool]
     """Verdicts of this node on disputed windows: True if the solver is guilty."""
+    moves: Mapping[MoveKey, bytes | None]
+    """Moves of this node in disputes; None where it has none to make."""
     sent: Mapping[StepKey, Height]
     """Height of the state at which each statement was last submitted."""
     checks_max: int
@@ -229,6 +256,7 @@ def next_duties(known: VerifierView) -> tuple[DutyStep, ...]:
             continue
         if _is_judge(known, record):
             _judge(known, record, submissions, judged)
+        _move(known, record, spec, submissions, judged)
         _witness(known, record, spec, submissions, checked)
         check = _my_check(known, record)
         if check is not None:
@@ -239,7 +267,7 @@ def next_duties(known: VerifierView) -> tuple[DutyStep, ...]:
         if _takes_requests(known, record, spec):
             open_draws.append(record)
     submissions += _requests(known, open_draws, owed)
-    due = [submission for submission in submissions if not _is_under_way(known, submission.key)]
+    due = [one for one in submissions if _is_move(one) or not _is_under_way(known, one.key)]
     return (*due, *_by_deadline(judged), *_by_deadline(checked))
 
 
@@ -278,6 +306,61 @@ def _judge(
     else:
         body = DisputeVote(*key_of(record), dispute.window, is_guilty=is_guilty)
         submissions.append(Submit((DisputeVote, key), body))
+
+
+def _move(
+    known: VerifierView,
+    record: SegmentRecord,
+    spec: RunSpec,
+    submissions: list[Submit],
+    work: list[tuple[int, DutyStep]],
+) -> None:
+    """Add the step that is due from this node as a side of a dispute: to find its move, or to make it."""
+    dispute = record.dispute
+    if record.phase is not SegmentPhase.DISPUTED or dispute is None:
+        return
+    if not _is_my_turn(known, record, dispute, spec) or known.next_height >= dispute.deadline:
+        return
+    key = window_of(record, dispute.window)
+    step = FindMove(MoveKey(key, dispute.turn, dispute.since))
+    if step.move not in known.moves:
+        work.append((dispute.deadline, step))
+        return
+    move, sent = known.moves[step.move], known.sent.get((DisputeMove, key))
+    is_under_way = sent is not None and dispute.since <= sent > known.state.height - RESUBMIT_BLOCKS
+    if move is not None and not is_under_way:
+        body = DisputeMove(
+            run=key.run,
+            round=key.round,
+            stage=key.stage,
+            seat=key.seat,
+            window=key.window,
+            move=move,
+        )
+        submissions.append(Submit((DisputeMove, key), body))
+
+
+def _is_my_turn(
+    known: VerifierView, record: SegmentRecord, dispute: Dispute, spec: RunSpec
+) -> bool:
+    """Return True if this node moves, or may ask to be heard.
+
+    A solver asks at once: its judges may be bought. An accuser asks only if they do not convict soon: they are
+    faster, and it has nothing to lose.
+    """
+    is_accuser = first_accusation(record, dispute.window).peer == known.me
+    match dispute.turn:
+        case Turn.SOLVER:
+            return record.peer == known.me
+        case Turn.ACCUSER:
+            return is_accuser
+        case Turn.JUDGES if not dispute.is_tried:
+            is_doubted = any(not ballot.is_guilty for ballot in dispute.ballots)
+            may_open = is_doubted or is_late(record, spec, known.state.height)
+            is_shown = not are_reveals_open(record, known.next_height)
+            return record.peer == known.me or (is_accuser and may_open and is_shown)
+        case _:
+            return False
 
 
 def _has_complained(known: VerifierView, record: SegmentRecord) -> bool:
@@ -433,6 +516,11 @@ def _price(known: VerifierView, record: SegmentRecord) -> int:
     """Return the bond of a check, the fee of its request, and the bond of a complaint, if it is not served."""
     params, spec = known.state.params, known.state.run(record.run).spec
     return check_fee(params) + request_bond(params, record) + contest_bond(params, spec, record)
+
+
+def _is_move(submission: Submit) -> bool:
+    """Return True for a move: the next one may follow at once."""
+    return isinstance(submission.body, DisputeMove)
 
 
 def _is_under_way(known: VerifierView, key: StepKey) -> bool:

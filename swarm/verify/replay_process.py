@@ -68,7 +68,7 @@ class FileReplays:
 
     def anchors(self, log: Log) -> frozenset[Digest]:
         """Return the roots of the anchors that the replay reads; none if the bytes are no log of the window."""
-        data = _read(log)
+        data = read_window(log)
         return frozenset() if data is None else anchors_named(data)
 
     def answer(
@@ -79,7 +79,7 @@ class FileReplays:
         base_W: Tensor | None = None,
     ) -> WindowResult:
         """Return the answer of the replay; ``REFUSED`` for a log that no honest solver writes."""
-        data = _read(log)
+        data = read_window(log)
         if data is None:
             return REFUSED
         return answer(log.committed, log.plan, data, tokens, anchors, base_W)
@@ -89,9 +89,10 @@ class FileReplays:
 
         Their signatures are not checked here: a proof with one that is false convicts nobody.
         """
-        data = _read(log)
+        data = read_window(log)
         return () if data is None else tuple(edges_in(data))
 
 
-def _read(log: Log) -> WindowData | None:
+def read_window(log: Log) -> WindowData | None:
+    """Return the log in a file; None if it is none of this window. Raises as ``ReplayPort`` does."""
     return log_in(log.path.read_bytes(), log.manifest, log.plan.spec)

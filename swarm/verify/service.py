@@ -5,6 +5,7 @@ Shell: carries out the duties from ``duties`` after every final block; decides n
     final state --next_duties--> Submit       --> ledger
                                  JudgeWindow  --> logs: fetch, replay --> verdict --> Submit
                                  CheckWindow  --> logs: fetch, replay --> answer, on the disk --> Submit
+                                 FindMove     --> hearings: fetch, replay --> move --> Submit
 """
 
 import math
@@ -37,6 +38,7 @@ from swarm.verify.changes import OpenSegments, find_changes
 from swarm.verify.duties import (
     Draws,
     DutyStep,
+    FindMove,
     HoldWindow,
     JudgeWindow,
     StepKey,
@@ -46,6 +48,7 @@ from swarm.verify.duties import (
 )
 from swarm.verify.edges import edges_in
 from swarm.verify.evidence import Evidence
+from swarm.verify.hearings import Hearings
 from swarm.verify.jobs import Jobs
 from swarm.verify.judging import OwnAnswer, SegmentKey, key_of, seat_of
 from swarm.verify.log_store import LogStore
@@ -148,6 +151,7 @@ class Verifier:
             report=report,
         )
         self._work = Jobs(self._me, ledger, self.log_store, self._logs, report)
+        self._hearings = Hearings(self._me, ledger, self.log_store, self._logs, compute, report)
         self._jobs: dict[DutyStep, trio.CancelScope] = {}
         self._sent: dict[StepKey, Height] = {}
         self._refused: set[StepKey] = set()
@@ -310,6 +314,7 @@ class Verifier:
             answers=self.log_store.answers,
             reveals=self.log_store.reveals,
             verdicts=self._work.verdicts,
+            moves=self._hearings.moves,
             sent=self._sent,
             checks_max=self._checks_at_once,
         )
@@ -344,6 +349,8 @@ class Verifier:
                 if isinstance(step, JudgeWindow):
                     await self._work.judge(step.key)
                     self.counts.judged += step.key in self._work.verdicts
+                elif isinstance(step, FindMove):
+                    await self._hearings.find(step.move)
                 elif isinstance(step, HoldWindow):
                     await self._work.hold(step.key)
                 elif not isinstance(step, Submit):
@@ -369,3 +376,4 @@ class Verifier:
             self._sent.pop(key)
             self._refused.discard(key)
         self._work.forget(live)
+        self._hearings.forget(live)

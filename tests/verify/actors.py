@@ -19,8 +19,10 @@ from swarm.verify.changes import OpenSegments
 from swarm.verify.duties import (
     Draws,
     DutyStep,
+    FindMove,
     HoldWindow,
     JudgeWindow,
+    MoveKey,
     StepKey,
     Submit,
     VerifierView,
@@ -100,6 +102,9 @@ class Actor:
     answers: dict[WindowKey, OwnAnswer] = field(default_factory=dict)
     verdicts: dict[WindowKey, bool] = field(default_factory=dict)
     held: set[WindowKey] = field(default_factory=set)
+    moves: dict[MoveKey, bytes | None] = field(default_factory=dict)
+    moving: Callable[[FindMove], bytes | None] = lambda _: None
+    """What this actor says in a dispute that arithmetic decides."""
     sent: dict[StepKey, Height] = field(default_factory=dict)
     watch: OpenSegments = field(default_factory=OpenSegments)
     submitted: list[Submit] = field(default_factory=list)
@@ -124,6 +129,7 @@ class Actor:
                 answers=self.answers,
                 reveals=self.reveals,
                 verdicts=self.verdicts,
+                moves=self.moves,
                 sent=self.sent,
                 checks_max=self.checks_max,
             )
@@ -148,6 +154,9 @@ class Actor:
 
     def _work(self, step: DutyStep) -> None:
         assert not isinstance(step, Submit)
+        if isinstance(step, FindMove):
+            self.moves[step.move] = self.moving(step)
+            return
         found = self.replay(step.key)
         if found is None:
             return

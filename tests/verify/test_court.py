@@ -14,7 +14,9 @@ from swarm.primitives.codec import encode
 from swarm.types import RoundIndex, RunIndex
 from swarm.verify.court import read_game
 from swarm.verify.program.account import Account, result_of
+from swarm.verify.program.dispute import NO_ACCOUNT
 from swarm.verify.program.players import Challenger, Solver
+from swarm.verify.replay import REFUSED
 from tests.verify.program.scenes import Scene, scene
 from tests.verify.program.test_dispute import Liar, some_liar
 
@@ -117,6 +119,17 @@ def test_whatever_a_stranger_sends_a_court_says_whose_fault_it_is() -> None:
             court.opened(reader, record, number, claim, _flipped(account, rng))
         except PeerFault:
             continue
+
+
+@pytest.mark.rule("V42", "L95")
+def test_a_log_that_was_refused_is_before_the_judges_and_no_other_claim_is() -> None:
+    here = scene(0)
+    reader, record = tried(here, here.account)
+    number, none = here.window.number, encode(NO_ACCOUNT)
+    ruling = the_court().opened(reader, record, number, REFUSED.claim, none)
+    assert ruling.outcome is Outcome.ELSEWHERE
+    with pytest.raises(PeerFault):
+        the_court().opened(reader, record, number, result_of(here.account).claim, none)
 
 
 def _flipped(data: bytes, rng: random.Random) -> bytes:

@@ -8,8 +8,8 @@ Core: handlers on a draft. Raises ``InvalidStatement``.
     ACCUSER --out of time, or refuted--> the accusation is gone
     any --not decided by arithmetic--> JUDGES, for good
 
-Each side has a clock of its own, so a dispute ends, however both play. A stake that its solver withdraws stays
-until then.
+Each side has a time for each move, and a clock for all of them, so a dispute ends, however both play. A stake
+that its solver withdraws stays until then.
 """
 
 from swarm.errors import BadEncoding, InvalidStatement, OutOfTurn, PeerFault, Reason
@@ -24,6 +24,8 @@ from swarm.types import Height, PeerId
 
 CLOCK_BLOCKS_MIN = 120
 """Blocks that each side has for all its moves, at least: a dozen moves, each answered when it is final."""
+MOVE_BLOCKS_MIN = 10
+"""Blocks that a side has for one move, at least."""
 ASKING_BLOCKS_MIN = 3
 """Blocks in which a side may ask to be heard, at least."""
 
@@ -31,6 +33,11 @@ ASKING_BLOCKS_MIN = 3
 def clock_blocks(round_blocks: int) -> int:
     """Return the blocks that each side of a dispute has for all its moves together."""
     return max(DISPUTE_ROUNDS * round_blocks, CLOCK_BLOCKS_MIN)
+
+
+def move_blocks(round_blocks: int) -> int:
+    """Return the blocks that a side has for one move: a liar that has none to make gains no more."""
+    return max(round_blocks, MOVE_BLOCKS_MIN)
 
 
 def asking_end(dispute: Dispute, round_blocks: int) -> Height:
@@ -76,7 +83,8 @@ def hear(
     elif is_solver != (dispute.turn == Turn.SOLVER):
         raise InvalidStatement(Reason.WRONG_PEER, "the other side moves")
     ruling = _rule(draft, record, dispute, accusation, body.move, court or the_court())
-    return replace(record, dispute=_moved(dispute, ruling, draft.height)), ruling.outcome
+    limit = move_blocks(draft.run(record.run).spec.round_blocks)
+    return replace(record, dispute=_moved(dispute, ruling, draft.height, limit)), ruling.outcome
 
 
 def _check_open(draft: Draft, record: SegmentRecord, dispute: Dispute, body: DisputeMove) -> None:
@@ -96,9 +104,10 @@ def _check_open(draft: Draft, record: SegmentRecord, dispute: Dispute, body: Dis
 
 def _begun(draft: Draft, record: SegmentRecord, dispute: Dispute) -> Dispute:
     """Return the dispute with both clocks full, and hold the solver's stake until they have run out."""
-    clock = clock_blocks(draft.run(record.run).spec.round_blocks)
-    rounds = DISPUTE_ROUNDS * draft.run(record.run).spec.round_blocks
-    draft.hold_unbonding(record.peer, Height(draft.height + 2 * clock + rounds + 1))
+    round_blocks = draft.run(record.run).spec.round_blocks
+    clock = clock_blocks(round_blocks)
+    ends = draft.height + 2 * clock + DISPUTE_ROUNDS * round_blocks + 1
+    draft.hold_unbonding(record.peer, Height(ends))
     return replace(
         dispute,
         ballots=(),
@@ -106,7 +115,7 @@ def _begun(draft: Draft, record: SegmentRecord, dispute: Dispute) -> Dispute:
         since=draft.height,
         accuser_left=clock,
         solver_left=clock,
-        deadline=Height(draft.height + clock),
+        deadline=Height(draft.height + move_blocks(round_blocks)),
     )
 
 
@@ -132,7 +141,7 @@ def _rule(
         raise InvalidStatement(Reason.BAD_PROOF, str(fault)) from None
 
 
-def _moved(dispute: Dispute, ruling: Ruling, height: int) -> Dispute:
+def _moved(dispute: Dispute, ruling: Ruling, height: int, limit: int) -> Dispute:
     """Return the dispute after a move: its side's clock stops, and the other's runs."""
     spent = height - dispute.since
     if dispute.turn == Turn.SOLVER:
@@ -145,7 +154,7 @@ def _moved(dispute: Dispute, ruling: Ruling, height: int) -> Dispute:
         game=ruling.game,
         turn=Turn.SOLVER if ruling.is_solvers_turn else Turn.ACCUSER,
         since=Height(height),
-        deadline=Height(height + max(left, 1)),
+        deadline=Height(height + max(min(left, limit), 1)),
     )
 
 

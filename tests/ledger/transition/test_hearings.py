@@ -9,7 +9,7 @@ from swarm.ledger.transactions import Unstake
 from swarm.ledger.transition import hearings
 from swarm.ledger.transition.court import Outcome, Ruling, the_court
 from swarm.ledger.transition.disputes import first_accusation
-from swarm.ledger.transition.hearings import CLOCK_BLOCKS_MIN, clock_blocks
+from swarm.ledger.transition.hearings import CLOCK_BLOCKS_MIN, clock_blocks, move_blocks
 from swarm.primitives.crypto import SecretKey
 from swarm.testing.ledger import STAKE
 from swarm.types import Amount, Digest
@@ -158,8 +158,7 @@ def test_a_silent_solver_is_guilty_unless_its_judges_clear_it() -> None:
     for is_cleared in (True, False):
         case, reporter = disputed(lie=None if is_cleared else 0)
         move(case, reporter, b"open")
-        clock = clock_blocks(case.run.spec.round_blocks)
-        case.ledger.empty_blocks(clock + 1)
+        case.ledger.empty_blocks(move_blocks(case.run.spec.round_blocks) + 1)
         assert turn(case) is Turn.SILENT
         assert case.refused(case.solver, case.claimed.move(0, b"next")) is Reason.EXPIRED
         if is_cleared:
@@ -178,7 +177,7 @@ def test_attack_stalling_a_dispute_takes_as_long_as_two_clocks() -> None:
     move(case, reporter, b"open")
     while turn(case) is not Turn.SILENT:
         is_solver = turn(case) is Turn.SOLVER
-        case.ledger.empty_blocks(clock // 3)
+        case.ledger.empty_blocks(move_blocks(case.run.spec.round_blocks) - 2)
         if case.record.dispute is None or turn(case) is Turn.SILENT:
             break
         move(case, case.solver if is_solver else reporter, b"next")

@@ -1,0 +1,127 @@
+"""Find this node's moves in disputes that arithmetic decides, as the solver or as the accuser.
+
+Shell: fetches the log, and replays it in the worker; ``verify/program/players.py`` finds the move.
+
+A side is made from the log once and kept while its dispute lasts. After a restart it is made again: what the
+other side has said is on the ledger, and nothing else is needed.
+"""
+
+from collections.abc import Collection
+
+from swarm.errors import BadConfig, PeerFault, Unreachable
+from swarm.events import EventKind
+from swarm.executor import ExecutorPort
+from swarm.ledger.state.records import Dispute
+from swarm.primitives.codec import encode
+from swarm.training.record.window import WindowKey
+from swarm.types import PeerId
+from swarm.verify.changes import where
+from swarm.verify.court import read_game, window_of
+from swarm.verify.duties import MoveKey
+from swarm.verify.judging import SegmentKey, Sought, seat_of
+from swarm.verify.log_store import LogStore
+from swarm.verify.logs import Logs, Material
+from swarm.verify.manifest import WindowManifest
+from swarm.verify.ports import EventPort, LedgerPort
+from swarm.verify.program.account import result_of
+from swarm.verify.program.dispute import NO_ACCOUNT, Window
+from swarm.verify.program.players import Challenger, Log, Solver
+from swarm.verify.replay import REFUSED
+from swarm.verify.replay_process import read_window
+
+
+class Hearings:
+    """Moves of this node, and the sides that find them."""
+
+    def __init__(
+        self,
+        me: PeerId,
+        ledger: LedgerPort,
+        log_store: LogStore,
+        logs: Logs,
+        compute: ExecutorPort,
+        report: EventPort,
+    ) -> None:
+        self.moves: dict[MoveKey, bytes | None] = {}
+        """Moves that were found; None where this node has none to make."""
+        self._me, self._ledger, self._log_store, self._logs = me, ledger, log_store, logs
+        self._compute, self._report = compute, report
+        self._sides: dict[WindowKey, Solver | Challenger] = {}
+        self._warned: set[WindowKey] = set()
+
+    def forget(self, live: Collection[SegmentKey]) -> None:
+        """Drop the data of segments that are not in ``live``."""
+        for key in [key for key in self._sides if seat_of(key) not in live]:
+            del self._sides[key]
+        for move in [move for move in self.moves if seat_of(move.key) not in live]:
+            del self.moves[move]
+        self._warned = {key for key in self._warned if seat_of(key) in live}
+
+    async def find(self, wanted: MoveKey) -> None:
+        """Find the move that is due; it waits in ``moves``. Nothing is found while a log is not there."""
+        key, state = wanted.key, self._ledger.state
+        record, run = state.segment(*seat_of(key)), state.find_run(key.run)
+        dispute = None if record is None else record.dispute
+        if record is None or run is None or dispute is None:
+            return
+        if wanted != MoveKey(key, dispute.turn, dispute.since):
+            return  # a block came in between
+        sought, answer = Sought(key, record, run), self._log_store.answers.get(key)
+        if record.peer != self._me and answer is not None and answer.result == REFUSED:
+            self.moves[wanted] = encode(NO_ACCOUNT)
+            return
+        try:
+            side = await self._side(sought)
+        except (Unreachable, BadConfig, PeerFault) as error:
+            self._warn(sought, str(error))
+            return
+        if side is not None:
+            self.moves[wanted] = await self._compute.run(_move, side, sought, dispute)
+
+    async def _side(self, sought: Sought) -> Solver | Challenger | None:
+        """Return this node's side; None if it has no log of the window."""
+        side = self._sides.get(sought.key)
+        if side is None:
+            manifest = self._manifest(sought)
+            if manifest is None:
+                self._warn(sought, "its log is not here")
+                return None
+            holders = sought.witnesses(self._me)
+            material = await self._logs.gather(manifest, sought, holders, urgent=True)
+            window = window_of(self._ledger.state, sought.record, sought.key.window)
+            is_solver = sought.record.peer == self._me
+            side = await self._compute.run(_side_of, window, material, is_solver)
+            self._sides[sought.key] = side
+        return side
+
+    def _manifest(self, sought: Sought) -> WindowManifest | None:
+        """Return the manifest of our own log, or of the one that our answer is from."""
+        manifests = self._log_store.manifests(sought.key)
+        answer = self._log_store.answers.get(sought.key)
+        wanted = [one for one in manifests if answer is not None and one.root == answer.root]
+        found = manifests if sought.record.peer == self._me else wanted
+        return found[0] if found else None
+
+    def _warn(self, sought: Sought, text: str) -> None:
+        if sought.key not in self._warned:
+            self._warned.add(sought.key)
+            what = f"no move in the dispute about window {sought.key.window}"
+            self._report(EventKind.WARNING, f"{what} of {where(sought.record)}: {text}")
+
+
+def _side_of(window: Window, material: Material, is_solver: bool) -> Solver | Challenger:
+    data = read_window(material.log)
+    if data is None:
+        raise Unreachable("the log is none")
+    log = Log(material.log.plan, data, material.tokens, material.anchors, material.base_W)
+    return Solver(window, log) if is_solver else Challenger(window, log)
+
+
+def _move(side: Solver | Challenger, sought: Sought, dispute: Dispute) -> bytes | None:
+    """Return a move as bytes; None for a solver whose log does not give what it has claimed."""
+    claim = result_of(side.account).claim
+    if dispute.game:
+        return encode(side.move(read_game(dispute.game)))
+    if isinstance(side, Challenger):
+        return encode(side.account)
+    return b"" if claim == sought.record.claims[sought.key.window] else None

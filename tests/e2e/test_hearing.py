@@ -1,0 +1,40 @@
+"""A bought judge and a false accuser convict no honest peer: it is heard, and arithmetic decides."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.localnet import STAKE, HomeSetup, Localnet, State, peer_of
+
+pytestmark = pytest.mark.e2e
+
+BOUGHT = (sys.executable, str(Path(__file__).with_name("bought.py")))
+
+
+@pytest.mark.rule("L93", "V42")
+def test_a_bought_majority_and_a_false_accuser_lose_to_an_honest_solver(net: Localnet) -> None:
+    run_file = net.run_file(is_exact=True)
+    names = net.set_up(
+        run_file,
+        "launcher",
+        judge=HomeSetup(stake=0, verify=False),
+        honest=HomeSetup(),
+        accuser=HomeSetup(solve=False),
+    )
+    launcher = net.start("launcher", "launch", str(run_file), program=(*BOUGHT, "judge"))
+    ticket = launcher.ticket()
+    honest = net.start("honest", "join", ticket)
+    net.start("accuser", "join", ticket, program=(*BOUGHT, "accuser"))
+
+    def refuted(state: State) -> State | None:
+        audits = peer_of(state, names["accuser"]).get("audits", {})
+        return state if audits.get("refuted", 0) >= 1 else None
+
+    state = honest.wait("a refuted accusation", refuted)
+    assert not state["convictions"]
+    solver, accuser = (peer_of(state, names[home]) for home in ("honest", "accuser"))
+    assert solver["audits"]["failed"] == 0
+    assert solver["stake"] >= STAKE
+    assert accuser["stake"] < STAKE, "what is refuted by arithmetic costs a part of it"
+    assert state["ledger"]["supply_conserved"]
