@@ -12,7 +12,8 @@ from swarm.errors import InvalidStatement
 from swarm.ledger.chain import Head, build_block, extend
 from swarm.ledger.mempool import Mempool
 from swarm.ledger.state.draft import Draft
-from swarm.ledger.state.records import CheckPhase, Draw, Run, SegmentPhase, SegmentRecord
+from swarm.ledger.state.draws import Draw
+from swarm.ledger.state.records import CheckPhase, Run, SegmentPhase, SegmentRecord
 from swarm.ledger.state.state import State
 from swarm.ledger.transactions import Body, DataRequest, FreeStatement
 from swarm.ledger.transition.phases import are_reveals_open, gather_end, open_checks

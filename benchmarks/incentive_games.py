@@ -19,7 +19,8 @@ from swarm.config.schema import RunFile
 from swarm.config.spec import NANO, GenesisAccount, RunSpec
 from swarm.errors import InvalidStatement
 from swarm.ledger.state.draft import JUDGED
-from swarm.ledger.state.records import Check, CheckPhase, Contest, Run, SegmentPhase, SegmentRecord
+from swarm.ledger.state.draws import Contest
+from swarm.ledger.state.records import Check, CheckPhase, Run, SegmentPhase, SegmentRecord
 from swarm.ledger.state.state import State, audit_supply
 from swarm.ledger.transactions import Body, DataRequest, Join
 from swarm.ledger.transition.disputes import first_accusation

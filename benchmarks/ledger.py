@@ -29,7 +29,8 @@ from swarm.ledger.chain import Head, compose_block, extend, genesis_head
 from swarm.ledger.light import HASH_BYTES, parse_light_proof, prove_entries, verify_entries
 from swarm.ledger.model_proof import model_keys
 from swarm.ledger.net.archive import Archive
-from swarm.ledger.state.records import Checkpoint, Draw, SegmentPhase
+from swarm.ledger.state.draws import Draw
+from swarm.ledger.state.records import Checkpoint, SegmentPhase
 from swarm.ledger.state.runs import head_of
 from swarm.ledger.state.state import State, account_key, money_in
 from swarm.ledger.transactions import (

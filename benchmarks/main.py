@@ -24,6 +24,7 @@ NAMES = (
     "lost_stage",
     "scale",
     "throughput",
+    "tolerance",
     "train",
     "tune",
     "verify",

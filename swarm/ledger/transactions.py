@@ -71,6 +71,9 @@ REVEAL_BYTES_MAX = 20 << 10
 ATTEMPTS = 3
 """Beacon draws of verifiers for one segment, at most."""
 
+PANEL = ATTEMPTS
+"""Attempt of a request that offers to sit on a panel: the last draw of that selected its sender."""
+
 
 class DataRequest(Message, frozen=True, tag=20):
     """Request of a drawn verifier for the data of its window."""
@@ -80,7 +83,7 @@ class DataRequest(Message, frozen=True, tag=20):
     stage: StageIndex
     seat: int
     attempt: int
-    """Index of the beacon draw that selected it, from 0."""
+    """Index of the beacon draw that selected it, from 0; ``PANEL`` for that of a panel."""
     window: int
     proof: bytes
     """VRF proof of 80 bytes, made by ``sampling.prove_draw``."""
@@ -199,7 +202,7 @@ def check_statement_shape(body: CheckStatement) -> None:
     check_seat(body.run, body.round, body.stage, body.seat)
     match body:
         case DataRequest():
-            within("attempt", body.attempt, 0, ATTEMPTS - 1)
+            within("attempt", body.attempt, 0, PANEL)
             within("window", body.window, 0, LEAVES_MAX - 1)
             within("proof bytes", len(body.proof), PROOF_BYTES, PROOF_BYTES)
         case VerifyCommit():

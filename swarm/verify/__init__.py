@@ -36,6 +36,8 @@ Modules (C: pure, S: does I/O):
                          entry point of verification.
     starts.py         C  Check that a segment begins from what its commit says: a checkpoint,
                          initial weights, or another's end.
+    tolerance.py      C  Check a window of a run without exact numerics: how far from its solver's
+                         end another machine ends.
     transcript.py     C  Compute the commitments to one segment, and the statement that reveals it.
     program/             Programs: every operator of a micro-batch and of an update, by number, to
                          the same bits as training.

@@ -18,19 +18,14 @@ from dataclasses import dataclass
 from functools import partial
 
 from swarm.config.spec import RunSpec
+from swarm.config.tolerance import is_checked
 from swarm.errors import InvalidStatement
-from swarm.ledger.state.records import (
-    Check,
-    CheckPhase,
-    Contest,
-    Contribution,
-    Draw,
-    SegmentPhase,
-    SegmentRecord,
-)
+from swarm.ledger.state.draws import Contest, Draw, Panel
+from swarm.ledger.state.records import Check, CheckPhase, Contribution, SegmentPhase, SegmentRecord
 from swarm.ledger.state.state import State
 from swarm.ledger.transactions import (
     ATTEMPTS,
+    PANEL,
     ContestService,
     DataRequest,
     DisputeVote,
@@ -48,8 +43,21 @@ from swarm.ledger.transition.phases import (
     open_checks,
     open_contest,
 )
-from swarm.ledger.transition.prices import CHECKS_MAX, check_fee, contest_bond, request_bond
-from swarm.ledger.transition.sampling import check_eligible, own_window, own_witness, prove_draw
+from swarm.ledger.transition.prices import (
+    CHECKS_MAX,
+    PANEL_SIZE,
+    check_fee,
+    contest_bond,
+    request_bond,
+)
+from swarm.ledger.transition.sampling import (
+    check_eligible,
+    own_dice,
+    own_window,
+    own_witness,
+    prove_draw,
+)
+from swarm.ledger.transition.tolerance import is_fresh
 from swarm.primitives import vrf
 from swarm.primitives.crypto import SecretKey
 from swarm.training.record.window import WindowKey
@@ -60,7 +68,7 @@ SILENT_SHARE = 8
 """Verified segments that outweigh one silent segment: a solver with fewer of them is often silent."""
 
 
-SHOWN = frozenset({SegmentPhase.REVEALED, SegmentPhase.DISPUTED})
+SHOWN = frozenset({SegmentPhase.REVEALED, SegmentPhase.DISPUTED, SegmentPhase.DOUBTED})
 """Phases in which verifiers and reporters show their answers."""
 
 
@@ -121,6 +129,12 @@ class Draws:
         proof, beta = self._prove(contest.draw)
         return proof if own_witness(contest, record, stake, beta) else None
 
+    def panel(self, record: SegmentRecord, panel: Panel, stake: Amount) -> tuple[bytes, int] | None:
+        """Return the proof and the dice with which this node may sit on a panel; None if it is not drawn."""
+        proof, beta = self._prove(panel.draws[-1])
+        dice = own_dice(panel, record, stake, beta)
+        return None if dice is None else (proof, dice)
+
     def _prove(self, draw: Draw) -> tuple[bytes, bytes]:
         found = self._proved.get(draw.beacon)
         if found is None:
@@ -179,7 +193,14 @@ class HoldWindow:
     key: WindowKey
 
 
-DutyStep = Submit | JudgeWindow | CheckWindow | HoldWindow
+@dataclass(frozen=True, slots=True)
+class SitWindow:
+    """Step that replays every log of a doubted window, as a member of its panel; a ``Submit`` follows."""
+
+    key: WindowKey
+
+
+DutyStep = Submit | JudgeWindow | CheckWindow | HoldWindow | SitWindow
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +214,8 @@ class VerifierView:
     draws: Callable[[SegmentRecord, RunSpec, Amount], tuple[SelectedDraw, ...]]
     witness: Callable[[SegmentRecord, Contest, Amount], bytes | None]
     """Our proof if we are drawn as a witness of a complaint; ``Draws.witness``."""
+    panel: Callable[[SegmentRecord, Panel, Amount], tuple[bytes, int] | None]
+    """Our proof and dice if we are drawn to sit on a panel; ``Draws.panel``."""
     holds: Callable[[WindowKey], bool]
     """True if a log of a window is on the disk."""
     answers: Mapping[WindowKey, OwnAnswer]
@@ -225,7 +248,7 @@ def next_duties(known: VerifierView) -> tuple[DutyStep, ...]:
     for record in known.segments:
         spec = known.state.run(record.run).spec
         submissions += _show_own(known, record)
-        if not spec.is_exact:
+        if not is_checked(spec):
             continue
         if _is_judge(known, record):
             _judge(known, record, submissions, judged)
@@ -239,6 +262,8 @@ def next_duties(known: VerifierView) -> tuple[DutyStep, ...]:
         if _takes_requests(known, record, spec):
             open_draws.append(record)
     submissions += _requests(known, open_draws, owed)
+    if len(owed) < known.checks_max:
+        submissions += _offers(known)
     due = [submission for submission in submissions if not _is_under_way(known, submission.key)]
     return (*due, *_by_deadline(judged), *_by_deadline(checked))
 
@@ -313,11 +338,49 @@ def _check(
             submissions += _complaint(known, record, spec, check)
         else:
             submissions.append(Submit((VerifyCommit, key), answer.hidden(known.me, place)))
+    elif check.phase is CheckPhase.REQUESTED and _sits(record) and height < record.due:
+        if answer is None:
+            work.append((record.due, SitWindow(key)))
+        else:
+            submissions.append(Submit((VerifyCommit, key), answer.hidden(known.me, place)))
     elif check.phase is CheckPhase.SEALED and record.phase in SHOWN and answer is not None:
         is_mine = answer.commitment(known.me) == check.commitment
         if is_mine and are_reveals_open(record, height):
             body = answer.shown(place, record.claims[check.window])
             submissions.append(Submit((VerifyReveal, key), body))
+
+
+def _sits(record: SegmentRecord) -> bool:
+    """Return True if a panel about the segment is seated: its members replay, and answer blind."""
+    is_seated = record.panel is not None and record.panel.is_seated
+    return record.phase is SegmentPhase.DOUBTED and is_seated
+
+
+def _offers(known: VerifierView) -> list[Submit]:
+    """Return the offer to sit on a panel that is due from this node; one at a time, where its dice count."""
+    for record in known.segments:
+        panel, height = record.panel, known.next_height
+        if record.phase is not SegmentPhase.DOUBTED or panel is None or panel.is_seated:
+            continue
+        if not panel.draws or not panel.draws[-1].height < height < record.due:
+            continue
+        spec = known.state.run(record.run).spec
+        if not is_checked(spec) or not is_fresh(record, known.me):
+            continue
+        try:
+            stake = check_eligible(known.state, record, spec, known.me)
+        except InvalidStatement:
+            continue
+        found = known.panel(record, panel, stake)
+        bond = request_bond(known.state.params, record) + check_fee(known.state.params)
+        if found is None or known.state.account(known.me).balance < bond:
+            continue
+        proof, dice = found
+        worst = panel.seats[-1] if len(panel.seats) == PANEL_SIZE else None
+        if worst is None or dice * worst.stake < worst.dice * stake:
+            body = DataRequest(*key_of(record), PANEL, panel.window, proof)
+            return [Submit((DataRequest, window_of(record, panel.window)), body)]
+    return []
 
 
 def _complaint(

@@ -17,7 +17,6 @@ from swarm.executor import ExecutorPort
 from swarm.gossip.trade.service import TradeLinks
 from swarm.ledger.state.records import Run, SegmentRecord, StartKind
 from swarm.primitives.codec import encode
-from swarm.primitives.commitments import WindowResult
 from swarm.primitives.crypto import peer_name
 from swarm.training.record.window import WindowKey
 from swarm.types import Digest, PeerId
@@ -43,6 +42,7 @@ from swarm.verify.replay_process import Log, ReplayPort
 from swarm.verify.round_plan import past_plan
 from swarm.verify.sent_lists import EdgeWatch
 from swarm.verify.starts import Start
+from swarm.verify.tolerance import Comparison
 
 
 class ReplayQueue:
@@ -188,7 +188,7 @@ class Logs:
         holders: Sequence[PeerId],
         *,
         urgent: bool,
-    ) -> WindowResult:
+    ) -> Comparison:
         """Fetch a signed log and replay it.
 
         Args:
@@ -198,7 +198,8 @@ class Logs:
             urgent: True to go before all replays that are not urgent.
 
         Returns:
-            The answer of the log; ``REFUSED`` if no honest solver could have written it.
+            The answer of the log; ``REFUSED`` if no honest solver could have written it. Its distance is 0 in a
+            run with exact numerics.
 
         Raises:
             Unreachable: If the log, the list of what was sent, the text, an anchor or the weights below it are
@@ -221,7 +222,12 @@ class Logs:
             anchors = await self._anchors(named, run, manifest)
             base_W = await self._artifacts.base(run, manifest.stage)
             async with self._turns.take(urgent=urgent):
-                found = await self._compute.run(self._replays.answer, log, tokens, anchors, base_W)
+                given = (log, tokens, anchors, base_W)
+                if run.spec.is_exact:
+                    answer = await self._compute.run(self._replays.answer, *given)
+                    found = Comparison(answer, 0.0, 0.0)
+                else:
+                    found = await self._compute.run(self._replays.compare, *given)
                 self._watch.note(await self._compute.run(self._replays.edges, log))
         except BrokenPromise as fault:
             await self._blobs.remove(manifest.root)

@@ -33,6 +33,7 @@ from swarm.training.averaging.payload import (
     residual_numel,
 )
 from swarm.training.data.dataset import TokenSource
+from swarm.training.devices.engine import Engine
 from swarm.training.messages import COUNT_MAX
 from swarm.training.model.operators import are_finite
 from swarm.training.model.optimizer import num_second_moments
@@ -118,12 +119,47 @@ def replay(
     Raises:
         PeerFault: If no honest seat writes such a log.
     """
+    shard = begun(plan, data, anchors, base_W)
+    start_root = state_root(shard.components())
+    leaves = recompute(shard, plan, data, tokens, anchors, sent)
+    counted = shard.tokens_total - data.start.tokens_total
+    return WindowResult(leaves_root(leaves), start_root, state_root(shard.components()), counted)
+
+
+def begun(
+    plan: RoundPlan,
+    data: WindowData,
+    anchors: Mapping[Digest, Tensor],
+    base_W: Tensor | None = None,
+    engine: Engine | None = None,
+) -> Shard:
+    """Return the shard with which a window begins, after all checks of its log that need no arithmetic.
+
+    Raises ``PeerFault`` if no honest seat writes such a log. Without an ``engine`` this machine's CPU computes.
+    """
     check_window(plan, data)
     check_start(plan.spec, data)
     first = _anchor(anchors, data.start.anchor_root, data.start.params_P)
-    shard = restored(plan.spec, data.key.stage, data.start, first, base_W)
-    _check_parts(shard, data.start)
-    start_root = state_root(shard.components())
+    shard = restored(plan.spec, data.key.stage, data.start, first, base_W, engine)
+    check_parts(shard, data.start)
+    return shard
+
+
+def recompute(
+    shard: Shard,
+    plan: RoundPlan,
+    data: WindowData,
+    tokens: TokenSource,
+    anchors: Mapping[Digest, Tensor],
+    sent: Sent | None = None,
+    *,
+    is_forced: bool = False,
+) -> list[Digest]:
+    """Compute the events of a window on the shard with which it begins, and return the leaves.
+
+    If ``is_forced``, messages count whatever bits of this seat they answer, and what was computed and not
+    counted is left out: another machine's bits differ. Raises ``PeerFault`` as ``replay``.
+    """
     leaves = list[Digest]()
     for event in data.events:
         match event:
@@ -134,18 +170,20 @@ def replay(
                 if sent is not None:
                     sent.snapshot(snapshot)
             case FragmentMerged():
-                leaves.append(merge_leaf(_merge(shard, plan, data.key, event)))
+                merged = _merge(shard, plan, data.key, event, is_forced=is_forced)
+                leaves.append(merge_leaf(merged))
             case StepTaken():
-                record = _step(shard, plan, data.key, tokens, event)
+                record = _step(shard, plan, data.key, tokens, event, is_forced=is_forced)
                 leaves.append(step_leaf(record))
                 _find(sent, record.microbatches)
-            case Uncounted(microbatches):
+            case Uncounted(microbatches) if not is_forced:
                 where = (shard, tokens, plan, data.key.seat)
                 _find(sent, [replay_uncounted(*where, one) for one in microbatches])
+            case Uncounted():
+                pass
     if data.is_last:
         shard.begin_segment()  # Fragments offered and not merged are dropped before the end root.
-    counted = shard.tokens_total - data.start.tokens_total
-    return WindowResult(leaves_root(leaves), start_root, state_root(shard.components()), counted)
+    return leaves
 
 
 def check_start(spec: RunSpec, data: WindowData) -> None:
@@ -168,7 +206,7 @@ def check_start(spec: RunSpec, data: WindowData) -> None:
         raise OutOfTurn("a segment that begins with fragments on their way")
 
 
-def _check_parts(shard: Shard, start: ShardState) -> None:
+def check_parts(shard: Shard, start: ShardState) -> None:
     """Raise ``PeerFault`` unless the residual and the copied fragments fit the shard and its counters."""
     residual_R = start.residual_R
     if residual_R.shape != (residual_numel(shard.spec, start.params_P.numel()),):
@@ -203,10 +241,16 @@ def _anchor(anchors: Mapping[Digest, Tensor], root: Digest, params_P: Tensor) ->
 
 
 def _step(
-    shard: Shard, plan: RoundPlan, key: WindowKey, tokens: TokenSource, taken: StepTaken
+    shard: Shard,
+    plan: RoundPlan,
+    key: WindowKey,
+    tokens: TokenSource,
+    taken: StepTaken,
+    *,
+    is_forced: bool,
 ) -> StepRecord:
     for computed in taken.microbatches:
-        replay_microbatch(shard, tokens, plan, key.seat, computed)
+        replay_microbatch(shard, tokens, plan, key.seat, computed, is_forced=is_forced)
     for microbatch_id in taken.dropped:
         shard.drop(*microbatch_id)
     record = shard.step(plan, taken.step)
@@ -223,15 +267,16 @@ def _find(sent: Sent | None, records: Sequence[MicrobatchRecord]) -> None:
 # --- merges ---
 
 
-def _merge(shard: Shard, plan: RoundPlan, key: WindowKey, merged: FragmentMerged) -> MergeRecord:
+def _merge(
+    shard: Shard, plan: RoundPlan, key: WindowKey, merged: FragmentMerged, *, is_forced: bool
+) -> MergeRecord:
     snapshot = shard.offered(merged.exchange)
     assert snapshot is not None, "a merge follows its offer"
     spec, offer, is_final_averaging = plan.spec, merged.offer, plan.is_final_averaging
     terms = check_merge(plan, key, merged, snapshot.anchor_root, snapshot.theta_P.numel())
     scalars = outer_scalars(spec.outer, plan.round)
-    sent = _sent(
-        fragment_payload(spec, plan.round, snapshot, is_final_averaging=is_final_averaging), merged
-    )
+    mine = fragment_payload(spec, plan.round, snapshot, is_final_averaging=is_final_averaging)
+    sent = _forced(mine, merged) if is_forced else _sent(mine, merged)
     if terms is None or offer is None:
         return shard.merge(
             Merge.solo(snapshot, scalars, sent, is_final_averaging=is_final_averaging)
@@ -288,3 +333,14 @@ def _sent(mine: FragmentPayload, merged: FragmentMerged) -> SentFragment | None:
                 return None
             return SentFragment(merged.receipt, residual)
     raise OutOfTurn("a payload of ours that is not the fragment")
+
+
+def _forced(mine: FragmentPayload, merged: FragmentMerged) -> SentFragment | None:
+    """Return the residual that our own payload leaves, whichever payload is named; None if it leaves none."""
+    if merged.receipt is None:
+        return None
+    try:
+        _, residual = encode_payload(mine, mine.codec)
+    except UsageError:
+        raise OutOfTurn("a receipt for a payload that cannot be encoded") from None
+    return None if residual is None else SentFragment(merged.receipt, residual)

@@ -39,6 +39,7 @@ from swarm.verify.duties import (
     DutyStep,
     HoldWindow,
     JudgeWindow,
+    SitWindow,
     StepKey,
     Submit,
     VerifierView,
@@ -55,8 +56,8 @@ from swarm.verify.sent_lists import EdgeWatch, SentLists
 
 CHECKS_AT_ONCE = 2
 """Windows that this node promises to replay at a time: two fit into a round on a machine that also trains."""
-AT_ONCE: Mapping[type[DutyStep], int] = {JudgeWindow: 2, HoldWindow: 2}
-"""Disputed and contested windows fetched at a time; the next waits for one of them."""
+AT_ONCE: Mapping[type[DutyStep], int] = {JudgeWindow: 2, HoldWindow: 2, SitWindow: 2}
+"""Disputed, doubted and contested windows fetched at a time; the next waits for one of them."""
 POLL_S = 2.0
 """Seconds after which the state is checked, even without a new block."""
 JUMP_BLOCKS = 16
@@ -204,7 +205,7 @@ class Verifier:
             The verdict, with the evidence if a log was replayed.
 
         Raises:
-            UsageError: If the ledger has no such window, or its run has native numerics.
+            UsageError: If the ledger has no such window, or its run cannot be checked.
         """
         return await inspect(self._me, self._ledger, self.log_store, self._logs, key)
 
@@ -289,6 +290,7 @@ class Verifier:
             me=self._me,
             draws=self._draws.of,
             witness=self._draws.witness,
+            panel=self._draws.panel,
             holds=self._logs.holds,
             answers=self.log_store.answers,
             reveals=self.log_store.reveals,
@@ -329,6 +331,8 @@ class Verifier:
                     self.counts.judged += step.key in self._work.verdicts
                 elif isinstance(step, HoldWindow):
                     await self._work.hold(step.key)
+                elif isinstance(step, SitWindow):
+                    await self._work.sit(step.key)
                 elif not isinstance(step, Submit):
                     await self._work.check(step.key)
         finally:

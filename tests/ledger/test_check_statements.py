@@ -5,9 +5,9 @@ import pytest
 from swarm.errors import BadEncoding
 from swarm.ledger.edges import EdgeFraud
 from swarm.ledger.transactions import (
-    ATTEMPTS,
     FREE_STATEMENT_BYTES_MAX,
     LEAVES_MAX,
+    PANEL,
     REVEAL_BYTES_MAX,
     TOKENS_MAX,
     Body,
@@ -76,7 +76,7 @@ def windows_of(count: int) -> RevealSegment:
     "body",
     [
         replace(REQUEST, run=0),
-        replace(REQUEST, attempt=ATTEMPTS),
+        replace(REQUEST, attempt=PANEL + 1),
         replace(REQUEST, attempt=-1),
         replace(REQUEST, window=LEAVES_MAX),
         replace(REQUEST, proof=bytes(79)),

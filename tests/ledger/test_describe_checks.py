@@ -182,6 +182,7 @@ def test_verdicts_are_counted_and_named_and_the_guilty_are_listed() -> None:
     )
     assert verdicts_row(verdicts) == {
         "verified": 4, "cleared": 1, "unsampled": 3, "silent": 2, "guilty": 1, "undecided": 0,
+        "within": 0, "rejected": 0,
     }  # fmt: skip
     text = "checked: 4 passed a sampled check, 1 cleared, 3 unchecked, 2 not shown, 1 proven false"
     assert verdicts_text(verdicts) == text

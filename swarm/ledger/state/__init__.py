@@ -4,6 +4,8 @@ Modules (C: pure, S: does I/O):
 
     draft.py   C  Build the next state: reads fall through to the base, writes stay here until the
                   block is done.
+    draws.py   C  Define the draws of verifiers by a beacon, and the complaints and panels that are
+                  decided by who is drawn.
     payouts.py C  Define the entries of settlement outside: the log of payouts, the keys of
                   validators, what these sign.
     records.py C  Define the entries of a state: accounts, runs, seats, rounds, and segments with

@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from swarm.config.spec import RunSpec
 from swarm.ledger.blocks import Validator
+from swarm.ledger.state.draws import Contest, Draw, Panel
 from swarm.ledger.state.payouts import SettlementEntry
 from swarm.ledger.state.shares import ShareEntry
 from swarm.primitives.codec import Message
@@ -43,16 +44,12 @@ class SegmentPhase(StrEnum):
     UNDECIDED = "undecided"
     """The validators reached no verdict in time: unpaid if it was not paid before, and never verified."""
     GUILTY = "guilty"
-
-
-class Draw(Message, frozen=True):
-    """One beacon draw of verifiers for a segment."""
-
-    height: Height
-    """Height of the block whose beacon it is."""
-    beacon: Digest
-    stake: Amount
-    """Stake of all peers but the solver and its partners: a peer is drawn in proportion to its part of it."""
+    DOUBTED = "doubted"
+    """In a run without exact numerics, a verifier has rejected a window: a panel of three decides."""
+    WITHIN = "within"
+    """In such a run, at least one verifier found it within tolerance, and no panel rejected it."""
+    REJECTED = "rejected"
+    """In such a run, all three of a panel rejected a window: unpaid, and its peer is sent away."""
 
 
 class CheckPhase(StrEnum):
@@ -65,6 +62,8 @@ class CheckPhase(StrEnum):
     DIFFERED = "differed"
     MISSED = "missed"
     """It did not answer or reveal in time."""
+    SPARED = "spared"
+    """It offered to sit on a panel, and was not needed, or the panel did not come about."""
 
 
 class Check(Message, frozen=True):
@@ -82,26 +81,6 @@ class Check(Message, frozen=True):
     """True if it was not drawn, but chose the window itself."""
     bond: Amount
     """Amount at risk until its answer is revealed; then it is back, lost, or in its accusation."""
-
-
-class Contest(Message, frozen=True):
-    """A complaint that the solver does not serve the log of a window, and what its drawn witnesses say."""
-
-    check: int
-    """Index of the check whose verifier complains."""
-    window: int
-    height: Height
-    bond: Amount
-    """Amount at risk until the witnesses have decided."""
-    draw: Draw | None
-    """Draw of the witnesses, ``beacon_delay`` blocks after the complaint."""
-    served: tuple[PeerId, ...]
-    """Witnesses that hold the log."""
-    refused: tuple[PeerId, ...]
-    """Witnesses that could not get it."""
-    end: Height
-    """Height from which on witnesses are not heard any more."""
-    is_open: bool
 
 
 class Accusation(Message, frozen=True):
@@ -509,6 +488,8 @@ class SegmentRecord(Message, frozen=True):
     """True if one of these disputes ended without a verdict."""
     proved_by: bytes = b""
     """Peer that proved that its solver sent something else than it committed to; empty if nobody did."""
+    panel: Panel | None = None
+    """Panel about a rejected window, the last one if there were several; None before."""
 
 
 class Contribution(Message, frozen=True):
@@ -568,6 +549,8 @@ class Verdicts(Message, frozen=True):
     """Number of those verified or cleared in which another peer's replay agreed."""
     convictions: tuple[Conviction, ...]
     """Segments proven false, newest last, at most ``CONVICTIONS_KEPT``."""
+    within: int = 0
+    rejected: int = 0
 
 
 class DueQueue(Message, frozen=True):

@@ -132,6 +132,10 @@ def report(draft: Draft, sender: PeerId, body: Report) -> None:
     """Accuse a window blind, at the risk of a bond; the answer is shown within a round."""
     record = find_segment(draft, body, *SegmentPhase)
     spec, params, height = draft.run(record.run).spec, draft.globals.params, draft.height
+    if not spec.is_exact:
+        raise InvalidStatement(
+            Reason.WRONG_PHASE, "where bits differ, drawn verifiers alone reject"
+        )
     if record.phase in UNREPORTABLE:
         raise InvalidStatement(Reason.WRONG_PHASE, UNREPORTABLE[record.phase])
     if not is_reportable_at(record, spec, height):
