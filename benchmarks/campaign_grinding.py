@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from swarm.ledger.blocks import Validator, next_beacon, vrf_alpha
 from swarm.ledger.leaders import LeaderSchedule
-from swarm.ledger.state.records import Draw, SegmentRecord
+from swarm.ledger.state.draws import Draw
+from swarm.ledger.state.records import SegmentRecord
 from swarm.ledger.transition.sampling import own_window
 from swarm.ledger.transition.validators import MISSES_MAX
 from swarm.primitives import vrf

@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from swarm.config.spec import NANO, CheckSpec, RunSpec
 from swarm.errors import InvalidStatement
 from swarm.ledger.chain import Head, build_block, extend
+from swarm.ledger.check_statements import DataRequest
 from swarm.ledger.mempool import Mempool
 from swarm.ledger.state.draft import Draft
-from swarm.ledger.state.records import CheckPhase, Draw, Run, SegmentPhase, SegmentRecord
+from swarm.ledger.state.draws import Draw
+from swarm.ledger.state.records import CheckPhase, Run, SegmentPhase, SegmentRecord
 from swarm.ledger.state.state import State
-from swarm.ledger.transactions import Body, DataRequest, FreeStatement
+from swarm.ledger.transactions import Body, FreeStatement
 from swarm.ledger.transition.phases import are_reveals_open, gather_end, open_checks
 from swarm.ledger.transition.prices import CHECKS_MAX
 from swarm.ledger.transition.sampling import own_window, prove_draw

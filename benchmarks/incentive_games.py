@@ -18,10 +18,12 @@ from swarm.config.load import planned_data, run_spec
 from swarm.config.schema import RunFile
 from swarm.config.spec import NANO, GenesisAccount, RunSpec
 from swarm.errors import InvalidStatement
+from swarm.ledger.check_statements import DataRequest
 from swarm.ledger.state.draft import JUDGED
-from swarm.ledger.state.records import Check, CheckPhase, Contest, Run, SegmentPhase, SegmentRecord
+from swarm.ledger.state.draws import Contest
+from swarm.ledger.state.records import Check, CheckPhase, Run, SegmentPhase, SegmentRecord
 from swarm.ledger.state.state import State, audit_supply
-from swarm.ledger.transactions import Body, DataRequest, Join
+from swarm.ledger.transactions import Body, Join
 from swarm.ledger.transition.disputes import first_accusation
 from swarm.ledger.transition.phases import (
     answers_end,

@@ -19,8 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.incentive_games import World
-from swarm.ledger.state.records import Draw, SegmentRecord
-from swarm.ledger.transactions import ATTEMPTS
+from swarm.ledger.check_statements import ATTEMPTS
+from swarm.ledger.state.draws import Draw
+from swarm.ledger.state.records import SegmentRecord
 from swarm.ledger.transition.payments import STRIKES_MAX, VERIFIED_PER_STRIKE
 from swarm.ledger.transition.sampling import WITNESSES, num_windows, own_window, prove_draw
 from swarm.primitives import vrf

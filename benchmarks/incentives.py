@@ -47,9 +47,9 @@ from benchmarks.incentive_odds import (
     windows_drawn,
     windows_of,
 )
+from swarm.ledger.check_statements import ATTEMPTS
 from swarm.ledger.odds import MONEY_BACK
 from swarm.ledger.state.records import SegmentPhase
-from swarm.ledger.transactions import ATTEMPTS
 
 SHARES = (Fraction(0), Fraction(1, 10), Fraction(1, 3))
 """Part of the stake that answers which belongs to the attackers."""

@@ -26,19 +26,15 @@ from benchmarks.settlement import measure_settlement
 from swarm.config.spec import NANO, CheckSpec, Genesis
 from swarm.ledger.blocks import Block, Certificate
 from swarm.ledger.chain import Head, compose_block, extend, genesis_head
+from swarm.ledger.check_statements import PHI_COMPONENT, STATE_COMPONENTS
 from swarm.ledger.light import HASH_BYTES, parse_light_proof, prove_entries, verify_entries
 from swarm.ledger.model_proof import model_keys
 from swarm.ledger.net.archive import Archive
-from swarm.ledger.state.records import Checkpoint, Draw, SegmentPhase
+from swarm.ledger.state.draws import Draw
+from swarm.ledger.state.records import Checkpoint, SegmentPhase
 from swarm.ledger.state.runs import head_of
 from swarm.ledger.state.state import State, account_key, money_in
-from swarm.ledger.transactions import (
-    PHI_COMPONENT,
-    STATE_COMPONENTS,
-    Join,
-    PostCheckpoint,
-    Transfer,
-)
+from swarm.ledger.transactions import Join, PostCheckpoint, Transfer
 from swarm.ledger.transition.seats import with_seat
 from swarm.primitives.codec import encode, replace
 from swarm.primitives.crypto import digest
@@ -46,7 +42,7 @@ from swarm.primitives.merkle import merkle_proof, merkle_root
 from swarm.store import Store
 from swarm.testing.ledger import InMemoryLedger, make_segment, numbered_key, small_run_spec
 from swarm.types import Amount, Height, PeerId, RoundIndex, StageIndex, View
-from swarm.verify.duties import Draws
+from swarm.verify.draws import Draws
 from tests.ledger.checking import EXACT, Case
 
 VALIDATORS_OF_PROOF = 16

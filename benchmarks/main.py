@@ -25,6 +25,7 @@ NAMES = (
     "lost_stage",
     "scale",
     "throughput",
+    "tolerance",
     "train",
     "tune",
     "verify",

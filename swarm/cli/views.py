@@ -172,6 +172,9 @@ _ENDINGS = {
     "unsampled": "unchecked",
     "disputed": "disputed",
     "undecided": "undecided",
+    "within": "within tolerance",
+    "doubted": "doubted",
+    "rejected": "rejected",
 }
 """Words for the other outcomes of a segment; all others are under way."""
 _LEAST = [2, 5, 4, 6, 3, 1]

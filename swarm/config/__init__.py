@@ -13,4 +13,6 @@ Modules (C: pure, S: does I/O):
                     natural units.
     spec.py      C  Hashed specs that peers must agree on: the genesis of a network and the spec of
                     a run.
+    tolerance.py C  Tell which runs are checked within a tolerance, and how far from its solver a
+                    replay may end there.
 """

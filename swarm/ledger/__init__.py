@@ -7,6 +7,8 @@ Modules (C: pure, S: does I/O):
     chain.py                 C  Build the next block, validate a block, verify a whole chain.
     chain_file.py            S  Write the final blocks of a network to a file, and read them again:
                                 what an auditor without a node needs.
+    check_statements.py      C  Define and check the statements with which segments are checked, and
+                                the bounds that all statements share.
     describe.py              C  Render ledger state and segment checks as JSON rows and text, for
                                 ``swarm ledger`` and ``swarm run``.
     describe_checks.py       C  Render segments and their checks as JSON rows and text.

@@ -6,6 +6,13 @@ Core: states and blocks in, plain dictionaries and sentences for people out. Not
 from swarm.config.spec import RunSpec
 from swarm.errors import BadEncoding
 from swarm.ledger.blocks import Block, Certificate, block_digest
+from swarm.ledger.check_statements import (
+    BoundCheck,
+    ContestService,
+    RevealSegment,
+    VerifyCommit,
+    VerifyReveal,
+)
 from swarm.ledger.describe_checks import (
     CHECK_KINDS,
     check_text,
@@ -18,20 +25,14 @@ from swarm.ledger.settlement_statements import (
     Withdraw,
 )
 from swarm.ledger.state.draft import is_confirmed
-from swarm.ledger.state.records import (
-    Account,
-    Run,
-    RunPhase,
-)
+from swarm.ledger.state.records import Account, Run, RunPhase
 from swarm.ledger.state.state import State, audit_supply
 from swarm.ledger.transactions import (
     RUN_SPEC_BYTES_MAX,
     BackOwner,
-    BoundCheck,
     ChangeAsk,
     CloseRun,
     CommitSegment,
-    ContestService,
     ContinueRun,
     Evidence,
     FreeStatement,
@@ -42,7 +43,6 @@ from swarm.ledger.transactions import (
     PauseRun,
     PostCheckpoint,
     ResumeRun,
-    RevealSegment,
     RunStatement,
     SeatStatement,
     Stake,
@@ -50,8 +50,6 @@ from swarm.ledger.transactions import (
     Transfer,
     Unstake,
     Validate,
-    VerifyCommit,
-    VerifyReveal,
     parse_transaction,
 )
 from swarm.ledger.transition.runs import (

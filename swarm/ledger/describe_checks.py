@@ -4,20 +4,8 @@ Core: states in, plain dictionaries and sentences for people out. Nothing here d
 """
 
 from swarm.gossip.trade.messages import Offer
-from swarm.ledger.edges import EdgeFraud
-from swarm.ledger.state.draft import is_confirmed
-from swarm.ledger.state.records import (
-    CheckPhase,
-    Contribution,
-    Conviction,
-    Dispute,
-    SegmentPhase,
-    SegmentRecord,
-    Turn,
-    Verdicts,
-)
-from swarm.ledger.state.state import State
-from swarm.ledger.transactions import (
+from swarm.ledger.check_statements import (
+    PANEL,
     CheckStatement,
     ContestService,
     DataRequest,
@@ -29,8 +17,21 @@ from swarm.ledger.transactions import (
     VerifyReveal,
     WitnessService,
 )
+from swarm.ledger.edges import EdgeFraud
+from swarm.ledger.state.accusations import Dispute, Turn
+from swarm.ledger.state.draft import is_confirmed
+from swarm.ledger.state.records import (
+    CheckPhase,
+    Contribution,
+    Conviction,
+    SegmentPhase,
+    SegmentRecord,
+    Verdicts,
+)
+from swarm.ledger.state.state import State
 from swarm.ledger.transition.payments import strikes
 from swarm.ledger.transition.phases import open_checks
+from swarm.ledger.transition.tolerance import rejections
 from swarm.primitives.crypto import peer_name, peer_text
 from swarm.primitives.edges import ActivationSent, GradientSent
 from swarm.types import PeerId
@@ -68,6 +69,9 @@ PHASE_TEXTS: dict[SegmentPhase, str] = {
     SegmentPhase.CLEARED: "was accused and cleared",
     SegmentPhase.GUILTY: "was proven false",
     SegmentPhase.UNDECIDED: "was accused, and its judges gave no verdict",
+    SegmentPhase.DOUBTED: "is doubted",
+    SegmentPhase.WITHIN: "was checked within tolerance",
+    SegmentPhase.REJECTED: "was rejected by a verifier and three more, and not paid",
 }
 
 
@@ -75,6 +79,8 @@ def check_text(body: CheckStatement) -> str:
     """Return a check statement as text, without its signer: ``drawn for window 2 of segment 12/0/1``."""
     where = f"segment {body.round}/{body.stage}/{body.seat}"
     match body:
+        case DataRequest(window=window, attempt=attempt) if attempt == PANEL:
+            text = f"offers to sit on a panel about window {window} of {where}"
         case DataRequest(window=window):
             text = f"drawn for window {window} of {where}"
         case VerifyCommit():
@@ -116,7 +122,13 @@ def segment_text(record: SegmentRecord, window_steps: int = 0) -> str:
     """
     where = f"segment {record.round}/{record.stage}/{record.seat} of {peer_name(record.peer)}"
     text = f"{where} {PHASE_TEXTS[record.phase]}"
-    if record.phase is SegmentPhase.VERIFIED:
+    if record.phase is SegmentPhase.DOUBTED and record.panel is not None:
+        sitting = {seat.peer for seat in record.panel.seats}
+        mine = [one for one in rejections(record) if one.window == record.panel.window]
+        doubts = [one.peer for one in mine if one.peer not in sitting]
+        names = ", ".join(sorted({peer_name(peer) for peer in doubts}))
+        return f"{text}: {names} rejects window {record.panel.window}, and three others replay it"
+    if record.phase in {SegmentPhase.VERIFIED, SegmentPhase.WITHIN}:
         return f"{text}{_replayed_text(record, window_steps)}"
     if record.proved_by:
         who = peer_name(PeerId(record.proved_by))
@@ -193,9 +205,20 @@ def segment_row(record: SegmentRecord, window_steps: int) -> dict[str, object]:
         ],
         "dispute": _dispute_row(record.dispute),
         "judged": list(record.judged),
+        "panel": _panel_row(record),
         "confirmed": is_confirmed(record),
         "proved_by": peer_name(PeerId(record.proved_by)) if record.proved_by else None,
         "text": segment_text(record, window_steps),
+    }
+
+
+def _panel_row(record: SegmentRecord) -> dict[str, object] | None:
+    if record.panel is None:
+        return None
+    return {
+        "window": record.panel.window,
+        "members": [peer_name(seat.peer) for seat in record.panel.seats],
+        "seated": record.panel.is_seated,
     }
 
 
@@ -221,6 +244,8 @@ def verdicts_row(verdicts: Verdicts) -> dict[str, int]:
         "silent": verdicts.silent,
         "guilty": verdicts.guilty,
         "undecided": verdicts.undecided,
+        "within": verdicts.within,
+        "rejected": verdicts.rejected,
     }
 
 
@@ -233,6 +258,8 @@ def verdicts_text(verdicts: Verdicts) -> str:
         "not shown",
         "proven false",
         "undecided",
+        "checked within tolerance",
+        "rejected",
     )
     counts = zip(verdicts_row(verdicts).values(), labels, strict=True)
     text = ", ".join(f"{number} {word}" for number, word in counts if number)

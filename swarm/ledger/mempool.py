@@ -18,28 +18,30 @@ from enum import IntEnum
 
 from swarm.errors import InvalidStatement, Reason
 from swarm.ledger.blocks import BODY_BYTES_MAX, BODY_TRANSACTIONS_MAX
+from swarm.ledger.check_statements import (
+    BoundCheck,
+    ContestService,
+    DataRequest,
+    DisputeMove,
+    DisputeVote,
+    PaidCheck,
+    Report,
+    RevealSegment,
+    VerifyCommit,
+    VerifyReveal,
+    WitnessService,
+)
 from swarm.ledger.edges import EdgeFraud
 from swarm.ledger.free_joins import FreeJoins, Origin
 from swarm.ledger.state.draft import Draft
 from swarm.ledger.state.state import State
 from swarm.ledger.transactions import (
-    BoundCheck,
     CommitSegment,
-    ContestService,
-    DataRequest,
-    DisputeMove,
-    DisputeVote,
     Evidence,
     FreeStatement,
     Join,
-    PaidCheck,
     PostCheckpoint,
-    Report,
-    RevealSegment,
     Transaction,
-    VerifyCommit,
-    VerifyReveal,
-    WitnessService,
     transaction_digest,
 )
 from swarm.ledger.transition.accounts import NONCE_WINDOW

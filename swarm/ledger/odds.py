@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from swarm.config.spec import NANO, RunSpec
-from swarm.ledger.transactions import ATTEMPTS
+from swarm.ledger.check_statements import ATTEMPTS
 from swarm.ledger.transition.payments import ACCUSER_PERCENT, JUDGES_PERCENT
 from swarm.ledger.transition.prices import SILENCE_REWARDS
 from swarm.ledger.transition.sampling import BARE_FACTOR, WITNESSES, num_windows

@@ -231,7 +231,7 @@ class Node:
             The result for the first window that is not honest, or for the last one that was replayed.
 
         Raises:
-            UsageError: There is no such window, the run has native numerics, or another audit is under way.
+            UsageError: There is no such window, the run cannot be checked, or another audit is under way.
             Unreachable: The text of the run cannot be had.
         """
         result, _ = await self._opened.auditor.replay(segment, window)

@@ -181,9 +181,12 @@ def check_odds(spec: RunSpec, stake_segments: int) -> None:
 
 
 def unchecked_text(spec: RunSpec) -> str:
-    """Return a sentence about a run in which nothing is checked; empty for any other."""
+    """Return a sentence about a run in which nothing is proved; empty for any other."""
     if not spec.is_exact:
-        return f"work in {spec.numerics} cannot be checked: give the ticket to people you trust"
+        return (
+            f"no lie about work in {spec.numerics} can be proved, or cost a stake: give the ticket to people"
+            " you trust"
+        )
     if not spec.checks.probability_nano:
         return (
             "nothing in this run is checked, for probability is 0 in [checks]: give the ticket to people you"

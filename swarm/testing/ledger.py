@@ -35,25 +35,22 @@ from swarm.ledger.blocks import (
     vote_parts,
 )
 from swarm.ledger.chain import Head, compose_block, extend, genesis_head
-from swarm.ledger.state.records import Run, SegmentRecord
-from swarm.ledger.state.state import State
-from swarm.ledger.transactions import (
+from swarm.ledger.check_statements import (
+    PANEL,
     STATE_COMPONENTS,
-    Body,
-    CommitSegment,
     ContestService,
     DataRequest,
     DisputeMove,
     DisputeVote,
-    FreeStatement,
-    OpenRun,
     Report,
     RevealSegment,
     VerifyCommit,
     VerifyReveal,
     WitnessService,
-    sign_transaction,
 )
+from swarm.ledger.state.records import Run, SegmentRecord
+from swarm.ledger.state.state import State
+from swarm.ledger.transactions import Body, CommitSegment, FreeStatement, OpenRun, sign_transaction
 from swarm.ledger.transition.prices import sufficient_fee
 from swarm.ledger.transition.runs import boundary_height
 from swarm.ledger.transition.sampling import (
@@ -61,6 +58,7 @@ from swarm.ledger.transition.sampling import (
     drawn_window,
     drawn_witness,
     num_windows,
+    panel_dice,
     prove_draw,
 )
 from swarm.primitives.codec import encode
@@ -356,6 +354,33 @@ class CheckedSegment:
             proof=proof,
         )
 
+    def offer(self, state: State, key: SecretKey) -> DataRequest | None:
+        """Return the offer of a peer to sit on the panel of the segment, or None if it is not drawn.
+
+        Raises ``InvalidStatement`` if it is not eligible.
+        """
+        c, record = self.commit, self.record(state)
+        panel, chain = record.panel, state.chain
+        assert panel is not None, "a doubted segment has a panel"
+        stake = check_eligible(state, record, state.run(record.run).spec, key.peer)
+        proof = prove_draw(key, chain, panel.draws[-1])
+        if panel_dice(chain, panel, record, key.peer, stake, proof) is None:
+            return None
+        return DataRequest(
+            run=c.run,
+            round=c.round,
+            stage=c.stage,
+            seat=c.seat,
+            attempt=PANEL,
+            window=panel.window,
+            proof=proof,
+        )
+
+    def rejecting(self) -> "CheckedSegment":
+        """Return the segment as who rejects every window of it answers."""
+        nothing = WindowResult(NO_DIGEST, NO_DIGEST, NO_DIGEST, 0)
+        return CheckedSegment(self.commit, (nothing,) * len(self.results))
+
     def blind(self, state: State, peer: PeerId, window: int) -> VerifyCommit:
         """Return the blind answer of a verifier whose replay gives this result."""
         c = self.commit
@@ -366,12 +391,18 @@ class CheckedSegment:
             seat=c.seat,
             check=self.check_of(state, peer),
             window=window,
-            commitment=self._hidden(peer, window),
+            commitment=verify_commit(self.claim_of(state, window), verifier_salt(peer), peer),
         )
+
+    def claim_of(self, state: State, window: int) -> Digest:
+        """Return the claim of a verifier: without leaves in a run without exact numerics."""
+        result = self.results[window]
+        is_exact = state.run(self.commit.run).spec.is_exact
+        return (result if is_exact else changed(result, leaves_root=NO_DIGEST)).claim
 
     def shown(self, state: State, peer: PeerId, window: int) -> VerifyReveal:
         """Return the answer that such a verifier, or a reporter, shows."""
-        c, claim = self.commit, self.results[window].claim
+        c, claim = self.commit, self.claim_of(state, window)
         claims = self.record(state).claims
         is_same = bool(claims) and claims[window] == claim
         return VerifyReveal(

@@ -58,6 +58,8 @@ class OpenWindow:
 
     key: WindowKey
     start: ShardState
+    keeps_end: bool
+    """True in a run without exact numerics: no replay gives the bits of the end."""
     inherited: tuple[Digest, ...] = ()
     """The parts of the end that the start of the first window was made from."""
     events: list[Event] = field(default_factory=list[Event])
@@ -81,14 +83,21 @@ class OpenWindow:
 
     def turn(self, start: ShardState) -> WindowData:
         """Return the complete window; the next one begins with ``start`` and the step that is being taken."""
-        done = self.done(is_last=False)
+        done = self.done(is_last=False, end=start if self.keeps_end else None)
         self.key = replace(self.key, window=self.key.window + 1)
         self.start, self.events, self.inherited = start, [], ()
         return done
 
-    def done(self, *, is_last: bool) -> WindowData:
-        """Return the window up to now."""
-        return WindowData(self.key, is_last, self.start, tuple(self.events), self.inherited)
+    def done(self, *, is_last: bool, end: ShardState | None) -> WindowData:
+        """Return the window up to now; ``end`` is the state, where it is kept."""
+        return WindowData(
+            key=self.key,
+            is_last=is_last,
+            start=self.start,
+            events=tuple(self.events),
+            inherited=self.inherited,
+            end=end,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +210,7 @@ class SegmentRecorder:
         if self._keeps_windows and is_shown:
             key = WindowKey(plan.run, plan.round, shard.stage, self._seat, 0)
             inherited = () if shard.source is None else shard.source.parts
-            window = OpenWindow(key, shard.state(), inherited)
+            window = OpenWindow(key, shard.state(), not shard.spec.is_exact, inherited)
         before = (shard.anchor_P, shard.anchor_root)
         self._open = OpenSegment(plan, log, shard.tokens_total, before, window)
         if anchor is not None:
@@ -225,12 +234,13 @@ class SegmentRecorder:
         entries = (*opened.sent.values(), *offers)
         opened.log.sent = tuple(sorted(entries, key=lambda entry: entry.place))
         if opened.log.records:
-            if opened.window is not None:
-                windows.append(opened.window.done(is_last=True))
             shard.source = None
         else:
             shard.set_anchor(*opened.anchor_before)
         shard.begin_segment()
+        if opened.log.records and opened.window is not None:
+            end = shard.state() if opened.window.keeps_end else None
+            windows.append(opened.window.done(is_last=True, end=end))
         opened.log.tokens = shard.tokens_total - opened.tokens_before
         opened.log.end = shard.components()
         self._open = None

@@ -10,6 +10,8 @@ Modules (C: pure, S: does I/O):
                          final states as events.
     court.py          C  Judge the moves of a dispute for the ledger: implements
                          ``swarm.ledger.transition.court.Court``.
+    draws.py          C  Find the VRF draws that select this node, as a verifier, a witness or a
+                         member of a panel.
     duties.py         C  Derive the verification duties that the ledger expects of this node now.
     edges.py          C  Compare what seats signed and sent with the lists to which their commits
                          bind them.
@@ -46,6 +48,8 @@ Modules (C: pure, S: does I/O):
                          entry point of verification.
     starts.py         C  Check that a segment begins from what its commit says: a checkpoint,
                          initial weights, or another's end.
+    tolerance.py      C  Check a window of a run without exact numerics: how far from its solver's
+                         end another machine ends.
     transcript.py     C  Compute the commitments to one segment, and the statement that reveals it.
     program/             Programs: every operator of a micro-batch, an update and a merge, by
                          number, to the same bits as training.

@@ -9,11 +9,12 @@ blob, the text of the run and the ledger can compute it again.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from math import isinf
 
 from swarm.config.spec import RunSpec
 from swarm.errors import BadEncoding
+from swarm.ledger.check_statements import TOKENS_MAX, within
 from swarm.ledger.state.records import SegmentRecord
-from swarm.ledger.transactions import TOKENS_MAX, within
 from swarm.primitives.codec import Message, decode, encode
 from swarm.primitives.commitments import WindowResult
 from swarm.training.record.window import WindowKey
@@ -22,6 +23,7 @@ from swarm.verify.changes import where
 from swarm.verify.judging import OwnAnswer, differs
 from swarm.verify.manifest import WindowManifest, check_manifest
 from swarm.verify.replay import REFUSED
+from swarm.verify.tolerance import Comparison
 
 EVIDENCE_BYTES_MAX = 2 << 10
 """Bytes of encoded evidence: a manifest and a result."""
@@ -71,6 +73,10 @@ class AuditVerdict(StrEnum):
     """Every log that was replayed gives what the solver has revealed."""
     FRAUD = "fraud"
     """A log that the solver signed contradicts its commitments."""
+    WITHIN = "within_tolerance"
+    """In a run without exact numerics: every log ends where its solver says, but for rounding."""
+    REJECTED = "rejected"
+    """In such a run: the replay of a signed log ends too far away, or the log is not the one committed to."""
     NOT_REVEALED = "not_revealed"
     """A log was replayed and contradicts nothing, but the solver has not revealed its windows yet."""
     NOT_SERVED = "not_served"
@@ -148,6 +154,49 @@ def judge_logs(
         "its solver has not shown its windows yet: it must, or is not paid; audit the window again then",
     ]
     return _result(key, AuditVerdict.NOT_REVEALED, replayed[0], claim, lines)
+
+
+def judge_distances(
+    record: SegmentRecord,
+    spec: RunSpec,
+    key: WindowKey,
+    measured: Sequence[tuple[AuditEvidence, Comparison]],
+    troubles: Sequence[str] = (),
+) -> AuditResult:
+    """Judge the replayed logs of a window in a run without exact numerics, as ``judge_logs`` does.
+
+    Args:
+        record: Record of the segment on the ledger.
+        spec: Specification of its run.
+        key: Window that is audited.
+        measured: Evidence of every log that was replayed, and how far its replay ends.
+        troubles: Reasons why logs are missing, as sentences.
+    """
+    if not measured:
+        return judge_logs(record, spec, key, (), troubles)
+    about = f"window {key.window} of {where(record)}"
+    claim = record.claims[key.window] if record.claims else None
+    worst, far = max(measured, key=lambda one: one[1].distance)
+    for evidence, found in measured:
+        if differs(record, spec, key.window, evidence.result):
+            lines = [f"{about} is rejected", _distance_text(found)]
+            if evidence.result != REFUSED:
+                lines.append("its log is not the one that its solver has committed to")
+            lines.append("nothing was proved: only three fresh verifiers can void its pay")
+            return _result(key, AuditVerdict.REJECTED, evidence, claim, lines)
+    lines = [f"{about} is within tolerance", _distance_text(far)]
+    if not record.claims:
+        lines.append("its solver has not shown its windows yet")
+    return _result(key, AuditVerdict.WITHIN, worst, claim, lines)
+
+
+def _distance_text(found: Comparison) -> str:
+    if isinf(found.distance):
+        return "the log that it signed cannot be an honest one"
+    return (
+        f"a replay here ends {found.distance:.1e} of the way from where its solver says it ends;"
+        f" up to {found.bound:.0e} is accepted"
+    )
 
 
 def _result(

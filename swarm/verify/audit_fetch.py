@@ -8,17 +8,19 @@ from collections.abc import Sequence
 
 import trio
 
+from swarm.config.tolerance import is_checked
 from swarm.errors import BadConfig, Unreachable, UsageError
 from swarm.ledger.transition.sampling import num_windows
 from swarm.primitives.crypto import peer_name
 from swarm.training.record.window import WindowKey
 from swarm.types import PeerId
-from swarm.verify.audit import AuditEvidence, AuditResult, judge_logs
+from swarm.verify.audit import AuditEvidence, AuditResult, judge_distances, judge_logs
 from swarm.verify.evidence import Evidence
 from swarm.verify.judging import Sought, key_of, seat_of
 from swarm.verify.log_store import LogStore
 from swarm.verify.logs import Logs, Material
 from swarm.verify.ports import LedgerPort
+from swarm.verify.tolerance import Comparison
 
 ASK_PATIENCE_S = 15.0
 """Seconds to keep asking while no log is known: its only holder may have just come back from a restart."""
@@ -30,24 +32,28 @@ async def inspect(
 ) -> AuditResult:
     """Replay every log of a window that its possible holders serve, and compare with the ledger.
 
-    Raises ``UsageError`` if the window is not on the ledger, or its run has native numerics.
+    Raises ``UsageError`` if the window is not on the ledger, or its run cannot be checked.
     """
     sought = _find(ledger, key)
     record, run = sought.record, sought.run
     silent = await _ask(sought.witnesses(me), sought, log_store, logs)
-    replayed = list[AuditEvidence]()
+    replayed, compared = list[AuditEvidence](), list[Comparison]()
     troubles = [f"{peer_name(peer)} does not answer" for peer in silent]
     for manifest in log_store.manifests(key):
         try:
-            result = await logs.replay(manifest, sought, sought.witnesses(me), urgent=False)
+            found = await logs.replay(manifest, sought, sought.witnesses(me), urgent=False)
         except (Unreachable, BadConfig) as error:
             troubles.append(str(error))
             continue
         chain = ledger.state.chain
-        replayed.append(AuditEvidence(chain, run.spec_digest, record.peer, manifest, result))
+        replayed.append(AuditEvidence(chain, run.spec_digest, record.peer, manifest, found.result))
+        compared.append(found)
     # Fetching may take long: a reveal that became final meanwhile counts.
     record = ledger.state.segment(*key_of(record)) or record
-    return judge_logs(record, run.spec, key, replayed, troubles)
+    if run.spec.is_exact:
+        return judge_logs(record, run.spec, key, replayed, troubles)
+    measured = list(zip(replayed, compared, strict=True))
+    return judge_distances(record, run.spec, key, measured, troubles)
 
 
 async def gather(me: PeerId, ledger: LedgerPort, logs: Logs, evidence: AuditEvidence) -> Material:
@@ -96,8 +102,8 @@ def _find(ledger: LedgerPort, key: WindowKey) -> Sought:
             " or its challenge window has passed",
             hint="swarm ledger tail",
         )
-    if not run.spec.is_exact:
-        raise UsageError("a run with native numerics cannot be replayed: honest machines differ")
+    if not is_checked(run.spec):
+        raise UsageError("this run cannot be checked: honest machines differ as much as liars")
     windows = num_windows(record.num_steps, run.spec.checks.window_steps)
     if not 0 <= key.window < windows:
         raise UsageError(f"the segment has windows 0 to {windows - 1}")

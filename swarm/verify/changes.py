@@ -12,14 +12,8 @@ from dataclasses import dataclass, field
 
 from swarm.events import EventKind
 from swarm.ledger.describe_checks import segment_text
-from swarm.ledger.state.records import (
-    Check,
-    CheckPhase,
-    Contest,
-    Conviction,
-    SegmentPhase,
-    SegmentRecord,
-)
+from swarm.ledger.state.draws import Contest
+from swarm.ledger.state.records import Check, CheckPhase, Conviction, SegmentPhase, SegmentRecord
 from swarm.ledger.state.state import State
 from swarm.ledger.transition.phases import DISPUTE_ROUNDS
 from swarm.primitives.crypto import peer_name
@@ -70,6 +64,10 @@ def _of_segment(old: SegmentRecord | None, new: SegmentRecord, me: PeerId) -> li
     phase = None if old is None else old.phase
     if new.phase is SegmentPhase.DISPUTED and phase is not new.phase:
         found.append(SegmentChange(EventKind.DISPUTED, segment_text(new), _fields(new)))
+    if new.phase is SegmentPhase.DOUBTED and phase is not new.phase:
+        found.append(SegmentChange(EventKind.DISPUTED, segment_text(new), _fields(new)))
+    if new.phase is SegmentPhase.REJECTED and phase is not new.phase:
+        found.append(SegmentChange(EventKind.WARNING, segment_text(new), _fields(new)))
     if new.phase is SegmentPhase.GUILTY and phase is not new.phase:
         found.append(_convicted(new))
     return found
@@ -141,6 +139,7 @@ OPEN = frozenset(
         SegmentPhase.SEALED,
         SegmentPhase.REVEALED,
         SegmentPhase.DISPUTED,
+        SegmentPhase.DOUBTED,
     }
 )
 """Phases in which a statement is still missing."""

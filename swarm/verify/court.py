@@ -10,9 +10,9 @@ Source: docs/spec/verification.md section 4.
 from typing import cast
 
 from swarm.errors import OutOfTurn
+from swarm.ledger.check_statements import MOVE_BYTES_MAX
 from swarm.ledger.state.records import SegmentRecord
 from swarm.ledger.state.state import Reader
-from swarm.ledger.transactions import MOVE_BYTES_MAX
 from swarm.ledger.transition.court import Outcome, Ruling
 from swarm.primitives.codec import decode, encode
 from swarm.types import Digest

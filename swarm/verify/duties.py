@@ -12,27 +12,16 @@ gets two slots, and one slot is never given to a solver that is often silent: si
 keep a verifier from the work of the others.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from swarm.config.spec import RunSpec
+from swarm.config.tolerance import is_checked
 from swarm.errors import InvalidStatement
-from swarm.ledger.state.records import (
-    Check,
-    CheckPhase,
-    Contest,
-    Contribution,
-    Dispute,
-    Draw,
-    SegmentPhase,
-    SegmentRecord,
-    Turn,
-)
-from swarm.ledger.state.state import State
-from swarm.ledger.transactions import (
+from swarm.ledger.check_statements import (
     ATTEMPTS,
+    PANEL,
     ContestService,
     DataRequest,
     DisputeMove,
@@ -42,6 +31,10 @@ from swarm.ledger.transactions import (
     VerifyReveal,
     WitnessService,
 )
+from swarm.ledger.state.accusations import Dispute, Turn
+from swarm.ledger.state.draws import Contest, Panel
+from swarm.ledger.state.records import Check, CheckPhase, Contribution, SegmentPhase, SegmentRecord
+from swarm.ledger.state.state import State
 from swarm.ledger.transition.disputes import first_accusation
 from swarm.ledger.transition.phases import (
     answers_end,
@@ -51,19 +44,27 @@ from swarm.ledger.transition.phases import (
     open_checks,
     open_contest,
 )
-from swarm.ledger.transition.prices import CHECKS_MAX, check_fee, contest_bond, request_bond
-from swarm.ledger.transition.sampling import check_eligible, own_window, own_witness, prove_draw
-from swarm.primitives import vrf
-from swarm.primitives.crypto import SecretKey
+from swarm.ledger.transition.prices import (
+    CHECKS_MAX,
+    PANEL_SIZE,
+    check_fee,
+    contest_bond,
+    request_bond,
+)
+from swarm.ledger.transition.sampling import (
+    check_eligible,
+)
+from swarm.ledger.transition.tolerance import is_fresh
 from swarm.training.record.window import WindowKey
-from swarm.types import Amount, Digest, Height, PeerId
+from swarm.types import Amount, Height, PeerId
+from swarm.verify.draws import SelectedDraw
 from swarm.verify.judging import OwnAnswer, SegmentKey, is_late, key_of, window_of
 
 SILENT_SHARE = 8
 """Verified segments that outweigh one silent segment: a solver with fewer of them is often silent."""
 
 
-SHOWN = frozenset({SegmentPhase.REVEALED, SegmentPhase.DISPUTED})
+SHOWN = frozenset({SegmentPhase.REVEALED, SegmentPhase.DISPUTED, SegmentPhase.DOUBTED})
 """Phases in which verifiers and reporters show their answers."""
 
 
@@ -85,54 +86,6 @@ def has_slot(
         return False
     num_silent = sum(map(is_silent, taken))
     return not is_silent(record) or num_silent < max(num_slots - 1, 1)
-
-
-PROOFS_MAX = 1024
-"""VRF proofs in the cache: one for each block in which segments that can be asked for were drawn."""
-
-
-@dataclass(frozen=True, slots=True)
-class SelectedDraw:
-    """VRF draw that selected this node."""
-
-    attempt: int
-    window: int
-    proof: bytes
-
-
-class Draws:
-    """VRF draws of this node, with a cache of their proofs."""
-
-    def __init__(self, secret: SecretKey, chain: Digest) -> None:
-        self._secret, self._chain = secret, chain
-        self._proved: OrderedDict[Digest, tuple[bytes, bytes]] = OrderedDict()
-        """Proof and output by beacon."""
-
-    def of(self, record: SegmentRecord, spec: RunSpec, stake: Amount) -> tuple[SelectedDraw, ...]:
-        """Return the draws that selected this node for a segment, with the stake that makes it eligible."""
-        found = list[SelectedDraw]()
-        for attempt, draw in enumerate(record.draws):
-            proof, beta = self._prove(draw)
-            window = own_window(draw, record, spec, stake, beta)
-            if window is not None:
-                found.append(SelectedDraw(attempt, window, proof))
-        return tuple(found)
-
-    def witness(self, record: SegmentRecord, contest: Contest, stake: Amount) -> bytes | None:
-        """Return the proof that this node is drawn as a witness of a complaint; None if it is not."""
-        assert contest.draw is not None, "its beacon is there"
-        proof, beta = self._prove(contest.draw)
-        return proof if own_witness(contest, record, stake, beta) else None
-
-    def _prove(self, draw: Draw) -> tuple[bytes, bytes]:
-        found = self._proved.get(draw.beacon)
-        if found is None:
-            proof = prove_draw(self._secret, self._chain, draw)
-            found = proof, vrf.output(proof)
-            self._proved[draw.beacon] = found
-            if len(self._proved) > PROOFS_MAX:
-                self._proved.popitem(last=False)
-        return found
 
 
 RESUBMIT_BLOCKS = 4
@@ -204,7 +157,14 @@ class FindMove:
         return self.move.key
 
 
-DutyStep = Submit | JudgeWindow | CheckWindow | HoldWindow | FindMove
+@dataclass(frozen=True, slots=True)
+class SitWindow:
+    """Step that replays every log of a doubted window, as a member of its panel; a ``Submit`` follows."""
+
+    key: WindowKey
+
+
+DutyStep = Submit | JudgeWindow | CheckWindow | HoldWindow | FindMove | SitWindow
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +178,8 @@ class VerifierView:
     draws: Callable[[SegmentRecord, RunSpec, Amount], tuple[SelectedDraw, ...]]
     witness: Callable[[SegmentRecord, Contest, Amount], bytes | None]
     """Our proof if we are drawn as a witness of a complaint; ``Draws.witness``."""
+    panel: Callable[[SegmentRecord, Panel, Amount], tuple[bytes, int] | None]
+    """Our proof and dice if we are drawn to sit on a panel; ``Draws.panel``."""
     holds: Callable[[WindowKey], bool]
     """True if a log of a window is on the disk."""
     answers: Mapping[WindowKey, OwnAnswer]
@@ -252,7 +214,7 @@ def next_duties(known: VerifierView) -> tuple[DutyStep, ...]:
     for record in known.segments:
         spec = known.state.run(record.run).spec
         submissions += _show_own(known, record)
-        if not spec.is_exact:
+        if not is_checked(spec):
             continue
         if _is_judge(known, record):
             _judge(known, record, submissions, judged)
@@ -267,6 +229,8 @@ def next_duties(known: VerifierView) -> tuple[DutyStep, ...]:
         if _takes_requests(known, record, spec):
             open_draws.append(record)
     submissions += _requests(known, open_draws, owed)
+    if len(owed) < known.checks_max:
+        submissions += _offers(known)
     due = [one for one in submissions if _is_move(one) or not _is_under_way(known, one.key)]
     return (*due, *_by_deadline(judged), *_by_deadline(checked))
 
@@ -396,11 +360,49 @@ def _check(
             submissions += _complaint(known, record, spec, check)
         else:
             submissions.append(Submit((VerifyCommit, key), answer.hidden(known.me, place)))
+    elif check.phase is CheckPhase.REQUESTED and _sits(record) and height < record.due:
+        if answer is None:
+            work.append((record.due, SitWindow(key)))
+        else:
+            submissions.append(Submit((VerifyCommit, key), answer.hidden(known.me, place)))
     elif check.phase is CheckPhase.SEALED and record.phase in SHOWN and answer is not None:
         is_mine = answer.commitment(known.me) == check.commitment
         if is_mine and are_reveals_open(record, height):
             body = answer.shown(place, record.claims[check.window])
             submissions.append(Submit((VerifyReveal, key), body))
+
+
+def _sits(record: SegmentRecord) -> bool:
+    """Return True if a panel about the segment is seated: its members replay, and answer blind."""
+    is_seated = record.panel is not None and record.panel.is_seated
+    return record.phase is SegmentPhase.DOUBTED and is_seated
+
+
+def _offers(known: VerifierView) -> list[Submit]:
+    """Return the offer to sit on a panel that is due from this node; one at a time, where its dice count."""
+    for record in known.segments:
+        panel, height = record.panel, known.next_height
+        if record.phase is not SegmentPhase.DOUBTED or panel is None or panel.is_seated:
+            continue
+        if not panel.draws or not panel.draws[-1].height < height < record.due:
+            continue
+        spec = known.state.run(record.run).spec
+        if not is_checked(spec) or not is_fresh(record, known.me):
+            continue
+        try:
+            stake = check_eligible(known.state, record, spec, known.me)
+        except InvalidStatement:
+            continue
+        found = known.panel(record, panel, stake)
+        bond = request_bond(known.state.params, record) + check_fee(known.state.params)
+        if found is None or known.state.account(known.me).balance < bond:
+            continue
+        proof, dice = found
+        worst = panel.seats[-1] if len(panel.seats) == PANEL_SIZE else None
+        if worst is None or dice * worst.stake < worst.dice * stake:
+            body = DataRequest(*key_of(record), PANEL, panel.window, proof)
+            return [Submit((DataRequest, window_of(record, panel.window)), body)]
+    return []
 
 
 def _complaint(

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from swarm.config.spec import RunSpec
 from swarm.errors import BadConfig, BadEncoding, BrokenPromise, InvalidStatement
+from swarm.ledger.check_statements import LEAVES_MAX, SHORT_MAX, check_seat, within
 from swarm.ledger.light import TrustedEpoch, verify_entries
 from swarm.ledger.state.records import (
     Checkpoint,
@@ -27,7 +28,6 @@ from swarm.ledger.state.records import (
     StartKind,
 )
 from swarm.ledger.state.state import State
-from swarm.ledger.transactions import LEAVES_MAX, SHORT_MAX, check_seat, within
 from swarm.ledger.transition.disputes import UNREPORTABLE
 from swarm.ledger.transition.phases import challenge_end, is_reportable_at
 from swarm.ledger.transition.runs import check_run_spec

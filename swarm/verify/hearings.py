@@ -11,7 +11,7 @@ from collections.abc import Collection
 from swarm.errors import BadConfig, PeerFault, Unreachable
 from swarm.events import EventKind
 from swarm.executor import ExecutorPort
-from swarm.ledger.state.records import Dispute
+from swarm.ledger.state.accusations import Dispute
 from swarm.primitives.codec import encode
 from swarm.training.record.window import WindowKey
 from swarm.types import PeerId

@@ -16,7 +16,15 @@ from swarm.primitives.commitments import SALT_BYTES, WindowResult
 from swarm.training.record.window import WindowKey
 from swarm.types import Digest, PeerId
 from swarm.verify.changes import where
-from swarm.verify.judging import OwnAnswer, SegmentKey, Sought, find_verdict, is_late, seat_of
+from swarm.verify.judging import (
+    OwnAnswer,
+    SegmentKey,
+    Sought,
+    find_verdict,
+    is_judged,
+    is_late,
+    seat_of,
+)
 from swarm.verify.log_store import LogStore
 from swarm.verify.logs import Logs
 from swarm.verify.manifest import WindowManifest
@@ -46,6 +54,10 @@ class _Inbox:
         self.event = trio.Event()
 
 
+class _Results(dict[Digest, WindowResult]):
+    """Results of the logs of one window, by root."""
+
+
 class Jobs:
     """Checks and judgements under way, and the verdicts found."""
 
@@ -53,7 +65,9 @@ class Jobs:
         self, me: PeerId, ledger: LedgerPort, log_store: LogStore, logs: Logs, report: EventPort
     ) -> None:
         self.verdicts: dict[WindowKey, bool] = {}
-        """Verdicts on disputed windows: True if the solver is guilty."""
+        """Verdicts on disputed and doubted windows: True if the solver is guilty, or is rejected."""
+        self._found: dict[WindowKey, OwnAnswer] = {}
+        """Answers of panels, until they are on the disk."""
         self._me, self._ledger, self._log_store, self._logs = me, ledger, log_store, logs
         self._report = report
         self._warned: set[WindowKey] = set()
@@ -62,6 +76,7 @@ class Jobs:
         """Drop the data of segments that are not in ``live``."""
         for key in [key for key in self.verdicts if seat_of(key) not in live]:
             del self.verdicts[key]
+            self._found.pop(key, None)
         self._warned = {key for key in self._warned if seat_of(key) in live}
 
     async def check(self, key: WindowKey) -> None:
@@ -88,40 +103,73 @@ class Jobs:
 
     async def judge(self, key: WindowKey) -> None:
         """Find a verdict on a disputed window: ask all possible holders of a log, and replay every log."""
-        claims, answered, begun = dict[Digest, Digest](), _Inbox(), set[PeerId | Digest]()
+        await self._hear(key, self._decide)
+
+    async def sit(self, key: WindowKey) -> None:
+        """Find an answer as a member of a panel, from every log that can be had, and store it on the disk."""
+        if key not in self._found:
+            self.verdicts.pop(key, None)
+            await self._hear(key, self._note)
+        answer, sought = self._found.get(key), self._find(key)
+        if answer is not None and sought is not None and await self._keep(answer, sought.record):
+            del self._found[key]
+
+    async def _hear(
+        self, key: WindowKey, decide: Callable[[Sought, _Results, _Inbox], None]
+    ) -> None:
+        """Ask all possible holders of a window, and replay every log, until ``decide`` has found a verdict."""
+        results, answered, begun = _Results(), _Inbox(), set[PeerId | Digest]()
         mine = self._log_store.answers.get(key)
         if mine is not None:
-            claims[mine.root] = mine.claim
+            results[mine.root] = mine.result
         async with trio.open_nursery() as nursery:
             while key not in self.verdicts:
                 sought = self._find(key)
-                if sought is None or sought.record.dispute is None:
+                if sought is None or not is_judged(sought.record):
                     break
                 for peer in sought.witnesses(self._me):
                     if peer not in begun:
                         begun.add(peer)
                         nursery.start_soon(self._logs.keep_asking, peer, sought, answered.add)
                 for manifest in self._log_store.manifests(key):
-                    if manifest.root not in begun | claims.keys():
+                    if manifest.root not in begun | results.keys():
                         begun.add(manifest.root)
-                        nursery.start_soon(self._claim, manifest, sought, claims, answered)
-                self._decide(sought, claims, answered)
+                        nursery.start_soon(self._claim, manifest, sought, results, answered)
+                decide(sought, results, answered)
                 if key not in self.verdicts:
                     await answered.wait()
             nursery.cancel_scope.cancel()
 
-    def _decide(self, sought: Sought, claims: dict[Digest, Digest], answered: _Inbox) -> None:
+    def _verdict(self, sought: Sought, results: _Results, answered: _Inbox) -> bool | None:
         key, record = sought.key, sought.record
         roots = {manifest.root for manifest in self._log_store.manifests(key)}
-        is_all = answered.peers >= set(sought.witnesses(self._me)) and claims.keys() >= roots
+        is_all = answered.peers >= set(sought.witnesses(self._me)) and results.keys() >= roots
         is_complete = is_all or is_late(record, sought.run.spec, self._ledger.state.height)
-        found = tuple(claims.values())
-        is_guilty = find_verdict(record, key.window, found, is_complete=is_complete)
+        found = tuple(result.claim for result in results.values())
+        return find_verdict(record, key.window, found, is_complete=is_complete)
+
+    def _note(self, sought: Sought, results: _Results, answered: _Inbox) -> None:
+        """Note the answer of a member of a panel: a log that is rejected, if there is one."""
+        verdict, key = self._verdict(sought, results, answered), sought.key
+        if verdict is None:
+            return
+        said = sought.record.claims[key.window]
+        root = next(root for root, one in results.items() if (one.claim != said) is verdict)
+        salt, window_id = secrets.token_bytes(SALT_BYTES), (*seat_of(key), key.window)
+        self._found[key] = OwnAnswer(*window_id, salt, results[root], root)
+        self.verdicts[key] = verdict
+
+    def _decide(self, sought: Sought, results: _Results, answered: _Inbox) -> None:
+        is_guilty, key, record = (
+            self._verdict(sought, results, answered),
+            sought.key,
+            sought.record,
+        )
         if is_guilty is None:
             return
         self.verdicts[key] = is_guilty
         verdict = "guilty" if is_guilty else "not guilty"
-        logs = "one signed log" if len(found) == 1 else f"{len(found)} signed logs"
+        logs = "one signed log" if len(results) == 1 else f"{len(results)} signed logs"
         text = f"judged window {key.window} of {where(record)}: {verdict}, by {logs}"
         fields = {"round": key.round, "stage": key.stage, "seat": key.seat, "window": key.window}
         self._report(EventKind.JUDGED, text, verdict=verdict, **fields)
@@ -130,14 +178,14 @@ class Jobs:
         self,
         manifest: WindowManifest,
         sought: Sought,
-        claims: dict[Digest, Digest],
+        results: _Results,
         answered: _Inbox,
     ) -> None:
         """Replay one log for a judge, as often as it takes to get it."""
         while True:
             answer = await self._try(manifest, sought, sought.witnesses(self._me), urgent=True)
             if answer is not None:
-                claims[manifest.root] = answer.claim
+                results[manifest.root] = answer
                 answered.event.set()
                 return
             await trio.sleep(TRY_AGAIN_S)
@@ -165,7 +213,7 @@ class Jobs:
         self, manifest: WindowManifest, sought: Sought, peers: Sequence[PeerId], *, urgent: bool
     ) -> WindowResult | None:
         try:
-            return await self._logs.replay(manifest, sought, peers, urgent=urgent)
+            return (await self._logs.replay(manifest, sought, peers, urgent=urgent)).result
         except (Unreachable, BadConfig) as error:
             self._warn(sought.key, sought.record, error)
             return None

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from swarm.config.spec import RunSpec
-from swarm.ledger.state.records import CheckPhase, Run, SegmentRecord
-from swarm.ledger.transactions import Report, VerifyCommit, VerifyReveal
-from swarm.ledger.transition.phases import DISPUTE_ROUNDS
+from swarm.ledger.check_statements import Report, VerifyCommit, VerifyReveal
+from swarm.ledger.state.records import CheckPhase, Run, SegmentPhase, SegmentRecord
+from swarm.ledger.transition.phases import ANSWER_ROUNDS, DISPUTE_ROUNDS
 from swarm.ledger.transition.sampling import num_windows
 from swarm.primitives.codec import Message
 from swarm.primitives.commitments import WindowResult, verify_commit
@@ -94,9 +94,15 @@ def find_verdict(
     return False if claims and is_complete else None
 
 
+def is_judged(record: SegmentRecord) -> bool:
+    """Return True while judges, or a panel, find out about a window."""
+    return record.dispute is not None or record.phase is SegmentPhase.DOUBTED
+
+
 def is_late(record: SegmentRecord, spec: RunSpec, height: int) -> bool:
-    """Return True if a judge waits no longer for silent peers: half of the dispute's time is over."""
-    assert record.dispute is not None, "only disputed segments are judged"
+    """Return True if half of the time of judges, or of a panel, is over: none waits for silent peers then."""
+    if record.dispute is None:
+        return height >= record.due - ANSWER_ROUNDS * spec.round_blocks // 2
     return height >= record.dispute.deadline - DISPUTE_ROUNDS * spec.round_blocks // 2
 
 

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 import trio
 
 from swarm.errors import BadConfig, BadEncoding, Corrupt, DiskFull
+from swarm.ledger.check_statements import REVEAL_BYTES_MAX, RevealSegment
 from swarm.ledger.state.records import Run
 from swarm.ledger.state.state import State
-from swarm.ledger.transactions import REVEAL_BYTES_MAX, RevealSegment
 from swarm.ledger.transition.phases import COMMIT_ROUNDS
 from swarm.ledger.transition.runs import boundary_height
 from swarm.placement import SLICE_BYTES, let_go, spilled_pieces

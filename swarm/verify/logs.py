@@ -18,7 +18,6 @@ from swarm.executor import ExecutorPort
 from swarm.gossip.trade.service import TradeLinks
 from swarm.ledger.state.records import Run, SegmentRecord, StartKind
 from swarm.primitives.codec import encode
-from swarm.primitives.commitments import WindowResult
 from swarm.primitives.crypto import peer_name
 from swarm.training.data.dataset import TokenSource
 from swarm.training.record.window import WindowKey
@@ -45,6 +44,7 @@ from swarm.verify.replay_process import Log, ReplayPort
 from swarm.verify.round_plan import past_plan
 from swarm.verify.sent_lists import EdgeWatch
 from swarm.verify.starts import Start
+from swarm.verify.tolerance import Comparison
 
 
 class ReplayQueue:
@@ -200,7 +200,7 @@ class Logs:
         holders: Sequence[PeerId],
         *,
         urgent: bool,
-    ) -> WindowResult:
+    ) -> Comparison:
         """Fetch a signed log and replay it.
 
         Args:
@@ -210,7 +210,8 @@ class Logs:
             urgent: True to go before all replays that are not urgent.
 
         Returns:
-            The answer of the log; ``REFUSED`` if no honest solver could have written it.
+            The answer of the log; ``REFUSED`` if no honest solver could have written it. Its distance is 0 in a
+            run with exact numerics.
 
         Raises:
             Unreachable: If the log, the list of what was sent, the text, an anchor or the weights below it are
@@ -218,10 +219,15 @@ class Logs:
             BadConfig: If the disk cannot take them.
         """
         material = await self.gather(manifest, sought, holders, urgent=urgent)
-        log, given = material.log, (material.tokens, material.anchors, material.base_W)
+        log = material.log
+        given = (log, material.tokens, material.anchors, material.base_W)
         try:
             async with self._turns.take(urgent=urgent):
-                found = await self._compute.run(self._replays.answer, log, *given)
+                if sought.run.spec.is_exact:
+                    answer = await self._compute.run(self._replays.answer, *given)
+                    found = Comparison(answer, 0.0, 0.0)
+                else:
+                    found = await self._compute.run(self._replays.compare, *given)
                 self._watch.note(await self._compute.run(self._replays.edges, log))
         except BrokenPromise as fault:
             raise await self._damaged(manifest, sought.record, fault) from None

@@ -10,7 +10,7 @@ served. Two manifests of one window with different roots prove that its solver k
 from typing import cast
 
 from swarm.errors import BadEncoding, BrokenPromise
-from swarm.ledger.transactions import LEAVES_MAX, check_seat, within
+from swarm.ledger.check_statements import LEAVES_MAX, check_seat, within
 from swarm.primitives.codec import Message, decode, encode, replace
 from swarm.primitives.crypto import SecretKey, verify
 from swarm.training.record.window import WINDOW_BYTES_MAX, WindowKey

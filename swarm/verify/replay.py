@@ -33,6 +33,7 @@ from swarm.training.averaging.payload import (
     residual_numel,
 )
 from swarm.training.data.dataset import TokenSource
+from swarm.training.devices.engine import Engine
 from swarm.training.messages import COUNT_MAX
 from swarm.training.model.operators import are_finite
 from swarm.training.model.optimizer import num_second_moments
@@ -137,15 +138,18 @@ def replay(
     """
     machine = Replay(plan, data, tokens, anchors, base_W, sent)
     start_root = state_root(machine.shard.components())
-    leaves = [leaf for event in data.events if (leaf := machine.apply(event)) is not None]
-    machine.end()
+    leaves = machine.run()
     counted = machine.shard.tokens_total - data.start.tokens_total
     end_root = state_root(machine.shard.components())
     return WindowResult(leaves_root(leaves), start_root, end_root, counted)
 
 
 class Replay:
-    """A replay of a window between two of its events; the arguments and errors are those of ``replay``."""
+    """A replay of a window between two of its events; the arguments and errors are those of ``replay``.
+
+    Without an ``engine`` this machine's CPU computes. If it is forced, messages count whatever bits of this
+    seat they answer, and what was computed and not counted is left out: another machine's bits differ.
+    """
 
     def __init__(
         self,
@@ -155,19 +159,29 @@ class Replay:
         anchors: Mapping[Digest, Tensor],
         base_W: Tensor | None = None,
         sent: Sent | None = None,
+        *,
+        engine: Engine | None = None,
+        is_forced: bool = False,
     ) -> None:
         check_window(plan, data)
         check_start(plan.spec, data)
         first = _anchor(anchors, data.start.anchor_root, data.start.params_P)
-        self.shard = restored(plan.spec, data.key.stage, data.start, first, base_W)
+        self.shard = restored(plan.spec, data.key.stage, data.start, first, base_W, engine)
         """The state of the seat."""
-        _check_parts(self.shard, data.start)
+        check_parts(self.shard, data.start)
         self._plan, self._data, self._tokens, self._anchors = plan, data, tokens, anchors
-        self._sent = sent
+        self._sent, self._is_forced = sent, is_forced
+
+    def run(self) -> list[Digest]:
+        """Compute all events, and return the leaves."""
+        leaves = [leaf for event in self._data.events if (leaf := self.apply(event)) is not None]
+        self.end()
+        return leaves
 
     def apply(self, event: Event) -> Digest | None:
         """Go on by one event; return its leaf, if it has one."""
         shard, plan, key = self.shard, self._plan, self._data.key
+        is_forced = self._is_forced
         match event:
             case AnchorSet(root):
                 shard.set_anchor(_anchor(self._anchors, root, shard.params_P), root)
@@ -176,11 +190,13 @@ class Replay:
                 if self._sent is not None:
                     self._sent.snapshot(snapshot)
             case FragmentMerged():
-                return merge_leaf(_merge(shard, plan, key, event))
+                return merge_leaf(_merge(shard, plan, key, event, is_forced=is_forced))
             case StepTaken():
-                record = _step(shard, plan, key, self._tokens, event)
+                record = _step(shard, plan, key, self._tokens, event, is_forced=is_forced)
                 _find(self._sent, record.microbatches)
                 return step_leaf(record)
+            case Uncounted() if is_forced:
+                pass
             case Uncounted(microbatches):
                 where = (shard, self._tokens, plan, key.seat)
                 _find(self._sent, [replay_uncounted(*where, one) for one in microbatches])
@@ -212,7 +228,7 @@ def check_start(spec: RunSpec, data: WindowData) -> None:
         raise OutOfTurn("a segment that begins with fragments on their way")
 
 
-def _check_parts(shard: Shard, start: ShardState) -> None:
+def check_parts(shard: Shard, start: ShardState) -> None:
     """Raise ``PeerFault`` unless the residual and the copied fragments fit the shard and its counters."""
     residual_R = start.residual_R
     if residual_R.shape != (residual_numel(shard.spec, start.params_P.numel()),):
@@ -247,10 +263,16 @@ def _anchor(anchors: Mapping[Digest, Tensor], root: Digest, params_P: Tensor) ->
 
 
 def _step(
-    shard: Shard, plan: RoundPlan, key: WindowKey, tokens: TokenSource, taken: StepTaken
+    shard: Shard,
+    plan: RoundPlan,
+    key: WindowKey,
+    tokens: TokenSource,
+    taken: StepTaken,
+    *,
+    is_forced: bool,
 ) -> StepRecord:
     for computed in taken.microbatches:
-        replay_microbatch(shard, tokens, plan, key.seat, computed)
+        replay_microbatch(shard, tokens, plan, key.seat, computed, is_forced=is_forced)
     for microbatch_id in taken.dropped:
         shard.drop(*microbatch_id)
     record = shard.step(plan, taken.step)
@@ -267,15 +289,16 @@ def _find(sent: Sent | None, records: Sequence[MicrobatchRecord]) -> None:
 # --- merges ---
 
 
-def _merge(shard: Shard, plan: RoundPlan, key: WindowKey, merged: FragmentMerged) -> MergeRecord:
+def _merge(
+    shard: Shard, plan: RoundPlan, key: WindowKey, merged: FragmentMerged, *, is_forced: bool
+) -> MergeRecord:
     snapshot = shard.offered(merged.exchange)
     assert snapshot is not None, "a merge follows its offer"
     spec, offer, is_final_averaging = plan.spec, merged.offer, plan.is_final_averaging
     terms = check_merge(plan, key, merged, snapshot.anchor_root, snapshot.theta_P.numel())
     scalars = outer_scalars(spec.outer, plan.round)
-    sent = _sent(
-        fragment_payload(spec, plan.round, snapshot, is_final_averaging=is_final_averaging), merged
-    )
+    mine = fragment_payload(spec, plan.round, snapshot, is_final_averaging=is_final_averaging)
+    sent = _forced(mine, merged) if is_forced else _sent(mine, merged)
     if terms is None or offer is None:
         return shard.merge(
             Merge.solo(snapshot, scalars, sent, is_final_averaging=is_final_averaging)
@@ -332,3 +355,14 @@ def _sent(mine: FragmentPayload, merged: FragmentMerged) -> SentFragment | None:
                 return None
             return SentFragment(merged.receipt, residual)
     raise OutOfTurn("a payload of ours that is not the fragment")
+
+
+def _forced(mine: FragmentPayload, merged: FragmentMerged) -> SentFragment | None:
+    """Return the residual that our own payload leaves, whichever payload is named; None if it leaves none."""
+    if merged.receipt is None:
+        return None
+    try:
+        _, residual = encode_payload(mine, mine.codec)
+    except UsageError:
+        raise OutOfTurn("a receipt for a payload that cannot be encoded") from None
+    return None if residual is None else SentFragment(merged.receipt, residual)

@@ -8,6 +8,7 @@ that are no log at all, or the log of another window, give the answer of a log t
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Protocol
 
@@ -22,6 +23,7 @@ from swarm.types import Digest
 from swarm.verify.edges import edges_in
 from swarm.verify.manifest import WindowManifest
 from swarm.verify.replay import REFUSED, Committed, answer, log_in
+from swarm.verify.tolerance import Comparison, compare
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,16 @@ class ReplayPort(Protocol):
         """
         ...
 
+    def compare(
+        self,
+        log: Log,
+        tokens: TokenSource,
+        anchors: Mapping[Digest, Tensor],
+        base_W: Tensor | None = None,
+    ) -> Comparison:
+        """Return the answer of the replay in a run without exact numerics; arguments as ``answer``."""
+        ...
+
     def edges(self, log: Log) -> Sequence[EdgeMessage]:
         """Return the messages in a log that other seats signed, without their payloads."""
         ...
@@ -83,6 +95,19 @@ class FileReplays:
         if data is None:
             return REFUSED
         return answer(log.committed, log.plan, data, tokens, anchors, base_W)
+
+    def compare(
+        self,
+        log: Log,
+        tokens: TokenSource,
+        anchors: Mapping[Digest, Tensor],
+        base_W: Tensor | None = None,
+    ) -> Comparison:
+        """Return the answer of the replay in a run without exact numerics; a log of no window is refused."""
+        data = read_window(log)
+        if data is None:
+            return Comparison(REFUSED, inf, 0.0)
+        return compare(log.committed, log.plan, data, tokens, anchors, base_W)
 
     def edges(self, log: Log) -> Sequence[EdgeMessage]:
         """Return the messages in a log that other seats signed, without their payloads; none if it is no log.

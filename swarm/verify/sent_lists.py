@@ -26,11 +26,11 @@ from swarm.errors import (
 )
 from swarm.events import EventKind
 from swarm.gossip.trade.service import TradeLinks
+from swarm.ledger.check_statements import check_seat
 from swarm.ledger.describe_checks import EDGE_TEXTS
 from swarm.ledger.edges import EdgeFraud, EdgeMessage, sender_of
 from swarm.ledger.state.records import SegmentPhase, SegmentRecord
 from swarm.ledger.state.state import State
-from swarm.ledger.transactions import check_seat
 from swarm.primitives.codec import Message, decode, encode
 from swarm.primitives.edges import SentEntry, sent_root
 from swarm.store import ITEMS_MAX, Store

@@ -21,10 +21,10 @@ from swarm.errors import BadConfig, InvalidStatement, Reason, UsageError
 from swarm.events import EventKind
 from swarm.executor import ExecutorPort
 from swarm.gossip.trade.service import TradeLinks
+from swarm.ledger.check_statements import RevealSegment
 from swarm.ledger.describe_checks import CHECK_KINDS
 from swarm.ledger.state.records import CheckPhase, Run
 from swarm.ledger.state.state import State
-from swarm.ledger.transactions import RevealSegment
 from swarm.ledger.transition.phases import open_checks
 from swarm.primitives.commitments import SALT_BYTES
 from swarm.primitives.crypto import SecretKey
@@ -35,12 +35,13 @@ from swarm.types import Digest, Height
 from swarm.verify.audit import AuditEvidence, AuditResult
 from swarm.verify.audit_fetch import adopt, gather, inspect
 from swarm.verify.changes import OpenSegments, find_changes
+from swarm.verify.draws import Draws
 from swarm.verify.duties import (
-    Draws,
     DutyStep,
     FindMove,
     HoldWindow,
     JudgeWindow,
+    SitWindow,
     StepKey,
     Submit,
     VerifierView,
@@ -59,8 +60,8 @@ from swarm.verify.sent_lists import EdgeWatch, SentLists
 
 CHECKS_AT_ONCE = 2
 """Windows that this node promises to replay at a time: two fit into a round on a machine that also trains."""
-AT_ONCE: Mapping[type[DutyStep], int] = {JudgeWindow: 2, HoldWindow: 2}
-"""Disputed and contested windows fetched at a time; the next waits for one of them."""
+AT_ONCE: Mapping[type[DutyStep], int] = {JudgeWindow: 2, HoldWindow: 2, SitWindow: 2}
+"""Disputed, doubted and contested windows fetched at a time; the next waits for one of them."""
 POLL_S = 2.0
 """Seconds after which the state is checked, even without a new block."""
 JUMP_BLOCKS = 16
@@ -150,8 +151,8 @@ class Verifier:
             watch=self.edges,
             report=report,
         )
-        self._work = Jobs(self._me, ledger, self.log_store, self._logs, report)
-        self._hearings = Hearings(self._me, ledger, self.log_store, self._logs, compute, report)
+        where = (secret.peer, ledger, self.log_store, self._logs)
+        self._work, self._hearings = Jobs(*where, report), Hearings(*where, compute, report)
         self._jobs: dict[DutyStep, trio.CancelScope] = {}
         self._sent: dict[StepKey, Height] = {}
         self._refused: set[StepKey] = set()
@@ -209,7 +210,7 @@ class Verifier:
             The verdict, with the evidence if a log was replayed.
 
         Raises:
-            UsageError: If the ledger has no such window, or its run has native numerics.
+            UsageError: If the ledger has no such window, or its run cannot be checked.
         """
         return await inspect(self._me, self._ledger, self.log_store, self._logs, key)
 
@@ -310,6 +311,7 @@ class Verifier:
             me=self._me,
             draws=self._draws.of,
             witness=self._draws.witness,
+            panel=self._draws.panel,
             holds=self._logs.holds,
             answers=self.log_store.answers,
             reveals=self.log_store.reveals,
@@ -353,6 +355,8 @@ class Verifier:
                     await self._hearings.find(step.move)
                 elif isinstance(step, HoldWindow):
                     await self._work.hold(step.key)
+                elif isinstance(step, SitWindow):
+                    await self._work.sit(step.key)
                 elif not isinstance(step, Submit):
                     await self._work.check(step.key)
         finally:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from swarm.errors import UsageError
-from swarm.ledger.transactions import RevealSegment
+from swarm.ledger.check_statements import RevealSegment
 from swarm.primitives.codec import encode
 from swarm.primitives.commitments import (
     WindowResult,

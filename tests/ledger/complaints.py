@@ -1,6 +1,6 @@
 """A verifier that was not served, its complaint, and the witnesses of it."""
 
-from swarm.ledger.state.records import Contest
+from swarm.ledger.state.draws import Contest
 from swarm.ledger.transition.phases import contest_start, open_contest
 from swarm.primitives.crypto import SecretKey
 from tests.ledger.checking import EXACT, Case, a_case

@@ -33,13 +33,12 @@ from swarm.config.spec import NANO, CheckSpec
 from swarm.errors import InvalidStatement
 from swarm.ledger.blocks import FINALIZE, NOTARIZE, VOTE_PURPOSES, vote_parts
 from swarm.ledger.chain import Head
+from swarm.ledger.check_statements import AMOUNT_MAX, PHI_COMPONENT
 from swarm.ledger.payouts import find_log
 from swarm.ledger.settlement_statements import SettlementKey, SignPayouts, Withdraw
 from swarm.ledger.state.records import Run, RunPhase, Seat, SegmentPhase, SegmentRecord
 from swarm.ledger.state.state import State, account_key, audit_supply, decode_state, encode_state
 from swarm.ledger.transactions import (
-    AMOUNT_MAX,
-    PHI_COMPONENT,
     BackOwner,
     Body,
     ChangeAsk,

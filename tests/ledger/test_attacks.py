@@ -4,14 +4,9 @@ import pytest
 
 from swarm.config.spec import GenesisAccount
 from swarm.errors import InvalidStatement, Reason
+from swarm.ledger.check_statements import PHI_COMPONENT, DataRequest
 from swarm.ledger.state.records import CheckPhase, SegmentPhase
-from swarm.ledger.transactions import (
-    PHI_COMPONENT,
-    DataRequest,
-    Join,
-    PostCheckpoint,
-    Stake,
-)
+from swarm.ledger.transactions import Join, PostCheckpoint, Stake
 from swarm.ledger.transition.prices import request_bond
 from swarm.ledger.transition.sampling import prove_draw
 from swarm.ledger.transition.seats import seats_of

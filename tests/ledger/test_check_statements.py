@@ -3,14 +3,11 @@
 import pytest
 
 from swarm.errors import BadEncoding
-from swarm.ledger.edges import EdgeFraud
-from swarm.ledger.transactions import (
-    ATTEMPTS,
-    FREE_STATEMENT_BYTES_MAX,
+from swarm.ledger.check_statements import (
     LEAVES_MAX,
+    PANEL,
     REVEAL_BYTES_MAX,
     TOKENS_MAX,
-    Body,
     ContestService,
     DataRequest,
     Report,
@@ -18,10 +15,10 @@ from swarm.ledger.transactions import (
     VerifyCommit,
     VerifyReveal,
     WitnessService,
-    check_shape,
     check_statement_shape,
-    parse_transaction,
 )
+from swarm.ledger.edges import EdgeFraud
+from swarm.ledger.transactions import FREE_STATEMENT_BYTES_MAX, Body, check_shape, parse_transaction
 from swarm.primitives.codec import encode, replace
 from swarm.primitives.commitments import SALT_BYTES
 from swarm.primitives.crypto import digest
@@ -76,7 +73,7 @@ def windows_of(count: int) -> RevealSegment:
     "body",
     [
         replace(REQUEST, run=0),
-        replace(REQUEST, attempt=ATTEMPTS),
+        replace(REQUEST, attempt=PANEL + 1),
         replace(REQUEST, attempt=-1),
         replace(REQUEST, window=LEAVES_MAX),
         replace(REQUEST, proof=bytes(79)),

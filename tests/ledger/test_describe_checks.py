@@ -2,6 +2,7 @@
 
 import json
 
+from swarm.ledger.check_statements import CheckStatement, WitnessService
 from swarm.ledger.describe import transaction_row
 from swarm.ledger.describe_checks import (
     CHECK_KINDS,
@@ -18,7 +19,6 @@ from swarm.ledger.describe_checks import (
 )
 from swarm.ledger.run_views import run_detail
 from swarm.ledger.state.records import Conviction, SegmentPhase, Verdicts
-from swarm.ledger.transactions import CheckStatement, WitnessService
 from swarm.primitives.codec import replace
 from swarm.primitives.crypto import peer_name, peer_text
 from swarm.testing.ledger import numbered_key
@@ -192,6 +192,7 @@ def test_verdicts_are_counted_and_named_and_the_guilty_are_listed() -> None:
     )
     assert verdicts_row(verdicts) == {
         "verified": 4, "cleared": 1, "unsampled": 3, "silent": 2, "guilty": 1, "undecided": 0,
+        "within": 0, "rejected": 0,
     }  # fmt: skip
     text = "checked: 4 passed a sampled check, 1 cleared, 3 unchecked, 2 not shown, 1 proven false"
     assert verdicts_text(verdicts) == text

@@ -3,7 +3,7 @@
 import pytest
 
 from swarm.errors import BadEncoding
-from swarm.ledger.transactions import SHORT_MAX, STAGE_MAX, check_seat, within
+from swarm.ledger.check_statements import SHORT_MAX, STAGE_MAX, check_seat, within
 
 
 def test_bounds_are_inclusive() -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from swarm.errors import BadEncoding, PeerFault
+from swarm.ledger.check_statements import PHI_COMPONENT, STATE_COMPONENTS
 from swarm.ledger.light import prove_entries
 from swarm.ledger.model_proof import (
     ModelProof,
@@ -11,7 +12,7 @@ from swarm.ledger.model_proof import (
     verify_model,
 )
 from swarm.ledger.state.draft import Draft
-from swarm.ledger.transactions import PHI_COMPONENT, STATE_COMPONENTS, PostCheckpoint
+from swarm.ledger.transactions import PostCheckpoint
 from swarm.ledger.transition.apply import begin_block
 from swarm.primitives.codec import encode, replace
 from swarm.primitives.crypto import digest

@@ -15,13 +15,7 @@ from swarm.ledger.chain import build_block, extend
 from swarm.ledger.mempool import LANE_MAX, POOL_MAX, Lane, Mempool
 from swarm.ledger.net.relay import PRUNED_MAX
 from swarm.ledger.state.records import SegmentPhase
-from swarm.ledger.transactions import (
-    Body,
-    Evidence,
-    Join,
-    SignedVote,
-    Transfer,
-)
+from swarm.ledger.transactions import Body, Evidence, Join, SignedVote, Transfer
 from swarm.ledger.transition.accounts import NONCE_WINDOW
 from swarm.primitives.crypto import SecretKey, digest
 from swarm.testing.ledger import BALANCE, STAKE, numbered_key

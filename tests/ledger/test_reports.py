@@ -6,9 +6,10 @@ import pytest
 
 from swarm.errors import InvalidStatement, Reason
 from swarm.ledger.chain import verify_chain
+from swarm.ledger.check_statements import Report, VerifyReveal
 from swarm.ledger.state.records import SegmentPhase
 from swarm.ledger.state.state import audit_supply, decode_state, encode_state
-from swarm.ledger.transactions import Body, Report, Transfer, VerifyReveal
+from swarm.ledger.transactions import Body, Transfer
 from swarm.ledger.transition.phases import REPORTS_MAX, challenge_end
 from swarm.ledger.transition.runs import boundary_height
 from swarm.primitives.codec import replace

@@ -5,17 +5,19 @@ import random
 import pytest
 
 from swarm.errors import BadEncoding, BadSignature
-from swarm.ledger.transactions import (
+from swarm.ledger.check_statements import (
     AMOUNT_MAX,
-    FREE_STATEMENT_BYTES_MAX,
     HEIGHT_MAX,
     PHI_BYTES_MAX,
-    RUN_SPEC_BYTES_MAX,
-    SEGMENT_COMMIT_BYTES_MAX,
     SHORT_MAX,
     STAGE_MAX,
-    START_PREFIX_BYTES,
     TOKENS_MAX,
+)
+from swarm.ledger.transactions import (
+    FREE_STATEMENT_BYTES_MAX,
+    RUN_SPEC_BYTES_MAX,
+    SEGMENT_COMMIT_BYTES_MAX,
+    START_PREFIX_BYTES,
     TRANSACTION_BYTES_MAX,
     Body,
     CloseRun,

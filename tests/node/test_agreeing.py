@@ -10,7 +10,7 @@ from swarm.config.spec import NANO, RunSpec
 from swarm.errors import OutOfTurn, PeerFault
 from swarm.gossip.pairing import final_rounds
 from swarm.gossip.trade.messages import Codec
-from swarm.ledger.transactions import PHI_COMPONENT, check_statement_shape
+from swarm.ledger.check_statements import PHI_COMPONENT, check_statement_shape
 from swarm.ledger.transition.checks import shown_claims
 from swarm.node.seat.commits import commit_of
 from swarm.primitives.codec import replace

@@ -127,7 +127,7 @@ def test_a_run_in_which_lies_pay_is_refused_before_the_start(tmp_path: Path) -> 
 def test_a_run_in_which_nothing_is_checked_is_not_refused(tmp_path: Path) -> None:
     for text, cause in (
         ("[checks]\nprobability = 0.0", "probability is 0 in [checks]"),
-        (f'[run]\nnumerics = "native"\n{LIES_PAY}', "work in native cannot be checked"),
+        (f'[run]\nnumerics = "native"\n{LIES_PAY}', "no lie about work in native can be proved"),
     ):
         start = Launch(parse_run_file(text, "a.toml"))
         assert prepared(start, tmp_path) == start

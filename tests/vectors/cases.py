@@ -53,6 +53,17 @@ from swarm.ledger.blocks import (
     vrf_alpha,
 )
 from swarm.ledger.chain_file import ChainStart
+from swarm.ledger.check_statements import (
+    ContestService,
+    DataRequest,
+    DisputeMove,
+    DisputeVote,
+    Report,
+    RevealSegment,
+    VerifyCommit,
+    VerifyReveal,
+    WitnessService,
+)
 from swarm.ledger.consensus.votes import (
     Batch,
     Heard,
@@ -81,11 +92,7 @@ from swarm.ledger.transactions import (
     ChangeAsk,
     CloseRun,
     CommitSegment,
-    ContestService,
     ContinueRun,
-    DataRequest,
-    DisputeMove,
-    DisputeVote,
     Evidence,
     FreeStatement,
     FundRun,
@@ -94,17 +101,12 @@ from swarm.ledger.transactions import (
     OpenRun,
     PauseRun,
     PostCheckpoint,
-    Report,
     ResumeRun,
-    RevealSegment,
     SignedVote,
     Stake,
     Transfer,
     Unstake,
     Validate,
-    VerifyCommit,
-    VerifyReveal,
-    WitnessService,
     sign_transaction,
     transaction_digest,
 )

@@ -153,6 +153,8 @@ def windows() -> list[dict[str, object]]:
     data = WindowData(WindowKey(RUN, ROUND, STAGE, 3, 0), True, state, events)
     head, *bulk = encode_window(data)
     raw = b"".join((head, *bulk))
+    ended = replace(data, end=replace(state, step=41, snapshots=()))
+    tolerated = b"".join(encode_window(ended))
     return [
         {"kind": "state counters", "step": state.step, "tokens": [state.tokens_total, *state.tokens_at_sync],
          "step_component": number_component(state.step).hex(),
@@ -163,5 +165,7 @@ def windows() -> list[dict[str, object]]:
         {"kind": "window", "parameters": plan.num_parameters, "head": bytes(head).hex(),
          "pieces": [len(piece) for piece in bulk], "num_bytes": len(raw),
          "digest_of_all": fast_digest("vector", raw).hex()},
+        {"kind": "window with the state at its end", "head": bytes(encode_window(ended)[0]).hex(),
+         "num_bytes": len(tolerated), "digest_of_all": fast_digest("vector", tolerated).hex()},
         *muon_cases(),
     ]  # fmt: skip

@@ -5,19 +5,21 @@ from dataclasses import dataclass, field
 
 from swarm.errors import InvalidStatement
 from swarm.ledger.chain import build_block, extend
+from swarm.ledger.check_statements import RevealSegment
 from swarm.ledger.mempool import Mempool
 from swarm.ledger.state.records import SegmentPhase
 from swarm.ledger.state.state import State, audit_supply
-from swarm.ledger.transactions import Body, FreeStatement, RevealSegment, sign_transaction
+from swarm.ledger.transactions import Body, FreeStatement, sign_transaction
 from swarm.ledger.transition.prices import sufficient_fee
+from swarm.primitives.codec import replace
 from swarm.primitives.commitments import WindowResult
 from swarm.primitives.crypto import SecretKey
 from swarm.testing.ledger import CheckedSegment, verifier_salt
 from swarm.training.record.window import WindowKey
-from swarm.types import Digest, Height, PeerId, View
+from swarm.types import NO_DIGEST, Digest, Height, PeerId, View
 from swarm.verify.changes import OpenSegments
+from swarm.verify.draws import Draws
 from swarm.verify.duties import (
-    Draws,
     DutyStep,
     FindMove,
     HoldWindow,
@@ -38,6 +40,8 @@ FINAL = {
     SegmentPhase.CLEARED,
     SegmentPhase.UNDECIDED,
     SegmentPhase.GUILTY,
+    SegmentPhase.WITHIN,
+    SegmentPhase.REJECTED,
 }
 Replay = Callable[[WindowKey], WindowResult | None]
 """What a peer's replay of a window gives; None: it gets no log."""
@@ -125,6 +129,7 @@ class Actor:
                 me=self.key.peer,
                 draws=draws.of,
                 witness=draws.witness,
+                panel=draws.panel,
                 holds=lambda key: key in self.held or key in self.answers,
                 answers=self.answers,
                 reveals=self.reveals,
@@ -174,6 +179,11 @@ class Actor:
 def honest(segment: CheckedSegment) -> Replay:
     """A replay of a log that gives this segment."""
     return lambda key: segment.results[key.window]
+
+
+def within(segment: CheckedSegment) -> Replay:
+    """A replay that ends within the tolerance of a run: it has no leaves."""
+    return lambda key: replace(segment.results[key.window], leaves_root=NO_DIGEST)
 
 
 def nothing(key: WindowKey) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from swarm.errors import BadEncoding, BadSignature
-from swarm.ledger.transactions import TOKENS_MAX
+from swarm.ledger.check_statements import TOKENS_MAX
 from swarm.primitives.codec import encode, replace
 from swarm.primitives.commitments import SALT_BYTES, WindowResult
 from swarm.primitives.crypto import digest

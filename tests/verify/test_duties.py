@@ -5,18 +5,18 @@ from dataclasses import replace
 import pytest
 
 from swarm.config.spec import NANO, CheckSpec
-from swarm.ledger.state.records import CheckPhase, SegmentPhase, SegmentRecord
-from swarm.ledger.transactions import (
-    Body,
+from swarm.errors import Reason
+from swarm.ledger.check_statements import (
     ContestService,
     DataRequest,
     DisputeVote,
     RevealSegment,
-    Transfer,
     VerifyCommit,
     VerifyReveal,
     WitnessService,
 )
+from swarm.ledger.state.records import CheckPhase, SegmentPhase, SegmentRecord
+from swarm.ledger.transactions import Body, Transfer
 from swarm.ledger.transition.disputes import first_accusation
 from swarm.ledger.transition.prices import check_fee, contest_bond, report_bond, request_bond
 from swarm.primitives.codec import replace as replaced
@@ -28,6 +28,7 @@ from swarm.types import Amount, Digest
 from swarm.verify.duties import RESUBMIT_BLOCKS, CheckWindow, JudgeWindow, Submit
 from swarm.verify.judging import OwnAnswer, key_of, seat_of
 from tests.ledger.checking import SOLVER, Case, a_case
+from tests.ledger.panels import NATIVE
 from tests.verify.actors import (
     FINAL,
     Actor,
@@ -461,24 +462,27 @@ def test_the_only_judge_sends_a_liar_away_by_its_report_and_nobody_votes() -> No
     ]
 
 
+UNCHECKED = replaced(NATIVE, numerics="native-bf16")
+
+
 @pytest.mark.rule("V31")
-def test_nobody_checks_or_judges_native_numerics_but_their_solver_shows_its_windows() -> None:
-    native = small_run_spec(round_blocks=6, rounds=40, checks=CheckSpec(NANO, 10, 60))
-    case = a_case(native)
+def test_nobody_checks_a_run_without_a_bound_but_its_solver_shows_its_windows() -> None:
+    case = a_case(UNCHECKED)
     _, actors = peers_of(case)
     case.draw_verifiers()
     assert not [step for actor in actors for step in actor.steps()]
-    windows = case.ask(case.able[:1])
-    assert not [step for actor in actors for step in actor.steps()]
-    case.seal(windows)
+    key = case.drawn(case.able)[0]
+    request = case.claimed.request(case.ledger.state, key)
+    assert request is not None
+    assert case.refused(key, request) is Reason.WRONG_PHASE, "nor may anybody else"
+    case.wait(SegmentPhase.SEALED)
     steps = [(actor.key, type(step)) for actor in actors for step in actor.steps()]
     assert steps == [(case.ledger.keys[SOLVER], Submit)]
 
 
 @pytest.mark.rule("V31")
-def test_native_work_that_nobody_asks_for_is_shown_and_paid() -> None:
-    native = small_run_spec(round_blocks=6, rounds=40, checks=CheckSpec(NANO, 10, 60))
-    case = a_case(native)
+def test_work_without_a_bound_that_nobody_asks_for_is_shown_and_paid() -> None:
+    case = a_case(UNCHECKED)
     producer, actors = peers_of(case)
     assert play(producer, actors) is SegmentPhase.UNSAMPLED
     assert case.record.is_paid

@@ -2,8 +2,9 @@
 
 import pytest
 
-from swarm.ledger.state.records import SegmentPhase, Turn
-from swarm.ledger.transactions import DisputeMove, DisputeVote
+from swarm.ledger.check_statements import DisputeMove, DisputeVote
+from swarm.ledger.state.accusations import Turn
+from swarm.ledger.state.records import SegmentPhase
 from swarm.ledger.transition import hearings
 from swarm.verify.duties import FindMove, Submit
 from swarm.verify.judging import window_of

@@ -7,15 +7,15 @@ from itertools import pairwise
 import pytest
 
 from swarm.errors import InvalidStatement, Reason
-from swarm.ledger.state.records import SegmentRecord
-from swarm.ledger.transactions import (
+from swarm.ledger.check_statements import (
     LEAVES_MAX,
     REVEAL_BYTES_MAX,
     TOKENS_MAX,
     RevealSegment,
     check_statement_shape,
-    sign_transaction,
 )
+from swarm.ledger.state.records import SegmentRecord
+from swarm.ledger.transactions import sign_transaction
 from swarm.ledger.transition.checks import shown_claims
 from swarm.node.seat.commits import commit_of
 from swarm.primitives.codec import replace

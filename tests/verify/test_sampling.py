@@ -5,7 +5,7 @@ from swarm.ledger.transition.sampling import drawn_window
 from swarm.primitives.codec import replace
 from swarm.testing.ledger import small_run_spec
 from swarm.types import Amount
-from swarm.verify.duties import PROOFS_MAX, Draws
+from swarm.verify.draws import PROOFS_MAX, Draws
 from tests.ledger.checking import a_case
 
 

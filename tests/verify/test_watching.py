@@ -6,8 +6,10 @@ from swarm.ledger.state.state import State
 from swarm.testing.ledger import small_run_spec
 from swarm.verify.changes import OPEN, OpenSegments
 from swarm.verify.judging import key_of
-from tests.ledger.checking import a_case
-from tests.verify.actors import peers_of
+from swarm.verify.replay import REFUSED
+from tests.ledger.checking import Case, a_case
+from tests.ledger.panels import a_native_case
+from tests.verify.actors import Actor, BlockProducer, peers_of
 
 
 def all_open(state: State) -> set[tuple[int, ...]]:
@@ -16,7 +18,21 @@ def all_open(state: State) -> set[tuple[int, ...]]:
 
 def test_a_segment_is_seen_until_it_is_judged_and_once_more_then() -> None:
     case = a_case(lie=0)
-    producer, actors = peers_of(case)
+    seen = seen_of(case, *peers_of(case))
+    assert seen[0] is SegmentPhase.POSTED
+    assert seen[-1] is SegmentPhase.GUILTY
+    assert seen.count(SegmentPhase.GUILTY) == 1
+    assert set(seen) == {*OPEN, SegmentPhase.GUILTY} - {SegmentPhase.DOUBTED}
+
+
+def test_a_segment_is_seen_where_a_panel_decides_about_it() -> None:
+    case = a_native_case()
+    seen = seen_of(case, *peers_of(case, replay=lambda _: REFUSED))
+    assert set(seen) == {*OPEN, SegmentPhase.REJECTED} - {SegmentPhase.DISPUTED}
+
+
+def seen_of(case: Case, producer: BlockProducer, actors: list[Actor]) -> list[SegmentPhase]:
+    """The phases of a case's segment in 60 blocks in which everybody acts, as a watch sees them."""
     watch, seen, place = OpenSegments(), list[SegmentPhase](), key_of(case.record)
     for _ in range(60):
         _, after = watch.look(case.ledger.state)
@@ -26,10 +42,7 @@ def test_a_segment_is_seen_until_it_is_judged_and_once_more_then() -> None:
         for actor in actors:
             actor.act()
         producer.block()
-    assert seen[0] is SegmentPhase.POSTED
-    assert seen[-1] is SegmentPhase.GUILTY
-    assert seen.count(SegmentPhase.GUILTY) == 1
-    assert set(seen) == {*OPEN, SegmentPhase.GUILTY}
+    return seen
 
 
 def test_the_first_look_has_no_news() -> None:

@@ -50,11 +50,13 @@ def audit(
 
     Without a round, stage or seat: the newest segment that is revealed and can still be reported. The node that
     runs in this home fetches the logs, checks every signature in them and computes the window again. Exit code
-    6 and a file of evidence if it is false.
+    6 and a file of evidence if it is false; exit code 6 alone if a run without exact numerics ends outside its
+    tolerance.
     """
     from swarm.cli.client import act, fetch_state, node_of
     from swarm.cli.commands.ledger_views import (
         FRAUD,
+        REJECTED,
         SegmentQuery,
         audit_lines,
         audit_row,
@@ -85,7 +87,7 @@ def audit(
         screen.say(f"evidence for anybody: swarm verify-evidence {out}")
     row = audit_row(target, answer)
     screen.data(row, audit_lines(row, target, screen.ink))
-    if row["verdict"] == FRAUD:
+    if row["verdict"] in {FRAUD, REJECTED}:
         raise typer.Exit(VerificationFailed.exit_code)
 
 

@@ -16,7 +16,7 @@ from swarm.ledger.transition.prices import solver_stake
 from swarm.node.launch.fit import memory_bytes
 from swarm.node.launch.launch import check_limits
 from swarm.node.launch.publish import check_length, described, read_corpus
-from swarm.node.launch.sizing import MIB, Sizing, sizing_of
+from swarm.node.launch.sizing import MIB, Sizing, sizing_of, tolerance_text
 from swarm.node.seat.compute import present
 from swarm.node.start import (
     Launch,
@@ -150,8 +150,8 @@ def dry_run_notes(
             f"disk_quota_mb is {config.disk_quota_mb}; the launcher of this run needs"
             f" {sizing.owner_blob_bytes // MIB + 1} in node.toml"
         )
-    if unchecked := unchecked_text(spec):
-        notes.append(unchecked)
+    if texts := [text for text in (tolerance_text(spec), unchecked_text(spec)) if text]:
+        notes.append("; ".join(texts))
     return notes
 
 

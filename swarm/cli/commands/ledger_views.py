@@ -175,7 +175,8 @@ def _is_open(state: State, run: Run, record: SegmentRecord) -> bool:
 
 def _is_in_doubt(record: SegmentRecord) -> bool:
     """Return True unless the segment may not be reported any more, false or undecided as it is."""
-    return record.phase not in {SegmentPhase.GUILTY, SegmentPhase.UNDECIDED}
+    over = {SegmentPhase.GUILTY, SegmentPhase.UNDECIDED, SegmentPhase.REJECTED}
+    return record.phase not in over
 
 
 def _where(record: SegmentRecord) -> str:
@@ -183,6 +184,8 @@ def _where(record: SegmentRecord) -> str:
 
 
 HONEST, FRAUD = "honest", "fraud"
+WITHIN, REJECTED = "within_tolerance", "rejected"
+"""Verdicts of a run without exact numerics."""
 NOT_REVEALED, NOT_SERVED = "not_revealed", "not_served"
 LINES_MAX = 12
 LINE_CHARS_MAX = 400
@@ -208,7 +211,7 @@ def audit_row(target: AuditTarget, fields: Mapping[str, object]) -> Row:
     """
     answer = read_answer(AuditAnswer, fields)
     verdict, messages = answer.verdict, _messages(answer)
-    if verdict not in {HONEST, FRAUD}:
+    if verdict not in {HONEST, FRAUD, WITHIN, REJECTED}:
         raise no_verdict(target, verdict, messages)
     return {
         "round": target.round,
@@ -251,10 +254,17 @@ def audit_lines(row: Row, target: AuditTarget, ink: Ink) -> list[str]:
         verdict = ink.paint("gone", "FRAUD")
         if row["evidence"]:
             verdict += f" -> swarm report {row['evidence']}"
+    elif row["verdict"] in {WITHIN, REJECTED}:
+        is_within = row["verdict"] == WITHIN
+        verdict = ink.paint("ok" if is_within else "gone", str(row["verdict"]).upper())
     else:
         findings = findings or ["computed again, with the same result"]
         verdict = ink.paint("ok", "HONEST")
-    rows = [("claim", claim), ("replay", findings[0]), *(("", line) for line in findings[1:])]
+    rows = [
+        ("claim", claim),
+        ("replay", (findings or [""])[0]),
+        *(("", line) for line in findings[1:]),
+    ]
     rows.append(("verdict", verdict))
     return [f"{ink.paint('dim', pad(label, 7))} {value}" for label, value in rows]
 

@@ -20,8 +20,8 @@ from swarm.ledger.blocks import (
     check_certificate,
     vote_parts,
 )
+from swarm.ledger.check_statements import HEIGHT_MAX
 from swarm.ledger.leaders import LeaderSchedule
-from swarm.ledger.transactions import HEIGHT_MAX
 from swarm.primitives.codec import Message
 from swarm.primitives.crypto import SecretKey, verify
 from swarm.types import NO_DIGEST, Digest, PeerId, View

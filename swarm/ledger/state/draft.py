@@ -57,6 +57,8 @@ JUDGED = frozenset(
         SegmentPhase.SILENT,
         SegmentPhase.GUILTY,
         SegmentPhase.UNDECIDED,
+        SegmentPhase.WITHIN,
+        SegmentPhase.REJECTED,
     }
 )
 """Phases that are counted; each count has the name of its phase."""

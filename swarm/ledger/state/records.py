@@ -9,10 +9,12 @@ segment's record carries its reward and all statements about it (draws, checks, 
 until its challenge window has passed.
 """
 
-from enum import IntEnum, StrEnum
+from enum import StrEnum
 
 from swarm.config.spec import RunSpec
 from swarm.ledger.blocks import Validator
+from swarm.ledger.state.accusations import Accusation, Dispute
+from swarm.ledger.state.draws import Contest, Draw, Panel
 from swarm.ledger.state.payouts import SettlementEntry
 from swarm.ledger.state.shares import ShareEntry
 from swarm.primitives.codec import Message
@@ -43,16 +45,12 @@ class SegmentPhase(StrEnum):
     UNDECIDED = "undecided"
     """The validators reached no verdict in time: unpaid if it was not paid before, and never verified."""
     GUILTY = "guilty"
-
-
-class Draw(Message, frozen=True):
-    """One beacon draw of verifiers for a segment."""
-
-    height: Height
-    """Height of the block whose beacon it is."""
-    beacon: Digest
-    stake: Amount
-    """Stake of all peers but the solver and its partners: a peer is drawn in proportion to its part of it."""
+    DOUBTED = "doubted"
+    """In a run without exact numerics, a verifier has rejected a window: a panel of three decides."""
+    WITHIN = "within"
+    """In such a run, at least one verifier found it within tolerance, and no panel rejected it."""
+    REJECTED = "rejected"
+    """In such a run, all three of a panel rejected a window: unpaid, and its peer is sent away."""
 
 
 class CheckPhase(StrEnum):
@@ -65,6 +63,8 @@ class CheckPhase(StrEnum):
     DIFFERED = "differed"
     MISSED = "missed"
     """It did not answer or reveal in time."""
+    SPARED = "spared"
+    """It offered to sit on a panel, and was not needed, or the panel did not come about."""
 
 
 class Check(Message, frozen=True):
@@ -82,76 +82,6 @@ class Check(Message, frozen=True):
     """True if it was not drawn, but chose the window itself."""
     bond: Amount
     """Amount at risk until its answer is revealed; then it is back, lost, or in its accusation."""
-
-
-class Contest(Message, frozen=True):
-    """A complaint that the solver does not serve the log of a window, and what its drawn witnesses say."""
-
-    check: int
-    """Index of the check whose verifier complains."""
-    window: int
-    height: Height
-    bond: Amount
-    """Amount at risk until the witnesses have decided."""
-    draw: Draw | None
-    """Draw of the witnesses, ``beacon_delay`` blocks after the complaint."""
-    served: tuple[PeerId, ...]
-    """Witnesses that hold the log."""
-    refused: tuple[PeerId, ...]
-    """Witnesses that could not get it."""
-    end: Height
-    """Height from which on witnesses are not heard any more."""
-    is_open: bool
-
-
-class Accusation(Message, frozen=True):
-    """A claim that the replay of a window differs from the leaves the solver revealed."""
-
-    peer: PeerId
-    window: int
-    claim: Digest
-    height: Height
-    """Height of its blind answer, or of its report."""
-    is_report: bool
-    bond: Amount
-    """Amount at risk; drawn verifiers answer with a part of their stake besides."""
-
-
-class Ballot(Message, frozen=True):
-    """One validator's verdict in a dispute."""
-
-    peer: PeerId
-    is_guilty: bool
-
-
-class Turn(IntEnum):
-    """Side that a dispute waits for."""
-
-    JUDGES = 0
-    """The validators vote."""
-    ACCUSER = 1
-    SOLVER = 2
-    SILENT = 3
-    """The solver has not moved in time: it is guilty unless the validators clear it."""
-
-
-class Dispute(Message, frozen=True):
-    """One accused window, under judgement."""
-
-    window: int
-    deadline: Height
-    """Height at which whoever it waits for is too late."""
-    ballots: tuple[Ballot, ...]
-    turn: int = Turn.JUDGES
-    game: bytes = b""
-    """State of a hearing, as the court has it (``transition/court.py``); empty before its first move."""
-    since: Height = Height(0)
-    """Height from which on the clock runs of the side that moves."""
-    accuser_left: int = 0
-    """Blocks that are left to the accuser for all its moves."""
-    solver_left: int = 0
-    is_tried: bool = False
-    """True if arithmetic did not decide it."""
 
 
 NOBODY = PeerId(b"")
@@ -531,6 +461,8 @@ class SegmentRecord(Message, frozen=True):
     """True if one of these disputes ended without a verdict."""
     proved_by: bytes = b""
     """Peer that proved that its solver sent something else than it committed to; empty if nobody did."""
+    panel: Panel | None = None
+    """Panel about a rejected window, the last one if there were several; None before."""
 
 
 class Contribution(Message, frozen=True):
@@ -590,6 +522,8 @@ class Verdicts(Message, frozen=True):
     """Number of those verified or cleared in which another peer's replay agreed."""
     convictions: tuple[Conviction, ...]
     """Segments proven false, newest last, at most ``CONVICTIONS_KEPT``."""
+    within: int = 0
+    rejected: int = 0
 
 
 class DueQueue(Message, frozen=True):

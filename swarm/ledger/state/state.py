@@ -15,6 +15,7 @@ from functools import cached_property
 from swarm.config.spec import Genesis
 from swarm.errors import BadEncoding, InvalidStatement, Reason
 from swarm.ledger.blocks import VALIDATORS_MAX, Validator, epoch_of, validators_of
+from swarm.ledger.check_statements import AMOUNT_MAX, HEIGHT_MAX
 from swarm.ledger.state.payouts import (
     LOG_KEY,
     Payout,
@@ -44,7 +45,6 @@ from swarm.ledger.state.records import (
 )
 from swarm.ledger.state.runs import find_run, round_key
 from swarm.ledger.state.shares import NO_SHARES, Backing, RunShares, backing_key, shares_key
-from swarm.ledger.transactions import AMOUNT_MAX, HEIGHT_MAX
 from swarm.primitives.codec import Message, decode, encode
 from swarm.primitives.merkle import SparseMap
 from swarm.types import Amount, Digest, Height, PeerId, RoundIndex, RunIndex, StageIndex, View

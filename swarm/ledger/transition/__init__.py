@@ -34,6 +34,8 @@ Modules (C: pure, S: does I/O):
                      after a proven fraud.
     settlement.py C  Handle settlement outside: validators agree on a contract, peers withdraw to
                      it, epochs end in a statement.
+    tolerance.py  C  Decide about windows that a verifier rejects in a run without exact numerics: a
+                     panel of three.
     validators.py C  Choose the validators of each epoch, count the views they miss, and judge
                      evidence of double signing.
 """

@@ -12,6 +12,17 @@ from collections.abc import Mapping, Sequence
 
 from swarm.errors import BadEncoding, BadSignature, InvalidStatement, Reason
 from swarm.ledger.blocks import next_beacon
+from swarm.ledger.check_statements import (
+    ContestService,
+    DataRequest,
+    DisputeMove,
+    DisputeVote,
+    Report,
+    RevealSegment,
+    VerifyCommit,
+    VerifyReveal,
+    WitnessService,
+)
 from swarm.ledger.edges import EdgeFraud
 from swarm.ledger.settlement_statements import SettlementKey, SignPayouts, Withdraw
 from swarm.ledger.state.draft import Draft
@@ -21,11 +32,7 @@ from swarm.ledger.transactions import (
     ChangeAsk,
     CloseRun,
     CommitSegment,
-    ContestService,
     ContinueRun,
-    DataRequest,
-    DisputeMove,
-    DisputeVote,
     Evidence,
     FreeStatement,
     FundRun,
@@ -35,17 +42,12 @@ from swarm.ledger.transactions import (
     PaidBody,
     PauseRun,
     PostCheckpoint,
-    Report,
     ResumeRun,
-    RevealSegment,
     Stake,
     Transaction,
     Transfer,
     Unstake,
     Validate,
-    VerifyCommit,
-    VerifyReveal,
-    WitnessService,
     check_signature,
     parse_transaction,
     transaction_digest,

@@ -8,6 +8,8 @@ Core: handlers on a draft. Raises ``InvalidStatement``.
        '---new draw----'--------------------'--last draw: SEALED
                              SEALED without an answer --reveal--> UNSAMPLED
 
+Where bits differ between machines, segments end by the rules of ``tolerance``.
+
 Silence is judged at the end of a phase, when the record is due. No peer can hold a segment up: every phase
 ends. A verifier puts up a bond with its request and is paid for an answer that stands; whoever is asked to
 show something and does not, pays for it. A verifier that is not served complains (``contests``).
@@ -22,22 +24,20 @@ Source: docs/spec/verification.md section 2.
 
 from itertools import pairwise
 
+from swarm.config.tolerance import is_checked
 from swarm.errors import BadSignature, InvalidStatement, Reason
-from swarm.ledger.state.draft import Draft
-from swarm.ledger.state.records import (
-    Check,
-    CheckPhase,
-    SegmentPhase,
-    SegmentRecord,
-)
-from swarm.ledger.state.state import money_in
-from swarm.ledger.transactions import (
+from swarm.ledger.check_statements import (
     ATTEMPTS,
+    PANEL,
     DataRequest,
     RevealSegment,
     VerifyCommit,
     VerifyReveal,
 )
+from swarm.ledger.state.draft import Draft
+from swarm.ledger.state.records import Check, CheckPhase, SegmentPhase, SegmentRecord
+from swarm.ledger.state.state import money_in
+from swarm.ledger.transition import tolerance
 from swarm.ledger.transition.contests import (
     dismiss,
     draw_witnesses,
@@ -57,6 +57,7 @@ from swarm.ledger.transition.payments import (
     evict,
     fine_silence,
     forfeit,
+    is_exact,
     lose_bond,
     pay_check,
     rest,
@@ -96,8 +97,14 @@ PART_SEGMENTS = 128
 """Segments that are moved without a pause: some ten milliseconds."""
 
 
-def shown_claims(record: SegmentRecord, window_steps: int, body: RevealSegment) -> Claims:
-    """Return the claims of the windows of a revealed segment; raise unless they are those of its commit."""
+def shown_claims(
+    record: SegmentRecord, window_steps: int, body: RevealSegment, *, with_leaves: bool = True
+) -> Claims:
+    """Return the claims of the windows of a revealed segment; raise unless they are those of its commit.
+
+    Without exact numerics no two machines have the same leaves: the claims are then those of the states and the
+    tokens alone.
+    """
     wanted = num_windows(record.num_steps, window_steps)
     if len(body.leaves_roots) != wanted:
         raise InvalidStatement(
@@ -107,23 +114,31 @@ def shown_claims(record: SegmentRecord, window_steps: int, body: RevealSegment) 
         raise InvalidStatement(Reason.BAD_PROOF, "a window without a step or a merge")
     states = (record.start_root, *body.state_roots, record.end_root)
     parts = zip(body.leaves_roots, pairwise(states), body.tokens, strict=True)
-    claims = tuple(
-        WindowResult(Digest(leaves), Digest(start), Digest(end), tokens).claim
+    results = [
+        WindowResult(Digest(leaves), Digest(start), Digest(end), tokens)
         for leaves, (start, end), tokens in parts
-    )
+    ]
+    claims = tuple(result.claim for result in results)
     if trace_commit(trace_root(claims), body.salt) != record.trace_commit:
         raise InvalidStatement(Reason.BAD_PROOF, "not the windows and the salt of the commit")
     trained = sum(body.tokens)
     if trained != record.tokens:
         said = f"{trained} tokens in its windows where the commit says {record.tokens}"
         raise InvalidStatement(Reason.BAD_PROOF, said)
-    return claims
+    if with_leaves:
+        return claims
+    return tuple(replace(result, leaves_root=NO_DIGEST).claim for result in results)
 
 
 def request_data(draft: Draft, sender: PeerId, body: DataRequest) -> None:
-    """Accept the request of a drawn verifier for its window."""
+    """Accept the request of a drawn verifier for its window, or an offer to sit on a panel."""
+    if body.attempt == PANEL:
+        tolerance.offer(draft, sender, body)
+        return
     record = find_segment(draft, body, SegmentPhase.POSTED, SegmentPhase.SAMPLED)
     spec, height, under_way = draft.run(record.run).spec, draft.height, open_checks(record)
+    if not is_checked(spec):
+        raise InvalidStatement(Reason.WRONG_PHASE, "nothing in this run can be checked")
     if under_way and height >= gather_end(record, spec):
         raise InvalidStatement(Reason.WRONG_PHASE, "its verifiers are at work")
     if any(check.peer == sender for check in under_way):
@@ -164,14 +179,19 @@ def request_data(draft: Draft, sender: PeerId, body: DataRequest) -> None:
 
 def commit_check(draft: Draft, body: VerifyCommit) -> PeerId:
     """Accept a verifier's blind answer; return the peer that must have signed it."""
-    record = find_segment(draft, body, SegmentPhase.SAMPLED)
+    record = find_segment(draft, body, SegmentPhase.SAMPLED, SegmentPhase.DOUBTED)
     check = _check_at(record, body.check, CheckPhase.REQUESTED)
     if body.window != check.window:
         raise InvalidStatement(Reason.BAD_FIELD, f"the draw selected window {check.window}")
+    if record.panel is not None and not record.panel.is_seated:
+        raise InvalidStatement(Reason.WRONG_PHASE, "it is not known yet who sits")
     changed = replace(
         check, phase=CheckPhase.SEALED, commitment=body.commitment, commit_height=draft.height
     )
     record = with_check(withdraw(draft, record, check), changed)
+    if record.phase is SegmentPhase.DOUBTED:
+        tolerance.note_answer(draft, record)
+        return check.peer
     spec, under_way = draft.run(record.run).spec, open_checks(record)
     is_gathered = len(under_way) == CHECKS_MAX or draft.height >= gather_end(record, spec)
     if is_gathered and _have_answered(record):
@@ -188,7 +208,8 @@ def reveal_segment(draft: Draft, body: RevealSegment) -> PeerId:
     """
     record = find_segment(draft, body, SegmentPhase.SEALED)
     spec, height = draft.run(record.run).spec, draft.height
-    claims = shown_claims(record, spec.checks.window_steps, body)
+    steps = spec.checks.window_steps
+    claims = shown_claims(record, steps, body, with_leaves=spec.is_exact)
     record = replace(record, claims=claims, shown_height=height)
     for check in record.checks:
         if check.phase is CheckPhase.MISSED:
@@ -198,13 +219,14 @@ def reveal_segment(draft: Draft, body: RevealSegment) -> PeerId:
         opened = replace(record, phase=SegmentPhase.REVEALED, reveals_end=end, due=end)
         draft.put_segment(opened)
     else:
-        end_reveals(draft, record)
+        _close(draft, record)
     return record.peer
 
 
 def reveal_check(draft: Draft, body: VerifyReveal, arbiter: Arbiter) -> PeerId:
     """Accept the answer of a verifier or a reporter, compare it with the solver's, and return who gave it."""
-    record = find_segment(draft, body, SegmentPhase.REVEALED, SegmentPhase.DISPUTED)
+    phases = (SegmentPhase.REVEALED, SegmentPhase.DISPUTED, SegmentPhase.DOUBTED)
+    record = find_segment(draft, body, *phases)
     check = _check_at(record, body.check, CheckPhase.SEALED)
     if not are_reveals_open(record, draft.height):
         raise InvalidStatement(Reason.WRONG_PHASE, "answers are not taken any more")
@@ -215,10 +237,17 @@ def reveal_check(draft: Draft, body: VerifyReveal, arbiter: Arbiter) -> PeerId:
     if verify_commit(claim, body.salt, check.peer) != check.commitment:
         raise InvalidStatement(Reason.BAD_PROOF, "not the answer it gave blind")
     count(draft, record, check.peer, "checked")
-    if claim != shown:
+    is_same = claim == shown
+    answered = replace(check, phase=CheckPhase.AGREED if is_same else CheckPhase.DIFFERED)
+    if record.phase is SegmentPhase.DOUBTED:
+        tolerance.note_shown(draft, with_check(record, answered))
+        return check.peer
+    if is_same:
+        draft.put_segment(_agree(draft, record, answered))
+    elif is_exact(draft, record):
         accuse(draft, record, check, claim)
-    else:
-        draft.put_segment(_agree(draft, record, replace(check, phase=CheckPhase.AGREED)))
+    else:  # its bond stays: a panel decides
+        draft.put_segment(with_check(record, answered))
     record = find_segment(draft, body, SegmentPhase.REVEALED, SegmentPhase.DISPUTED)
     if not are_reveals_open(record, draft.height):
         _end_reveals(draft, record, arbiter)
@@ -254,6 +283,8 @@ def _meet_deadline(draft: Draft, record: SegmentRecord, arbiter: Arbiter) -> Non
             _silence(draft, record)
         case SegmentPhase.REVEALED:
             _end_reveals(draft, record, arbiter)
+        case SegmentPhase.DOUBTED:
+            tolerance.move(draft, record)
         case SegmentPhase.DISPUTED if are_reveals_open(record, draft.height):
             move_dispute(draft, record, arbiter)
         case SegmentPhase.DISPUTED:
@@ -321,7 +352,15 @@ def _end_reveals(draft: Draft, record: SegmentRecord, arbiter: Arbiter) -> None:
     if record.dispute is not None:
         move_dispute(draft, record, arbiter)
     else:
+        _close(draft, record)
+
+
+def _close(draft: Draft, record: SegmentRecord) -> None:
+    """Close a segment once all answers are shown, or let a panel decide where one rejects it."""
+    if is_exact(draft, record):
         end_reveals(draft, record)
+    else:
+        tolerance.end(draft, record)
 
 
 def _silence(draft: Draft, record: SegmentRecord) -> None:

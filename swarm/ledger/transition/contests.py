@@ -19,9 +19,10 @@ Source: docs/spec/protocol.md section 6.
 """
 
 from swarm.errors import BadSignature, InvalidStatement, Reason
+from swarm.ledger.check_statements import ContestService, WitnessService
 from swarm.ledger.state.draft import Draft
-from swarm.ledger.state.records import Check, CheckPhase, Contest, SegmentPhase, SegmentRecord
-from swarm.ledger.transactions import ContestService, WitnessService
+from swarm.ledger.state.draws import Contest
+from swarm.ledger.state.records import Check, CheckPhase, SegmentPhase, SegmentRecord
 from swarm.ledger.transition.payments import pay_witnesses, with_check, with_contest
 from swarm.ledger.transition.phases import (
     check_at,

@@ -21,20 +21,12 @@ from collections.abc import Callable
 from enum import StrEnum
 
 from swarm.errors import InvalidStatement, Reason
+from swarm.ledger.check_statements import DisputeMove, DisputeVote, Report
 from swarm.ledger.edges import EdgeFraud, check_fraud
+from swarm.ledger.state.accusations import Accusation, Ballot, Dispute, Turn
 from swarm.ledger.state.draft import Draft
-from swarm.ledger.state.records import (
-    Accusation,
-    Ballot,
-    Check,
-    CheckPhase,
-    Dispute,
-    SegmentPhase,
-    SegmentRecord,
-    Turn,
-)
+from swarm.ledger.state.records import Check, CheckPhase, SegmentPhase, SegmentRecord
 from swarm.ledger.state.state import Reader
-from swarm.ledger.transactions import DisputeMove, DisputeVote, Report
 from swarm.ledger.transition.court import Outcome
 from swarm.ledger.transition.hearings import (
     abandon,
@@ -144,6 +136,10 @@ def report(draft: Draft, sender: PeerId, body: Report) -> None:
     """Accuse a window blind, at the risk of a bond; the answer is shown within a round."""
     record = find_segment(draft, body, *SegmentPhase)
     spec, params, height = draft.run(record.run).spec, draft.globals.params, draft.height
+    if not spec.is_exact:
+        raise InvalidStatement(
+            Reason.WRONG_PHASE, "where bits differ, drawn verifiers alone reject"
+        )
     if record.phase in UNREPORTABLE:
         raise InvalidStatement(Reason.WRONG_PHASE, UNREPORTABLE[record.phase])
     if not is_reportable_at(record, spec, height):

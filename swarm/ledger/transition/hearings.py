@@ -13,9 +13,10 @@ that its solver withdraws stays until then.
 """
 
 from swarm.errors import BadEncoding, InvalidStatement, OutOfTurn, PeerFault, Reason
+from swarm.ledger.check_statements import DisputeMove
+from swarm.ledger.state.accusations import Accusation, Dispute, Turn
 from swarm.ledger.state.draft import Draft
-from swarm.ledger.state.records import Accusation, Dispute, SegmentRecord, Turn
-from swarm.ledger.transactions import DisputeMove
+from swarm.ledger.state.records import SegmentRecord
 from swarm.ledger.transition.court import Court, Outcome, Ruling, the_court
 from swarm.ledger.transition.payments import count, is_exact
 from swarm.ledger.transition.phases import DISPUTE_ROUNDS, are_reveals_open

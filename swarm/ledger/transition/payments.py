@@ -9,16 +9,10 @@ What a peer earns while it has less than the stake of a solver is added to its s
 
 from collections.abc import Sequence
 
+from swarm.ledger.state.accusations import Accusation
 from swarm.ledger.state.draft import Draft
-from swarm.ledger.state.records import (
-    Accusation,
-    Check,
-    CheckPhase,
-    Contest,
-    Contribution,
-    RunPhase,
-    SegmentRecord,
-)
+from swarm.ledger.state.draws import Contest
+from swarm.ledger.state.records import Check, CheckPhase, Contribution, RunPhase, SegmentRecord
 from swarm.ledger.transition.phases import open_contest
 from swarm.ledger.transition.prices import (
     request_bond,
@@ -232,12 +226,8 @@ def rest(draft: Draft, record: SegmentRecord) -> None:
 def expel(draft: Draft, record: SegmentRecord) -> None:
     """Evict and bar a convicted solver, and void its shares, what it posted, and what waits to be paid."""
     evict(draft, record)
+    void_checkpoints(draft, record)
     run = draft.run(record.run)
-    checkpoints = tuple(
-        tuple(replace(c, is_void=c.is_void or c.peer == record.peer) for c in kept)
-        for kept in run.checkpoints
-    )
-    draft.put_run(replace(run, checkpoints=checkpoints))
     held = draft.contribution(record.run, record.peer).shares
     draft.add_shares(record.run, record.peer, -held)
     work = draft.contribution(record.run, record.peer)
@@ -247,6 +237,16 @@ def expel(draft: Draft, record: SegmentRecord) -> None:
         record.peer,
         replace(work, failed=work.failed + 1, fault_height=draft.height, is_barred=is_barred),
     )
+
+
+def void_checkpoints(draft: Draft, record: SegmentRecord) -> None:
+    """Let nothing that a solver has posted in its run be a start or an anchor any more."""
+    run = draft.run(record.run)
+    checkpoints = tuple(
+        tuple(replace(c, is_void=c.is_void or c.peer == record.peer) for c in kept)
+        for kept in run.checkpoints
+    )
+    draft.put_run(replace(run, checkpoints=checkpoints))
 
 
 def is_exact(draft: Draft, record: SegmentRecord) -> bool:

@@ -14,7 +14,8 @@ from typing import Protocol
 
 from swarm.config.spec import RunSpec
 from swarm.errors import InvalidStatement, Reason
-from swarm.ledger.state.records import Check, CheckPhase, Contest, SegmentPhase, SegmentRecord
+from swarm.ledger.state.draws import Contest
+from swarm.ledger.state.records import Check, CheckPhase, SegmentPhase, SegmentRecord
 from swarm.ledger.state.state import Reader
 from swarm.ledger.transition.sampling import redraw_blocks
 from swarm.types import Height, RoundIndex, RunIndex, StageIndex

@@ -14,6 +14,7 @@ Source: docs/spec/verification.md section 5.
 """
 
 from swarm.config.spec import NANO, Genesis, RunSpec
+from swarm.config.tolerance import bound_of
 from swarm.ledger.state.records import Params, SegmentRecord
 from swarm.ledger.transactions import Body, Join, Leave
 from swarm.primitives.codec import encode
@@ -21,6 +22,9 @@ from swarm.types import Amount
 
 CHECKS_MAX = 4
 """Verifiers at work on one segment at a time: twice the number that one draw selects on average."""
+
+PANEL_SIZE = 3
+"""Verifiers that must all agree with one that rejects a window, in a run without exact numerics."""
 
 PRICED_TOKENS = 1000
 """Tokens that a price is for."""
@@ -107,12 +111,17 @@ def check_pay(params: Params, spec: RunSpec, tokens: int, num_steps: int) -> Amo
     return Amount(check_fee(params) + max(work, 1))
 
 
+def checks_reserved(spec: RunSpec) -> int:
+    """Return how many verifiers' pay a commit takes out of the escrow: a panel besides, where bits differ."""
+    return CHECKS_MAX + (PANEL_SIZE if bound_of(spec) is not None else 0)
+
+
 def round_cost(params: Params, spec: RunSpec, num_seats: int) -> Amount:
     """Return what a round of ``num_seats`` seats costs its run, at most: solvers, at its highest price, and
     verifiers.
     """
     tokens, steps = segment_tokens_max(spec, 1), spec.inner_steps_max
-    checks = CHECKS_MAX * check_pay(params, spec, tokens, steps)
+    checks = checks_reserved(spec) * check_pay(params, spec, tokens, steps)
     return Amount(num_seats * (reward_max(spec, tokens) + checks))
 
 

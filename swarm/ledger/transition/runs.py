@@ -19,14 +19,12 @@ from swarm.config.bounds import check_spec
 from swarm.config.spec import RunSpec
 from swarm.errors import BadConfig, BadEncoding, InvalidStatement, Reason
 from swarm.gossip.pairing import final_rounds
+from swarm.ledger.check_statements import LEAVES_MAX, SHORT_MAX, TOKENS_MAX
 from swarm.ledger.state.draft import Draft
 from swarm.ledger.state.records import NO_ROLLBACK, ROUNDS_KEPT, RoundInfo, Run, RunPhase, Waiter
 from swarm.ledger.state.state import Reader
 from swarm.ledger.transactions import (
-    LEAVES_MAX,
     RUN_SPEC_BYTES_MAX,
-    SHORT_MAX,
-    TOKENS_MAX,
     ChangeAsk,
     CloseRun,
     Join,

@@ -16,7 +16,8 @@ from functools import lru_cache
 from swarm.config.spec import NANO, RunSpec
 from swarm.errors import InvalidStatement, Reason
 from swarm.gossip.pairing import SeatKey, final_trades, pair_up
-from swarm.ledger.state.records import Contest, Draw, RoundInfo, SegmentRecord, StartKind
+from swarm.ledger.state.draws import Contest, Draw, Panel
+from swarm.ledger.state.records import RoundInfo, SegmentRecord, StartKind
 from swarm.ledger.state.state import Reader
 from swarm.ledger.transition.prices import solver_stake
 from swarm.primitives import vrf
@@ -143,6 +144,34 @@ def own_witness(contest: Contest, record: SegmentRecord, stake: Amount, beta: by
     dice = digest("witness", beta, segment_id, record.end_root)
     value = int.from_bytes(dice[:8], "big")
     return value * max(contest.draw.stake, 1) < WITNESSES * stake << 64
+
+
+PANEL_DRAWN = 12
+"""Peers that a draw of a panel selects, on average, if all stake could be: the best three that come sit."""
+
+
+def panel_dice(
+    chain: Digest,
+    panel: Panel,
+    record: SegmentRecord,
+    peer: PeerId,
+    stake: Amount,
+    proof: bytes,
+) -> int | None:
+    """Return the dice with which ``peer`` may sit on a panel with this stake; None if it is not drawn.
+
+    Raises ``BadSignature`` if the proof is not its own. The panel must have a draw.
+    """
+    beta = vrf.verify(peer, draw_alpha(chain, panel.draws[-1]), proof)
+    return own_dice(panel, record, stake, beta)
+
+
+def own_dice(panel: Panel, record: SegmentRecord, stake: Amount, beta: bytes) -> int | None:
+    """Return the dice of this peer's VRF output for the last draw of a panel; None if it is not drawn."""
+    segment_id = encode((record.run, record.round, record.stage, record.seat, panel.window))
+    dice = digest("panel", beta, segment_id, record.end_root)
+    value, draw = int.from_bytes(dice[:8], "big"), panel.draws[-1]
+    return value >> 1 if value * max(draw.stake, 1) < PANEL_DRAWN * stake << 64 else None
 
 
 def is_drawn(

@@ -14,6 +14,7 @@ Source: docs/spec/protocol.md section 6.
 """
 
 from swarm.errors import BrokenPromise, InvalidStatement, Reason
+from swarm.ledger.check_statements import PHI_COMPONENT, STATE_COMPONENTS
 from swarm.ledger.state.draft import Draft
 from swarm.ledger.state.records import (
     Checkpoint,
@@ -28,17 +29,15 @@ from swarm.ledger.state.records import (
 )
 from swarm.ledger.state.state import Reader
 from swarm.ledger.transactions import (
-    PHI_COMPONENT,
     START_PREFIX_BYTES,
-    STATE_COMPONENTS,
     CommitSegment,
     PostCheckpoint,
     SeatStatement,
 )
 from swarm.ledger.transition.phases import COMMIT_ROUNDS
 from swarm.ledger.transition.prices import (
-    CHECKS_MAX,
     check_pay,
+    checks_reserved,
     reward_max,
     segment_reward,
     segment_tokens_max,
@@ -275,9 +274,10 @@ def _prices(
     Verifiers come first: a solver that nobody checks is owed nothing.
     """
     per_check = check_pay(draft.globals.params, run.spec, body.tokens, body.num_steps)
-    reserved = min(CHECKS_MAX * per_check, run.escrow)
+    num_checks = checks_reserved(run.spec)
+    reserved = min(num_checks * per_check, run.escrow)
     reward = min(segment_reward(body.tokens, price), run.escrow - reserved)
-    return Amount(min(per_check, reserved // CHECKS_MAX)), Amount(reserved), Amount(reward)
+    return Amount(min(per_check, reserved // num_checks)), Amount(reserved), Amount(reward)
 
 
 def _within_rounds(run: Run, begin: int, height: int) -> None:

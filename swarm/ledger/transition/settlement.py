@@ -17,6 +17,7 @@ from collections import Counter
 
 from swarm.errors import InvalidStatement, Reason
 from swarm.ledger.blocks import VALIDATORS_MAX, epoch_of, is_last_of_epoch
+from swarm.ledger.check_statements import AMOUNT_MAX
 from swarm.ledger.payouts import (
     LEAVES_MAX,
     find_key,
@@ -52,7 +53,6 @@ from swarm.ledger.state.payouts import (
 )
 from swarm.ledger.state.records import Params
 from swarm.ledger.state.state import Reader
-from swarm.ledger.transactions import AMOUNT_MAX
 from swarm.primitives.codec import replace
 from swarm.types import Amount, PeerId
 

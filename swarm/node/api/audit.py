@@ -35,6 +35,8 @@ SUFFIX = ".swarm"
 BUNDLE_SUFFIX = ".evidence"
 CHEAP_BYTES = 32 << 20
 """Bytes of all windows of a segment up to which all are audited; of a larger segment, one window is."""
+PASSED = frozenset({AuditVerdict.HONEST, AuditVerdict.WITHIN})
+"""Verdicts that find nothing wrong."""
 _AGAIN = "swarm audit, without a segment: the newest that can be audited"
 
 
@@ -79,7 +81,7 @@ class Auditor:
         record = self._record(self._run(), asked)
         result, windows = await self.replay(record, _number(asked, "window"))
         lines = list(result.lines)
-        if len(windows) > 1 and result.verdict is AuditVerdict.HONEST:
+        if len(windows) > 1 and result.verdict in PASSED:
             lines.append(f"all {len(windows)} windows of the segment were computed again")
         is_fraud = result.verdict is AuditVerdict.FRAUD
         evidence = await self._save(result) if is_fraud else None
@@ -157,7 +159,7 @@ class Auditor:
         for window in windows:
             key = WindowKey(record.run, record.round, record.stage, record.seat, window)
             result = await self.context.checks.audit(key)
-            if result.verdict is not AuditVerdict.HONEST:
+            if result.verdict not in PASSED:
                 break
         assert result is not None, "a segment has windows"
         return result

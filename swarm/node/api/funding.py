@@ -9,15 +9,9 @@ from typing import Protocol
 
 from swarm.errors import BadEncoding, InvalidStatement, UsageError
 from swarm.events import EventKind
+from swarm.ledger.check_statements import AMOUNT_MAX, SHORT_MAX
 from swarm.ledger.state.records import Run
-from swarm.ledger.transactions import (
-    AMOUNT_MAX,
-    SHORT_MAX,
-    BackOwner,
-    ContinueRun,
-    FundingStatement,
-    FundRun,
-)
+from swarm.ledger.transactions import BackOwner, ContinueRun, FundingStatement, FundRun
 from swarm.node.api.actions import FINAL_WAIT_S
 from swarm.node.ports import HasLedger, HasMe, HasReport, HasRun
 from swarm.primitives.crypto import parse_peer, peer_name

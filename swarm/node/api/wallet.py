@@ -9,6 +9,7 @@ from typing import Protocol
 
 from swarm.errors import BadEncoding, InvalidStatement, UsageError
 from swarm.events import EventKind
+from swarm.ledger.check_statements import AMOUNT_MAX
 from swarm.ledger.payouts import address_text, parse_address
 from swarm.ledger.settlement_statements import (
     SettlementKey,
@@ -17,7 +18,7 @@ from swarm.ledger.settlement_statements import (
     Withdraw,
     check_settlement_shape,
 )
-from swarm.ledger.transactions import AMOUNT_MAX, Stake, Transfer, Unstake
+from swarm.ledger.transactions import Stake, Transfer, Unstake
 from swarm.node.api.actions import FINAL_WAIT_S
 from swarm.node.ports import HasLedger, HasMe, HasReport
 from swarm.primitives.crypto import parse_peer, peer_name

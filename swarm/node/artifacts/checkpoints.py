@@ -12,8 +12,9 @@ from torch import Tensor
 from swarm.errors import BadConfig, InvalidStatement, Unreachable
 from swarm.events import EventKind
 from swarm.gossip.blobs.service import PATIENCE_S
+from swarm.ledger.check_statements import PHI_COMPONENT
 from swarm.ledger.state.records import Run
-from swarm.ledger.transactions import PHI_COMPONENT, PostCheckpoint
+from swarm.ledger.transactions import PostCheckpoint
 from swarm.node.artifacts.cache import TABLE
 from swarm.node.ports import HasBlobs, HasLedger, HasReport, HasRun, HasStore, HasWeights
 from swarm.training.record.checkpoint import phi_bytes

@@ -13,10 +13,11 @@ import trio
 
 from swarm.errors import BadConfig, InvalidStatement, Unreachable
 from swarm.events import EventKind
+from swarm.ledger.check_statements import AMOUNT_MAX
 from swarm.ledger.describe import progress_text
 from swarm.ledger.state.records import Account, Contribution, Run, RunPhase
 from swarm.ledger.state.state import State
-from swarm.ledger.transactions import AMOUNT_MAX, ChangeAsk, Join, Stake, Validate
+from swarm.ledger.transactions import ChangeAsk, Join, Stake, Validate
 from swarm.ledger.transition.prices import solver_stake, sufficient_fee
 from swarm.ledger.views import new_convictions, seat_outlook
 from swarm.node.artifacts import checkpoints

@@ -241,9 +241,8 @@ def is_accused(record: SegmentRecord) -> bool:
     """Return True if a segment is disputed, or about to be."""
     differs = any(check.phase is CheckPhase.DIFFERED for check in record.checks)
     is_shown = record.phase is SegmentPhase.REVEALED
-    return (
-        bool(record.accusations) or record.phase is SegmentPhase.DISPUTED or (is_shown and differs)
-    )
+    is_judged = record.phase in {SegmentPhase.DISPUTED, SegmentPhase.DOUBTED}
+    return bool(record.accusations) or is_judged or (is_shown and differs)
 
 
 def may_be_drawn(

@@ -24,7 +24,7 @@ from swarm.ledger.transition.prices import run_deposit, solver_stake, sufficient
 from swarm.ledger.transition.runs import LIVE_PHASES, check_run_spec
 from swarm.node.artifacts.cache import seeded_root
 from swarm.node.launch.publish import opened_start, publish_data, publish_start
-from swarm.node.launch.sizing import check_window
+from swarm.node.launch.sizing import check_window, tolerance_text
 from swarm.node.reporting import EventLog
 from swarm.node.start import (
     Launch,
@@ -55,7 +55,8 @@ def report_odds(start: Launch, genesis: Genesis, report: EventLog) -> None:
     """
     spec = planned_spec(start.file)
     if unchecked := unchecked_text(spec):
-        report(EventKind.WARNING, unchecked)
+        how = tolerance_text(spec)
+        report(EventKind.WARNING, f"{how}; {unchecked}" if how else unchecked)
         return
     if not start.force:
         check_odds(spec, genesis.stake_segments)

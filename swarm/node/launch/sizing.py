@@ -11,6 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from swarm.config.spec import RunSpec
+from swarm.config.tolerance import CONTINUOUS_CODECS, STEPS_MAX, bound_of, is_checked
 from swarm.errors import BadConfig
 from swarm.gossip.trade.payload import usual_wire_bytes
 from swarm.ledger.transition.runs import checkpoints_kept, first_checkpoint_blocks, rounds_kept
@@ -347,7 +348,20 @@ def log_bytes(kept: Retention) -> int:
 
 def keeps_windows(spec: RunSpec) -> bool:
     """Return True if windows of this run can be replayed by others, so that they have to be kept."""
-    return spec.is_exact
+    return is_checked(spec)
+
+
+def tolerance_text(spec: RunSpec) -> str:
+    """Return a sentence about how a run without exact numerics is checked, or that it is not; else empty."""
+    bound = bound_of(spec)
+    if bound is not None:
+        return f"its windows are checked within a tolerance of {bound:.0e}: who is found loses pay and seat"
+    if spec.is_exact:
+        return ""
+    return (
+        "nothing in this run is checked; what can be, within a tolerance, has native numerics, fragments in"
+        f" {' or '.join(CONTINUOUS_CODECS)}, windows of {STEPS_MAX} steps at most, and short logs"
+    )
 
 
 def retention_of(spec: RunSpec, *, is_owner: bool) -> Retention:
@@ -368,7 +382,7 @@ def windows_per_round(spec: RunSpec) -> int:
 def window_bytes(spec: RunSpec, stage: int) -> int:
     """Return the approximate bytes of an encoded window: state, signed activations, merged fragments."""
     plan = _plans(spec)[stage]
-    numel, state = plan.num_parameters, _state_bytes(spec, plan)
+    numel, state = plan.num_parameters, _state_bytes(spec, plan) * (1 if spec.is_exact else 2)
     steps = min(spec.checks.window_steps, spec.inner_steps_max)
     merged = spec.outer.trades_per_round * traded_numel(spec, numel)
     fragments = -(-merged * FRAGMENT_BYTES // windows_per_round(spec))
@@ -377,8 +391,8 @@ def window_bytes(spec: RunSpec, stage: int) -> int:
 
 def check_window(spec: RunSpec) -> None:
     """Raise ``BadConfig``, with the bound and the nearest key, if a window is longer than checkers accept."""
-    if not keeps_windows(spec):
-        return
+    if not spec.is_exact:
+        return  # Without exact numerics, windows that are too long are not checked.
     sizes = [window_bytes(spec, stage) for stage in range(spec.num_stages)]
     largest, agreeing = max(sizes), max(_agreeing_bytes(spec, s) for s in range(spec.num_stages))
     if agreeing > max(largest, WINDOW_BYTES_MAX):

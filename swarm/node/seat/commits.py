@@ -14,8 +14,9 @@ import trio
 
 from swarm.errors import BadConfig, DiskFull, InvalidStatement, Reason, SwarmError
 from swarm.events import EventKind
+from swarm.ledger.check_statements import RevealSegment
 from swarm.ledger.state.records import Run
-from swarm.ledger.transactions import CommitSegment, RevealSegment
+from swarm.ledger.transactions import CommitSegment
 from swarm.ledger.transition.segments import shortened
 from swarm.node.ports import HasGenesis, HasLedger, HasReport
 from swarm.primitives.commitments import SALT_BYTES

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from swarm.config.spec import RunSpec
 from swarm.errors import BadEncoding, Corrupt, OutOfTurn
+from swarm.primitives.codec import replace
 from swarm.primitives.commitments import hash_of
 from swarm.primitives.merkle import merkle_root
 from swarm.training.averaging.adoption import AdoptedState
@@ -130,13 +131,14 @@ def restored(
     state: ShardState,
     anchor_P: Tensor,
     base_W: Tensor | None = None,
+    engine: Engine | None = None,
 ) -> Shard:
     """Return a shard as it was at a window's start, with the fragments that were in flight.
 
     ``anchor_P`` is the tensor that ``state.anchor_root`` names, ``base_W`` the weights below the run's adapter,
-    if it has one; ``state`` is not modified.
+    if it has one; ``state`` is not modified. Without an ``engine`` this machine's CPU computes.
     """
-    engine = LocalEngine(stage_of(spec, stage, base_W))
+    engine = engine or LocalEngine(stage_of(spec, stage, base_W))
     shard = Shard(spec, stage, state.params_P, engine=engine)
     shard.optimizer = OptimizerState(state.m_P.clone(), state.v_A.clone(), state.step)
     shard.put_slow(state.phi_P, state.momentum_P, state.residual_R)
@@ -148,11 +150,18 @@ def restored(
 
 
 def replay_microbatch(
-    shard: Shard, tokens: TokenSource, plan: RoundPlan, seat: int, computed: ComputedMicrobatch
+    shard: Shard,
+    tokens: TokenSource,
+    plan: RoundPlan,
+    seat: int,
+    computed: ComputedMicrobatch,
+    *,
+    is_forced: bool = False,
 ) -> MicrobatchRecord:
     """Count a micro-batch in the shard's open step, as its seat did, and return its record.
 
-    The caller must verify the signatures of the messages. Raises ``PeerFault``, changing nothing, if the
+    If ``is_forced``, a gradient counts whatever activations it was for: another machine's differ in their last
+    bits. The caller must verify the signatures of the messages. Raises ``PeerFault``, changing nothing, if the
     messages are not those of this stage and micro-batch, if the gradient is for other activations than this
     shard computes, or if it is not finite.
     """
@@ -170,10 +179,12 @@ def replay_microbatch(
         if reply is None:
             return shard.loss_tokens(tokens, plan, computed.step, computed.microbatch, seat)[1]
         _, passed = shard.forward_tokens(tokens, plan, computed.step, computed.microbatch, seat)
-        return shard.backward(passed, reply)[1]
-    if reply is None:
+    elif reply is None:
         return shard.loss(tokens, plan, request, seat)[2]
-    _, passed = shard.forward(tokens, plan, request)
+    else:
+        _, passed = shard.forward(tokens, plan, request)
+    if is_forced:
+        reply = replace(reply, activations=passed.record.out_activation)
     return shard.backward(passed, reply)[1]
 
 

@@ -2,18 +2,21 @@
 
 Core: pure functions.
 
-    bytes = magic | length of the header | header | tensors of the start state | payloads, in order
+    bytes = magic | length of the header | header | tensors of the start state | of the end state | payloads
 
 The header is the window without its tensors and payloads. Their lengths are not in it: they follow from the
 run, so untrusted bytes cannot ask for memory. A window has exactly one encoding, and ``decode_window`` accepts
 no other. The header comes from another peer and determines how much memory is used: its length, the number of
 its events and micro-batches, and every number in it are bounded by the run. The verify package checks the
-signatures of the messages and replays the events. Legend: P parameters of the shard.
+signatures of the messages and replays the events. The state at the end is there in runs without exact numerics
+only: whoever replays the window measures how far from it another machine ends. Legend: P parameters of the
+shard.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 from torch import Tensor
 
@@ -47,7 +50,7 @@ from swarm.training.record.segment import (
 from swarm.training.shard import DROPPED_MAX
 from swarm.types import Bytes, Digest, RoundIndex, RunIndex, StageIndex
 
-MAGIC = b"SWARMWN4"
+MAGIC = b"SWARMWN5"
 """First bytes of a window; the last digit is the version of the format."""
 WINDOW_BYTES_MAX = 256 << 20
 """Longest encoded window: a verifier holds one of another peer in memory."""
@@ -171,6 +174,18 @@ class WindowData:
     events: tuple[Event, ...]
     inherited: tuple[Digest, ...] = ()
     """In the first window of a segment that begins from what another ended with: the ten parts of that end."""
+    end: ShardState | None = None
+    """State at the end, as the next window or segment begins with it; None in a run with exact numerics."""
+
+
+class EndHead(Message, frozen=True):
+    """Numbers of the state at the end of a window, as ``WindowHead`` has those of its start."""
+
+    step: int
+    anchor_root: bytes
+    tokens_total: int
+    tokens_at_sync: tuple[int, ...]
+    snapshots: tuple[tuple[int, int], ...]
 
 
 class WindowHead(Message, frozen=True):
@@ -191,6 +206,7 @@ class WindowHead(Message, frozen=True):
     """(exchange, tokens it was offered with)."""
     inherited: tuple[bytes, ...]
     events: tuple[EventHead, ...]
+    end: EndHead | None = None
 
 
 class Bulk:
@@ -234,7 +250,10 @@ def split_window(spec: RunSpec, view: memoryview) -> tuple[WindowHead, Bulk]:
     if bytes(view[: len(MAGIC)]) != MAGIC or length > longest:
         raise BadEncoding("not a window")
     head = decode(WindowHead, bytes(view[start : start + length]), limit=length)
-    _check_start(spec, head)
+    _check_place(spec, head)
+    _check_numbers(spec, head)
+    if head.end is not None:
+        _check_end(spec, head.end)
     _check_events(spec, head)
     return head, Bulk(view, start + length)
 
@@ -245,7 +264,7 @@ def header_bytes_max(spec: RunSpec) -> int:
     step = _EVENT_BYTES + MICROBATCHES_MAX * _MICROBATCH_BYTES + DROPPED_MAX * _MICROBATCH_ID_BYTES
     others = 1 + spec.outer.exchanges * (SNAPSHOTS_MAX + 1)
     uncounted = _uncounted_max(spec) * (_EVENT_BYTES + _WAITING_MAX * _MICROBATCH_BYTES)
-    numbers = _HEAD_BYTES + fragments * 2 * _MICROBATCH_ID_BYTES
+    numbers = 2 * (_HEAD_BYTES + fragments * 2 * _MICROBATCH_ID_BYTES)
     return numbers + steps * step + others * _EVENT_BYTES + uncounted
 
 
@@ -254,16 +273,28 @@ def _uncounted_max(spec: RunSpec) -> int:
     return spec.checks.window_steps + spec.outer.exchanges + 1
 
 
-def _check_start(spec: RunSpec, head: WindowHead) -> None:
-    for name in ("run", "round", "stage", "seat", "window", "step", "tokens_total"):
+def _check_place(spec: RunSpec, head: WindowHead) -> None:
+    for name in ("run", "round", "stage", "seat", "window"):
         check_count(name, getattr(head, name))
     if head.stage >= spec.num_stages or head.round >= spec.rounds + FINAL_ROUNDS_MAX:
         raise BadEncoding("a window of a stage or round that the run does not have")
-    check_root(Digest(head.anchor_root))
     if len(head.inherited) not in ({0} if head.window else {0, COMPONENTS}):
         raise BadEncoding(f"a state made from {len(head.inherited)} parts of another")
     for part in head.inherited:
         check_root(Digest(part))
+
+
+def _check_end(spec: RunSpec, end: EndHead) -> None:
+    if spec.is_exact:
+        raise BadEncoding("a state at the end, which a replay gives")
+    _check_numbers(spec, end)
+
+
+def _check_numbers(spec: RunSpec, head: WindowHead | EndHead) -> None:
+    """Check the numbers of a state."""
+    check_count("step", head.step)
+    check_count("tokens_total", head.tokens_total)
+    check_root(Digest(head.anchor_root))
     exchanges = [exchange for exchange, _ in head.snapshots]
     _check_ascending(exchanges)
     for exchange in exchanges:
@@ -382,7 +413,9 @@ def _check_exchange(spec: RunSpec, exchange: int) -> None:
         raise BadEncoding(f"exchange {exchange} of {spec.outer.exchanges}")
 
 
-def _split_counts(spec: RunSpec, head: WindowHead) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _split_counts(
+    spec: RunSpec, head: WindowHead | EndHead
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return (tokens at each fragment's last merge, trades that are over) of a header."""
     counts, fragments = head.tokens_at_sync, spec.outer.fragments
     return counts[:fragments], counts[fragments:]
@@ -406,7 +439,7 @@ def anchors_named(data: WindowData) -> frozenset[Digest]:
 
 def encode_window(data: WindowData) -> list[Bytes]:
     """Return the pieces of a window's bytes, in order; no tensor is copied."""
-    key, start = data.key, data.start
+    key, start, end = data.key, data.start, data.end
     head = WindowHead(
         run=key.run,
         round=key.round,
@@ -414,16 +447,30 @@ def encode_window(data: WindowData) -> list[Bytes]:
         seat=key.seat,
         window=key.window,
         is_last=data.is_last,
-        step=start.step,
-        anchor_root=start.anchor_root,
-        tokens_total=start.tokens_total,
-        tokens_at_sync=(*start.tokens_at_sync, *start.trades_over),
-        snapshots=tuple((exchange, tokens) for exchange, tokens, _ in start.snapshots),
+        **_numbers_of(start),
         inherited=data.inherited,
         events=tuple(_head_of(event) for event in data.events),
+        end=None if end is None else EndHead(**_numbers_of(end)),
     )
-    tensors = [*start.tensors, start.residual_R, *(theta for _, _, theta in start.snapshots)]
-    return [head_bytes(head), *(phi_bytes(tensor) for tensor in tensors), *_payloads(data.events)]
+    states = [start] if end is None else [start, end]
+    tensors = [phi_bytes(tensor) for state in states for tensor in _tensors_of(state)]
+    return [head_bytes(head), *tensors, *_payloads(data.events)]
+
+
+def _numbers_of(state: ShardState) -> dict[str, Any]:
+    """Return the numbers of a state, as both kinds of header have them."""
+    return {
+        "step": state.step,
+        "anchor_root": state.anchor_root,
+        "tokens_total": state.tokens_total,
+        "tokens_at_sync": (*state.tokens_at_sync, *state.trades_over),
+        "snapshots": tuple((exchange, tokens) for exchange, tokens, _ in state.snapshots),
+    }
+
+
+def _tensors_of(state: ShardState) -> list[Tensor]:
+    """Return the tensors of a state in the order in which they are written."""
+    return [*state.tensors, state.residual_R, *(theta for _, _, theta in state.snapshots)]
 
 
 def decode_window(spec: RunSpec, raw: bytes | memoryview) -> WindowData:
@@ -439,12 +486,20 @@ def decode_window(spec: RunSpec, raw: bytes | memoryview) -> WindowData:
     plan = plans_of(spec)[head.stage]
     spans = plan.fragments(spec.outer.fragments)
     second = num_second_moments(spec.optimizer, plan)
-    state = _state(spec, head, bulk, spans, second)
+    start = _state(spec, head, bulk, spans, second)
+    end = None if head.end is None else _state(spec, head.end, bulk, spans, second)
     events = tuple(_event(spec, event, bulk, spans) for event in head.events)
     bulk.end()
     key = WindowKey(head.run, head.round, head.stage, head.seat, head.window)
     inherited = tuple(map(Digest, head.inherited))
-    return WindowData(key, head.is_last, state, events, inherited)
+    return WindowData(
+        key=key,
+        is_last=head.is_last,
+        start=start,
+        events=events,
+        inherited=inherited,
+        end=end,
+    )
 
 
 def _head_of(event: Event) -> EventHead:
@@ -476,7 +531,7 @@ def _payloads(events: tuple[Event, ...]) -> Iterator[Bytes]:
 
 
 def _state(
-    spec: RunSpec, head: WindowHead, bulk: Bulk, spans: Sequence[Span], second: int
+    spec: RunSpec, head: WindowHead | EndHead, bulk: Bulk, spans: Sequence[Span], second: int
 ) -> ShardState:
     num_parameters = spans[-1].stop
     params_P, m_P = bulk.tensor(num_parameters), bulk.tensor(num_parameters)

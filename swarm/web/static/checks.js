@@ -4,7 +4,7 @@ import { el, svg, update } from "./dom.js";
 import { DASH, count } from "./format.js";
 
 const FLASH_MS = 3500, FLASHES_MAX = 64;
-const PASSED = new Set(["verified", "cleared"]), FALSE = new Set(["guilty", "disputed"]);
+const PASSED = new Set(["verified", "cleared", "within"]), FALSE = new Set(["guilty", "disputed", "doubted", "rejected"]);
 const seen = new Map(), flashes = new Map();
 let isFirst = true;
 
@@ -21,7 +21,7 @@ export function auditsText(peer) {
   return judged ? `${count(verified)}/${count(judged)}` : DASH;
 }
 
-const GROUPS = [["passed", ["verified", "cleared"]], ["under way", ["posted", "sampled", "sealed", "revealed"]], ["disputed", ["disputed"]], ["undecided", ["undecided"]], ["unchecked", ["unsampled"]], ["not shown", ["silent"]], ["false", ["guilty"]]];
+const GROUPS = [["passed", ["verified", "cleared"]], ["under way", ["posted", "sampled", "sealed", "revealed"]], ["within tolerance", ["within"]], ["disputed", ["disputed", "doubted"]], ["undecided", ["undecided"]], ["unchecked", ["unsampled"]], ["not shown", ["silent"]], ["false", ["guilty"]], ["rejected", ["rejected"]]];
 const ROWS_MAX = 40;
 
 export function checkedOf(run) {

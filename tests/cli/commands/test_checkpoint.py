@@ -7,9 +7,10 @@ import pytest
 from swarm.cli.commands.checkpoint import compare_weights, read_proof, trusted_network
 from swarm.config.spec import RunSpec
 from swarm.errors import BadConfig, UsageError, VerificationFailed
+from swarm.ledger.check_statements import PHI_COMPONENT, STATE_COMPONENTS
 from swarm.ledger.light import prove_entries, trusted_epoch
 from swarm.ledger.model_proof import PROOF_FILE, ModelProof, model_keys
-from swarm.ledger.transactions import PHI_COMPONENT, STATE_COMPONENTS, PostCheckpoint
+from swarm.ledger.transactions import PostCheckpoint
 from swarm.primitives.codec import encode, replace
 from swarm.primitives.commitments import hash_of
 from swarm.primitives.crypto import digest

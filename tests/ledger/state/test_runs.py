@@ -3,6 +3,7 @@
 import pytest
 
 from swarm.config.spec import NANO, CheckSpec
+from swarm.ledger.check_statements import PHI_COMPONENT, STATE_COMPONENTS
 from swarm.ledger.state.records import RunHead, RunPhase
 from swarm.ledger.state.runs import (
     changed_entries,
@@ -14,13 +15,7 @@ from swarm.ledger.state.runs import (
     stage_key,
 )
 from swarm.ledger.state.state import State, decode_state, encode_state
-from swarm.ledger.transactions import (
-    PHI_COMPONENT,
-    STATE_COMPONENTS,
-    Join,
-    PauseRun,
-    PostCheckpoint,
-)
+from swarm.ledger.transactions import Join, PauseRun, PostCheckpoint
 from swarm.ledger.transition.seats import with_seat
 from swarm.primitives.codec import encode, replace
 from swarm.primitives.crypto import digest

@@ -5,6 +5,7 @@ import pytest
 from swarm.config.spec import GenesisAccount
 from swarm.errors import BadEncoding, InvalidStatement
 from swarm.ledger.chain import Head
+from swarm.ledger.check_statements import AMOUNT_MAX
 from swarm.ledger.state.records import Equivocator
 from swarm.ledger.state.state import (
     COUNCIL_KEY,
@@ -17,7 +18,7 @@ from swarm.ledger.state.state import (
     equivocator_key,
     genesis_state,
 )
-from swarm.ledger.transactions import AMOUNT_MAX, Join
+from swarm.ledger.transactions import Join
 from swarm.primitives.codec import encode, replace
 from swarm.primitives.merkle import verify_absent, verify_included
 from swarm.testing.ledger import STAKE, InMemoryLedger, make_genesis, numbered_key, small_run_spec

@@ -43,7 +43,8 @@ def test_a_count_bears_the_name_of_its_phase() -> None:
         after = recounted(NOTHING, posted, replace(posted, phase=phase), Height(9))
         assert getattr(after, phase.value) == 1
         counts = (after.verified, after.cleared, after.unsampled, after.silent)
-        assert sum((*counts, after.guilty, after.undecided)) == 1
+        others = (after.guilty, after.undecided, after.within, after.rejected)
+        assert sum((*counts, *others)) == 1
     for phase in {*SegmentPhase} - JUDGED:
         assert recounted(NOTHING, posted, replace(posted, phase=phase), Height(9)) == NOTHING
 

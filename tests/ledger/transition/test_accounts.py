@@ -3,8 +3,9 @@
 import pytest
 
 from swarm.errors import InvalidStatement, Reason
+from swarm.ledger.check_statements import HEIGHT_MAX
 from swarm.ledger.state.draft import Draft
-from swarm.ledger.transactions import HEIGHT_MAX, Body, Join, Stake, Transfer, Unstake
+from swarm.ledger.transactions import Body, Join, Stake, Transfer, Unstake
 from swarm.ledger.transition.accounts import (
     NONCE_WINDOW,
     UNBONDING_PARTS_MAX,

@@ -4,8 +4,9 @@ import pytest
 
 from swarm.errors import Reason
 from swarm.ledger.blocks import Validator
+from swarm.ledger.state.accusations import Ballot
 from swarm.ledger.state.draft import Draft
-from swarm.ledger.state.records import Ballot, CheckPhase, SegmentPhase, SegmentRecord
+from swarm.ledger.state.records import CheckPhase, SegmentPhase, SegmentRecord
 from swarm.ledger.state.state import Reader, audit_supply
 from swarm.ledger.transactions import Join, Stake, Unstake, Validate
 from swarm.ledger.transition.apply import apply_block
@@ -505,20 +506,17 @@ def test_one_window_after_the_other_is_judged() -> None:
 
 
 @pytest.mark.rule("L46", "S13")
-def test_native_runs_void_and_evict_but_never_slash() -> None:
-    case = a_case(NATIVE, lie=0)
-    disputed(case)
-    case.judge(is_guilty=True)
-    assert case.is_now(SegmentPhase.GUILTY)
-    assert [case.stake(key) for key in case.ledger.keys[:4]] == [STAKE] * 4
-    assert (case.record.held, case.record.is_paid) == (0, False)
-    assert case.ledger.state.contribution(case.run.index, case.solver.peer).is_barred
-    cleared = a_case(NATIVE)
-    accused(cleared)
-    cleared.judge(is_guilty=False)
-    assert cleared.is_now(SegmentPhase.CLEARED)
-    assert [cleared.stake(key) for key in cleared.ledger.keys[:4]] == [STAKE] * 4
-    assert cleared.ledger.state.globals.burned == 0
+def test_a_native_run_has_no_judges_and_no_reporters() -> None:
+    """A verifier that differs there brings it before no judge, and nobody can report it."""
+    case = a_case(NATIVE)
+    windows = case.up_to_reveal()
+    reporter = case.ledger.keys[0]
+    assert case.refused(reporter, case.true.report(reporter.peer, 0)) is Reason.WRONG_PHASE
+    case.show(windows)
+    assert case.is_now(SegmentPhase.WITHIN)
+    assert case.refused(reporter, case.true.report(reporter.peer, 0)) is Reason.WRONG_PHASE
+    assert case.refused(case.able[0], case.true.vote(0, is_guilty=True)) is Reason.WRONG_PHASE
+    assert case.record.dispute is None
 
 
 @pytest.mark.parametrize(

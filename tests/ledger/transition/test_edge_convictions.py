@@ -13,7 +13,7 @@ from swarm.ledger.state.state import money_in
 from swarm.ledger.transactions import Join, Unstake
 from swarm.ledger.transition.disputes import first_accusation
 from swarm.ledger.transition.phases import challenge_end
-from swarm.ledger.transition.prices import sufficient_fee
+from swarm.ledger.transition.prices import PANEL_SIZE, sufficient_fee
 from swarm.ledger.transition.runs import SETTLE_ROUNDS
 from swarm.ledger.views import conviction_row, new_convictions
 from swarm.primitives.codec import replace
@@ -38,6 +38,7 @@ from tests.ledger.edges import (
     signed,
     without,
 )
+from tests.ledger.panels import a_native_case, decide, draw_panel, rejected, seat
 
 NATIVE = replace(EXACT, numerics="native")
 
@@ -303,8 +304,58 @@ TIMES: dict[Callable[[], Case], tuple[SegmentPhase, bool]] = {
 """How a segment comes into a phase, the phase, and whether the record then holds bonds."""
 
 
+def doubted() -> Case:
+    case = a_native_case()
+    rejected(case)
+    draw_panel(case)
+    return case
+
+
+def seated() -> Case:
+    case = a_native_case()
+    rejected(case)
+    seat(case)
+    return case
+
+
+def within() -> Case:
+    case = a_native_case()
+    case.show(case.up_to_reveal())
+    return case
+
+
+def sent_away() -> Case:
+    case = a_native_case()
+    rejected(case)
+    decide(case, seat(case), PANEL_SIZE)
+    return case
+
+
+NATIVE_TIMES: dict[Callable[[], Case], tuple[SegmentPhase, bool]] = {
+    doubted: (SegmentPhase.DOUBTED, True),
+    seated: (SegmentPhase.DOUBTED, True),
+    within: (SegmentPhase.WITHIN, False),
+    sent_away: (SegmentPhase.REJECTED, False),
+}
+"""The same, where bits differ."""
+
+
 def test_the_times_are_all_there_are() -> None:
-    assert {phase for phase, _ in TIMES.values()} == set(SegmentPhase) - {SegmentPhase.GUILTY}
+    times = {phase for phase, _ in (*TIMES.values(), *NATIVE_TIMES.values())}
+    assert times == set(SegmentPhase) - {SegmentPhase.GUILTY}
+
+
+@pytest.mark.rule("L46", "L92")
+@pytest.mark.parametrize("make", NATIVE_TIMES, ids=lambda make: make.__name__)
+def test_at_every_time_of_a_native_run_all_get_back_what_they_put_up(
+    make: Callable[[], Case],
+) -> None:
+    case, (phase, has_bonds) = make(), NATIVE_TIMES[make]
+    assert case.is_now(phase)
+    assert any(bonds_of(case).values()) == has_bonds
+    assert convict(case, lie_about_nothing(case), case.ledger.keys[3]) == 0
+    counts = case.ledger.state.verdicts(case.run.index)
+    assert (counts.within, counts.rejected, counts.guilty) == (0, 0, 1)
 
 
 @pytest.mark.rule("L47", "L92")

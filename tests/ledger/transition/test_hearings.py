@@ -3,7 +3,8 @@
 import pytest
 
 from swarm.errors import BadEncoding, BrokenPromise, OutOfTurn, Reason
-from swarm.ledger.state.records import SegmentPhase, SegmentRecord, Turn
+from swarm.ledger.state.accusations import Turn
+from swarm.ledger.state.records import SegmentPhase, SegmentRecord
 from swarm.ledger.state.state import Reader
 from swarm.ledger.transactions import Unstake
 from swarm.ledger.transition import hearings

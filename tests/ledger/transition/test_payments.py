@@ -2,8 +2,9 @@
 
 import pytest
 
+from swarm.ledger.state.accusations import Accusation
 from swarm.ledger.state.draft import Draft
-from swarm.ledger.state.records import Accusation, Check, CheckPhase, SegmentRecord
+from swarm.ledger.state.records import Check, CheckPhase, SegmentRecord
 from swarm.ledger.state.state import audit_supply
 from swarm.ledger.transition.apply import begin_block
 from swarm.ledger.transition.payments import (

@@ -4,8 +4,10 @@ import pytest
 
 from swarm.config.spec import NANO, CheckSpec
 from swarm.errors import BadSignature, InvalidStatement, Reason
-from swarm.ledger.state.records import Draw, SegmentPhase, StartKind
-from swarm.ledger.transactions import DataRequest, Stake, Unstake
+from swarm.ledger.check_statements import DataRequest
+from swarm.ledger.state.draws import Draw
+from swarm.ledger.state.records import SegmentPhase, StartKind
+from swarm.ledger.transactions import Stake, Unstake
 from swarm.ledger.transition.prices import solver_stake
 from swarm.ledger.transition.runs import round_info
 from swarm.ledger.transition.sampling import (

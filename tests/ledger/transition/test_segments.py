@@ -5,13 +5,12 @@ import pytest
 from swarm.config.spec import NANO, CheckSpec
 from swarm.errors import InvalidStatement, Reason
 from swarm.gossip.pairing import SeatKey, pair_up
+from swarm.ledger.check_statements import PHI_COMPONENT, STATE_COMPONENTS
 from swarm.ledger.state.draft import Draft
 from swarm.ledger.state.records import Run, RunPhase, SegmentPhase, SegmentRecord, StartKind
 from swarm.ledger.state.state import audit_supply
 from swarm.ledger.transactions import (
-    PHI_COMPONENT,
     START_PREFIX_BYTES,
-    STATE_COMPONENTS,
     Join,
     Leave,
     PostCheckpoint,
@@ -20,7 +19,7 @@ from swarm.ledger.transactions import (
     Unstake,
 )
 from swarm.ledger.transition import checks
-from swarm.ledger.transition.prices import CHECKS_MAX, check_pay, segment_tokens_max
+from swarm.ledger.transition.prices import CHECKS_MAX, PANEL_SIZE, check_pay, segment_tokens_max
 from swarm.ledger.transition.runs import checkpoints_kept, round_info
 from swarm.ledger.transition.segments import commit_segment, may_not_begin_anew, shortened
 from swarm.primitives.codec import replace
@@ -69,7 +68,7 @@ def test_a_commit_is_recorded_and_counted_and_its_pay_set_aside() -> None:
         stage.state.height,
     )
     per_check = check_pay(stage.state.params, run.spec, 7_900, body.num_steps)
-    assert (record.check_pay, record.reserved) == (per_check, CHECKS_MAX * per_check)
+    assert (record.check_pay, record.reserved) == (per_check, (CHECKS_MAX + PANEL_SIZE) * per_check)
     spent = 7 + record.reserved
     assert (after.escrow, after.num_segments, after.tokens) == (run.escrow - spent, 1, 7_900)
     seat = after.seats[1][0]
@@ -106,7 +105,7 @@ def test_what_is_left_in_escrow_pays_verifiers_first() -> None:
     """A run of which nobody can say how it came to have so little: the rules end it long before."""
     stage, run = a_stage()
     wanted_pay = check_pay(stage.state.params, SPEC, 7_900, 10)
-    for left, wanted in ((0, (0, 0)), (3, (3, 0)), (10_000, (4 * wanted_pay, 7))):
+    for left, wanted in ((0, (0, 0)), (3, (3, 0)), (10_000, (7 * wanted_pay, 7))):
         draft = Draft(stage.state, stage.keys[0].peer)
         draft.put_run(replace(run, escrow=Amount(left)))
         body = stage.commit(run, 0, 1, 0, tokens=7_900)
@@ -114,7 +113,7 @@ def test_what_is_left_in_escrow_pays_verifiers_first() -> None:
         record = draft.segment(run.index, RoundIndex(0), StageIndex(1), 0)
         assert record is not None
         assert (record.reserved, record.reward) == wanted
-        assert record.check_pay * CHECKS_MAX <= record.reserved
+        assert record.check_pay * (CHECKS_MAX + PANEL_SIZE) <= record.reserved
         assert draft.run(run.index).escrow == left - sum(wanted)
 
 

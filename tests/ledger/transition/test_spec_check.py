@@ -4,9 +4,7 @@ import pytest
 
 from swarm.config.spec import NANO, CheckSpec, RunSpec
 from swarm.errors import InvalidStatement, Reason
-from swarm.ledger.transactions import (
-    LEAVES_MAX,
-)
+from swarm.ledger.check_statements import LEAVES_MAX
 from swarm.ledger.transition.prices import leaves_max, segment_tokens_max
 from swarm.ledger.transition.runs import (
     JUDGING_ROUNDS,

@@ -11,10 +11,10 @@ from swarm.config.schema import NodeConfig
 from swarm.config.spec import RunSpec
 from swarm.errors import InvalidStatement, Reason, SwarmError, Unreachable
 from swarm.events import EventKind
+from swarm.ledger.check_statements import AMOUNT_MAX
 from swarm.ledger.state.records import Checkpoint, Run
 from swarm.ledger.state.state import State
 from swarm.ledger.transactions import (
-    AMOUNT_MAX,
     Body,
     ChangeAsk,
     CloseRun,

@@ -4,6 +4,7 @@ import pytest
 
 from swarm.config.load import parse_run_file, run_spec
 from swarm.config.spec import DataSpec, RunSpec
+from swarm.config.tolerance import STEPS_MAX
 from swarm.errors import BadConfig
 from swarm.ledger.transition.runs import rounds_kept
 from swarm.node.launch.sizing import (
@@ -122,7 +123,14 @@ def test_the_steps_that_would_fit_are_named() -> None:
     assert "num_stages" in caught.value.hint
 
 
-def test_native_runs_keep_nothing() -> None:
+def test_a_native_run_keeps_windows_if_it_is_checked_within_a_tolerance() -> None:
+    """And a state more in each: the one at its end. With fragments in four bits nothing is checked."""
     spec = a_spec()
     assert keeps_windows(spec)
-    assert not keeps_windows(replace(spec, numerics="native"))
+    coarse = replace(spec, numerics="native", outer=replace(spec.outer, codec="int4-mean"))
+    assert not keeps_windows(coarse)
+    fine = replace(coarse, outer=replace(spec.outer, codec="int8"))
+    assert keeps_windows(fine) == (spec.checks.window_steps <= STEPS_MAX)
+    short = replace(fine, checks=replace(spec.checks, window_steps=5))
+    assert keeps_windows(short)
+    assert window_bytes(short, 0) > window_bytes(replace(short, numerics="seq-f32/1"), 0)

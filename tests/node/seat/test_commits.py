@@ -8,14 +8,9 @@ import trio.testing
 
 from swarm.errors import BadConfig, InvalidStatement, Reason
 from swarm.events import EventKind
+from swarm.ledger.check_statements import RevealSegment
 from swarm.ledger.state.records import Run, Seat
-from swarm.ledger.transactions import (
-    START_PREFIX_BYTES,
-    TAKES_MOST,
-    Body,
-    CommitSegment,
-    RevealSegment,
-)
+from swarm.ledger.transactions import START_PREFIX_BYTES, TAKES_MOST, Body, CommitSegment
 from swarm.node.seat.commits import RESUBMIT_BLOCKS, WINDOWS_WAITING_MAX, Commits
 from swarm.primitives.codec import replace
 from swarm.primitives.edges import SentEntry

@@ -1,0 +1,253 @@
+"""Define and check the statements with which segments are checked, and the bounds that all statements share.
+
+Core: frozen structs and pure checks of the fields that need no state.
+
+While a segment is checked, a verifier requests its window, answers blind, and reveals its answer after the
+solver has revealed its own. In a dispute both sides move, or validators vote.
+
+Source: docs/spec/protocol.md section 6.
+"""
+
+from swarm.errors import BadEncoding
+from swarm.ledger.edges import EdgeFraud, check_fraud_shape
+from swarm.primitives.codec import Message
+from swarm.primitives.commitments import SALT_BYTES
+from swarm.primitives.vrf import PROOF_BYTES
+from swarm.types import Digest, RoundIndex, RunIndex, StageIndex
+
+AMOUNT_MAX = 1 << 62
+"""Largest amount of money: sums of two amounts still fit the 64-bit integers of the encoding."""
+
+HEIGHT_MAX = 1 << 48
+SHORT_MAX = (1 << 16) - 1
+"""Largest run, round, seat, step or incarnation: each takes three bytes, so a commit stays within 300."""
+
+STAGE_MAX = 255
+TOKENS_MAX = (1 << 32) - 1
+PHI_BYTES_MAX = 1 << 40
+STATE_COMPONENTS = 10
+"""Components of a shard's state, in the order of docs/spec/protocol.md section 5."""
+
+PHI_COMPONENT = 4
+COMPONENT_PROOF_DEPTH = (STATE_COMPONENTS - 1).bit_length()
+
+
+def check_seat(run: int, round_: int, stage: int, seat: int) -> None:
+    """Raise ``BadEncoding`` unless these could name a seat in a round."""
+    within("run", run, 1, SHORT_MAX)
+    within("round", round_, 0, SHORT_MAX)
+    within("stage", stage, 0, STAGE_MAX)
+    within("seat", seat, 0, SHORT_MAX)
+
+
+def within(what: str, value: int, low: int, high: int) -> None:
+    """Raise ``BadEncoding`` unless ``low <= value <= high``."""
+    if not low <= value <= high:
+        raise BadEncoding(f"{what} {value} is not between {low} and {high}")
+
+
+LEAVES_MAX = 256
+"""Steps and merges, and windows, of one segment: a run that needs more is not opened."""
+
+MOVE_BYTES_MAX = 60 << 10
+"""Bytes of a move in a dispute: what one element is computed from, with its proofs."""
+REVEAL_BYTES_MAX = 20 << 10
+"""Bytes of one reveal: 256 windows; 12 of those fit into a block."""
+
+ATTEMPTS = 3
+"""Beacon draws of verifiers for one segment, at most."""
+
+PANEL = ATTEMPTS
+"""Attempt of a request that offers to sit on a panel: the last draw of that selected its sender."""
+
+
+class DataRequest(Message, frozen=True, tag=20):
+    """Request of a drawn verifier for the data of its window."""
+
+    run: RunIndex
+    round: RoundIndex
+    stage: StageIndex
+    seat: int
+    attempt: int
+    """Index of the beacon draw that selected it, from 0; ``PANEL`` for that of a panel."""
+    window: int
+    proof: bytes
+    """VRF proof of 80 bytes, made by ``sampling.prove_draw``."""
+
+
+class VerifyCommit(Message, frozen=True, tag=21):
+    """Blind answer of a verifier: a commitment, opened after the solver's reveal. Its request paid for it."""
+
+    run: RunIndex
+    round: RoundIndex
+    stage: StageIndex
+    seat: int
+    check: int
+    """Index of its check in the record of the segment: it names who must have signed."""
+    window: int
+    """Window of the check: one that asks again may have another, and its old answer must not count for that."""
+    commitment: Digest
+    """Salted hash of the claim of its window (``commitments.verify_commit``)."""
+
+
+class RevealSegment(Message, frozen=True, tag=22):
+    """Reveal of the windows a solver committed to; the salt proves that it is the solver's."""
+
+    run: RunIndex
+    round: RoundIndex
+    stage: StageIndex
+    seat: int
+    salt: bytes
+    leaves_roots: tuple[bytes, ...]
+    """For each window the root of its leaves."""
+    state_roots: tuple[bytes, ...]
+    """Root of the state between each window and the next."""
+    tokens: tuple[int, ...]
+    """Tokens trained in each window; together the token claim of the commit."""
+
+
+class VerifyReveal(Message, frozen=True, tag=23):
+    """Reveal of the answer a verifier committed to; the salt proves that it is the verifier's."""
+
+    run: RunIndex
+    round: RoundIndex
+    stage: StageIndex
+    seat: int
+    check: int
+    """Index of its check in the record of the segment."""
+    salt: bytes
+    claim: bytes
+    """Claim of its window where it differs from the solver's; empty where it is the same."""
+
+
+class DisputeVote(Message, frozen=True, tag=24):
+    """Verdict of a validator, from its own replay of the disputed window."""
+
+    run: RunIndex
+    round: RoundIndex
+    stage: StageIndex
+    seat: int
+    window: int
+    """Index of the disputed window: a late vote does not count for another window."""
+    is_guilty: bool
+
+
+class DisputeMove(Message, frozen=True, tag=40):
+    """Move of one side of a dispute that arithmetic decides; an empty one of the solver demands it."""
+
+    run: RunIndex
+    round: RoundIndex
+    stage: StageIndex
+    seat: int
+    window: int
+    move: bytes
+    """As ``swarm.verify.court`` reads it."""
+
+
+class Report(Message, frozen=True, tag=25):
+    """Blind accusation by a peer whose replay of a window differs; the reporter risks a bond.
+
+    It shows its answer by ``VerifyReveal``, as a drawn verifier does: nobody can copy a report.
+    """
+
+    run: RunIndex
+    round: RoundIndex
+    stage: StageIndex
+    seat: int
+    window: int
+    commitment: Digest
+    """Salted hash of the leaves of the window, bound to the sender (``leaves.verify_commit``)."""
+
+
+class ContestService(Message, frozen=True, tag=37):
+    """Complaint of a verifier that its solver does not serve it: it risks a bond, and witnesses decide."""
+
+    run: RunIndex
+    round: RoundIndex
+    stage: StageIndex
+    seat: int
+    check: int
+    """Index of its check in the record of the segment: it names who must have signed."""
+    window: int
+    """Window of the check: the complaint does not count for another one."""
+
+
+class WitnessService(Message, frozen=True, tag=38):
+    """Statement of a drawn witness: whether it could get the log of a contested window."""
+
+    run: RunIndex
+    round: RoundIndex
+    stage: StageIndex
+    seat: int
+    check: int
+    """Index of the check whose verifier has complained."""
+    is_served: bool
+    """True if it holds the log, and serves it to who asks."""
+    proof: bytes
+    """VRF proof of 80 bytes, made by ``sampling.prove_draw``."""
+
+
+BoundCheck = VerifyCommit | ContestService
+"""Statements that the verifier of a check signs, as the record of the segment names it."""
+
+PaidCheck = DataRequest | DisputeVote | DisputeMove | Report | WitnessService | EdgeFraud
+CheckStatement = PaidCheck | BoundCheck | RevealSegment | VerifyReveal
+"""Statements with which a segment is checked."""
+
+
+def check_statement_shape(body: CheckStatement) -> None:
+    """Raise ``BadEncoding`` if a field is out of bounds."""
+    check_seat(body.run, body.round, body.stage, body.seat)
+    match body:
+        case DataRequest():
+            within("attempt", body.attempt, 0, PANEL)
+            within("window", body.window, 0, LEAVES_MAX - 1)
+            within("proof bytes", len(body.proof), PROOF_BYTES, PROOF_BYTES)
+        case VerifyCommit():
+            within("check", body.check, 0, SHORT_MAX)
+            within("window", body.window, 0, LEAVES_MAX - 1)
+            check_hashes(body.commitment)
+        case ContestService():
+            within("check", body.check, 0, SHORT_MAX)
+            within("window", body.window, 0, LEAVES_MAX - 1)
+        case WitnessService():
+            within("check", body.check, 0, SHORT_MAX)
+            within("proof bytes", len(body.proof), PROOF_BYTES, PROOF_BYTES)
+        case RevealSegment():
+            _check_reveal(body)
+        case VerifyReveal():
+            within("check", body.check, 0, SHORT_MAX)
+            _check_salt(body.salt)
+            if body.claim:
+                check_hashes(body.claim)
+        case DisputeVote():
+            within("window", body.window, 0, LEAVES_MAX - 1)
+        case DisputeMove():
+            within("window", body.window, 0, LEAVES_MAX - 1)
+            within("move bytes", len(body.move), 0, MOVE_BYTES_MAX)
+        case Report():
+            within("window", body.window, 0, LEAVES_MAX - 1)
+            check_hashes(body.commitment)
+        case EdgeFraud():
+            check_fraud_shape(body)
+
+
+def _check_reveal(body: RevealSegment) -> None:
+    _check_salt(body.salt)
+    num_windows = len(body.leaves_roots)
+    within("windows", num_windows, 1, LEAVES_MAX)
+    within("states between windows", len(body.state_roots), num_windows - 1, num_windows - 1)
+    within("token counts", len(body.tokens), num_windows, num_windows)
+    for count in body.tokens:
+        within("token count", count, 0, TOKENS_MAX)
+    check_hashes(*body.leaves_roots, *body.state_roots)
+
+
+def _check_salt(salt: bytes) -> None:
+    within("salt bytes", len(salt), SALT_BYTES, SALT_BYTES)
+
+
+def check_hashes(*hashes: bytes) -> None:
+    """Raise ``BadEncoding`` unless all have 32 bytes."""
+    for part in hashes:
+        within("hash bytes", len(part), 32, 32)

@@ -1,0 +1,59 @@
+"""Define the parts of a segment's record that say who accuses it, and how that is decided.
+
+Core: frozen structs.
+"""
+
+from enum import IntEnum
+
+from swarm.primitives.codec import Message
+from swarm.types import Amount, Digest, Height, PeerId
+
+
+class Accusation(Message, frozen=True):
+    """A claim that the replay of a window differs from the leaves the solver revealed."""
+
+    peer: PeerId
+    window: int
+    claim: Digest
+    height: Height
+    """Height of its blind answer, or of its report."""
+    is_report: bool
+    bond: Amount
+    """Amount at risk; drawn verifiers answer with a part of their stake besides."""
+
+
+class Ballot(Message, frozen=True):
+    """One validator's verdict in a dispute."""
+
+    peer: PeerId
+    is_guilty: bool
+
+
+class Turn(IntEnum):
+    """Side that a dispute waits for."""
+
+    JUDGES = 0
+    """The validators vote."""
+    ACCUSER = 1
+    SOLVER = 2
+    SILENT = 3
+    """The solver has not moved in time: it is guilty unless the validators clear it."""
+
+
+class Dispute(Message, frozen=True):
+    """One accused window, under judgement."""
+
+    window: int
+    deadline: Height
+    """Height at which whoever it waits for is too late."""
+    ballots: tuple[Ballot, ...]
+    turn: int = Turn.JUDGES
+    game: bytes = b""
+    """State of a hearing, as the court has it (``transition/court.py``); empty before its first move."""
+    since: Height = Height(0)
+    """Height from which on the clock runs of the side that moves."""
+    accuser_left: int = 0
+    """Blocks that are left to the accuser for all its moves."""
+    solver_left: int = 0
+    is_tried: bool = False
+    """True if arithmetic did not decide it."""
