@@ -158,8 +158,7 @@ class Verifier:
         self._refused: set[StepKey] = set()
         self._watch = OpenSegments()
         self._height, self._looked_at = ledger.state.height, -1
-        self._tidied = Height(0)
-        self._due = trio.Event()
+        self._tidied, self._due = Height(0), trio.Event()
 
     @property
     def jobs(self) -> Sequence[DutyStep]:
