@@ -19,6 +19,7 @@ from torch import Tensor
 
 from benchmarks.checking import measure_checking
 from benchmarks.common import ROOT, Outcome, say, spread
+from benchmarks.disputes import measure_disputes
 from benchmarks.faults import measure_faults
 from swarm.config.spec import MUON, NANO, ModelSpec, OptimizerSpec
 from swarm.gossip.codecs.activations import from_wire, to_wire
@@ -67,11 +68,7 @@ SIZES = ((128, 4, 8), (256, 2, 16))
 MUON_SIZES = ((128, 4, 16), (256, 2, 16))
 """The same for Muon against AdamW: 2,048 tokens a step, as its cost is in proportion to width over tokens."""
 NOT_YET = "the protocol that this measures is not built yet"
-LATER = (
-    *("dispute_rounds", "dispute_bytes", "dispute_s"),
-    *("games", "honest_wins"),
-    *("overhead_small", "overhead_medium", "overhead_large"),
-)
+LATER = ("overhead_small", "overhead_medium", "overhead_large")
 
 
 def measure(quick: bool) -> Outcome:
@@ -81,6 +78,7 @@ def measure(quick: bool) -> Outcome:
     _times(outcome, quick)
     measure_checking(outcome, quick)
     measure_faults(outcome, quick)
+    measure_disputes(outcome, quick)
     _hashes(outcome, quick)
     for key in LATER:
         outcome.figures[key] = None

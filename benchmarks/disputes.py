@@ -1,0 +1,271 @@
+"""Play disputes about steps of real windows: a part of the benchmark ``verify``.
+
+Two stages of the demo's model train one segment in this thread. A solver flips one bit of one value anywhere in
+a step and goes on from there, and an honest challenger plays against it; then the roles are exchanged. Before
+each move the dishonest side also sends something that is none, and now and then it says nothing any more, which
+is lost. The games are of a smaller model of the same shape; rounds, bytes and seconds are the demo's own.
+"""
+
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from torch import Tensor
+
+from benchmarks.checking import Bench
+from benchmarks.common import Outcome, say, spread
+from swarm.errors import PeerFault
+from swarm.primitives import codec
+from swarm.primitives.codec import encode
+from swarm.primitives.commitments import leaves_root, step_leaf_digest, tensor_hash
+from swarm.training.model.exact.selftest import trusted_kernels
+from swarm.training.record.window import StepTaken, WindowData
+from swarm.training.shard import Shard
+from swarm.types import NO_DIGEST, Digest, StageIndex
+from swarm.verify.program.account import Account, Kind, result_of
+from swarm.verify.program.dispute import (
+    OVER,
+    Dispute,
+    Move,
+    OpenStep,
+    Phase,
+    Window,
+    moved,
+    opened,
+    step_number,
+)
+from swarm.verify.program.game import Leaf, Pick, Show, ShowTokens, Split
+from swarm.verify.program.nodes import INPUT, Program
+from swarm.verify.program.players import Challenger, Log, Solver, Step, Values
+from swarm.verify.program.reveal import value_bytes, values_of
+from swarm.verify.transcript import state_root
+
+STEPS = 4
+GAMES, QUICK_GAMES = 200, 8
+"""Games of both roles together."""
+TIMED, QUICK_TIMED = 12, 2
+"""Games of the demo's own model."""
+SILENT = 8
+"""One of so many moves of a dishonest side never comes."""
+ANYWHERE = Digest(b"\x07" * 32)
+JUNK: tuple[Move, ...] = (Pick(-1), Leaf(b"junk"), Split(()))
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A window of a seat, with its log and an honest account of it."""
+
+    log: Log
+    window: Window
+    account: Account
+
+    def against(self, account: Account) -> Window:
+        """Return the window of a solver that says this of it."""
+        return replace(self.window, claim=result_of(account).claim)
+
+
+class FalseStep(Step):
+    """A step of which one bit of one value is false, and all that follows from it."""
+
+    lie = (0, 0, 0, 0)
+    """Part, node, byte, bit."""
+
+    def computed(self, part: int, program: Program, given: Mapping[str, Tensor]) -> Values:
+        """Run the program of a part, with its false value."""
+        at, node, byte, bit = self.lie
+
+        def watch(number: int, value: Tensor) -> Tensor:
+            if (part, number) != (at, node):
+                return value
+            data = bytearray(value_bytes(value))
+            data[byte] ^= 1 << bit
+            return values_of(program.nodes[node], bytes(data)).view(value.shape)
+
+        return program.run(trusted_kernels().kernels, given, watch)
+
+
+class Liar(Solver):
+    """A solver with a false step, and the account that goes with it."""
+
+    def __init__(self, scene: Scene, event: int, lie: tuple[int, int, int, int]) -> None:
+        super().__init__(scene.window, scene.log, scene.account)
+        kind = type("Liar", (FalseStep,), {"lie": lie})
+        self._step = (event, kind(scene.window, scene.log, event, scene.account))
+        statement = self.step(event).opened(scene.account)
+        leaves, states = list(scene.account.leaves), list(scene.account.states)
+        leaves[event] = _leaf_of(statement, scene, event)
+        states[event] = state_root(tuple(map(Digest, statement.after)))
+        self.is_false = (leaves[event], states[event]) != (
+            scene.account.leaves[event],
+            scene.account.states[event],
+        )
+        states[event + 1 :] = [ANYWHERE] * (len(states) - event - 1)
+        self.account = codec.replace(scene.account, leaves=tuple(leaves), states=tuple(states))
+
+
+@dataclass
+class Played:
+    """How a dispute went."""
+
+    dispute: Dispute
+    moves: list[Move]
+    seconds: float
+
+    @property
+    def rounds(self) -> int:
+        """Moves of the solver."""
+        kinds = (Pick, Show, ShowTokens)
+        said = [
+            m for m in self.moves if not isinstance(m, kinds) and type(m).__name__ != "PickPart"
+        ]
+        return len(said)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all moves but for what the last operator reads."""
+        return sum(len(encode(m)) for m in self.moves if not isinstance(m, Show | ShowTokens))
+
+
+def measure_disputes(outcome: Outcome, quick: bool) -> None:
+    """Fill ``games``, ``honest_wins``, and what a dispute takes: ``dispute_rounds``, ``_bytes``, ``_s``."""
+    rng, games, won = random.Random(3), QUICK_GAMES if quick else GAMES, 0
+    small, demo = _scenes(is_small=True), _scenes(is_small=False)
+    for number in range(games // 2):
+        won += sum(_pair(small[number % len(small)], rng))
+    outcome.figures |= {"games": games // 2 * 2, "honest_wins": won}
+    say(f"the honest side won {won} of {games // 2 * 2} disputes")
+    played = list[Played]()
+    for number in range(QUICK_TIMED if quick else TIMED):
+        scene = demo[number % len(demo)]
+        liar, _ = _some_liar(scene, rng)
+        window = scene.against(liar.account)
+        played.append(_play(window, liar, Challenger(window, scene.log)))
+        assert played[-1].dispute.phase == Phase.GUILTY, "a lie is convicted"
+    rounds, sizes = [p.rounds for p in played], [p.num_bytes for p in played]
+    seconds = [p.seconds for p in played]
+    outcome.figures |= {
+        "dispute_rounds": max(rounds),
+        "dispute_bytes": max(sizes),
+        "dispute_s": spread(seconds)["median"],
+    }
+    shown = [len(encode(p.moves[-1])) for p in played]
+    outcome.detail["disputes"] = {
+        "rounds": spread(rounds),
+        "bytes": spread(sizes),
+        "inputs_bytes": spread(shown),
+        "seconds": spread(seconds),
+    }
+    say(f"a dispute of the demo takes up to {max(rounds)} rounds and {max(sizes):,} bytes")
+
+
+def _scenes(*, is_small: bool) -> list[Scene]:
+    """Return the first window of both stages of a trained segment."""
+    bench = Bench(STEPS)
+    spec = bench.spec
+    if is_small:
+        model = codec.replace(
+            spec.model,
+            hidden_size=32,
+            num_heads=4,
+            num_kv_heads=2,
+            intermediate_size=64,
+            seq_len=16,
+        )
+        spec = codec.replace(spec, model=model, microbatch_size=2)
+    array = bench.tokens[: len(bench.tokens)]
+    root = tensor_hash(array.dtype.name, array.shape, np.ascontiguousarray(array).data)
+    data = codec.replace(spec.data, train_root=root, dtype=array.dtype.name)
+    bench.spec = codec.replace(spec, data=data)
+    made = [Shard.initial(bench.spec, StageIndex(stage)) for stage in range(2)]
+    bench.anchors = {one.anchor_root: one.anchor_P for one in made}
+    windows = list[WindowData]()
+    bench.train(windows.append)
+    plan = bench.plan(bench.spec)
+    return [
+        _scene(Log(plan, one, bench.tokens, bench.anchors)) for one in windows if not one.key.window
+    ]
+
+
+def _scene(log: Log) -> Scene:
+    account = log.account
+    steps = sum(isinstance(event, StepTaken) for event in log.data.events)
+    return Scene(log, Window(log.facts, result_of(account).claim, 0, steps), account)
+
+
+def _pair(scene: Scene, rng: random.Random) -> tuple[bool, bool]:
+    """Play a lie against an honest challenger, and its account against an honest solver; who won honestly."""
+    liar, place = _some_liar(scene, rng)
+    window = scene.against(liar.account)
+    caught = _play(window, liar, Challenger(window, scene.log), rng, is_false_solver=True)
+    walk = caught.dispute.walk
+    is_pinned = walk is not None and (caught.dispute.part, walk.node) == place
+    is_silent = caught.dispute.phase not in OVER and caught.dispute.is_solvers_turn
+    accuser = Challenger(scene.window, scene.log, liar.account)
+    accuser.take(liar)
+    solver = Solver(scene.window, scene.log)
+    cleared = _play(scene.window, solver, accuser, rng, is_false_solver=False)
+    is_lost = cleared.dispute.phase == Phase.FALSE or not cleared.dispute.is_solvers_turn
+    is_guilty = caught.dispute.phase == Phase.GUILTY
+    return (is_guilty and is_pinned) or is_silent, is_lost and cleared.dispute.phase != Phase.GUILTY
+
+
+def _some_liar(scene: Scene, rng: random.Random) -> tuple[Liar, tuple[int, int]]:
+    """Return a solver with one false bit anywhere in a step, and the part and the node that it is in."""
+    steps = [event for event, kind in enumerate(scene.account.kinds) if kind == Kind.STEP]
+    event = rng.choice(steps)
+    honest = Step(scene.window, scene.log, event, scene.account)
+    while True:
+        part = rng.randrange(honest.update + 1)
+        program = honest.program(part)
+        computed = [n for n, node in enumerate(program.nodes) if node.operator != INPUT]
+        node = rng.choice(computed)
+        byte = rng.randrange(program.nodes[node].content.num_bytes)
+        liar = Liar(scene, event, (part, node, byte, rng.randrange(8)))
+        if liar.is_false:  # else it reaches neither a leaf nor the state, and is none
+            return liar, (part, node)
+
+
+def _play(
+    window: Window,
+    solver: Solver,
+    challenger: Challenger,
+    rng: random.Random | None = None,
+    *,
+    is_false_solver: bool = True,
+) -> Played:
+    """Play until it is over, or whoever's turn it is has no move that stands."""
+    began = time.thread_time()
+    claim = result_of(challenger.account).claim
+    dispute, moves = opened(window, challenger.account, claim), list[Move]()
+    while dispute.phase not in OVER:
+        is_solver = dispute.is_solvers_turn
+        if rng is not None and is_solver == is_false_solver:
+            if not rng.randrange(SILENT):
+                break
+            _refused(window, dispute, rng.choice(JUNK), is_solver)
+        move = (solver if is_solver else challenger).move(dispute)
+        try:
+            dispute = moved(window, dispute, move, is_solver=is_solver)
+        except PeerFault:
+            break
+        moves.append(move)
+    return Played(dispute, moves, time.thread_time() - began)
+
+
+def _refused(window: Window, dispute: Dispute, junk: Move, is_solver: bool) -> None:
+    try:
+        moved(window, dispute, junk, is_solver=is_solver)
+    except PeerFault:
+        return
+    raise AssertionError("something that is no move was taken for one")
+
+
+def _leaf_of(statement: OpenStep, scene: Scene, event: int) -> Digest:
+    """Return the leaf that goes with a statement about a step."""
+    step = step_number(scene.window, scene.account, event)
+    is_first = step % scene.log.plan.spec.checks.window_steps == 0
+    root = state_root(tuple(map(Digest, statement.before))) if is_first else NO_DIGEST
+    leaves = leaves_root([one.leaf for one in statement.microbatches])
+    return step_leaf_digest(step, statement.dropped, root, leaves, Digest(statement.piece))
