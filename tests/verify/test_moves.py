@@ -31,7 +31,7 @@ def go_on(case: Case, producer: BlockProducer, actors: list[Actor], blocks: int)
         producer.block()
 
 
-@pytest.mark.rule("L93", "V24")
+@pytest.mark.rule("L93", "V49")
 def test_an_honest_solver_asks_at_once_and_a_false_accuser_loses_before_bought_judges() -> None:
     case, reporter = disputed()
     producer, actors = peers_of(case, replay=honest(case.true.with_lie(0)))
@@ -51,7 +51,7 @@ def test_an_honest_solver_asks_at_once_and_a_false_accuser_loses_before_bought_j
     assert DisputeVote in kinds, "they have tried"
 
 
-@pytest.mark.rule("L93")
+@pytest.mark.rule("L93", "V49")
 def test_an_accuser_asks_when_a_judge_doubts_and_not_before() -> None:
     case, reporter = disputed(lie=0)
     producer, actors = peers_of(case, replay=honest(case.true))
