@@ -36,6 +36,7 @@ from swarm.ledger.state.draws import Contest, Panel
 from swarm.ledger.state.records import Check, CheckPhase, Contribution, SegmentPhase, SegmentRecord
 from swarm.ledger.state.state import State
 from swarm.ledger.transition.disputes import first_accusation
+from swarm.ledger.transition.hearings import in_hearing
 from swarm.ledger.transition.phases import (
     answers_end,
     are_reveals_open,
@@ -267,7 +268,7 @@ def _judge(
     is_guilty = known.verdicts.get(key)
     if is_guilty is None:
         work.append((dispute.deadline, JudgeWindow(key)))
-    else:
+    elif not in_hearing(dispute):  # its verdict may be asked for after that
         body = DisputeVote(*key_of(record), dispute.window, is_guilty=is_guilty)
         submissions.append(Submit((DisputeVote, key), body))
 

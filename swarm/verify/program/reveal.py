@@ -102,11 +102,11 @@ def reveal(
 
 
 def computed(program: Program, root: Digest, shown: Reveal) -> Tensor | None:
-    """Return what an operator computes for an element from the trace's own operands; None for NaN.
+    """Return what an operator computes for an element from the trace's own operands; None if that is no number.
 
-    None, too, if it reads a NaN: no honest trace has one, and machines differ in what they make of it. Raises
-    ``PeerFault`` for a reveal that is not of this program, or does not lead to the trace root, or lacks a value
-    that the element reads.
+    That is a NaN, or anything that is computed from one, since machines differ in what they make of it, or what
+    cannot be computed at all: no honest trace has them. Raises ``PeerFault`` for a reveal that is not of this
+    program, or does not lead to the trace root, or lacks a value that the element reads.
     """
     if not 0 <= shown.node < len(program.nodes):
         raise BadEncoding(f"node {shown.node} of {len(program.nodes)}")
@@ -132,6 +132,10 @@ def computed(program: Program, root: Digest, shown: Reveal) -> Tensor | None:
     try:
         element = program.element_of(shown.node, index_of(node.shape, shown.place), read)
     except _ReadNaNError:
+        return None
+    except (ArithmeticError, LookupError, RuntimeError, ValueError):
+        # A root of a negative sum, a token that is none: whoever has such operands has not computed them, and
+        # no replica of the ledger may stop here.
         return None
     return None if bool(element.isnan().any()) else element
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from swarm.errors import PeerFault, UsageError
 from swarm.primitives.codec import encode, replace
 from swarm.primitives.commitments import hash_of
+from swarm.primitives.merkle import merkle_proof
 from swarm.primitives.openings import Opening
 from swarm.training.model.exact.selftest import trusted_kernels
 from swarm.verify.program.nodes import INPUT, Program
@@ -20,6 +21,7 @@ from swarm.verify.program.reveal import (
     computed,
     reveal,
     trace_root,
+    tree_of,
     value_bytes,
     value_root,
     value_roots,
@@ -171,3 +173,32 @@ def test_a_value_has_the_digest_of_the_part_of_a_state() -> None:
     program, given, values = case_of("an update")
     at = program.inputs["params"]
     assert value_root(program.nodes[at], values[at]) == hash_of(given["params"])
+
+
+@pytest.mark.rule("V40")
+def test_attack_operands_of_which_nothing_can_be_computed() -> None:
+    """A sum of squares below zero has no root: validators say so, and go on."""
+    program, given, _ = case_of("an update")
+    at = next(n for n, node in enumerate(program.nodes) if node.operator == "clipped")
+    squares = program.nodes[at].inputs[1]
+
+    false = program.run(trusted_kernels().kernels, given)
+    roots = value_roots(program, false)
+    shown = reveal(program, false, roots, at, 0)
+    with_lie = [*false[:squares], -false[squares], *false[squares + 1 :]]
+    lie = value_roots(program, with_lie)
+    operands = tuple(
+        Operand(
+            root=lie[number],
+            path=merkle_proof(lie, number),
+            openings=tuple(
+                tree_of(program.nodes[number], with_lie[number]).opening(
+                    one.start, one.start + len(one.data)
+                )
+                for one in operand.openings
+            ),
+        )
+        for number, operand in zip(program.nodes[at].inputs, shown.operands, strict=True)
+    )
+    shown, false = replace(shown, operands=operands), with_lie
+    assert computed(program, trace_root(program, false), shown) is None
