@@ -75,6 +75,14 @@ PHASE_TEXTS: dict[SegmentPhase, str] = {
 }
 
 
+TURN_TEXTS: dict[int, str] = {
+    Turn.ACCUSER: "; arithmetic decides, its accuser moves",
+    Turn.SOLVER: "; arithmetic decides, it moves",
+    Turn.SILENT: "; it did not move, and is guilty unless its judges clear it",
+}
+"""Ends of a sentence about a dispute, by the side that it waits for."""
+
+
 def check_text(body: CheckStatement) -> str:
     """Return a check statement as text, without its signer: ``drawn for window 2 of segment 12/0/1``."""
     where = f"segment {body.round}/{body.stage}/{body.seat}"
@@ -135,7 +143,8 @@ def segment_text(record: SegmentRecord, window_steps: int = 0) -> str:
         return f"{text}: {who} proved that it sent something else than it committed to"
     accusers = ", ".join(sorted({peer_name(one.peer) for one in record.accusations}))
     if record.dispute is not None:
-        return f"{text}: {accusers} found window {record.dispute.window} false"
+        heard = TURN_TEXTS.get(record.dispute.turn, "")
+        return f"{text}: {accusers} found window {record.dispute.window} false{heard}"
     reporters = (check.peer for check in open_checks(record) if check.is_report)
     who = ", ".join(sorted(map(peer_name, reporters)))
     return f"{text}: {who} reported it" if who else text

@@ -3,6 +3,7 @@
 import pytest
 
 from swarm.errors import BadEncoding, BrokenPromise, OutOfTurn, Reason
+from swarm.ledger.describe_checks import segment_text
 from swarm.ledger.state.accusations import Turn
 from swarm.ledger.state.records import SegmentPhase, SegmentRecord
 from swarm.ledger.state.state import Reader
@@ -11,7 +12,7 @@ from swarm.ledger.transition import hearings
 from swarm.ledger.transition.court import Outcome, Ruling, the_court
 from swarm.ledger.transition.disputes import first_accusation
 from swarm.ledger.transition.hearings import CLOCK_BLOCKS_MIN, clock_blocks, move_blocks
-from swarm.primitives.crypto import SecretKey
+from swarm.primitives.crypto import SecretKey, peer_name
 from swarm.testing.ledger import STAKE
 from swarm.types import Amount, Digest
 from tests.ledger.checking import Case, a_case
@@ -185,6 +186,18 @@ def test_attack_stalling_a_dispute_takes_as_long_as_two_clocks() -> None:
         if not is_solver and case.ledger.state.height - began > 4 * clock:
             raise AssertionError("it goes on for ever")
     assert case.ledger.state.height - began <= 2 * clock + 6
+
+
+def test_a_dispute_says_whom_it_waits_for() -> None:
+    case, reporter = disputed(lie=0)
+    name = peer_name(reporter.peer)
+    assert segment_text(case.record).endswith(f"{name} found window 0 false")
+    move(case, case.solver)
+    assert segment_text(case.record).endswith("; arithmetic decides, its accuser moves")
+    move(case, reporter, b"open")
+    assert segment_text(case.record).endswith("; arithmetic decides, it moves")
+    case.ledger.empty_blocks(move_blocks(case.run.spec.round_blocks) + 1)
+    assert "guilty unless its judges clear it" in segment_text(case.record)
 
 
 @pytest.mark.rule("L95")
