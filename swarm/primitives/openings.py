@@ -119,6 +119,11 @@ class Opening(Message, frozen=True):
     path: tuple[bytes, ...]
 
 
+def layers_below(content: Content, place: Place) -> int:
+    """Return the layers from a place down to the leaves of its tree; at a leaf of the parts, of that part."""
+    return _entered(content, place).level
+
+
 def is_leaf(content: Content, place: Place) -> bool:
     """Return True if nothing but bytes is below a place."""
     return _entered(content, place).level == 0

@@ -6,7 +6,7 @@ Core: functions of a walk between two moves, which can be stored between two blo
     the pick of a node that is bound to another digest: GUILTY     of an input that is bound to its own: FALSE
 
 The solver has committed to a trace root, and the challenger says that some value under it is false. The
-solver opens up to 16 hashes below the one that is disputed, and the challenger points at one of them: down the
+solver opens up to 32 hashes below the one that is disputed, and the challenger points at one of them: down the
 tree of all values to the first that differs from its own, then down the tree of that value to a leaf of 1 KiB,
 which the solver shows. Now the challenger shows all that one element in it is computed from (``reveal.py``),
 under the solver's own root. If the operator computes something else, the solver is guilty, whatever the
@@ -42,6 +42,7 @@ from swarm.primitives.openings import (
     check_opening,
     children,
     is_leaf,
+    layers_below,
     lead,
     lead_from_data,
 )
@@ -56,12 +57,18 @@ from swarm.verify.program.reveal import (
     value_roots,
 )
 
-ARITY_BITS = 4
-"""Layers of a tree that one split opens: 16 hashes of 32 bytes."""
+LAYERS_MAX = 5
+"""Layers of a tree that one split opens, at most: 32 hashes of 32 bytes."""
+
+
+def split_layers(layers: int) -> int:
+    """Return the layers that a split opens where so many are below: as few as the fewest splits allow."""
+    splits = -(-layers // LAYERS_MAX)
+    return -(-layers // splits) if splits else 0
 
 
 class Split(Message, frozen=True, tag=1):
-    """The solver's hashes below the disputed one, ``ARITY_BITS`` layers deeper, or as many as there are."""
+    """The solver's hashes below the disputed one, ``split_layers`` layers deeper."""
 
     hashes: tuple[bytes, ...]
 
@@ -204,14 +211,14 @@ def _top(count: int) -> Place:
 
 def _below(count: int, place: Place) -> list[Place]:
     """Return the places that a split opens, but for those that only pad the tree."""
-    level = max(place.level - ARITY_BITS, 0)
-    down = place.level - level
+    down = split_layers(place.level)
+    level = place.level - down
     places = range(place.index << down, (place.index + 1) << down)
     return [Place(WHOLE, level, at) for at in places if at << level < count]
 
 
 def _lead(place: Place, hashes: Sequence[bytes]) -> bytes:
-    layer, level = list(hashes), max(place.level - ARITY_BITS, 0)
+    layer, level = list(hashes), place.level - split_layers(place.level)
     while level < place.level:
         level += 1
         layer = layer_above(layer, level)
@@ -227,7 +234,12 @@ def _opens(case: Case, walk: Walk) -> list[Place]:
         count = len(case.program.nodes)
         return _below(count, walk.place or _top(count))
     content = case.program.nodes[walk.node].content
-    return children(content, walk.place or content.top, ARITY_BITS)
+    place = walk.place or content.top
+    return children(content, place, _bits(content, place))
+
+
+def _bits(content: Content, place: Place) -> int:
+    return split_layers(layers_below(content, place))
 
 
 def _check_split(case: Case, walk: Walk, hashes: tuple[bytes, ...]) -> None:
@@ -240,7 +252,8 @@ def _check_split(case: Case, walk: Walk, hashes: tuple[bytes, ...]) -> None:
         is_right = found == walk.disputed if walk.place else sealed(found, nodes) == case.root
     else:
         content = case.program.nodes[walk.node].content
-        found = lead(content, walk.place or content.top, hashes, ARITY_BITS)
+        place = walk.place or content.top
+        found = lead(content, place, hashes, _bits(content, place))
         is_right = _is_disputed(walk, found)
     if not is_right:
         raise BrokenPromise("hashes that do not lead to the disputed one")
@@ -344,7 +357,7 @@ class Defence:
         top = walk.place or node.content.top
         if walk.stage == Stage.LEAF:
             return Leaf(tree.data(top))
-        return Split(tree.split(top, ARITY_BITS))
+        return Split(tree.split(top, _bits(node.content, top)))
 
 
 class Attack:
@@ -368,7 +381,8 @@ class Attack:
         if walk.stage == Stage.VALUE:
             node = self._program.nodes[walk.node]
             tree = tree_of(node, self._values[walk.node])
-            own = tree.split(walk.place or node.content.top, ARITY_BITS)
+            place = walk.place or node.content.top
+            own = tree.split(place, _bits(node.content, place))
             return Pick(_first_difference(own, walk.split) or 0)
         opens, nodes = _opens(case, walk), merkle_layers(self._roots)
         child = _first_difference([nodes[p.level][p.index] for p in opens], walk.split)
