@@ -10,26 +10,35 @@ from swarm.errors import PeerFault
 from swarm.ledger.state.records import SegmentRecord
 from swarm.ledger.state.state import Reader
 from swarm.ledger.transition.court import Outcome, Ruling, the_court
-from swarm.primitives.codec import encode
+from swarm.primitives.codec import encode, replace
 from swarm.types import RoundIndex, RunIndex
 from swarm.verify.court import read_game
-from swarm.verify.program.account import Account, result_of
+from swarm.verify.program.account import Account, Kind, result_of
 from swarm.verify.program.dispute import NO_ACCOUNT
 from swarm.verify.program.players import Challenger, Solver
 from swarm.verify.replay import REFUSED
-from tests.verify.program.scenes import Scene, scene
+from tests.verify.program.scenes import ANYWHERE, CODEC, Scene, scene
 from tests.verify.program.test_dispute import Liar, some_liar
+from tests.verify.program.test_events import Liar as FragmentLiar
+from tests.verify.program.test_events import events
+
+
+@dataclass
+class _Checkpoint:
+    phi_root: bytes
 
 
 @dataclass
 class _Run:
     spec: object
     spec_digest: bytes
+    checkpoints: list[list[_Checkpoint]]
 
 
 @dataclass
 class _Info:
     beacon: bytes
+    consensus: int = -1
 
 
 @dataclass
@@ -40,7 +49,9 @@ class LedgerOf:
 
     def run(self, run: RunIndex) -> _Run:
         del run
-        return _Run(self.scene.log.facts.spec, self.scene.log.facts.run_digest)
+        facts = self.scene.log.facts
+        listed = [_Checkpoint(root) for root in self.scene.window.anchors]
+        return _Run(facts.spec, facts.run_digest, [listed] * facts.spec.num_stages)
 
     def round_info(self, run: RunIndex, round_: RoundIndex) -> _Info | None:
         assert (run, round_) == (1, self.scene.log.facts.round)
@@ -60,7 +71,8 @@ def tried(here: Scene, solvers: Account) -> tuple[Reader, SegmentRecord]:
     """A ledger and a segment whose solver has claimed an account of the window."""
     facts, number = here.log.facts, here.window.number
     claims = (bytes(32),) * number + (result_of(solvers).claim,)
-    steps = here.window.first_step + here.window.steps
+    later = 0 if here.window.is_last else 1
+    steps = here.window.first_step + here.window.steps + later
     record = _Record(1, facts.round, facts.stage, steps, claims)
     return cast("Reader", LedgerOf(here)), cast("SegmentRecord", record)
 
@@ -89,6 +101,25 @@ def test_a_lie_is_convicted_by_bytes_on_a_ledger(stage: int) -> None:
     window = here.against(liar.account)
     ruling = decided(here, liar, Challenger(window, here.log))
     assert (ruling.outcome, ruling.game) == (Outcome.GUILTY, b"")
+
+
+@pytest.mark.rule("V42")
+@pytest.mark.parametrize("kind", [Kind.COPY, Kind.MERGE])
+def test_a_lie_about_a_fragment_is_convicted_by_bytes_on_a_ledger(kind: Kind) -> None:
+    here, event = events(CODEC, kind)[0]
+    last = len(Solver(here.window, here.log).traded(event).program.nodes) - 1
+    liar = FragmentLiar(here, event, (last, 0, 5))
+    window = here.against(liar.account)
+    assert decided(here, liar, Challenger(window, here.log)).outcome is Outcome.GUILTY
+
+
+@pytest.mark.rule("V42")
+@pytest.mark.parametrize("kind", [Kind.ANCHOR, Kind.END])
+def test_a_false_accuser_of_an_event_without_a_program_loses_at_once(kind: Kind) -> None:
+    here, event = events(CODEC, kind)[0]
+    states = (*here.account.states[:event], *[ANYWHERE] * len(here.account.states[event:]))
+    accuser = Challenger(here.window, here.log, replace(here.account, states=states))
+    assert decided(here, Solver(here.window, here.log), accuser).outcome is Outcome.FALSE
 
 
 @pytest.mark.rule("V42")
