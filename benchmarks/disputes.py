@@ -25,6 +25,7 @@ from swarm.training.record.window import StepTaken, WindowData
 from swarm.training.shard import Shard
 from swarm.types import NO_DIGEST, Digest, StageIndex
 from swarm.verify.program.account import Account, Kind, result_of
+from swarm.verify.program.computed import Log, Step, Values
 from swarm.verify.program.dispute import (
     OVER,
     Dispute,
@@ -38,7 +39,7 @@ from swarm.verify.program.dispute import (
 )
 from swarm.verify.program.game import Leaf, Pick, Show, ShowTokens, Split
 from swarm.verify.program.nodes import INPUT, Program
-from swarm.verify.program.players import Challenger, Log, Solver, Step, Values
+from swarm.verify.program.players import Challenger, Solver
 from swarm.verify.program.reveal import value_bytes, values_of
 from swarm.verify.transcript import state_root
 
@@ -191,7 +192,15 @@ def _scenes(*, is_small: bool) -> list[Scene]:
 def _scene(log: Log) -> Scene:
     account = log.account
     steps = sum(isinstance(event, StepTaken) for event in log.data.events)
-    return Scene(log, Window(log.facts, result_of(account).claim, 0, steps), account)
+    window = Window(
+        facts=log.facts,
+        claim=result_of(account).claim,
+        number=0,
+        steps=steps,
+        is_last=log.data.is_last,
+        anchors=tuple(log.anchors),
+    )
+    return Scene(log, window, account)
 
 
 def _pair(scene: Scene, rng: random.Random) -> tuple[bool, bool]:

@@ -508,9 +508,11 @@ class _Game:
         assert dispute is not None, "it is disputed"
         out = {record.peer, first_accusation(record, dispute.window).peer}
         out |= {ballot.peer for ballot in dispute.ballots}
-        judge = next(key for key in self.world.honest[:NUM_JUDGES] if key.peer not in out)
+        judges = [key for key in self.world.honest[:NUM_JUDGES] if key.peer not in out]
+        if not judges:  # a verdict counts once nobody has asked to be heard
+            return []
         is_guilty = dispute.window < self.plan.false_windows
-        return [(judge, self.claimed.vote(dispute.window, is_guilty=is_guilty))]
+        return [(judges[0], self.claimed.vote(dispute.window, is_guilty=is_guilty))]
 
     def _is_hit(self, record: SegmentRecord) -> bool:
         honest = {key.peer for key in self.world.honest}

@@ -63,9 +63,24 @@ def window_of(reader: Reader, record: SegmentRecord, window: int) -> Window:
     if info is None:
         raise OutOfTurn("the ledger has forgotten the round")
     width = run.spec.checks.window_steps
-    facts = Facts(run.spec, run.spec_digest, record.stage, record.round, info.beacon)
-    steps = min(max(record.num_steps - window * width, 0), width)
-    return Window(facts, record.claims[window], window, steps)
+    spec, stage = run.spec, record.stage
+    facts = Facts(
+        spec=spec,
+        run_digest=run.spec_digest,
+        stage=stage,
+        round=record.round,
+        beacon=info.beacon,
+        is_final_averaging=info.consensus >= 0,
+    )
+    listed = tuple(checkpoint.phi_root for checkpoint in run.checkpoints[stage])
+    return Window(
+        facts=facts,
+        claim=record.claims[window],
+        number=window,
+        steps=min(max(record.num_steps - window * width, 0), width),
+        is_last=(window + 1) * width >= record.num_steps,
+        anchors=(*listed, spec.initial_roots[stage]) if spec.initial_roots else None,
+    )
 
 
 def read_game(game: bytes) -> Dispute:

@@ -24,8 +24,9 @@ from swarm.verify.logs import Logs, Material
 from swarm.verify.manifest import WindowManifest
 from swarm.verify.ports import EventPort, LedgerPort
 from swarm.verify.program.account import result_of
+from swarm.verify.program.computed import Log
 from swarm.verify.program.dispute import NO_ACCOUNT, Window
-from swarm.verify.program.players import Challenger, Log, Solver
+from swarm.verify.program.players import Challenger, Solver
 from swarm.verify.replay import REFUSED
 from swarm.verify.replay_process import read_window
 

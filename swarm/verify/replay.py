@@ -339,8 +339,21 @@ def _check_weight(plan: RoundPlan, due: int, said: int) -> None:
 def _sent(mine: FragmentPayload, merged: FragmentMerged) -> SentFragment | None:
     """Return the residual that our own payload leaves, with its receipt; None if it leaves none.
 
-    Raises ``OutOfTurn`` if the payload that is named cannot be ours. Which of the two codecs it was in depends
-    on the partner's anchor. Only int4 leaves a residual, and only with the partner's receipt.
+    Only int4 leaves a residual, and only with the partner's receipt. Raises as ``given_to_partner`` does.
+    """
+    found = given_to_partner(mine, merged)
+    if found is None or merged.receipt is None or found[1] is None:
+        return None
+    return SentFragment(merged.receipt, found[1])
+
+
+def given_to_partner(
+    mine: FragmentPayload, merged: FragmentMerged
+) -> tuple[Codec, Tensor | None] | None:
+    """Return the codec of the payload that the partner was given, and the residual that it leaves.
+
+    None if it was given none. Raises ``OutOfTurn`` if the payload that is named cannot be ours. Which of the
+    two codecs it was in depends on the partner's anchor.
     """
     if merged.my_payload == NO_DIGEST:
         return None
@@ -351,9 +364,7 @@ def _sent(mine: FragmentPayload, merged: FragmentMerged) -> SentFragment | None:
         except UsageError:
             continue  # A payload that this codec cannot encode was never sent.
         if payload_digest(payload) == merged.my_payload:
-            if merged.receipt is None or residual is None:
-                return None
-            return SentFragment(merged.receipt, residual)
+            return codec, residual
     raise OutOfTurn("a payload of ours that is not the fragment")
 
 

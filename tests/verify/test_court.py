@@ -10,26 +10,36 @@ from swarm.errors import PeerFault
 from swarm.ledger.state.records import SegmentRecord
 from swarm.ledger.state.state import Reader
 from swarm.ledger.transition.court import Outcome, Ruling, the_court
-from swarm.primitives.codec import encode
+from swarm.primitives import codec
+from swarm.primitives.codec import encode, replace
 from swarm.types import RoundIndex, RunIndex
-from swarm.verify.court import read_game
-from swarm.verify.program.account import Account, result_of
+from swarm.verify.court import read_game, window_of
+from swarm.verify.program.account import Account, Kind, result_of
 from swarm.verify.program.dispute import NO_ACCOUNT
 from swarm.verify.program.players import Challenger, Solver
 from swarm.verify.replay import REFUSED
-from tests.verify.program.scenes import Scene, scene
+from tests.verify.program.scenes import ANYWHERE, CODEC, Scene, scene
 from tests.verify.program.test_dispute import Liar, some_liar
+from tests.verify.program.test_events import Liar as FragmentLiar
+from tests.verify.program.test_events import events
+
+
+@dataclass
+class _Checkpoint:
+    phi_root: bytes
 
 
 @dataclass
 class _Run:
     spec: object
     spec_digest: bytes
+    checkpoints: list[list[_Checkpoint]]
 
 
 @dataclass
 class _Info:
     beacon: bytes
+    consensus: int = -1
 
 
 @dataclass
@@ -37,10 +47,17 @@ class LedgerOf:
     """The two entries of a ledger that a court reads."""
 
     scene: Scene
+    names_initial: bool = True
+    """Whether the run names its initial weights."""
 
     def run(self, run: RunIndex) -> _Run:
         del run
-        return _Run(self.scene.log.facts.spec, self.scene.log.facts.run_digest)
+        facts, anchors = self.scene.log.facts, self.scene.window.anchors
+        assert anchors is not None
+        listed, stages = [_Checkpoint(root) for root in anchors], facts.spec.num_stages
+        roots = (anchors[0],) * stages if self.names_initial else ()
+        spec = codec.replace(facts.spec, initial_roots=roots)
+        return _Run(spec, facts.run_digest, [listed] * stages)
 
     def round_info(self, run: RunIndex, round_: RoundIndex) -> _Info | None:
         assert (run, round_) == (1, self.scene.log.facts.round)
@@ -60,7 +77,8 @@ def tried(here: Scene, solvers: Account) -> tuple[Reader, SegmentRecord]:
     """A ledger and a segment whose solver has claimed an account of the window."""
     facts, number = here.log.facts, here.window.number
     claims = (bytes(32),) * number + (result_of(solvers).claim,)
-    steps = here.window.first_step + here.window.steps
+    later = 0 if here.window.is_last else 1
+    steps = here.window.first_step + here.window.steps + later
     record = _Record(1, facts.round, facts.stage, steps, claims)
     return cast("Reader", LedgerOf(here)), cast("SegmentRecord", record)
 
@@ -92,6 +110,25 @@ def test_a_lie_is_convicted_by_bytes_on_a_ledger(stage: int) -> None:
 
 
 @pytest.mark.rule("V42")
+@pytest.mark.parametrize("kind", [Kind.COPY, Kind.MERGE])
+def test_a_lie_about_a_fragment_is_convicted_by_bytes_on_a_ledger(kind: Kind) -> None:
+    here, event = events(CODEC, kind)[0]
+    last = len(Solver(here.window, here.log).traded(event).program.nodes) - 1
+    liar = FragmentLiar(here, event, (last, 0, 5))
+    window = here.against(liar.account)
+    assert decided(here, liar, Challenger(window, here.log)).outcome is Outcome.GUILTY
+
+
+@pytest.mark.rule("V42")
+@pytest.mark.parametrize("kind", [Kind.ANCHOR, Kind.END])
+def test_a_false_accuser_of_an_event_without_a_program_loses_at_once(kind: Kind) -> None:
+    here, event = events(CODEC, kind)[0]
+    states = (*here.account.states[:event], *[ANYWHERE] * len(here.account.states[event:]))
+    accuser = Challenger(here.window, here.log, replace(here.account, states=states))
+    assert decided(here, Solver(here.window, here.log), accuser).outcome is Outcome.FALSE
+
+
+@pytest.mark.rule("V42")
 def test_whatever_a_stranger_sends_a_court_says_whose_fault_it_is() -> None:
     here, rng = scene(1), random.Random(5)
     liar: Liar = some_liar(here, rng)[0]
@@ -119,6 +156,14 @@ def test_whatever_a_stranger_sends_a_court_says_whose_fault_it_is() -> None:
             court.opened(reader, record, number, claim, _flipped(account, rng))
         except PeerFault:
             continue
+
+
+@pytest.mark.rule("V42a")
+def test_where_the_run_does_not_name_its_initial_weights_an_anchor_is_the_judges_to_say() -> None:
+    here = scene(0)
+    ledger = cast("Reader", LedgerOf(here, names_initial=False))
+    record = tried(here, here.account)[1]
+    assert window_of(ledger, record, here.window.number).anchors is None
 
 
 @pytest.mark.rule("V42", "L95")

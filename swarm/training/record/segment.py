@@ -197,7 +197,15 @@ def snapshots_component(
 
     Between two segments no trade is over: the hash is that of a run with one trade a round.
     """
-    parts = [encode((exchange, tokens, hash_of(theta))) for exchange, tokens, theta in snapshots]
+    offered = [(exchange, tokens, hash_of(theta)) for exchange, tokens, theta in snapshots]
+    return offered_component(offered, trades_over)
+
+
+def offered_component(
+    offered: Sequence[tuple[int, int, bytes]], trades_over: Sequence[int] = ()
+) -> Digest:
+    """Return ``snapshots_component`` of fragments that only their digests are known of."""
+    parts = [encode(one) for one in offered]
     if any(trades_over):
         parts.append(encode(tuple(trades_over)))
     if not parts:

@@ -6,8 +6,12 @@ Modules (C: pure, S: does I/O):
                            after it.
     cases.py            C  Bind the programs of a step to what is committed around them: states,
                            messages, a text.
+    computed.py         C  Compute one event of a window by its programs, from the log of the
+                           window.
     dispute.py          C  Play a dispute about a window: from two accounts of it down to one
                            element of one operator.
+    events.py           C  Decide the events of a window that are no steps: an anchor, a copy of a
+                           fragment, its merge, the end.
     game.py             C  Play a dispute about one program down to one element: the solver opens
                            its trace, the challenger points.
     merge.py            C  Derive the programs of a fragment: its copy, and its merge with a
@@ -25,6 +29,8 @@ Modules (C: pure, S: does I/O):
     players.py          C  Play both sides of a dispute from the log of a window.
     reveal.py           C  Commit to all values of a program, reveal what one element of one node is
                            computed from, and judge it.
+    states.py           C  Check what a solver shows of the states around an event: their ten parts,
+                           and the counters among them.
     update.py           C  Derive the program of one optimizer step: mean gradient, clip, AdamW, and
                            Muon where the run has it.
     update_operators.py C  Operators of an update: mean gradient, clip, AdamW, Muon.

@@ -14,7 +14,7 @@ from typing import assert_never
 
 from torch import Tensor
 
-from swarm.errors import BadEncoding
+from swarm.errors import BadEncoding, OutOfTurn
 from swarm.primitives.codec import Message
 from swarm.primitives.commitments import WindowResult, leaves_root
 from swarm.training.data.dataset import TokenSource
@@ -84,6 +84,23 @@ def result_of(account: Account) -> WindowResult:
     return WindowResult(
         leaves_root(leaves), Digest(account.start), Digest(account.states[-1]), account.tokens
     )
+
+
+def check_order(account: Account, window: int, steps: int, *, is_last: bool) -> None:
+    """Raise ``OutOfTurn`` unless events are in an order that a log of the window may have (log_rules.py).
+
+    It has so many steps; an anchor is set before all else in a segment, every later window begins with a step,
+    and the last event of the last window is the end.
+    """
+    kinds = account.kinds
+    if kinds.count(Kind.STEP) != steps:
+        raise OutOfTurn("an account of more steps than the window has, or of fewer")
+    if Kind.ANCHOR in kinds[1:] or (window and kinds[:1] != (Kind.STEP,)):
+        raise OutOfTurn(
+            "an anchor in the middle of a segment, or a window that begins with no step"
+        )
+    if Kind.END in kinds[:-1] or (kinds[-1:] == (Kind.END,)) != is_last:
+        raise OutOfTurn("an end in the middle of a segment, or none at its end")
 
 
 def first_difference(one: Account, other: Account) -> int | None:

@@ -30,11 +30,8 @@ from swarm.types import Digest, RoundIndex, StageIndex
 from swarm.verify.program.game import Case, Text
 from swarm.verify.program.microbatch import microbatch_program
 from swarm.verify.program.nodes import Program
+from swarm.verify.program.states import PARAMS
 from swarm.verify.program.update import StepNumbers, update_program
-
-PARAMS, FIRST, SECOND, STEPS = 0, 1, 2, 3
-"""Parts of a state that a step changes, by number (transcript.py); the tokens are another."""
-TOKENS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +43,13 @@ class Facts:
     stage: StageIndex
     round: RoundIndex
     beacon: Digest
+    is_final_averaging: bool
+
+    @property
+    def exchanges(self) -> int:
+        """Exchanges of the round; in one of final averaging every fragment is traded once."""
+        outer = self.spec.outer
+        return outer.fragments if self.is_final_averaging else outer.exchanges
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,7 @@ def microbatch_case(
         "activations_wire": record.out_activation,
         "gradient_down_wire": record.out_gradient,
     }
-    bound = _bound(program.inputs, known) | _bound(program.outputs, made)
+    bound = digests_of(program.inputs, known) | digests_of(program.outputs, made)
     return Case(program, trace, bound, _texts(facts, program, record))
 
 
@@ -95,7 +99,7 @@ def update_case(facts: Facts, roots: StepRoots, trace: Digest) -> Case:
     known = dict(zip(("params", "m", "v"), roots.before, strict=False))
     known |= {f"gradient_{at}": gradient for at, gradient in enumerate(roots.gradients)}
     made = dict(zip(("params", "m", "v"), roots.after, strict=False)) | {"piece": roots.piece}
-    bound = _bound(program.inputs, known) | _bound(program.outputs, made)
+    bound = digests_of(program.inputs, known) | digests_of(program.outputs, made)
     return Case(program, trace, bound)
 
 
@@ -139,7 +143,8 @@ def _texts(facts: Facts, program: Program, record: MicrobatchRecord) -> dict[int
     return found
 
 
-def _bound(numbers: Mapping[str, int], known: Mapping[str, Digest]) -> dict[int, Digest]:
+def digests_of(numbers: Mapping[str, int], known: Mapping[str, Digest]) -> dict[int, Digest]:
+    """Return the digests that nodes are bound to, from those that are known by name."""
     return {number: known[name] for name, number in numbers.items() if name in known}
 
 

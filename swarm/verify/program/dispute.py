@@ -3,21 +3,23 @@
 Core: functions of a dispute between two moves, which can be stored between two blocks.
 
     OPEN --OpenStep--> PART --PickPart--> BEGIN --OpenMicrobatch or Split--> WALK --game.py--> GUILTY | FALSE
+    OPEN --OpenCopy, OpenMerge--> WALK          OPEN --OpenAnchor, OpenEnd--> FALSE, or ELSEWHERE
     OPEN --OpenTokens--> FALSE       OPEN --OpenOther--> ELSEWHERE       PART, WALK --Elsewhere--> ELSEWHERE
 
 The challenger has given its account. The solver opens the first event of which it says something else: its
-own account, the parts of the state before and after, and, of a step, the roots of all its programs. A statement
-that contradicts its claim, or itself, is no move, and who cannot move loses. The challenger points at one
-program, and the game about that begins (``game.py``), bound to what the solver has just said (``cases.py``).
+own account, the parts of the state before and after, and the roots of its programs. A statement that
+contradicts its claim, or itself, is no move, and who cannot move loses. Of a step the challenger points at one
+program; a copy and a merge have one. The game about that begins (``game.py``), bound to what the solver has
+just said (``cases.py``, ``events.py``). An anchor and an end have none: to open them decides.
 
-What is not decided here: an event that is no step, and inputs that are others than those in the log that was
-served. A dispute about these ends ELSEWHERE.
+What is not decided here: inputs that are others than those in the log that was served, such as another list of
+events, another of several canonical anchors, or another state before all events. A dispute about these ends
+ELSEWHERE.
 Source: docs/spec/verification.md section 4.
 """
 
 from dataclasses import dataclass
 from enum import IntEnum
-from math import prod
 
 from swarm.errors import BadEncoding, BrokenPromise, OutOfTurn
 from swarm.primitives.codec import Message, replace
@@ -27,7 +29,6 @@ from swarm.training.data.samples import sample_ids_root
 from swarm.training.messages import COUNT_MAX, NO_SEAT
 from swarm.training.model.optimizer import MICROBATCHES_MAX
 from swarm.training.record.segment import (
-    COMPONENTS,
     MicrobatchId,
     MicrobatchRecord,
     number_component,
@@ -36,17 +37,39 @@ from swarm.training.record.segment import (
 from swarm.training.shard import DROPPED_MAX
 from swarm.types import NO_DIGEST, Digest
 from swarm.verify.program import game
-from swarm.verify.program.account import Account, Kind, first_difference, result_of
-from swarm.verify.program.cases import (
-    STEPS,
-    TOKENS,
-    Facts,
-    StepRoots,
-    draw_of,
-    microbatch_case,
-    update_case,
+from swarm.verify.program.account import (
+    BEFORE_ALL,
+    Account,
+    Kind,
+    check_order,
+    first_difference,
+    result_of,
+)
+from swarm.verify.program.cases import Facts, StepRoots, draw_of, microbatch_case, update_case
+from swarm.verify.program.events import (
+    OpenAnchor,
+    OpenCopy,
+    OpenEnd,
+    OpenMerge,
+    check_anchor,
+    check_copy,
+    check_end,
+    check_merge,
+    copy_case,
+    may_be_logged,
+    merge_case,
 )
 from swarm.verify.program.game import Case, Leaf, Pick, Show, ShowTokens, Split, Stage, Walk
+from swarm.verify.program.states import (
+    FIRST,
+    PARAMS,
+    SECOND,
+    STEPS,
+    TOKENS,
+    check_changed,
+    check_parts,
+    check_tokens,
+)
 from swarm.verify.transcript import microbatch_leaf
 
 
@@ -88,7 +111,7 @@ class OpenTokens(Message, frozen=True, tag=11):
 
 
 class OpenOther(Message, frozen=True, tag=15):
-    """The solver's account, where something else than a step is what the challenger says differs first."""
+    """The solver's account, where the states before all events differ, or it has fewer events."""
 
     account: Account
 
@@ -139,6 +162,10 @@ Move = (
     OpenStep
     | OpenTokens
     | OpenOther
+    | OpenAnchor
+    | OpenEnd
+    | OpenCopy
+    | OpenMerge
     | PickPart
     | Elsewhere
     | OpenMicrobatch
@@ -176,6 +203,11 @@ class Window:
     number: int
     steps: int
     """Steps that it has."""
+    is_last: bool
+    """True if its segment ends with it."""
+    anchors: tuple[Digest, ...] | None
+    """Roots of all canonical checkpoints of the stage, and of its initial weights: an honest solver has set no
+    other anchor. None if the ledger does not know them all, since the run does not name its initial weights."""
 
     @property
     def first_step(self) -> int:
@@ -191,14 +223,14 @@ class Dispute(Message, frozen=True):
     """A dispute between two moves."""
 
     account: Account
-    """The challenger's, until a step is open."""
+    """The challenger's, until an event is open."""
     phase: int = Phase.OPEN
-    opened: OpenStep | None = None
-    """The step that is open, without the account that it came with."""
+    opened: OpenStep | OpenCopy | OpenMerge | None = None
+    """The event that is open, without the account and the split that it came with."""
     event: int = -1
     """Number of the event that was opened."""
     step: int = -1
-    """Number of the step within the segment."""
+    """Number within the segment of the step that is open."""
     part: int = -1
     microbatch: OpenMicrobatch | None = None
     walk: Walk | None = None
@@ -217,6 +249,7 @@ def opened(window: Window, account: Account, claim: Digest) -> Dispute:
 
     Raises ``PeerFault`` unless that is the one behind its claim, and another than the solver's.
     """
+    check_order(account, window.number, window.steps, is_last=window.is_last)
     found = result_of(account).claim
     if found != claim:
         raise BrokenPromise("an account of something else than what was claimed")
@@ -264,42 +297,85 @@ def _opened(window: Window, dispute: Dispute, move: Move) -> Dispute:
                 event=event,
                 step=step_number(window, move.account, event),
             )
+        case OpenCopy() | OpenMerge():
+            return _begun(window, dispute, move)
+        case OpenAnchor() | OpenEnd():
+            return replace(dispute, phase=_decided(window, dispute, move))
         case OpenTokens():
             _check_tokens(window, dispute, move)
             return replace(dispute, phase=Phase.FALSE)
         case OpenOther(account):
             first = _check_account(window, dispute, account)
-            if first is None or _step_of(account, first) is not None:
-                raise OutOfTurn("the accounts differ first in a step, or in tokens")
+            if first is None or (first != BEFORE_ALL and first < len(account.kinds)):
+                raise OutOfTurn(
+                    "the accounts differ first in an event that can be opened, or in tokens"
+                )
             return replace(dispute, phase=Phase.ELSEWHERE)
         case _:
             raise OutOfTurn(f"a {type(move).__name__} before anything is open")
 
 
+def _begun(window: Window, dispute: Dispute, move: OpenCopy | OpenMerge) -> Dispute:
+    """Return the dispute about the program of a copy or a merge."""
+    match move:
+        case OpenCopy():
+            event = _check_event(window, dispute, move, Kind.COPY)
+            check_copy(window.facts, move)
+        case OpenMerge():
+            event = _check_event(window, dispute, move, Kind.MERGE)
+            check_merge(window.facts, move, move.account.leaves[event])
+    kept = replace(move, account=NO_ACCOUNT, hashes=())
+    begun = Dispute(account=NO_ACCOUNT, phase=Phase.WALK, opened=kept, event=event)
+    return _walked(window, begun, Split(move.hashes), is_solver=True)
+
+
+def _decided(window: Window, dispute: Dispute, move: OpenAnchor | OpenEnd) -> Phase:
+    """Return the end of a dispute about an event that has no program, once it is opened as it must be."""
+    match move:
+        case OpenAnchor():
+            event = _check_event(window, dispute, move, Kind.ANCHOR)
+            check_anchor(move, window.anchors)
+            if window.anchors is None:
+                return Phase.ELSEWHERE
+        case OpenEnd():
+            event = _check_event(window, dispute, move, Kind.END)
+            check_end(move)
+    is_elsewhere = may_be_logged(move, event, dispute.account, window.anchors or ())
+    return Phase.ELSEWHERE if is_elsewhere else Phase.FALSE
+
+
 def _picked(dispute: Dispute, part: int) -> Dispute:
-    assert dispute.opened is not None, "a step is open"
-    if not 0 <= part <= len(dispute.opened.microbatches):
+    if not 0 <= part <= len(_step(dispute).microbatches):
         raise BadEncoding(f"part {part} of a step")
     return replace(dispute, phase=Phase.BEGIN, part=part)
 
 
 def _walked(window: Window, dispute: Dispute, move: game.Move, is_solver: bool) -> Dispute:
-    if dispute.microbatch is None and not _is_update(dispute):
+    if isinstance(dispute.opened, OpenStep) and not dispute.microbatch and not _is_update(dispute):
         raise OutOfTurn("a split before the micro-batch is open")
     walk = game.moved(case_of(window, dispute), dispute.walk or Walk(), move, is_solver=is_solver)
     ends = {Stage.GUILTY: Phase.GUILTY, Stage.FALSE: Phase.FALSE}
     return replace(dispute, phase=ends.get(Stage(walk.stage), Phase.WALK), walk=walk)
 
 
+def _step(dispute: Dispute) -> OpenStep:
+    assert isinstance(dispute.opened, OpenStep), "a step is open"
+    return dispute.opened
+
+
 def _is_update(dispute: Dispute) -> bool:
-    assert dispute.opened is not None, "a step is open"
-    return dispute.part == len(dispute.opened.microbatches)
+    return dispute.part == len(_step(dispute).microbatches)
 
 
 def case_of(window: Window, dispute: Dispute) -> Case:
     """Return the program that is disputed, with what it is bound to."""
-    step = dispute.opened
-    assert step is not None, "a step is open"
+    match dispute.opened:
+        case OpenCopy():
+            return copy_case(window.facts, dispute.opened)
+        case OpenMerge():
+            return merge_case(window.facts, dispute.opened)
+        case _:
+            step = _step(dispute)
     roots = StepRoots(
         step=dispute.step,
         seen=step.seen,
@@ -327,40 +403,36 @@ def _check_account(window: Window, dispute: Dispute, account: Account) -> int | 
     """Return the first event of which the challenger says something else; raise unless it is the claim's."""
     if result_of(account).claim != window.claim:
         raise BrokenPromise("an account of something else than what was claimed")
-    if account.kinds.count(Kind.STEP) != window.steps:
-        raise BrokenPromise("an account of more steps than the window has, or of fewer")
+    check_order(account, window.number, window.steps, is_last=window.is_last)
     return first_difference(account, dispute.account)
 
 
-def _step_of(account: Account, event: int | None) -> int | None:
-    """Return an event if it is a step in this account; else None."""
-    if event is None or not 0 <= event < len(account.kinds):
-        return None
-    return event if account.kinds[event] == Kind.STEP else None
-
-
-def _check_parts(parts: tuple[bytes, ...], root: bytes) -> None:
-    if len(parts) != COMPONENTS or any(len(part) != 32 for part in parts):
-        raise BadEncoding(f"a state has {COMPONENTS} parts")
-    if merkle_root(parts) != root:
-        raise BrokenPromise("parts of another state")
+def _check_event(
+    window: Window,
+    dispute: Dispute,
+    move: OpenStep | OpenAnchor | OpenEnd | OpenCopy | OpenMerge,
+    kind: Kind,
+) -> int:
+    """Return the number of the event that is open; raise unless it is of a kind, with these states."""
+    account = move.account
+    event = _check_account(window, dispute, account)
+    if event is None or event not in range(len(account.kinds)) or account.kinds[event] != kind:
+        raise OutOfTurn(f"the accounts differ first in something else than {kind.name}")
+    check_parts(move.before, account.before(event))
+    check_parts(move.after, account.states[event])
+    return event
 
 
 def _check_step(window: Window, dispute: Dispute, move: OpenStep) -> int:
     """Return the number of the step that is open; raise unless it is all that was said before."""
-    account = move.account
-    event = _step_of(account, _check_account(window, dispute, account))
-    if event is None:
-        raise OutOfTurn("the accounts differ first in something else than a step")
-    _check_parts(move.before, account.before(event))
-    _check_parts(move.after, account.states[event])
+    event = _check_event(window, dispute, move, Kind.STEP)
     _check_counters(window, move)
-    step = step_number(window, account, event)
+    step = step_number(window, move.account, event)
     is_first = step % window.facts.spec.checks.window_steps == 0
     root = Digest(merkle_root(move.before)) if is_first else NO_DIGEST
     leaves = leaves_root([one.leaf for one in move.microbatches])
     leaf = step_leaf_digest(step, move.dropped, root, leaves, Digest(move.piece))
-    if leaf != account.leaves[event]:
+    if leaf != move.account.leaves[event]:
         raise BrokenPromise("another step than the one in the account")
     return event
 
@@ -373,26 +445,16 @@ def _check_counters(window: Window, move: OpenStep) -> None:
     hashes = [part for one in move.microbatches for part in (one.leaf, one.trace, one.gradient)]
     if any(len(part) != 32 for part in (*hashes, move.piece, move.update)):
         raise BadEncoding("a hash that has not 32 bytes")
-    counts = (move.seen, *move.tokens, *(number for one in move.dropped for number in one))
-    if not move.tokens or not all(0 <= count <= COUNT_MAX for count in counts):
+    counts = (move.seen, *(number for one in move.dropped for number in one))
+    if not all(0 <= count <= COUNT_MAX for count in counts):
         raise BadEncoding("a count that is negative or absurd")
-    total, *at_sync = move.tokens
-    trained = counted * _tokens_of(window)
-    before = {STEPS: number_component(move.seen), TOKENS: tokens_component(total, at_sync)}
-    after = {
-        STEPS: number_component(move.seen + 1),
-        TOKENS: tokens_component(total + trained, at_sync),
-    }
-    for part in range(STEPS, COMPONENTS):
-        expected = (before[part], after[part]) if part in before else (move.before[part],) * 2
-        if (move.before[part], move.after[part]) != expected:
-            raise BrokenPromise(f"part {part} of a state, which a step does not change so")
-
-
-def _tokens_of(window: Window) -> int:
-    """Return the tokens of a micro-batch."""
-    spec = window.facts.spec
-    return prod((spec.microbatch_size, spec.model.seq_len))
+    check_tokens(move.tokens, move.before[TOKENS])
+    if number_component(move.seen) != move.before[STEPS]:
+        raise BrokenPromise("other steps than those of the state")
+    (total, *at_sync), spec = move.tokens, window.facts.spec
+    total += counted * spec.microbatch_size * spec.model.seq_len
+    after = {STEPS: number_component(move.seen + 1), TOKENS: tokens_component(total, at_sync)}
+    check_changed(move.before, move.after, after, free={PARAMS, FIRST, SECOND})
 
 
 def _check_tokens(window: Window, dispute: Dispute, move: OpenTokens) -> None:
@@ -400,13 +462,10 @@ def _check_tokens(window: Window, dispute: Dispute, move: OpenTokens) -> None:
     account = move.account
     if _check_account(window, dispute, account) is not None:
         raise OutOfTurn("the accounts differ in an event")
-    _check_parts(move.before, account.start)
-    _check_parts(move.after, account.states[-1])
-    for parts, tokens in ((move.before, move.tokens_before), (move.after, move.tokens_after)):
-        if not tokens or not all(0 <= count <= COUNT_MAX for count in tokens):
-            raise BadEncoding("a count that is negative or absurd")
-        if tokens_component(tokens[0], tokens[1:]) != parts[TOKENS]:
-            raise BrokenPromise("other tokens than those of the state")
+    check_parts(move.before, account.start)
+    check_parts(move.after, account.states[-1])
+    check_tokens(move.tokens_before, move.before[TOKENS])
+    check_tokens(move.tokens_after, move.after[TOKENS])
     if move.tokens_after[0] - move.tokens_before[0] != account.tokens:
         raise BrokenPromise("other tokens than those of the claim")
 
@@ -415,7 +474,6 @@ def _check_microbatch(window: Window, dispute: Dispute, move: OpenMicrobatch) ->
     """Raise unless a micro-batch is the one in the step, has the sides of its stage, and the samples drawn."""
     if _is_update(dispute):
         raise OutOfTurn("the update is disputed")
-    assert dispute.opened is not None, "a step is open"
     digests = (move.in_activation, move.in_gradient, move.out_activation, move.out_gradient)
     numbers = (move.origin, move.step, move.microbatch)
     if any(len(part) != 32 for part in (*digests, move.sample_ids_root)):
@@ -425,7 +483,7 @@ def _check_microbatch(window: Window, dispute: Dispute, move: OpenMicrobatch) ->
         NO_SEAT <= n <= COUNT_MAX for n in sides
     ):
         raise BadEncoding("a micro-batch with a coordinate that is negative or absurd")
-    if microbatch_leaf(move.record) != dispute.opened.microbatches[dispute.part].leaf:
+    if microbatch_leaf(move.record) != _step(dispute).microbatches[dispute.part].leaf:
         raise BrokenPromise("another micro-batch than the one in the step")
     facts = window.facts
     is_first, is_last = facts.stage == 0, facts.stage == facts.spec.num_stages - 1

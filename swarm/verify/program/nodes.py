@@ -41,7 +41,7 @@ class Node:
     shape: Shape
     attributes: Attributes = ()
     dtype: str = "float32"
-    """Type of its values, by numpy's name: int32 for tokens and labels, uint8 for bytes."""
+    """Type of its values, by numpy's name: int32 for tokens and labels, int64 for sums, uint8 for bytes."""
     purpose: str = ""
     """Purpose under which its bytes are hashed as a message; empty for a tensor."""
 

@@ -91,7 +91,7 @@ def reveal(
 
     def operand(at: int, ranges: list[tuple[int, int]]) -> Operand:
         tree, shown = tree_of(program.nodes[at], values[at]), program.nodes[at]
-        openings = tuple(tree.opening(*part) for part in _merged(shown, ranges))
+        openings = tuple(tree.opening(*part) for part in leaves_of(shown, ranges))
         return Operand(roots[at], merkle_proof(roots, at), openings)
 
     return Reveal(
@@ -182,7 +182,7 @@ def index_of(shape: tuple[int, ...], place: int) -> tuple[int, ...]:
     return tuple(int(at) for at in np.unravel_index(place, shape))
 
 
-def _merged(node: Node, ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+def leaves_of(node: Node, ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """Return the bytes of whole leaves that have ranges of values, joined where they touch."""
     content, width = node.content, node.item_bytes
     merged = list[tuple[int, int]]()

@@ -3,13 +3,14 @@
 Core: a function of the run spec and the step's numbers.
 
 The arithmetic is that of ``training/model/optimizer.py`` over ``exact_ops``; a test holds both to the same
-bits. The norm of the gradient and that of a matrix are sums by a binary tree, folded a few values at a time. A
-symmetric matrix has its rows for columns, so of the products of Newton and Schulz only the last is of a
-transposed matrix.
+bits. Gradients are added up as integers, a few at a time. The norm of their mean and that of a matrix are sums
+by a binary tree, folded in the same way. A symmetric matrix has its rows for columns, so of the products of
+Newton and Schulz only the last is of a transposed matrix.
 
 Legend: P parameters of the shard, A those that AdamW rules, R rows and C columns of a matrix.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import sqrt
@@ -28,7 +29,8 @@ from swarm.training.model.optimizer import (
 from swarm.training.model.stages import Matrix, Span, plans_of
 from swarm.training.shard import PIECE_VALUES
 from swarm.types import RoundIndex, StageIndex
-from swarm.verify.program.nodes import Builder, Program, Value
+from swarm.verify.program.nodes import Builder, Node, Program, Value
+from swarm.verify.program.operators import FOLD
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,8 @@ class _Update:
         v = b.given("v", self._num_second)
         counted = self._numbers.microbatches
         gradients = [b.given(f"gradient_{number}", numel) for number in range(counted)]
-        mean = b.put("mean_units", (numel,), *gradients)
+        sums = [self._sum(gradients[at : at + FOLD]) for at in range(0, counted, FOLD)]
+        mean = b.put("mean_units", (numel,), *sums, count=counted)
         squares = b.total(b.same("squared", mean))
         clip = self._optimizer.clip_norm_nano / NANO
         gradient = b.same("clipped", mean, squares, clip=clip)
@@ -99,6 +102,11 @@ class _Update:
             squares=squares,
             piece=self._cut(mean, self._piece()),
         )
+
+    def _sum(self, gradients: Sequence[Value]) -> Value:
+        """Add up some gradients as integers."""
+        numbers = tuple(one.number for one in gradients)
+        return self._builder.append(Node("sum_units", numbers, gradients[0].shape, dtype="int64"))
 
     def _piece(self) -> Span:
         """Return the span of the piece of a gradient."""

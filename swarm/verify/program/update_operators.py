@@ -45,20 +45,42 @@ def _symmetric_element(
     return product_element((1, 0, *attributes), shape, shapes, below, read)
 
 
-def _mean_units(kernels: Kernels, _: Attributes, __: Shape, inputs: Sequence[Tensor]) -> Tensor:
+def _sum_units(kernels: Kernels, _: Attributes, __: Shape, inputs: Sequence[Tensor]) -> Tensor:
+    """Add up gradients in units of 2^-44, int64: exact, so in any order and in parts."""
     total_P = torch.zeros(inputs[0].numel(), dtype=torch.int64)
     for grad_P in inputs:
         kernels.add_units(total_P, grad_P.contiguous())
-    return kernels.mean_units(total_P, len(inputs))
+    return total_P
 
 
-def _mean_units_element(
+def _sum_units_element(
     _: Attributes, __: Shape, shapes: Sequence[Shape], index: tuple[int, ...], read: Read
 ) -> Tensor:
     total = torch.zeros(1, dtype=torch.int64)
     for number in range(len(shapes)):
         reference.add_units(total, read(number, index[0], 1))
-    return one(reference.mean_units(total, len(shapes)))
+    return one(total)
+
+
+def _mean_units(
+    kernels: Kernels, attributes: Attributes, _: Shape, inputs: Sequence[Tensor]
+) -> Tensor:
+    """Return the mean of gradients from sums of them; the attribute is how many there are."""
+    return kernels.mean_units(_total(inputs), int(attributes[0]))
+
+
+def _mean_units_element(
+    attributes: Attributes, _: Shape, shapes: Sequence[Shape], index: tuple[int, ...], read: Read
+) -> Tensor:
+    sums = [read(number, index[0], 1) for number in range(len(shapes))]
+    return one(reference.mean_units(_total(sums), int(attributes[0])))
+
+
+def _total(sums: Sequence[Tensor]) -> Tensor:
+    total = sums[0].clone()
+    for other in sums[1:]:
+        total += other
+    return total
 
 
 def _squared(_: Attributes, inputs: Sequence[Tensor]) -> Tensor:
@@ -123,6 +145,7 @@ def _less(attributes: Attributes, inputs: Sequence[Tensor]) -> Tensor:
 
 
 UPDATE: dict[str, Operator] = {
+    "sum_units": Operator(_sum_units, _sum_units_element),
     "mean_units": Operator(_mean_units, _mean_units_element),
     "squared": pointwise(_squared),
     "clipped": pointwise(_clipped),

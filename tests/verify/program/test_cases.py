@@ -4,8 +4,8 @@ import pytest
 
 from swarm.types import Digest
 from swarm.verify.program.cases import StepRoots, draw_of, microbatch_case, update_case
+from swarm.verify.program.computed import Step
 from swarm.verify.program.dispute import step_number
-from swarm.verify.program.players import Step
 from tests.training.pipeline import TEXT
 from tests.verify.program.scenes import scene, steps_in
 

@@ -15,6 +15,7 @@ from swarm.training.model.exact.selftest import trusted_kernels
 from swarm.training.record.window import StepTaken
 from swarm.types import NO_DIGEST, Digest
 from swarm.verify.program.account import Account, Kind, result_of
+from swarm.verify.program.computed import Step, Values
 from swarm.verify.program.dispute import (
     OVER,
     Dispute,
@@ -32,9 +33,10 @@ from swarm.verify.program.dispute import (
     opened,
     step_number,
 )
+from swarm.verify.program.events import OpenAnchor, OpenCopy, OpenEnd, OpenMerge
 from swarm.verify.program.game import Leaf, Pick, Show, ShowTokens, Split
 from swarm.verify.program.nodes import INPUT, Program
-from swarm.verify.program.players import Challenger, Solver, Step, Values
+from swarm.verify.program.players import Challenger, Solver
 from swarm.verify.transcript import microbatch_leaf, state_root
 from tests.verify.program.scenes import ANYWHERE, Scene, scene, steps_in
 from tests.verify.program.test_reveal import flipped
@@ -54,7 +56,8 @@ class Played:
     @property
     def rounds(self) -> int:
         """Moves of the solver."""
-        solvers = (OpenStep, OpenTokens, OpenOther, OpenMicrobatch, Split, Leaf)
+        opens = (OpenStep, OpenCopy, OpenMerge, OpenAnchor, OpenEnd, OpenTokens, OpenOther)
+        solvers = (*opens, OpenMicrobatch, Split, Leaf)
         return sum(isinstance(move, solvers) for move in self.moves)
 
     @property
@@ -301,7 +304,7 @@ def test_attack_an_account_of_something_else_than_was_claimed() -> None:
             opened(here.window, lie, claim)
 
 
-@pytest.mark.rule("V42")
+@pytest.mark.rule("V42a")
 def test_inputs_that_are_others_than_the_log_has_are_not_decided_here() -> None:
     """The solver's own arithmetic may be right for them."""
     here = scene(1)
@@ -319,14 +322,71 @@ def test_inputs_that_are_others_than_the_log_has_are_not_decided_here() -> None:
     assert isinstance(played.moves[-1], Elsewhere)
 
 
-@pytest.mark.rule("V42")
-def test_something_else_than_a_step_is_not_decided_here() -> None:
+@pytest.mark.rule("V42a")
+def test_other_states_before_all_events_are_not_decided_here() -> None:
     here = scene(0)
-    event = next(e for e, kind in enumerate(here.account.kinds) if kind != Kind.STEP)
-    states = (*here.account.states[:event], *[ANYWHERE] * (len(here.account.states) - event))
-    accuser = Challenger(here.window, here.log, replace(here.account, states=states))
-    played = play(here.window, Solver(here.window, here.log), accuser)
+    other = replace(here.account, start=ANYWHERE)
+    played = play(
+        here.window, Solver(here.window, here.log), Challenger(here.window, here.log, other)
+    )
     assert played.dispute.phase == Phase.ELSEWHERE
     assert isinstance(played.moves[-1], OpenOther)
     with pytest.raises(PeerFault):
         moved(here.window, played.dispute, Elsewhere(), is_solver=False)
+
+
+@pytest.mark.rule("V42a")
+def test_an_event_that_the_solver_does_not_have_is_not_decided_here() -> None:
+    here = scene(0)
+    assert not here.window.is_last
+    added = {
+        "kinds": (*here.account.kinds, Kind.COPY),
+        "leaves": (*here.account.leaves, b""),
+        "states": (*here.account.states, ANYWHERE),
+    }
+    accuser = Challenger(here.window, here.log, replace(here.account, **added))
+    played = play(here.window, Solver(here.window, here.log), accuser)
+    assert played.dispute.phase == Phase.ELSEWHERE
+    assert isinstance(played.moves[-1], OpenOther)
+
+
+@pytest.mark.rule("V42")
+def test_attack_an_event_that_is_kept_shut() -> None:
+    """Whatever has a program, or needs none, must be opened."""
+    here = scene(0)
+    for event in range(len(here.account.kinds)):
+        states = (*here.account.states[:event], *[ANYWHERE] * len(here.account.states[event:]))
+        other = replace(here.account, states=states)
+        dispute = opened(here.window, other, result_of(other).claim)
+        with pytest.raises(PeerFault):
+            moved(here.window, dispute, OpenOther(here.account), is_solver=True)
+
+
+@pytest.mark.rule("V42")
+def test_attack_events_in_an_order_that_no_log_has() -> None:
+    for number in (0, 1, 2):
+        here = scene(0, number)
+        kinds = here.account.kinds
+        orders = {
+            "an anchor later": (*kinds[:1], Kind.ANCHOR, *kinds[2:]),
+            "no end, or one too many": (
+                *kinds[:-1],
+                Kind.COPY if here.window.is_last else Kind.END,
+            ),
+            "an end in the middle": (kinds[0], Kind.END, *kinds[2:]),
+            "fewer steps": tuple(Kind.COPY if kind == Kind.STEP else kind for kind in kinds),
+            "a copy before the first step": (Kind.COPY, *kinds[1:])
+            if number
+            else (*kinds[1:], kinds[0]),
+        }
+        for what, order in orders.items():
+            if order == kinds:
+                continue
+            leaves = [
+                (leaf or ANYWHERE) if kind in {Kind.MERGE, Kind.STEP} else b""
+                for kind, leaf in zip(order, here.account.leaves, strict=True)
+            ]
+            lie = replace(here.account, kinds=order, leaves=tuple(leaves))
+            with pytest.raises(PeerFault, match=r"account|anchor|end"):
+                opened(here.window, lie, result_of(lie).claim)
+            assert what

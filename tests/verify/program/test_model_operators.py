@@ -1,7 +1,9 @@
 """Values that are not finite spoil their row alone; an element reads what a block has room for."""
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Iterator
 from itertools import product
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -12,21 +14,27 @@ from torch import Tensor
 from swarm.config.load import parse_run_file, planned_spec
 from swarm.config.spec import RunSpec, WireSpec
 from swarm.gossip.trade.messages import Codec
-from swarm.primitives.codec import replace
+from swarm.ledger.check_statements import MOVE_BYTES_MAX
+from swarm.primitives.codec import encode, replace
+from swarm.primitives.openings import Content, Opening, Place, children, is_leaf
 from swarm.training.averaging.outer_step import PRESETS
 from swarm.training.averaging.payload import common_codec
 from swarm.training.model.exact import reference
 from swarm.training.model.exact.selftest import trusted_kernels
-from swarm.types import RoundIndex, StageIndex
+from swarm.training.model.optimizer import MICROBATCHES_MAX
+from swarm.types import Digest, RoundIndex, StageIndex
+from swarm.verify.program.game import Show
 from swarm.verify.program.merge import MergeNumbers, copy_program, merge_program
 from swarm.verify.program.microbatch import microbatch_program
-from swarm.verify.program.nodes import INPUT, OPERATORS, Builder, Node, Program
+from swarm.verify.program.nodes import INPUT, Builder, Program
+from swarm.verify.program.reveal import Operand, Reveal, index_of, leaves_of
 from swarm.verify.program.update import StepNumbers, update_program
 from swarm.verify.program.wire import WIRES
 
 ROOT = Path(__file__).parents[3]
 INPUT_BYTES_MAX = 64 << 10
 """Bytes of the inputs of one element: they go on the ledger."""
+HASH = Digest(b"\xff" * 32)
 RUNS = (
     "configs/demo.toml",
     "configs/run-125m.toml",
@@ -39,30 +47,71 @@ def spec_in(file: str) -> RunSpec:
     return planned_spec(parse_run_file((ROOT / file).read_text("utf-8"), file))
 
 
-def largest_element(program: Program) -> dict[str, int]:
-    """Bytes that the last element of each operator reads, at most; no tensor is made."""
-    found, seen = dict[str, int](), set[object]()
-    for node in program.nodes:
-        kind = (node.operator, node.attributes, *(program.nodes[at].shape for at in node.inputs))
-        if node.operator == INPUT or kind in seen:
-            continue
-        seen.add(kind)
-        operands = [program.nodes[at] for at in node.inputs]
-        shapes, count = [operand.shape for operand in operands], 0
+Ranges = list[list[tuple[int, int]]]
+"""Of each operand, the runs of values that an element reads."""
 
-        def read(operand: int, start: int, number: int, of: Sequence[Node] = operands) -> Tensor:
-            nonlocal count
-            assert 0 <= start <= start + number <= torch.Size(of[operand].shape).numel()
-            count += number * of[operand].item_bytes
-            return torch.from_numpy(np.zeros(number, of[operand].dtype))
 
-        if node.operator not in {"embedded", "loss_rows", "gathered"}:
-            index = tuple(extent - 1 for extent in node.shape)
-            OPERATORS[node.operator].element(node.attributes, node.shape, shapes, index, read)
-        else:  # these read by token
-            count = 8 * shapes[0][-1] if node.operator == "gathered" else 16
-        found[node.operator] = max(found.get(node.operator, 0), count)
+def kinds_in(program: Program) -> Iterator[tuple[int, object]]:
+    """Computed nodes, with what the reads of their elements depend on."""
+    for number, node in enumerate(program.nodes):
+        if node.operator != INPUT:
+            shapes = tuple(program.nodes[at].shape for at in node.inputs)
+            yield number, (node.operator, node.attributes, shapes)
+
+
+def reads_of(program: Program, number: int, place: int) -> Ranges:
+    """What an element reads; no tensor is made."""
+    node = program.nodes[number]
+    operands = [program.nodes[at] for at in node.inputs]
+    found: Ranges = [[] for _ in operands]
+
+    def read(operand: int, start: int, count: int) -> Tensor:
+        assert 0 <= start <= start + count <= prod(operands[operand].shape)
+        found[operand].append((start, start + count))
+        return torch.from_numpy(np.zeros(count, operands[operand].dtype))
+
+    program.element_of(number, index_of(node.shape, place), read)
     return found
+
+
+def largest_element(program: Program) -> dict[str, int]:
+    """Bytes that the last element of each operator reads, at most."""
+    found, seen = dict[str, int](), set[object]()
+    for number, kind in kinds_in(program):
+        if kind not in seen:
+            seen.add(kind)
+            node = program.nodes[number]
+            ranges = reads_of(program, number, prod(node.shape) - 1)
+            read = zip(node.inputs, ranges, strict=True)
+            count = sum(
+                program.nodes[at].item_bytes * (b - a) for at, part in read for a, b in part
+            )
+            found[node.operator] = max(found.get(node.operator, 0), count)
+    return found
+
+
+def reveal_bytes(program: Program, number: int, place: int) -> int:
+    """Bytes of the move that shows an element, with all its leaves and paths."""
+    shown, depth = list[Operand](), (len(program.nodes) - 1).bit_length()
+    inputs = program.nodes[number].inputs
+    for at, ranges in zip(inputs, reads_of(program, number, place), strict=True):
+        node = program.nodes[at]
+        openings = tuple(
+            Opening(start, bytes(stop - start), (HASH,) * beside(node.content, start, stop))
+            for start, stop in leaves_of(node, ranges)
+        )
+        shown.append(Operand(HASH, (HASH,) * depth, openings))
+    return len(encode(Show(Reveal(number, place, tuple(shown)))))
+
+
+def beside(content: Content, start: int, stop: int, place: Place | None = None) -> int:
+    """Hashes that lie beside some bytes, up to their digest."""
+    here = place or content.top
+    first, last = content.span(here)
+    if not (first < stop and start < last):
+        return 1
+    below = [] if is_leaf(content, here) else children(content, here, 1)
+    return sum(beside(content, start, stop, one) for one in below)
 
 
 UPDATE = StepNumbers(round=RoundIndex(0), step=0, seen=0, microbatches=4, first=0)
@@ -102,6 +151,23 @@ def test_an_element_reads_what_a_block_has_room_for(
     for stage in {0, spec.num_stages - 1}:
         for program in programs_of(spec, StageIndex(stage)):
             assert max(largest_element(program).values()) <= INPUT_BYTES_MAX
+
+
+@pytest.mark.rule("V39", "V40")
+def test_what_shows_an_element_fits_into_a_move(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the largest packaged run, with as many micro-batches as a step may count."""
+    monkeypatch.setattr(reference, "fma", lambda _a, _b, total: total)
+    spec, seen = spec_in(RUNS[-1]), set[object]()
+    full = dataclasses.replace(UPDATE, microbatches=MICROBATCHES_MAX)
+    for stage in {0, spec.num_stages - 1}:
+        programs = programs_of(spec, StageIndex(stage))
+        for program in (update_program(spec, StageIndex(stage), full), *programs):
+            for number, kind in kinds_in(program):
+                if kind not in seen:
+                    seen.add(kind)
+                    last = prod(program.nodes[number].shape) - 1
+                    for place in {0, last // 3, last // 2, last}:
+                        assert reveal_bytes(program, number, place) <= MOVE_BYTES_MAX, kind
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])

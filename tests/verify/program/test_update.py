@@ -12,6 +12,7 @@ from torch import Tensor
 from swarm.config.spec import RunSpec
 from swarm.errors import UsageError
 from swarm.primitives.codec import replace
+from swarm.primitives.merkle import merkle_root
 from swarm.training.model.exact.selftest import trusted_kernels
 from swarm.training.model.optimizer import (
     GradientSum,
@@ -27,6 +28,8 @@ from swarm.training.shard import PIECE_VALUES
 from swarm.types import RoundIndex, StageIndex
 from swarm.verify.program import nodes
 from swarm.verify.program.nodes import INPUT, Program
+from swarm.verify.program.operators import FOLD
+from swarm.verify.program.reveal import computed, reveal, value_roots
 from swarm.verify.program.update import StepNumbers, update_program
 from tests.training.pipeline import a_spec
 from tests.verify.program.test_microbatch import EXACT, bits
@@ -131,6 +134,35 @@ def test_every_node_of_a_step_can_be_computed_by_the_element(name: str, stage: i
             value = case.program.element(number, index, case.values)
             expected = case.values[number][index]
             assert torch.equal(bits(value.view(1)), bits(expected.view(1))), (node, index)
+
+
+@pytest.mark.rule("V38", "V39")
+@pytest.mark.parametrize("count", [1, 16, 17, 40])
+def test_many_gradients_are_added_up_a_few_at_a_time_to_the_same_bits(count: int) -> None:
+    case, rng = stepped("adamw", 0), torch.Generator().manual_seed(count)
+    numel = case.given["params"].numel()
+    gradients = [torch.randn(numel, generator=rng) for _ in range(count)]
+    given = case.given | {f"gradient_{number}": one for number, one in enumerate(gradients)}
+    numbers = dataclasses.replace(NUMBERS, microbatches=count)
+    program = update_program(ADAMW, StageIndex(0), numbers)
+    values, total = program.run(trusted_kernels().kernels, given), GradientSum(numel, table(EXACT))
+    for gradient in gradients:
+        total.add(gradient)
+    roots = value_roots(program, values)
+    root, kinds = merkle_root(roots), {"sum_units", "mean_units"}
+    nodes_ = [n for n, node in enumerate(program.nodes) if node.operator in kinds]
+    assert len(nodes_) == 1 + -(-count // FOLD)
+    assert torch.equal(bits(values[nodes_[-1]]), bits(total.mean()))
+    for number in nodes_:
+        node = program.nodes[number]
+        assert len(node.inputs) <= FOLD
+        assert node.dtype == str(values[number].dtype).removeprefix("torch.")
+        for at in (0, numel // 2, numel - 1):
+            value = program.element(number, (at,), values)
+            assert torch.equal(bits(value.view(1)), bits(values[number][at].view(1)))
+            right = computed(program, root, reveal(program, values, roots, number, at))
+            assert right is not None
+            assert torch.equal(right, values[number][at])
 
 
 @pytest.mark.rule("V38", "V39")
