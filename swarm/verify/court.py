@@ -7,9 +7,10 @@ and moves bytes.
 Source: docs/spec/verification.md section 4.
 """
 
+from collections.abc import Callable
 from typing import cast
 
-from swarm.errors import OutOfTurn
+from swarm.errors import BrokenPromise, OutOfTurn, UsageError
 from swarm.ledger.check_statements import MOVE_BYTES_MAX
 from swarm.ledger.state.records import SegmentRecord
 from swarm.ledger.state.state import Reader
@@ -39,7 +40,8 @@ def opened(
     account = decode(Account, move, limit=MOVE_BYTES_MAX)
     if account == NO_ACCOUNT and claim == REFUSED.claim:
         return Ruling(b"", Outcome.ELSEWHERE, is_solvers_turn=False)
-    return _ruling(opened_by(window_of(reader, record, window), account, claim))
+    disputed = window_of(reader, record, window)
+    return _ruling(_judged(lambda: opened_by(disputed, account, claim)))
 
 
 def moved(
@@ -53,8 +55,19 @@ def moved(
 ) -> Ruling:
     """Go on with a dispute by a move of one side."""
     disputed = window_of(reader, record, window)
-    after = moved_in(disputed, read_game(game), read_move(move), is_solver=is_solver)
-    return _ruling(after)
+    before, said = read_game(game), read_move(move)
+    return _ruling(_judged(lambda: moved_in(disputed, before, said, is_solver=is_solver)))
+
+
+def _judged(judge: Callable[[], Dispute]) -> Dispute:
+    """Return the dispute after a move; raise ``BrokenPromise`` for one with which nothing can be computed.
+
+    The checks should refuse it before. If one is missing, its sender loses by that, and no replica stops.
+    """
+    try:
+        return judge()
+    except (ArithmeticError, LookupError, UsageError, ValueError) as fault:
+        raise BrokenPromise(f"a move with which nothing can be computed: {fault}") from None
 
 
 def window_of(reader: Reader, record: SegmentRecord, window: int) -> Window:

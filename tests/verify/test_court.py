@@ -6,7 +6,7 @@ from typing import cast
 
 import pytest
 
-from swarm.errors import PeerFault
+from swarm.errors import PeerFault, UsageError
 from swarm.ledger.state.records import SegmentRecord
 from swarm.ledger.state.state import Reader
 from swarm.ledger.transition.court import Outcome, Ruling, the_court
@@ -164,6 +164,28 @@ def test_where_the_run_does_not_name_its_initial_weights_an_anchor_is_the_judges
     ledger = cast("Reader", LedgerOf(here, names_initial=False))
     record = tried(here, here.account)[1]
     assert window_of(ledger, record, here.window.number).anchors is None
+
+
+@pytest.mark.rule("V42")
+@pytest.mark.parametrize("fault", [ValueError, IndexError, ZeroDivisionError, UsageError])
+def test_attack_a_move_that_would_stop_every_replica(
+    fault: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If a check is missing somewhere, whoever makes use of that has made no move."""
+    here = scene(1)
+    liar = some_liar(here, random.Random(5))[0]
+    reader, record = tried(here, liar.account)
+    court, number = the_court(), here.window.number
+    claim = result_of(here.account).claim
+    ruling = court.opened(reader, record, number, claim, encode(here.account))
+    move = encode(liar.move(read_game(ruling.game)))
+
+    def stop(*_: object, **__: object) -> None:
+        raise fault("nothing to compute with")
+
+    monkeypatch.setattr("swarm.verify.court.moved_in", stop)
+    with pytest.raises(PeerFault):
+        court.moved(reader, record, number, ruling.game, move, is_solver=True)
 
 
 @pytest.mark.rule("V42", "L95")
