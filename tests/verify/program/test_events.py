@@ -36,9 +36,11 @@ from swarm.verify.transcript import merge_leaf, state_root
 from tests.verify.program.scenes import (
     ANYWHERE,
     CODEC,
+    DECLINED,
     TWO_TENSORS,
     TWO_TRADES,
     Scene,
+    final_scene,
     scene,
     trained,
 )
@@ -199,6 +201,49 @@ def test_an_honest_solver_wins_against_a_false_state_after_any_event(codec: str)
         played = play(here.window, Solver(here.window, here.log), accuser)
         assert played.dispute.phase not in {Phase.GUILTY, Phase.ELSEWHERE}
         assert not played.dispute.is_solvers_turn
+
+
+# --- partners that are declined, and the last rounds ---
+
+
+@pytest.mark.rule("V42")
+@pytest.mark.parametrize("stage", [0, 1])
+def test_a_partner_that_is_declined_is_declined_by_the_program(stage: int) -> None:
+    declined = 0
+    for here, event in events(DECLINED, Kind.MERGE):
+        said = Solver(here.window, here.log).traded(event).said
+        assert isinstance(said, OpenMerge)
+        if here.window.facts.stage != stage or not said.due_nano:
+            continue
+        declined += 1
+        assert (said.weight_nano, len(said.partner)) == (0, 32)
+        dispute = contradicted(here, event)
+        move = Solver(here.window, here.log).move(dispute)
+        assert moved(here.window, dispute, move, is_solver=True).phase == Phase.WALK
+        assert outcome(here, event, partial(replace, weight_nano=said.due_nano)) == GUILTY
+    assert declined
+
+
+@pytest.mark.rule("V42")
+@pytest.mark.parametrize("stage", [0, 1])
+def test_a_round_of_final_averaging_is_decided_like_any_other(stage: int) -> None:
+    here, rng = final_scene(stage), random.Random(stage)
+    assert here.account.kinds == (Kind.COPY, Kind.MERGE, Kind.COPY, Kind.MERGE, Kind.END)
+    for event in range(4):
+        dispute, solver = contradicted(here, event), Solver(here.window, here.log)
+        move = solver.move(dispute)
+        assert moved(here.window, dispute, move, is_solver=True).phase == Phase.WALK
+        last = len(solver.traded(event).program.nodes) - 1
+        liar = Liar(here, event, (last, 3, 7))
+        assert liar.is_false
+        window = here.against(liar.account)
+        played = play(window, liar, Challenger(window, here.log), rng)
+        assert played.dispute.phase == Phase.GUILTY
+    facts = dataclasses.replace(here.window.facts, is_final_averaging=False)
+    trains = dataclasses.replace(here.window, facts=facts)
+    move = Solver(here.window, here.log).move(contradicted(here, 1))
+    with pytest.raises(PeerFault):  # its codec is that of the last rounds alone
+        moved(trains, contradicted(here, 1), move, is_solver=True)
 
 
 # --- what a solver says besides ---
