@@ -35,7 +35,7 @@ from swarm.ledger.state.accusations import Dispute, Turn
 from swarm.ledger.state.draws import Contest, Panel
 from swarm.ledger.state.records import Check, CheckPhase, Contribution, SegmentPhase, SegmentRecord
 from swarm.ledger.state.state import State
-from swarm.ledger.transition.disputes import first_accusation
+from swarm.ledger.transition.disputes import first_accusation, heard_accusation
 from swarm.ledger.transition.hearings import in_hearing
 from swarm.ledger.transition.phases import (
     answers_end,
@@ -313,7 +313,7 @@ def _is_my_turn(
     A solver asks at once: its judges may be bought. An accuser asks only if they do not convict soon: they are
     faster, and it has nothing to lose.
     """
-    is_accuser = first_accusation(record, dispute.window).peer == known.me
+    is_accuser = heard_accusation(record, dispute).peer == known.me
     match dispute.turn:
         case Turn.SOLVER:
             return record.peer == known.me
@@ -322,8 +322,7 @@ def _is_my_turn(
         case Turn.JUDGES if not dispute.is_tried:
             is_doubted = any(not ballot.is_guilty for ballot in dispute.ballots)
             may_open = is_doubted or is_late(record, spec, known.state.height)
-            is_shown = not are_reveals_open(record, known.next_height)
-            return record.peer == known.me or (is_accuser and may_open and is_shown)
+            return record.peer == known.me or (is_accuser and may_open)
         case _:
             return False
 

@@ -48,6 +48,8 @@ class Dispute(Message, frozen=True):
     """Height at which whoever it waits for is too late."""
     ballots: tuple[Ballot, ...]
     turn: int = Turn.JUDGES
+    accuser: bytes = b""
+    """Peer that is heard, until the hearing is over: one that had answered blind before it may yet come."""
     game: bytes = b""
     """State of a hearing, as the court has it (``transition/court.py``); empty before its first move."""
     since: Height = Height(0)

@@ -123,6 +123,12 @@ def first_accusation(record: SegmentRecord, window: int) -> Accusation:
     return min(right, key=lambda accusation: (accusation.is_report, accusation.height))
 
 
+def heard_accusation(record: SegmentRecord, dispute: Dispute) -> Accusation:
+    """Return the accusation that both sides are heard about; the first one before they are."""
+    heard = [one for one in record.accusations if one.peer == dispute.accuser]
+    return heard[0] if heard else first_accusation(record, dispute.window)
+
+
 def ballots_that_count(
     reader: Reader, record: SegmentRecord, dispute: Dispute
 ) -> tuple[Ballot, ...]:
@@ -265,7 +271,7 @@ def make_move(draft: Draft, sender: PeerId, body: DisputeMove) -> None:
     """Hear one side of a dispute, and carry out what its move decides."""
     record = find_segment(draft, body, SegmentPhase.DISPUTED)
     assert record.dispute is not None, "a disputed segment has a dispute"
-    accusation = first_accusation(record, record.dispute.window)
+    accusation = heard_accusation(record, record.dispute)
     record, outcome = hear(draft, sender, body, record, accusation)
     dispute = record.dispute
     assert dispute is not None, "it is over only now"
@@ -290,7 +296,7 @@ def _run_out(draft: Draft, record: SegmentRecord, dispute: Dispute) -> None:
         silent = fallen_silent(dispute, round_blocks, draft.height)
         _wait(draft, replace(record, dispute=silent))
         return
-    accusation = first_accusation(record, dispute.window)
+    accusation = heard_accusation(record, dispute)
     abandon(draft, record, accusation)
     _go_on(draft, without(record, accusation))
 

@@ -19,7 +19,7 @@ from swarm.ledger.state.draft import Draft
 from swarm.ledger.state.records import SegmentRecord
 from swarm.ledger.transition.court import Court, Outcome, Ruling, the_court
 from swarm.ledger.transition.payments import count, is_exact
-from swarm.ledger.transition.phases import DISPUTE_ROUNDS, are_reveals_open
+from swarm.ledger.transition.phases import DISPUTE_ROUNDS
 from swarm.primitives.codec import replace
 from swarm.types import Height, PeerId
 
@@ -76,7 +76,7 @@ def hear(
     if not is_solver and sender != accusation.peer:
         raise InvalidStatement(Reason.WRONG_PEER, "only the two sides of a dispute move")
     if dispute.turn == Turn.JUDGES:
-        dispute = _begun(draft, record, dispute)
+        dispute = _begun(draft, record, replace(dispute, accuser=accusation.peer))
         if is_solver:
             if body.move:
                 raise InvalidStatement(Reason.BAD_FIELD, "who demands a hearing has no move yet")
@@ -97,10 +97,6 @@ def _check_open(draft: Draft, record: SegmentRecord, dispute: Dispute, body: Dis
         raise InvalidStatement(Reason.EXPIRED, "the solver was silent for too long")
     if dispute.turn == Turn.JUDGES and dispute.is_tried:
         raise InvalidStatement(Reason.WRONG_PHASE, "arithmetic does not decide it: its judges do")
-    # Who answered blind first is the accuser: nobody opens before all answers are shown.
-    is_opening = bool(body.move) and not dispute.game
-    if is_opening and are_reveals_open(record, draft.height):
-        raise InvalidStatement(Reason.WRONG_PHASE, "others may still show their answers")
 
 
 def _begun(draft: Draft, record: SegmentRecord, dispute: Dispute) -> Dispute:
@@ -168,7 +164,7 @@ def to_judges(dispute: Dispute, round_blocks: int, height: int) -> Dispute:
 def fallen_silent(dispute: Dispute, round_blocks: int, height: int) -> Dispute:
     """Return a dispute whose solver has not moved in time: judges may clear it, by the logs of others."""
     deadline = Height(height + DISPUTE_ROUNDS * round_blocks)
-    return replace(dispute, turn=Turn.SILENT, deadline=deadline, ballots=(), game=b"")
+    return replace(dispute, turn=Turn.SILENT, deadline=deadline, ballots=(), game=b"", accuser=b"")
 
 
 def abandon(draft: Draft, record: SegmentRecord, accusation: Accusation) -> None:

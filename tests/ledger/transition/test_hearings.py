@@ -12,6 +12,7 @@ from swarm.ledger.transition import hearings
 from swarm.ledger.transition.court import Outcome, Ruling, the_court
 from swarm.ledger.transition.disputes import first_accusation
 from swarm.ledger.transition.hearings import CLOCK_BLOCKS_MIN, clock_blocks, move_blocks
+from swarm.ledger.transition.phases import are_reveals_open
 from swarm.primitives.crypto import SecretKey, peer_name
 from swarm.testing.ledger import STAKE
 from swarm.types import Amount, Digest
@@ -198,6 +199,21 @@ def test_a_dispute_says_whom_it_waits_for() -> None:
     assert segment_text(case.record).endswith("; arithmetic decides, it moves")
     case.ledger.empty_blocks(move_blocks(case.run.spec.round_blocks) + 1)
     assert "guilty unless its judges clear it" in segment_text(case.record)
+
+
+@pytest.mark.rule("L93")
+def test_attack_an_accomplice_that_reports_does_not_hold_up_an_accuser() -> None:
+    """While answers may be shown, the accuser's time runs: it moves all the same."""
+    case, reporter = disputed(lie=0)
+    friend = next(key for key in case.able if key.peer != reporter.peer)
+    case.submit(friend, case.claimed.report(friend.peer, 0))
+    assert are_reveals_open(case.record, case.ledger.state.height)
+    move(case, case.solver)
+    move(case, reporter, b"open")
+    assert turn(case) is Turn.SOLVER
+    move(case, case.solver, b"next")
+    move(case, reporter, b"guilty")
+    assert case.is_now(SegmentPhase.GUILTY)
 
 
 @pytest.mark.rule("L95")
