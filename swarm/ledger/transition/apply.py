@@ -187,14 +187,24 @@ def apply_transaction(
         signer = _apply_free(draft, body, arbiter)
     else:
         signer = PeerId(transaction.sender)
+        if isinstance(body, DisputeMove):  # the one check that costs more than a signature
+            _check_signer(draft, transaction, data, signer, known)
         is_sponsored = _charge(draft, transaction, len(data))
         _apply_paid(draft, body, signer, arbiter, is_sponsored=is_sponsored)
+    if not isinstance(body, DisputeMove):
+        _check_signer(draft, transaction, data, signer, known)
+    return transaction, signer
+
+
+def _check_signer(
+    draft: Draft, transaction: Transaction, data: bytes, signer: PeerId, known: Known
+) -> None:
+    """Raise ``InvalidStatement`` unless its signer has signed a transaction."""
     if not known or known.get(transaction_digest(data)) != signer:
         try:
             check_signature(transaction, draft.globals.chain, signer)
         except BadSignature as error:
             raise InvalidStatement(Reason.BAD_SIGNATURE, str(error)) from None
-    return transaction, signer
 
 
 def _apply_free(draft: Draft, body: FreeStatement, arbiter: Arbiter) -> PeerId:

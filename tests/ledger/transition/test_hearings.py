@@ -2,17 +2,18 @@
 
 import pytest
 
-from swarm.errors import BadEncoding, BrokenPromise, OutOfTurn, Reason
+from swarm.errors import BadEncoding, BrokenPromise, InvalidStatement, OutOfTurn, Reason
 from swarm.ledger.describe_checks import segment_text
 from swarm.ledger.state.accusations import Turn
 from swarm.ledger.state.records import SegmentPhase, SegmentRecord
 from swarm.ledger.state.state import Reader
-from swarm.ledger.transactions import Unstake
+from swarm.ledger.transactions import Unstake, parse_transaction
 from swarm.ledger.transition import hearings
 from swarm.ledger.transition.court import Outcome, Ruling, the_court
 from swarm.ledger.transition.disputes import first_accusation
 from swarm.ledger.transition.hearings import CLOCK_BLOCKS_MIN, clock_blocks, move_blocks
 from swarm.ledger.transition.phases import are_reveals_open
+from swarm.primitives.codec import encode, replace
 from swarm.primitives.crypto import SecretKey, peer_name
 from swarm.testing.ledger import STAKE
 from swarm.types import Amount, Digest
@@ -214,6 +215,31 @@ def test_attack_an_accomplice_that_reports_does_not_hold_up_an_accuser() -> None
     move(case, case.solver, b"next")
     move(case, reporter, b"guilty")
     assert case.is_now(SegmentPhase.GUILTY)
+
+
+@pytest.mark.rule("L11")
+def test_attack_forged_moves_cost_a_validator_a_signature_and_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Judging one can take a tenth of a second: nobody may ask for that in the name of another."""
+    case, reporter = disputed(lie=0)
+    judged = list[bytes]()
+
+    class Counting(TestCourt):
+        def opened(self, *args: object) -> Ruling:
+            judged.append(b"")
+            return super().opened(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(hearings, "the_court", Counting)
+    data = case.ledger.sign(reporter, case.claimed.move(0, b"open"))
+    signed = parse_transaction(data)
+    forged = encode(replace(signed, signature=bytes(64)))
+    with pytest.raises(InvalidStatement) as refusal:
+        case.ledger.block(forged)
+    assert (refusal.value.reason, judged) == (Reason.BAD_SIGNATURE, [])
+    case.ledger.block(data)
+    assert judged
+    assert turn(case) is Turn.SOLVER
 
 
 @pytest.mark.rule("L95")
