@@ -114,6 +114,8 @@ class Submit:
 
     key: StepKey
     body: Statement
+    since: int = 0
+    """Height below which its key stood for another statement, as for the move before this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +234,7 @@ def next_duties(known: VerifierView) -> tuple[DutyStep, ...]:
     submissions += _requests(known, open_draws, owed)
     if len(owed) < known.checks_max:
         submissions += _offers(known)
-    due = [one for one in submissions if _is_move(one) or not _is_under_way(known, one.key)]
+    due = [one for one in submissions if not _is_under_way(known, one)]
     return (*due, *_by_deadline(judged), *_by_deadline(checked))
 
 
@@ -291,9 +293,8 @@ def _move(
     if step.move not in known.moves:
         work.append((dispute.deadline, step))
         return
-    move, sent = known.moves[step.move], known.sent.get((DisputeMove, key))
-    is_under_way = sent is not None and dispute.since <= sent > known.state.height - RESUBMIT_BLOCKS
-    if move is not None and not is_under_way:
+    move = known.moves[step.move]
+    if move is not None:
         body = DisputeMove(
             run=key.run,
             round=key.round,
@@ -302,7 +303,7 @@ def _move(
             window=key.window,
             move=move,
         )
-        submissions.append(Submit((DisputeMove, key), body))
+        submissions.append(Submit((DisputeMove, key), body, dispute.since))
 
 
 def _is_my_turn(
@@ -479,7 +480,7 @@ def _requests(
             body = DataRequest(*key_of(record), selected.attempt, selected.window, selected.proof)
             asked.append((record, Submit((DataRequest, key), body)))
     # Requests that are already submitted take capacity first: their answers are owed, too.
-    asked.sort(key=lambda one: not _is_under_way(known, one[1].key))
+    asked.sort(key=lambda one: not _is_under_way(known, one[1]))
     submissions, taken = list[Submit](), list(owed)
     for record, submission in asked:
         price = _price(known, record)
@@ -520,14 +521,9 @@ def _price(known: VerifierView, record: SegmentRecord) -> int:
     return check_fee(params) + request_bond(params, record) + contest_bond(params, spec, record)
 
 
-def _is_move(submission: Submit) -> bool:
-    """Return True for a move: the next one may follow at once."""
-    return isinstance(submission.body, DisputeMove)
-
-
-def _is_under_way(known: VerifierView, key: StepKey) -> bool:
-    sent = known.sent.get(key)
-    return sent is not None and known.state.height - sent < RESUBMIT_BLOCKS
+def _is_under_way(known: VerifierView, submission: Submit) -> bool:
+    sent = known.sent.get(submission.key)
+    return sent is not None and submission.since <= sent > known.state.height - RESUBMIT_BLOCKS
 
 
 def _by_deadline(work: Sequence[tuple[int, DutyStep]]) -> list[DutyStep]:

@@ -17,7 +17,7 @@ from swarm.ledger.check_statements import DisputeMove
 from swarm.ledger.state.accusations import Accusation, Dispute, Turn
 from swarm.ledger.state.draft import Draft
 from swarm.ledger.state.records import SegmentRecord
-from swarm.ledger.transition.court import Court, Outcome, Ruling, the_court
+from swarm.ledger.transition.court import Outcome, Ruling, the_court
 from swarm.ledger.transition.payments import count, is_exact
 from swarm.ledger.transition.phases import DISPUTE_ROUNDS
 from swarm.primitives.codec import replace
@@ -63,7 +63,6 @@ def hear(
     body: DisputeMove,
     record: SegmentRecord,
     accusation: Accusation,
-    court: Court | None = None,
 ) -> tuple[SegmentRecord, Outcome]:
     """Return a disputed segment after a move, and what follows from it.
 
@@ -83,7 +82,7 @@ def hear(
             return replace(record, dispute=dispute), Outcome.OPEN
     elif is_solver != (dispute.turn == Turn.SOLVER):
         raise InvalidStatement(Reason.WRONG_PEER, "the other side moves")
-    ruling = _rule(draft, record, dispute, accusation, body.move, court or the_court())
+    ruling = _rule(draft, record, dispute, accusation, body.move)
     limit = move_blocks(draft.run(record.run).spec.round_blocks)
     return replace(record, dispute=_moved(dispute, ruling, draft.height, limit)), ruling.outcome
 
@@ -122,10 +121,9 @@ def _rule(
     dispute: Dispute,
     accusation: Accusation,
     move: bytes,
-    court: Court,
 ) -> Ruling:
     """Return what the court finds in a move of whose turn it is."""
-    window, is_solver = dispute.window, dispute.turn == Turn.SOLVER
+    court, window, is_solver = the_court(), dispute.window, dispute.turn == Turn.SOLVER
     try:
         if not dispute.game:
             return court.opened(draft, record, window, accusation.claim, move)

@@ -29,9 +29,7 @@ from swarm.training.model.llama import head_width
 from swarm.training.plan import RoundPlan
 from swarm.training.record.segment import (
     MicrobatchRecord,
-    number_component,
     offered_component,
-    tokens_component,
 )
 from swarm.training.record.window import (
     AnchorSet,
@@ -56,6 +54,7 @@ from swarm.verify.program.dispute import (
     OpenedMicrobatch,
     OpenStep,
     Window,
+    after_step,
     step_number,
 )
 from swarm.verify.program.events import (
@@ -82,8 +81,6 @@ from swarm.verify.program.states import (
     PHI,
     RESIDUAL,
     SECOND,
-    STEPS,
-    TOKENS,
 )
 from swarm.verify.replay import Replay, given_to_partner
 from swarm.verify.transcript import microbatch_leaf
@@ -174,7 +171,10 @@ class Step:
             self._gradients.append(values[self._microbatch.outputs["gradient"]])
             self.records.append(self._record(self._taken.microbatches[part], self.roots[part]))
         self.roots.append(value_roots(self._update, self.values(counted)))
-        self.after = self._after(counted)
+        made = {PARAMS: "params", FIRST: "m", SECOND: "v"}
+        moved = {part: self.digest(counted, name) for part, name in made.items()}
+        after = after_step(facts, self.seen, self.tokens, counted) | moved
+        self.after = tuple(map(Digest, _changed(self.before, after)))
 
     @property
     def update(self) -> int:
@@ -276,18 +276,6 @@ class Step:
             destination=seat if reply is None else reply.destination,
             sample_ids_root=draw[2] if looks_up else NO_DIGEST,
         )
-
-    def _after(self, update: int) -> tuple[Digest, ...]:
-        spec = self._log.plan.spec
-        trained = len(self.records) * spec.microbatch_size * spec.model.seq_len
-        total, *at_sync = self.tokens
-        parts = list(self.before)
-        moved = {PARAMS: "params", FIRST: "m", SECOND: "v"}
-        for part, name in moved.items():
-            parts[part] = self.digest(update, name)
-        parts[STEPS] = number_component(self.seen + 1)
-        parts[TOKENS] = tokens_component(total + trained, at_sync)
-        return tuple(parts)
 
 
 class Traded:

@@ -451,10 +451,20 @@ def _check_counters(window: Window, move: OpenStep) -> None:
     check_tokens(move.tokens, move.before[TOKENS])
     if number_component(move.seen) != move.before[STEPS]:
         raise BrokenPromise("other steps than those of the state")
-    (total, *at_sync), spec = move.tokens, window.facts.spec
-    total += counted * spec.microbatch_size * spec.model.seq_len
-    after = {STEPS: number_component(move.seen + 1), TOKENS: tokens_component(total, at_sync)}
+    after = after_step(window.facts, move.seen, move.tokens, counted)
     check_changed(move.before, move.after, after, free={PARAMS, FIRST, SECOND})
+
+
+def after_step(
+    facts: Facts, seen: int, tokens: tuple[int, ...], microbatches: int
+) -> dict[int, bytes]:
+    """Return the parts of the state that a step changes, but for those that its programs compute.
+
+    ``seen``: steps before it; ``tokens``: those of the state before it, as in ``OpenStep``.
+    """
+    (total, *at_sync), spec = tokens, facts.spec
+    total += microbatches * spec.microbatch_size * spec.model.seq_len
+    return {STEPS: number_component(seen + 1), TOKENS: tokens_component(total, at_sync)}
 
 
 def _check_tokens(window: Window, dispute: Dispute, move: OpenTokens) -> None:
