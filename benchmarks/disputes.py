@@ -26,19 +26,10 @@ from swarm.training.shard import Shard
 from swarm.types import NO_DIGEST, Digest, StageIndex
 from swarm.verify.program.account import Account, Kind, result_of
 from swarm.verify.program.computed import Log, Step, Values
-from swarm.verify.program.dispute import (
-    OVER,
-    Dispute,
-    Move,
-    OpenStep,
-    Phase,
-    Window,
-    moved,
-    opened,
-    step_number,
-)
+from swarm.verify.program.dispute import OVER, Dispute, Move, Phase, moved, opened
 from swarm.verify.program.game import Leaf, Pick, Show, ShowTokens, Split
 from swarm.verify.program.nodes import INPUT, Program
+from swarm.verify.program.opened import OpenStep, Window, step_number
 from swarm.verify.program.players import Challenger, Solver
 from swarm.verify.program.reveal import value_bytes, values_of
 from swarm.verify.transcript import state_root

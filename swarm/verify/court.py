@@ -19,9 +19,10 @@ from swarm.primitives.codec import decode, encode
 from swarm.types import Digest
 from swarm.verify.program.account import Account
 from swarm.verify.program.cases import Facts
-from swarm.verify.program.dispute import NO_ACCOUNT, Dispute, Move, Phase, Window
+from swarm.verify.program.dispute import NO_ACCOUNT, Dispute, Move, Phase
 from swarm.verify.program.dispute import moved as moved_in
 from swarm.verify.program.dispute import opened as opened_by
+from swarm.verify.program.opened import Window
 from swarm.verify.replay import REFUSED
 
 GAME_BYTES_MAX = 4 * MOVE_BYTES_MAX

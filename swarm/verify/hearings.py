@@ -25,7 +25,8 @@ from swarm.verify.manifest import WindowManifest
 from swarm.verify.ports import EventPort, LedgerPort
 from swarm.verify.program.account import result_of
 from swarm.verify.program.computed import Log
-from swarm.verify.program.dispute import NO_ACCOUNT, Window
+from swarm.verify.program.dispute import NO_ACCOUNT
+from swarm.verify.program.opened import Window
 from swarm.verify.program.players import Challenger, Solver
 from swarm.verify.replay import REFUSED
 from swarm.verify.replay_process import read_window

@@ -49,14 +49,7 @@ from swarm.verify.program.cases import (
     step_numbers,
     update_program_of,
 )
-from swarm.verify.program.dispute import (
-    NO_ACCOUNT,
-    OpenedMicrobatch,
-    OpenStep,
-    Window,
-    after_step,
-    step_number,
-)
+from swarm.verify.program.dispute import NO_ACCOUNT
 from swarm.verify.program.events import (
     Offered,
     OpenCopy,
@@ -71,6 +64,7 @@ from swarm.verify.program.events import (
 )
 from swarm.verify.program.game import Case, Defence, Split, Walk
 from swarm.verify.program.nodes import Program
+from swarm.verify.program.opened import OpenedMicrobatch, OpenStep, Window, after_step, step_number
 from swarm.verify.program.reveal import value_roots
 from swarm.verify.program.states import (
     ANCHOR,

@@ -18,24 +18,11 @@ ELSEWHERE.
 Source: docs/spec/verification.md section 4.
 """
 
-from dataclasses import dataclass
 from enum import IntEnum
 
 from swarm.errors import BadEncoding, BrokenPromise, OutOfTurn
 from swarm.primitives.codec import Message, replace
-from swarm.primitives.commitments import leaves_root, step_leaf_digest
-from swarm.primitives.merkle import merkle_root
-from swarm.training.data.samples import sample_ids_root
-from swarm.training.messages import COUNT_MAX, NO_SEAT
-from swarm.training.model.optimizer import MICROBATCHES_MAX
-from swarm.training.record.segment import (
-    MicrobatchId,
-    MicrobatchRecord,
-    number_component,
-    tokens_component,
-)
-from swarm.training.shard import DROPPED_MAX
-from swarm.types import NO_DIGEST, Digest
+from swarm.types import Digest
 from swarm.verify.program import game
 from swarm.verify.program.account import (
     BEFORE_ALL,
@@ -45,7 +32,6 @@ from swarm.verify.program.account import (
     first_difference,
     result_of,
 )
-from swarm.verify.program.cases import Facts, StepRoots, draw_of, microbatch_case, update_case
 from swarm.verify.program.events import (
     OpenAnchor,
     OpenCopy,
@@ -60,44 +46,20 @@ from swarm.verify.program.events import (
     merge_case,
 )
 from swarm.verify.program.game import Case, Leaf, Pick, Show, ShowTokens, Split, Stage, Walk
+from swarm.verify.program.opened import (
+    OpenMicrobatch,
+    OpenStep,
+    Window,
+    check_microbatch,
+    check_step,
+    step_case,
+    step_number,
+)
 from swarm.verify.program.states import (
-    FIRST,
-    PARAMS,
-    SECOND,
-    STEPS,
     TOKENS,
-    check_changed,
     check_parts,
     check_tokens,
 )
-from swarm.verify.transcript import microbatch_leaf
-
-
-class OpenedMicrobatch(Message, frozen=True):
-    """One micro-batch of a step: its leaf, the root of its trace, and the digest of its gradient."""
-
-    leaf: bytes
-    trace: bytes
-    gradient: bytes
-
-
-class OpenStep(Message, frozen=True, tag=10):
-    """The solver's account, and the step in it of which the challenger says something else first."""
-
-    account: Account
-    before: tuple[bytes, ...]
-    """Hashes of the ten parts of the state before it."""
-    after: tuple[bytes, ...]
-    seen: int
-    """Optimizer steps in the state before it."""
-    tokens: tuple[int, ...]
-    """Tokens in the state before it: the total, and that of each fragment at its last merge."""
-    dropped: tuple[MicrobatchId, ...]
-    piece: bytes
-    """Hash of the piece of its mean gradient."""
-    microbatches: tuple[OpenedMicrobatch, ...]
-    update: bytes
-    """Root of the trace of its update."""
 
 
 class OpenTokens(Message, frozen=True, tag=11):
@@ -124,38 +86,6 @@ class PickPart(Message, frozen=True, tag=12):
 
 class Elsewhere(Message, frozen=True, tag=13):
     """The challenger has nothing against the arithmetic: the inputs are others than those of the log."""
-
-
-class OpenMicrobatch(Message, frozen=True, tag=14):
-    """All that the leaf of the disputed micro-batch is the hash of, and the first split of its trace."""
-
-    origin: int
-    step: int
-    microbatch: int
-    source: int
-    destination: int
-    in_activation: bytes
-    in_gradient: bytes
-    out_activation: bytes
-    out_gradient: bytes
-    sample_ids_root: bytes
-    hashes: tuple[bytes, ...]
-
-    @property
-    def record(self) -> MicrobatchRecord:
-        """The record behind the leaf."""
-        return MicrobatchRecord(
-            origin=self.origin,
-            step=self.step,
-            microbatch=self.microbatch,
-            in_activation=Digest(self.in_activation),
-            in_gradient=Digest(self.in_gradient),
-            out_activation=Digest(self.out_activation),
-            out_gradient=Digest(self.out_gradient),
-            source=self.source,
-            destination=self.destination,
-            sample_ids_root=Digest(self.sample_ids_root),
-        )
 
 
 Move = (
@@ -191,28 +121,6 @@ class Phase(IntEnum):
 
 
 OVER = frozenset({Phase.GUILTY, Phase.FALSE, Phase.ELSEWHERE})
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """A disputed window, as the ledger has it."""
-
-    facts: Facts
-    claim: Digest
-    """Claim that its solver has shown."""
-    number: int
-    steps: int
-    """Steps that it has."""
-    is_last: bool
-    """True if its segment ends with it."""
-    anchors: tuple[Digest, ...] | None
-    """Roots of all canonical checkpoints of the stage, and of its initial weights: an honest solver has set no
-    other anchor. None if the ledger does not know them all, since the run does not name its initial weights."""
-
-    @property
-    def first_step(self) -> int:
-        """Number within the segment of its first step."""
-        return self.number * self.facts.spec.checks.window_steps
 
 
 NO_ACCOUNT = Account(b"", (), (), (), 0)
@@ -276,7 +184,10 @@ def moved(window: Window, dispute: Dispute, move: Move, *, is_solver: bool) -> D
         case Phase.PART | Phase.WALK if isinstance(move, Elsewhere) and not is_solver:
             return replace(dispute, phase=Phase.ELSEWHERE)
         case Phase.BEGIN if isinstance(move, OpenMicrobatch):
-            _check_microbatch(window, dispute, move)
+            if _is_update(dispute):
+                raise OutOfTurn("the update is disputed")
+            leaf = _step(dispute).microbatches[dispute.part].leaf
+            check_microbatch(window.facts, leaf, move)
             begun = replace(dispute, microbatch=move)
             return _walked(window, begun, Split(move.hashes), is_solver)
         case Phase.BEGIN | Phase.WALK if isinstance(move, game.Move):
@@ -289,7 +200,8 @@ def _opened(window: Window, dispute: Dispute, move: Move) -> Dispute:
     """Return the dispute once the solver has opened what the accounts differ in first."""
     match move:
         case OpenStep():
-            event = _check_step(window, dispute, move)
+            event = _check_event(window, dispute, move, Kind.STEP)
+            check_step(window, move.account, event, move)
             return Dispute(
                 account=NO_ACCOUNT,
                 phase=Phase.PART,
@@ -376,24 +288,7 @@ def case_of(window: Window, dispute: Dispute) -> Case:
             return merge_case(window.facts, dispute.opened)
         case _:
             step = _step(dispute)
-    roots = StepRoots(
-        step=dispute.step,
-        seen=step.seen,
-        before=tuple(map(Digest, step.before)),
-        after=tuple(map(Digest, step.after)),
-        piece=Digest(step.piece),
-        gradients=tuple(Digest(one.gradient) for one in step.microbatches),
-    )
-    if _is_update(dispute):
-        return update_case(window.facts, roots, Digest(step.update))
-    assert dispute.microbatch is not None, "a micro-batch is open"
-    trace = Digest(step.microbatches[dispute.part].trace)
-    return microbatch_case(window.facts, roots, dispute.microbatch.record, dispute.part, trace)
-
-
-def step_number(window: Window, account: Account, event: int) -> int:
-    """Return the number within the segment of a step."""
-    return window.first_step + account.kinds[:event].count(Kind.STEP)
+    return step_case(window, step, dispute.step, dispute.part, dispute.microbatch)
 
 
 # --- what a solver opens ---
@@ -423,50 +318,6 @@ def _check_event(
     return event
 
 
-def _check_step(window: Window, dispute: Dispute, move: OpenStep) -> int:
-    """Return the number of the step that is open; raise unless it is all that was said before."""
-    event = _check_event(window, dispute, move, Kind.STEP)
-    _check_counters(window, move)
-    step = step_number(window, move.account, event)
-    is_first = step % window.facts.spec.checks.window_steps == 0
-    root = Digest(merkle_root(move.before)) if is_first else NO_DIGEST
-    leaves = leaves_root([one.leaf for one in move.microbatches])
-    leaf = step_leaf_digest(step, move.dropped, root, leaves, Digest(move.piece))
-    if leaf != move.account.leaves[event]:
-        raise BrokenPromise("another step than the one in the account")
-    return event
-
-
-def _check_counters(window: Window, move: OpenStep) -> None:
-    """Raise unless a step moves weights and moments, counts itself and its tokens, and leaves all else."""
-    counted = len(move.microbatches)
-    if not 1 <= counted <= MICROBATCHES_MAX or len(move.dropped) > DROPPED_MAX:
-        raise BadEncoding(f"a step of {counted} micro-batches, {len(move.dropped)} dropped")
-    hashes = [part for one in move.microbatches for part in (one.leaf, one.trace, one.gradient)]
-    if any(len(part) != 32 for part in (*hashes, move.piece, move.update)):
-        raise BadEncoding("a hash that has not 32 bytes")
-    counts = (move.seen, *(number for one in move.dropped for number in one))
-    if not all(0 <= count <= COUNT_MAX for count in counts):
-        raise BadEncoding("a count that is negative or absurd")
-    check_tokens(move.tokens, move.before[TOKENS])
-    if number_component(move.seen) != move.before[STEPS]:
-        raise BrokenPromise("other steps than those of the state")
-    after = after_step(window.facts, move.seen, move.tokens, counted)
-    check_changed(move.before, move.after, after, free={PARAMS, FIRST, SECOND})
-
-
-def after_step(
-    facts: Facts, seen: int, tokens: tuple[int, ...], microbatches: int
-) -> dict[int, bytes]:
-    """Return the parts of the state that a step changes, but for those that its programs compute.
-
-    ``seen``: steps before it; ``tokens``: those of the state before it, as in ``OpenStep``.
-    """
-    (total, *at_sync), spec = tokens, facts.spec
-    total += microbatches * spec.microbatch_size * spec.model.seq_len
-    return {STEPS: number_component(seen + 1), TOKENS: tokens_component(total, at_sync)}
-
-
 def _check_tokens(window: Window, dispute: Dispute, move: OpenTokens) -> None:
     """Raise unless the states at both ends of a window have the tokens that its claim has."""
     account = move.account
@@ -478,29 +329,3 @@ def _check_tokens(window: Window, dispute: Dispute, move: OpenTokens) -> None:
     check_tokens(move.tokens_after, move.after[TOKENS])
     if move.tokens_after[0] - move.tokens_before[0] != account.tokens:
         raise BrokenPromise("other tokens than those of the claim")
-
-
-def _check_microbatch(window: Window, dispute: Dispute, move: OpenMicrobatch) -> None:
-    """Raise unless a micro-batch is the one in the step, has the sides of its stage, and the samples drawn."""
-    if _is_update(dispute):
-        raise OutOfTurn("the update is disputed")
-    digests = (move.in_activation, move.in_gradient, move.out_activation, move.out_gradient)
-    numbers = (move.origin, move.step, move.microbatch)
-    if any(len(part) != 32 for part in (*digests, move.sample_ids_root)):
-        raise BadEncoding("a hash that has not 32 bytes")
-    sides = (move.source, move.destination)
-    if not all(0 <= n <= COUNT_MAX for n in numbers) or not all(
-        NO_SEAT <= n <= COUNT_MAX for n in sides
-    ):
-        raise BadEncoding("a micro-batch with a coordinate that is negative or absurd")
-    if microbatch_leaf(move.record) != _step(dispute).microbatches[dispute.part].leaf:
-        raise BrokenPromise("another micro-batch than the one in the step")
-    facts = window.facts
-    is_first, is_last = facts.stage == 0, facts.stage == facts.spec.num_stages - 1
-    has_side = tuple(part != NO_DIGEST for part in digests)
-    if has_side != (not is_first, not is_last, not is_last, not is_first):
-        raise BrokenPromise("bytes from a neighbour that its stage does not have, or none")
-    looks_up = is_first or is_last or facts.spec.model.bottleneck_rank > 0
-    drawn = sample_ids_root(draw_of(facts, move.record)) if looks_up else NO_DIGEST
-    if move.sample_ids_root != drawn:
-        raise BrokenPromise("other samples than were drawn for it")

@@ -17,17 +17,15 @@ from swarm.verify.program.dispute import (
     Dispute,
     Elsewhere,
     Move,
-    OpenMicrobatch,
     OpenOther,
-    OpenStep,
     OpenTokens,
     Phase,
     PickPart,
-    Window,
     case_of,
 )
 from swarm.verify.program.events import OpenAnchor, OpenCopy, OpenEnd, OpenMerge
 from swarm.verify.program.game import Attack, Defence, Split, Walk
+from swarm.verify.program.opened import OpenMicrobatch, OpenStep, Window
 
 KINDS = {OpenStep: Kind.STEP, OpenCopy: Kind.COPY, OpenMerge: Kind.MERGE}
 """Kinds of the events whose programs are disputed."""

@@ -19,7 +19,7 @@ from swarm.training.terms import terms_of
 from swarm.types import NO_DIGEST, Digest, StageIndex
 from swarm.verify.program.account import Account, Kind, result_of
 from swarm.verify.program.computed import Log
-from swarm.verify.program.dispute import Window
+from swarm.verify.program.opened import Window
 from tests.training.pipeline import TEXT
 from tests.verify.windows import TOKENS, Field, Harvest, harvest, spec_of
 

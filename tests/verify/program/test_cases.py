@@ -5,7 +5,7 @@ import pytest
 from swarm.types import Digest
 from swarm.verify.program.cases import StepRoots, draw_of, microbatch_case, update_case
 from swarm.verify.program.computed import Step
-from swarm.verify.program.dispute import step_number
+from swarm.verify.program.opened import step_number
 from tests.training.pipeline import TEXT
 from tests.verify.program.scenes import scene, steps_in
 

@@ -21,21 +21,23 @@ from swarm.verify.program.dispute import (
     Dispute,
     Elsewhere,
     Move,
-    OpenedMicrobatch,
-    OpenMicrobatch,
     OpenOther,
-    OpenStep,
     OpenTokens,
     Phase,
     PickPart,
-    Window,
     moved,
     opened,
-    step_number,
 )
 from swarm.verify.program.events import OpenAnchor, OpenCopy, OpenEnd, OpenMerge
 from swarm.verify.program.game import Leaf, Pick, Show, ShowTokens, Split
 from swarm.verify.program.nodes import INPUT, Program
+from swarm.verify.program.opened import (
+    OpenedMicrobatch,
+    OpenMicrobatch,
+    OpenStep,
+    Window,
+    step_number,
+)
 from swarm.verify.program.players import Challenger, Solver
 from swarm.verify.transcript import microbatch_leaf, state_root
 from tests.verify.program.scenes import ANYWHERE, Scene, scene, steps_in

@@ -4,7 +4,8 @@ import pytest
 
 from swarm.errors import PeerFault
 from swarm.primitives.codec import replace
-from swarm.verify.program.dispute import OpenStep, Phase, moved, opened
+from swarm.verify.program.dispute import Phase, moved, opened
+from swarm.verify.program.opened import OpenStep
 from swarm.verify.program.players import Solver
 from tests.verify.program.scenes import ANYWHERE, scene, steps_in
 
