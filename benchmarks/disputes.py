@@ -8,7 +8,6 @@ is lost. The games are of a smaller model of the same shape; rounds, bytes and s
 
 import random
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,15 +19,14 @@ from swarm.errors import PeerFault
 from swarm.primitives import codec
 from swarm.primitives.codec import encode
 from swarm.primitives.commitments import leaves_root, step_leaf_digest, tensor_hash
-from swarm.training.model.exact.selftest import trusted_kernels
 from swarm.training.record.window import StepTaken, WindowData
 from swarm.training.shard import Shard
 from swarm.types import NO_DIGEST, Digest, StageIndex
 from swarm.verify.program.account import Account, Kind, result_of
-from swarm.verify.program.computed import Log, Step, Values
+from swarm.verify.program.computed import Log, Step
 from swarm.verify.program.dispute import OVER, Dispute, Move, Phase, moved, opened
 from swarm.verify.program.game import Leaf, Pick, Show, ShowTokens, Split
-from swarm.verify.program.nodes import INPUT, Program
+from swarm.verify.program.nodes import INPUT
 from swarm.verify.program.opened import OpenStep, Window, step_number
 from swarm.verify.program.players import Challenger, Solver
 from swarm.verify.program.reveal import value_bytes, values_of
@@ -64,18 +62,14 @@ class FalseStep(Step):
     lie = (0, 0, 0, 0)
     """Part, node, byte, bit."""
 
-    def computed(self, part: int, program: Program, given: Mapping[str, Tensor]) -> Values:
-        """Run the program of a part, with its false value."""
+    def watched(self, part: int, number: int, value: Tensor) -> Tensor:
+        """Return a value, with its false bit if it is the one that is false."""
         at, node, byte, bit = self.lie
-
-        def watch(number: int, value: Tensor) -> Tensor:
-            if (part, number) != (at, node):
-                return value
-            data = bytearray(value_bytes(value))
-            data[byte] ^= 1 << bit
-            return values_of(program.nodes[node], bytes(data)).view(value.shape)
-
-        return program.run(trusted_kernels().kernels, given, watch)
+        if (part, number) != (at, node):
+            return value
+        data = bytearray(value_bytes(value))
+        data[byte] ^= 1 << bit
+        return values_of(self.program(part).nodes[node], bytes(data)).view(value.shape)
 
 
 class Liar(Solver):

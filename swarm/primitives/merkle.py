@@ -84,6 +84,11 @@ def merkle_layers(leaves: Sequence[bytes], hash_: Hash = blake3_hash) -> list[li
     return layers_above(_padded(leaves, hash_), hash_)
 
 
+def proof_in(layers: Sequence[Sequence[bytes]], index: int) -> tuple[bytes, ...]:
+    """Return the proof of a leaf from all layers of its tree (``merkle_layers``)."""
+    return tuple(layer[(index >> level) ^ 1] for level, layer in enumerate(layers[:-1]))
+
+
 def layers_above(hashes: Sequence[bytes], hash_: Hash = blake3_hash) -> list[list[bytes]]:
     """Return the layers of a part of a tree, from a power of two of neighbours up to the one above all."""
     layers = [list(hashes)]

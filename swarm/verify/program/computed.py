@@ -11,6 +11,7 @@ Legend: P parameters of the shard, B batch, T time.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -76,6 +77,7 @@ from swarm.verify.program.states import (
     RESIDUAL,
     SECOND,
 )
+from swarm.verify.program.tracing import Traced
 from swarm.verify.replay import Replay, given_to_partner
 from swarm.verify.transcript import microbatch_leaf
 
@@ -160,11 +162,11 @@ class Step:
         """Digests of the values of each part: of every micro-batch, and of the update."""
         self.records = list[MicrobatchRecord]()
         for part in range(counted):
-            values = self.values(part)
-            self.roots.append(value_roots(self._microbatch, values))
-            self._gradients.append(values[self._microbatch.outputs["gradient"]])
-            self.records.append(self._record(self._taken.microbatches[part], self.roots[part]))
-        self.roots.append(value_roots(self._update, self.values(counted)))
+            traced = self.traced(part)
+            self.roots.append(traced.roots)
+            self._gradients.append(traced.outputs["gradient"])
+            self.records.append(self._record(self._taken.microbatches[part], traced.roots))
+        self.roots.append(self.traced(counted).roots)
         made = {PARAMS: "params", FIRST: "m", SECOND: "v"}
         moved = {part: self.digest(counted, name) for part, name in made.items()}
         after = after_step(facts, self.seen, self.tokens, counted) | moved
@@ -173,25 +175,31 @@ class Step:
     @property
     def update(self) -> int:
         """Number of the part that is the update."""
-        return len(self.records)
+        return len(self._taken.microbatches)
 
     def program(self, part: int) -> Program:
         """Return the program of a part."""
         return self._update if part == self.update else self._microbatch
 
+    def _given_to(self, part: int) -> dict[str, Tensor]:
+        return self._given_update() if part == self.update else self._given(part)
+
     def values(self, part: int) -> Values:
-        """Return the values of a part."""
+        """Return all values of a part; those of one part are kept."""
         if part != self._held:
-            is_update = part == len(self._taken.microbatches)
-            program = self._update if is_update else self._microbatch
-            given = self._given_update() if is_update else self._given(part)
-            self._values, self._held = self.computed(part, program, given), part
+            program, kernels = self.program(part), trusted_kernels().kernels
+            watch = partial(self.watched, part)
+            self._values, self._held = program.run(kernels, self._given_to(part), watch), part
         return self._values
 
-    def computed(self, part: int, program: Program, given: Mapping[str, Tensor]) -> Values:
-        """Run the program of a part."""
-        del part
-        return program.run(trusted_kernels().kernels, given)
+    def traced(self, part: int) -> Traced:
+        """Run the program of a part, and keep its digests."""
+        return Traced(self.program(part), self._given_to(part), partial(self.watched, part))
+
+    def watched(self, part: int, number: int, value: Tensor) -> Tensor:
+        """Return what stands in the place of a computed value: itself."""
+        del part, number
+        return value
 
     def digest(self, part: int, output: str) -> Digest:
         """Return the digest of an output of a part."""
@@ -276,13 +284,18 @@ class Traded:
     """A copy or a merge of a window: its program and the values of it."""
 
     def __init__(self, program: Program, given: Mapping[str, Tensor]) -> None:
-        self.program = program
-        self.values = self.computed(program, given)
+        self.program, self._given = program, given
+        self.values = program.run(trusted_kernels().kernels, given, self.watched)
         self.roots = value_roots(program, self.values)
 
-    def computed(self, program: Program, given: Mapping[str, Tensor]) -> Values:
-        """Run a program."""
-        return program.run(trusted_kernels().kernels, given)
+    def traced(self) -> Traced:
+        """Run the program again, and keep its digests."""
+        return Traced(self.program, self._given, self.watched)
+
+    def watched(self, number: int, value: Tensor) -> Tensor:
+        """Return what stands in the place of a computed value: itself."""
+        del number
+        return value
 
     def digest(self, output: str) -> Digest:
         """Return the digest of an output; ``NO_DIGEST`` where there is none."""

@@ -31,6 +31,7 @@ from swarm.primitives.merkle import (
     leaf_hash,
     merkle_layers,
     padding_hash,
+    proof_in,
     sealed,
 )
 from swarm.primitives.openings import (
@@ -410,7 +411,7 @@ class Attack:
         mine = reveal(self._program, self._values, self._roots, walk.node, place)
         nodes = _learned(merkle_layers(self._roots), walk.nodes)
         operands = tuple(
-            replace(operand, path=_path(nodes, number))
+            replace(operand, path=proof_in(nodes, number))
             for operand, number in zip(mine.operands, node.inputs, strict=True)
         )
         return Show(replace(mine, operands=operands))
@@ -431,7 +432,3 @@ def _learned(layers: list[list[bytes]], splits: Sequence[NodeSplit]) -> list[lis
 def _first_difference(own: Sequence[object], said: Sequence[object]) -> int | None:
     pairs = enumerate(zip(own, said, strict=True))
     return next((number for number, (a, b) in pairs if a != b), None)
-
-
-def _path(layers: list[list[bytes]], index: int) -> tuple[bytes, ...]:
-    return tuple(layer[(index >> level) ^ 1] for level, layer in enumerate(layers[:-1]))

@@ -126,9 +126,8 @@ def product_element(
     theirs = [*heads[:-1], heads[-1] // copies] if heads else []
     left = read(0, flat_index(shapes[0], (*index[:-1], start)), stop - start)
     right = read(1, flat_index(shapes[1], (*theirs, column, start)), stop - start)
-    total = read(2, flat_index(shape, index), 1) if start else torch.zeros(1)
-    for a, b in zip(left, right, strict=True):
-        total = reference.fma(a, b, total)
+    before = float(read(2, flat_index(shape, index), 1)) if start else 0.0
+    total = torch.tensor(reference.chain(left, right, before))
     return one(reference.plus_zero(total) if is_positive else total)
 
 
@@ -143,9 +142,9 @@ def _weight_gradient_element(
     _: Attributes, __: Shape, shapes: Sequence[Shape], index: tuple[int, ...], read: Read
 ) -> Tensor:
     rows = shapes[0][1]
-    grad_N1 = read(0, index[0] * rows, rows).view(rows, 1)
-    x_N1 = read(1, index[1] * rows, rows).view(rows, 1)
-    return one(reference.weight_gradient(grad_N1, x_N1))
+    sides = (read(number, index[number] * rows, rows) for number in (0, 1))
+    pairs = zip(*(torch.split(side, reference.GRADIENT_ROWS) for side in sides), strict=True)
+    return one(reference.tree_sum(torch.tensor([reference.chain(*pair) for pair in pairs])))
 
 
 # --- attention: rotary positions and heads ---

@@ -8,7 +8,7 @@ ever comes from a stranger. Its nodes are in the order of computation, each the 
 the first node in which two peers differ is where one of them is wrong, and one element of it shows which.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
@@ -83,19 +83,53 @@ class Program:
         Raises:
             UsageError: If an input is missing, or of another shape.
         """
+        alive = dict[int, Tensor]()
+        for _ in self.computing(kernels, given, alive, watch, drops=False):
+            pass
+        return [alive[number] for number in range(len(self.nodes))]
+
+    def computing(
+        self,
+        kernels: Kernels,
+        given: Mapping[str, Tensor],
+        alive: dict[int, Tensor],
+        watch: Callable[[int, Tensor], Tensor] = lambda _, value: value,
+        *,
+        drops: bool = True,
+    ) -> Iterator[int]:
+        """Compute node after node, and yield the number of each as soon as its value is in ``alive``.
+
+        The values that it is computed from are there, too. With ``drops`` a value leaves once no later
+        node reads it, unless it is an output: a whole trace is many times as large as what is needed at a time.
+        Other arguments and errors are those of ``run``.
+        """
         names = {number: name for name, number in self.inputs.items()}
-        values = list[Tensor]()
+        over = self._over() if drops else {}
         for number, node in enumerate(self.nodes):
             if node.operator == INPUT:
                 name = names[number]
                 if name not in given or tuple(given[name].shape) != node.shape:
                     raise UsageError(f"the program takes {name} of shape {node.shape}")
-                values.append(given[name])
-                continue
-            operands = [values[at] for at in node.inputs]
-            whole = OPERATORS[node.operator].whole
-            values.append(watch(number, whole(kernels, node.attributes, node.shape, operands)))
-        return values
+                alive[number] = given[name]
+            else:
+                operands = [alive[at] for at in node.inputs]
+                whole = OPERATORS[node.operator].whole
+                value = whole(kernels, node.attributes, node.shape, operands)
+                alive[number] = watch(number, value)
+            yield number
+            for at in over.get(number, ()):
+                del alive[at]
+
+    def _over(self) -> dict[int, list[int]]:
+        """Return, for each node, the nodes that no later one reads, and that are no outputs."""
+        last = {number: number for number in range(len(self.nodes))}
+        for number, node in enumerate(self.nodes):
+            last.update(dict.fromkeys(node.inputs, number))
+        over = dict[int, list[int]]()
+        for at, number in last.items():
+            if at not in self.outputs.values():
+                over.setdefault(number, []).append(at)
+        return over
 
     def element(self, number: int, index: tuple[int, ...], values: Sequence[Tensor]) -> Tensor:
         """Compute one element of a node from the nodes before it, by the definition of its operator.

@@ -14,7 +14,7 @@ it, so one reveal out of the trace of either decides between them. A false value
 they are is found like any other.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 
 import numpy as np
@@ -27,6 +27,7 @@ from swarm.primitives.merkle import merkle_proof, merkle_root, verify_proof
 from swarm.primitives.openings import Opening, Tree, check_opening, covered
 from swarm.types import Digest
 from swarm.verify.program.nodes import INPUT, Node, Program
+from swarm.verify.program.operators import Read
 
 OPENED_BYTES_MAX = 256 << 10
 """Bytes of values in one reveal: a transaction is shorter, and an opening cannot be longer."""
@@ -81,13 +82,7 @@ def reveal(
     node = program.nodes[number]
     if node.operator == INPUT or not 0 <= place < prod(node.shape):
         raise UsageError(f"node {number} has no element {place} that is computed")
-    wanted: list[list[tuple[int, int]]] = [[] for _ in node.inputs]
-
-    def read(operand: int, start: int, count: int) -> Tensor:
-        wanted[operand].append((start, start + count))
-        return values[node.inputs[operand]].reshape(-1)[start : start + count]
-
-    program.element_of(number, index_of(node.shape, place), read)
+    wanted = operands_of(program, number, place, 1, values)
 
     def operand(at: int, ranges: list[tuple[int, int]]) -> Operand:
         tree, shown = tree_of(program.nodes[at], values[at]), program.nodes[at]
@@ -101,6 +96,26 @@ def reveal(
     )
 
 
+def operands_of(
+    program: Program,
+    number: int,
+    place: int,
+    count: int,
+    values: Sequence[Tensor] | Mapping[int, Tensor],
+) -> list[list[tuple[int, int]]]:
+    """Return, for each operand of a node, the ranges (start, stop) that some elements are computed from."""
+    node = program.nodes[number]
+    wanted: list[list[tuple[int, int]]] = [[] for _ in node.inputs]
+
+    def read(operand: int, start: int, length: int) -> Tensor:
+        wanted[operand].append((start, start + length))
+        return values[node.inputs[operand]].reshape(-1)[start : start + length]
+
+    for at in range(place, place + count):
+        program.element_of(number, index_of(node.shape, at), read)
+    return wanted
+
+
 def computed(program: Program, root: Digest, shown: Reveal) -> Tensor | None:
     """Return what an operator computes for an element from the trace's own operands; None if that is no number.
 
@@ -108,10 +123,16 @@ def computed(program: Program, root: Digest, shown: Reveal) -> Tensor | None:
     cannot be computed at all: no honest trace has them. Raises ``PeerFault`` for a reveal that is not of this
     program, or does not lead to the trace root, or lacks a value that the element reads.
     """
+    (element,) = computed_run(program, root, shown, 1)
+    return element
+
+
+def computed_run(program: Program, root: Digest, shown: Reveal, count: int) -> list[Tensor | None]:
+    """Return what is computed for ``count`` neighbours from the revealed one on; as ``computed`` does."""
     if not 0 <= shown.node < len(program.nodes):
         raise BadEncoding(f"node {shown.node} of {len(program.nodes)}")
     node = program.nodes[shown.node]
-    if node.operator == INPUT or not 0 <= shown.place < prod(node.shape):
+    if node.operator == INPUT or not 0 <= shown.place <= prod(node.shape) - count:
         raise BadEncoding("an element that is not computed")
     if len(shown.operands) != len(node.inputs):
         raise BadEncoding(f"{len(shown.operands)} operands of {len(node.inputs)}")
@@ -129,8 +150,15 @@ def computed(program: Program, root: Digest, shown: Reveal) -> Tensor | None:
             raise _ReadNaNError
         return values
 
+    places = range(shown.place, shown.place + count)
+    return [_element(program, shown.node, place, read) for place in places]
+
+
+def _element(program: Program, number: int, place: int, read: Read) -> Tensor | None:
+    """Return an element; None if it is no number, or nothing can be computed from what is read."""
+    index = index_of(program.nodes[number].shape, place)
     try:
-        element = program.element_of(shown.node, index_of(node.shape, shown.place), read)
+        element = program.element_of(number, index, read)
     except _ReadNaNError:
         return None
     except (ArithmeticError, LookupError, RuntimeError, ValueError):
@@ -138,6 +166,15 @@ def computed(program: Program, root: Digest, shown: Reveal) -> Tensor | None:
         # no replica of the ledger may stop here.
         return None
     return None if bool(element.isnan().any()) else element
+
+
+def shown_values(
+    program: Program, root: Digest, number: int, shown: Operand, place: int, count: int
+) -> Tensor:
+    """Return values of a node that are shown under a trace root; raise ``PeerFault`` if they are not."""
+    if not 0 <= number < len(program.nodes):
+        raise BadEncoding(f"node {number} of {len(program.nodes)}")
+    return _Shown(program, root, number, shown).read(place, count)
 
 
 class _ReadNaNError(Exception):

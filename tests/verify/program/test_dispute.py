@@ -2,7 +2,7 @@
 
 import dataclasses
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
@@ -11,11 +11,10 @@ from torch import Tensor
 from swarm.errors import PeerFault
 from swarm.primitives.codec import encode, replace
 from swarm.primitives.commitments import leaves_root, step_leaf_digest
-from swarm.training.model.exact.selftest import trusted_kernels
 from swarm.training.record.window import StepTaken
 from swarm.types import NO_DIGEST, Digest
 from swarm.verify.program.account import Account, Kind, result_of
-from swarm.verify.program.computed import Step, Values
+from swarm.verify.program.computed import Step
 from swarm.verify.program.dispute import (
     OVER,
     Dispute,
@@ -30,7 +29,7 @@ from swarm.verify.program.dispute import (
 )
 from swarm.verify.program.events import OpenAnchor, OpenCopy, OpenEnd, OpenMerge
 from swarm.verify.program.game import Leaf, Pick, Show, ShowTokens, Split
-from swarm.verify.program.nodes import INPUT, Program
+from swarm.verify.program.nodes import INPUT
 from swarm.verify.program.opened import (
     OpenedMicrobatch,
     OpenMicrobatch,
@@ -137,13 +136,9 @@ class FalseStep(Step):
     lie: tuple[int, int, int, int] = (0, 0, 0, 0)
     """Part, node, place, bit."""
 
-    def computed(self, part: int, program: Program, given: Mapping[str, Tensor]) -> Values:
+    def watched(self, part: int, number: int, value: Tensor) -> Tensor:
         at, node, place, bit = self.lie
-
-        def watch(number: int, value: Tensor) -> Tensor:
-            return flipped(value, place, bit) if (part, number) == (at, node) else value
-
-        return program.run(trusted_kernels().kernels, given, watch)
+        return flipped(value, place, bit) if (part, number) == (at, node) else value
 
 
 Forge = Callable[[OpenStep], OpenStep]

@@ -11,12 +11,11 @@ from torch import Tensor
 from swarm.errors import PeerFault
 from swarm.gossip.trade.messages import Codec
 from swarm.primitives.codec import encode, replace
-from swarm.training.model.exact.selftest import trusted_kernels
 from swarm.training.record.segment import offered_component, tokens_component
 from swarm.training.record.window import AnchorSet
 from swarm.types import NO_DIGEST, Digest
 from swarm.verify.program.account import Account, Kind, result_of
-from swarm.verify.program.computed import Copied, Merged, Traded, Values
+from swarm.verify.program.computed import Copied, Merged, Traded
 from swarm.verify.program.dispute import (
     Dispute,
     Elsewhere,
@@ -29,7 +28,7 @@ from swarm.verify.program.dispute import (
 )
 from swarm.verify.program.events import OpenAnchor, OpenCopy, OpenEnd, OpenMerge
 from swarm.verify.program.game import Pick
-from swarm.verify.program.nodes import INPUT, Program
+from swarm.verify.program.nodes import INPUT
 from swarm.verify.program.players import Challenger, Solver
 from swarm.verify.program.states import ANCHOR, OFFERED, RESIDUAL, TOKENS
 from swarm.verify.transcript import merge_leaf, state_root
@@ -87,13 +86,9 @@ class FalseTraded(Traded):
     lie: tuple[int, int, int] = (0, 0, 0)
     """Node, place, bit."""
 
-    def computed(self, program: Program, given: Mapping[str, Tensor]) -> Values:
+    def watched(self, number: int, value: Tensor) -> Tensor:
         at, place, bit = self.lie
-
-        def watch(number: int, value: Tensor) -> Tensor:
-            return flipped(value, place, bit) if number == at else value
-
-        return program.run(trusted_kernels().kernels, given, watch)
+        return flipped(value, place, bit) if number == at else value
 
 
 class Liar(Solver):

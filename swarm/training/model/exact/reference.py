@@ -14,7 +14,9 @@ Source: docs/spec/verification.md section 1.
 """
 
 from collections.abc import Callable
-from math import sqrt
+from ctypes import c_float
+from math import inf, isfinite, nextafter, sqrt
+from struct import Struct
 
 import numpy as np
 import torch
@@ -34,6 +36,7 @@ GRADIENT_MAX = 1024.0
 GRADIENT_ROWS = 128
 """Rows of a micro-batch in one product of a weight's gradient: one sum over all of them would round worse than
 torch's own, which is cut up too."""
+_AS_FLOAT, _AS_BITS = Struct("<d"), Struct("<Q")
 _ROUNDER = 12582912.0
 """1.5 x 2^23: adding it to a small float32 rounds that to a whole number, halves to even."""
 _LOG2_E, _LN2_HIGH, _LN2_LOW = 1.44269504, 0.693145751953125, 1.42860677e-06
@@ -59,6 +62,28 @@ def fma(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     away = (error > 0) == (total > 0)
     odd = torch.where(inexact_and_even, torch.where(away, bits + 1, bits - 1), bits)
     return odd.view(torch.float64).float()
+
+
+def chain(left_K: Tensor, right_K: Tensor, total: float = 0.0) -> float:
+    """Return one element of a product: ``fma`` of the terms in their order, from ``total`` on.
+
+    Plain numbers are some thirty times as fast as tensors of one value, and have the same bits.
+    """
+    for a, b in zip(left_K.tolist(), right_K.tolist(), strict=True):
+        product = a * b
+        wide = product + total
+        back = wide - product
+        error = (product - (wide - back)) + (total - back)
+        if error != 0.0 and isfinite(error) and not _bits_of(wide) & 1:
+            away = inf if wide > 0 else -inf
+            wide = nextafter(wide, away if (error > 0) == (wide > 0) else -away)
+        total = c_float(wide).value
+    return total
+
+
+def _bits_of(number: float) -> int:
+    (bits,) = _AS_BITS.unpack(_AS_FLOAT.pack(number))
+    return int(bits)
 
 
 def tree_sum(x: Tensor, dim: int = -1) -> Tensor:

@@ -1,6 +1,7 @@
 """The reference rounds once per term, in the order it says, and its functions are what their names say."""
 
 import math
+import random
 from fractions import Fraction
 
 import numpy as np
@@ -53,6 +54,24 @@ def test_a_product_adds_in_the_order_of_k() -> None:
     for k in range(40):
         total = reference.fma(a[:, k : k + 1], b[k], total)
     assert_same_bits(reference.matmul(a, b), total)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_chain_of_plain_numbers_has_the_bits_of_fma(seed: int) -> None:
+    """At any size of the terms: zeros, sums that cancel, subnormals, and more than float32 holds."""
+    rng = torch.Generator().manual_seed(seed)
+    dice = random.Random(seed)
+    count = dice.randint(1, 200)
+    a, b = (torch.randn(count, generator=rng) * 10.0 ** dice.uniform(-25, 19) for _ in range(2))
+    if seed % 3 == 0:
+        a[::3] = 0.0
+    if seed % 4 == 0:
+        a, b = -a.abs(), b.abs()
+    total = torch.zeros(1)
+    for left, right in zip(a, b, strict=True):
+        total = reference.fma(left, right, total)
+    found = torch.tensor([reference.chain(a, b)])
+    assert found.numpy().tobytes() == total.numpy().tobytes()
 
 
 def test_a_product_of_batches_is_the_product_of_each() -> None:
