@@ -204,13 +204,32 @@ def check_microbatch(
     """
     check_fit(spec, message)
     wire = wire_digest(message.payload)
-    statement = signed_bytes(activation_sent(message, wire))
-    verify(sender, message.signature, "micro-batch", chain, run_digest, statement)
+    check_bare_microbatch(chain, run_digest, spec, message, wire, sender)
     return wire
 
 
+def check_bare_microbatch(
+    chain: Digest,
+    run_digest: Digest,
+    spec: RunSpec,
+    message: MicroBatch,
+    wire: Digest,
+    sender: PeerId,
+) -> None:
+    """Check a micro-batch as ``check_microbatch`` does, whose payload is only known by its digest."""
+    _check_shape(spec, message)
+    statement = signed_bytes(activation_sent(message, wire))
+    verify(sender, message.signature, "micro-batch", chain, run_digest, statement)
+
+
 def check_fit(spec: RunSpec, message: MicroBatch) -> None:
-    """Raise ``BadEncoding`` unless the run has such a micro-batch, in this shape."""
+    """Raise ``BadEncoding`` unless the run has such a micro-batch, in this shape, with such a payload."""
+    _check_shape(spec, message)
+    if len(message.payload) != activation_bytes(spec):
+        raise BadEncoding("a micro-batch whose payload is not the size it states")
+
+
+def _check_shape(spec: RunSpec, message: MicroBatch) -> None:
     _check_message_id(_message_id(message))
     model = spec.model
     if not 1 <= message.stage < spec.num_stages:
@@ -225,8 +244,6 @@ def check_fit(spec: RunSpec, message: MicroBatch) -> None:
         raise BadEncoding(f"a micro-batch of {message.batch} sequences of {message.length}")
     if message.features != (width := signal_width(model)):
         raise BadEncoding(f"{message.features} features where {width} cross a cut of the model")
-    if len(message.payload) != activation_bytes(spec):
-        raise BadEncoding("a micro-batch whose payload is not the size it states")
 
 
 def check_numbers(answer: MicroBatchGrad) -> None:
@@ -253,15 +270,30 @@ def check_grad(
 
     The payload of ``request`` is represented by its digest ``wire`` and is not read.
     """
+    if len(answer.payload) != activation_bytes(spec):
+        raise BadEncoding("a gradient of another shape than its activations")
+    payload = wire_digest(answer.payload)
+    check_bare_grad(chain, run_digest, request, wire, answer, payload, sender)
+
+
+def check_bare_grad(
+    chain: Digest,
+    run_digest: Digest,
+    request: MicroBatch,
+    wire: Digest,
+    answer: MicroBatchGrad,
+    payload: Digest,
+    sender: PeerId,
+) -> None:
+    """Check a gradient as ``check_grad`` does, whose payload is only known by its digest."""
     if _message_id(answer) != _message_id(request):
         raise OutOfTurn("a gradient for another micro-batch")
     if answer.activations != wire:
         raise OutOfTurn("a gradient for other activations")
-    tokens = _tokens(request)
-    if len(answer.payload) != activation_bytes(spec) or answer.tokens != tokens:
+    if answer.tokens != _tokens(request):
         raise BadEncoding("a gradient of another shape than its activations")
     check_numbers(answer)
-    statement = signed_bytes(gradient_sent(answer))
+    statement = signed_bytes(_gradient_sent(answer, payload))
     verify(sender, answer.signature, "micro-batch-grad", chain, run_digest, statement)
 
 
@@ -296,10 +328,12 @@ def activation_sent(message: MicroBatch, wire: Digest) -> ActivationSent:
 
 def gradient_sent(message: MicroBatchGrad) -> GradientSent:
     """Return what the signature of a gradient covers, and the signature itself."""
+    return _gradient_sent(message, wire_digest(message.payload))
+
+
+def _gradient_sent(message: MicroBatchGrad, wire: Digest) -> GradientSent:
     what = (message.answerer, message.activations, message.loss_micro, message.tokens)
-    return GradientSent(
-        *_message_id(message), *what, wire_digest(message.payload), message.signature
-    )
+    return GradientSent(*_message_id(message), *what, wire, message.signature)
 
 
 def _tokens(message: MicroBatch) -> int:

@@ -32,6 +32,8 @@ from swarm.training.messages import (
     COUNT_MAX,
     MicroBatch,
     MicroBatchGrad,
+    check_bare_grad,
+    check_bare_microbatch,
     check_grad,
     check_microbatch,
     request_of,
@@ -43,6 +45,7 @@ from swarm.training.record.window import (
     AnchorSet,
     ComputedMicrobatch,
     FragmentMerged,
+    MergeHead,
     SnapshotTaken,
     StepTaken,
     Uncounted,
@@ -243,6 +246,50 @@ def _check_request(
     plan: RoundPlan, key: WindowKey, computed: ComputedMicrobatch, request: MicroBatch
 ) -> None:
     """Check that activations are for this micro-batch and seat, signed by a seat of the stage below."""
+    source = _source_of(plan, key, computed, request)
+    check_microbatch(plan.chain, plan.run_digest, plan.spec, request, source.peer)
+
+
+def _check_reply(
+    plan: RoundPlan, key: WindowKey, computed: ComputedMicrobatch, reply: MicroBatchGrad
+) -> None:
+    """Check that a gradient is for this micro-batch, signed by the seat above that received it."""
+    above = _above(plan, key, reply)
+    request = sent_request(plan, key, computed, reply)
+    rules = (plan.chain, plan.run_digest, plan.spec)
+    check_grad(*rules, request, reply.activations, reply, above.peer)
+
+
+def check_bare(
+    plan: RoundPlan,
+    key: WindowKey,
+    computed: ComputedMicrobatch,
+    *,
+    entry: Digest,
+    sent: Digest,
+    pull: Digest,
+) -> None:
+    """Check a counted micro-batch whose payloads are only known by their digests.
+
+    ``entry``: of the activations from below; ``sent``: of those that went up; ``pull``: of their gradient.
+    Raises ``PeerFault`` for what no honest seat has computed with.
+    """
+    _check_sides(plan, key, computed, is_counted=True)
+    request, reply = computed.request, computed.reply
+    rules = (plan.chain, plan.run_digest)
+    if request is not None:
+        source = _source_of(plan, key, computed, request)
+        check_bare_microbatch(*rules, plan.spec, request, entry, source.peer)
+    if reply is not None:
+        above = _above(plan, key, reply)
+        asked = sent_request(plan, key, computed, reply)
+        check_bare_grad(*rules, asked, sent, reply, pull, above.peer)
+
+
+def _source_of(
+    plan: RoundPlan, key: WindowKey, computed: ComputedMicrobatch, request: MicroBatch
+) -> RosterSeat:
+    """Return the seat below that must have signed activations, which are for this micro-batch and seat."""
     there = (request.run, request.round, request.stage, request.destination)
     if there != (plan.run, plan.round, key.stage, key.seat):
         raise OutOfTurn("activations for another seat or round")
@@ -251,19 +298,15 @@ def _check_request(
     source = plan.seat(key.stage - 1, request.source)
     if source is None:
         raise OutOfTurn("activations from a peer without a seat in the stage below")
-    check_microbatch(plan.chain, plan.run_digest, plan.spec, request, source.peer)
+    return source
 
 
-def _check_reply(
-    plan: RoundPlan, key: WindowKey, computed: ComputedMicrobatch, reply: MicroBatchGrad
-) -> None:
-    """Check that a gradient is for this micro-batch, signed by the seat above that received it."""
+def _above(plan: RoundPlan, key: WindowKey, reply: MicroBatchGrad) -> RosterSeat:
+    """Return the seat above that must have signed a gradient."""
     above = plan.seat(key.stage + 1, reply.destination)
     if above is None:
         raise OutOfTurn("a gradient from a peer without a seat in the stage above")
-    request = sent_request(plan, key, computed, reply)
-    rules = (plan.chain, plan.run_digest, plan.spec)
-    check_grad(*rules, request, reply.activations, reply, above.peer)
+    return above
 
 
 def _check_replies_order(steps: Sequence[StepTaken]) -> None:
@@ -309,10 +352,29 @@ def check_merge(
 ) -> TradeTerms | None:
     """Return the terms of a merge; None for a solo step, which is always allowed.
 
-    Raises ``PeerFault`` unless the partner is the drawn one or may step in for it, it signed the merged
-    payload, the payload could be merged under our ``anchor_root``, and a receipt is that of the drawn partner.
-    ``numel`` is the number of elements of the fragment. The caller computes the weight and the payload that the
-    partner was given.
+    Raises as ``check_merge_head`` does, and unless the partner signed the merged payload.
+    """
+    terms, offer = check_merge_head(plan, key, merged, anchor_root, numel), merged.offer
+    if offer is None:
+        if merged.payload:
+            raise OutOfTurn("a step alone that mentions a partner")
+        return None
+    if (
+        len(merged.payload) != offer.num_bytes
+        or payload_digest(merged.payload) != offer.payload_hash
+    ):
+        raise BrokenPromise("a payload that is not the one promised")
+    return terms
+
+
+def check_merge_head(
+    plan: RoundPlan, key: WindowKey, merged: MergeHead, anchor_root: Digest, numel: int
+) -> TradeTerms | None:
+    """Return the terms of a merge by all but its payload; None for a solo step, which is always allowed.
+
+    Raises ``PeerFault`` unless the partner is the drawn one or may step in for it, its offer could be merged
+    under our ``anchor_root``, and a receipt is that of the drawn partner. ``numel`` is the number of elements
+    of the fragment. The caller computes the weight and the payload that the partner was given.
     """
     offer = merged.offer
     drawn = terms_of(plan, key.stage, key.seat, merged.exchange)
@@ -322,8 +384,7 @@ def check_merge(
         _check_receipt(plan, key, merged, merged.receipt, partner)
         payload = merged.my_payload
     if merged.partner_seat == NO_PARTNER:
-        fields = (offer, merged.payload, merged.weight_nano, merged.my_payload)
-        if fields != (None, b"", 0, payload):
+        if (offer, merged.weight_nano, merged.my_payload) != (None, 0, payload):
             raise OutOfTurn("a step alone that mentions a partner")
         return None
     terms = terms_with(plan, key.stage, key.seat, merged.exchange, merged.partner_seat)
@@ -333,18 +394,13 @@ def check_merge(
         raise OutOfTurn("a merge with a partner that only pulls")
     wanted = FragmentKey(plan.run, key.stage, merged.exchange, plan.round, terms.partner.index)
     _check_offer(plan, terms.partner, wanted, offer, anchor_root, numel)
-    if (
-        len(merged.payload) != offer.num_bytes
-        or payload_digest(merged.payload) != offer.payload_hash
-    ):
-        raise BrokenPromise("a payload that is not the one promised")
     return terms
 
 
 def _check_receipt(
     plan: RoundPlan,
     key: WindowKey,
-    merged: FragmentMerged,
+    merged: MergeHead,
     receipt: Receipt,
     partner: RosterSeat | None,
 ) -> None:

@@ -303,7 +303,7 @@ def _merge(
         return shard.merge(
             Merge.solo(snapshot, scalars, sent, is_final_averaging=is_final_averaging)
         )
-    _check_weight(plan, terms.due_nano(snapshot.tokens, offer.tokens), merged.weight_nano)
+    check_weight(plan, terms.due_nano(snapshot.tokens, offer.tokens), merged.weight_nano)
     anchor = anchor_of(spec, snapshot, is_final_averaging=is_final_averaging)
     values = read_payload(offer.codec, merged.payload, anchor)
     theta_hat_P, phi_hat_P = read_values(spec, values, is_final_averaging=is_final_averaging)
@@ -325,7 +325,7 @@ def _merge(
     )
 
 
-def _check_weight(plan: RoundPlan, due: int, said: int) -> None:
+def check_weight(plan: RoundPlan, due: int, said: int) -> None:
     """Raise ``OutOfTurn`` unless a merge has the weight ``due``, or less where the run limits distances.
 
     The weight is never more than due. In a round of final averaging it is exactly the due one.

@@ -449,7 +449,7 @@ def encode_window(data: WindowData) -> list[Bytes]:
         is_last=data.is_last,
         **_numbers_of(start),
         inherited=data.inherited,
-        events=tuple(_head_of(event) for event in data.events),
+        events=tuple(head_of(event) for event in data.events),
         end=None if end is None else EndHead(**_numbers_of(end)),
     )
     states = [start] if end is None else [start, end]
@@ -502,7 +502,8 @@ def decode_window(spec: RunSpec, raw: bytes | memoryview) -> WindowData:
     )
 
 
-def _head_of(event: Event) -> EventHead:
+def head_of(event: Event) -> EventHead:
+    """Return an event as a header has it, without payloads."""
     match event:
         case FragmentMerged():
             return MergeHead(*(getattr(event, name) for name in MergeHead.__struct_fields__))

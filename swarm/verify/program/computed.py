@@ -151,9 +151,10 @@ class Step:
         facts = window.facts
         self._microbatch = microbatch_program_of(facts.spec, facts.stage)
         counted = len(self._taken.microbatches)
-        number = step_number(window, account, event)
+        self.number = step_number(window, account, event)
+        """Number within the segment."""
         self._update = update_program_of(
-            facts.spec, facts.stage, step_numbers(facts, number, self.seen, counted)
+            facts.spec, facts.stage, step_numbers(facts, self.number, self.seen, counted)
         )
         self._held = -1
         self._values: Values = []

@@ -21,6 +21,7 @@ Source: docs/spec/verification.md section 4, docs/spec/training.md sections 3 to
 
 from collections.abc import Collection, Sequence
 from functools import lru_cache
+from typing import Protocol
 
 from swarm.config.spec import NANO, RunSpec
 from swarm.errors import BadEncoding, BrokenPromise, OutOfTurn
@@ -263,7 +264,36 @@ def merge_case(facts: Facts, move: OpenMerge) -> Case:
     return Case(program, Digest(move.trace), digests)
 
 
-def numbers_of(facts: Facts, move: OpenMerge) -> MergeNumbers:
+class MergeSides(Protocol):
+    """What a merge depends on besides values."""
+
+    @property
+    def exchange(self) -> int:
+        """Number of the exchange."""
+        ...
+
+    @property
+    def due_nano(self) -> int:
+        """Weight of the partner, before it may be declined."""
+        ...
+
+    @property
+    def codec(self) -> Codec | None:
+        """Codec of the partner's payload; None in a solo step."""
+        ...
+
+    @property
+    def my_codec(self) -> Codec | None:
+        """Codec of the payload that the partner was given; None if it was given none."""
+        ...
+
+    @property
+    def moves_residual(self) -> bool:
+        """Whether the partner has acknowledged that."""
+        ...
+
+
+def numbers_of(facts: Facts, move: MergeSides) -> MergeNumbers:
     """Return the numbers that the arithmetic of a merge depends on."""
     return MergeNumbers(
         fragment=_fragment(facts, move.exchange),
@@ -289,6 +319,18 @@ def _check_sides(facts: Facts, move: OpenMerge) -> None:
         raise BadEncoding("a hash that has not 32 bytes")
     if (move.my_codec is None) != (move.my_payload == NO_DIGEST):
         raise BrokenPromise("a payload without a codec, or a codec without one")
+    check_codecs(facts, move)
+    if not move.partner:
+        _check_solo(move)
+        return
+    if not 0 <= move.partner_seat <= COUNT_MAX or move.codec is None:
+        raise BrokenPromise("a partner without a seat, or without a payload")
+    if move.weight_nano not in {0, move.due_nano}:
+        raise BrokenPromise(f"a weight of {move.weight_nano} where {move.due_nano} is due")
+
+
+def check_codecs(facts: Facts, move: MergeSides) -> None:
+    """Raise ``PeerFault`` unless codecs and weight of a merge are such as the round allows."""
     common = _common_codec(facts)
     may_move = _has_residual(facts) and move.my_codec is common is Codec.INT4
     if move.moves_residual and not may_move:
@@ -296,15 +338,12 @@ def _check_sides(facts: Facts, move: OpenMerge) -> None:
     codecs = {common, Codec.BF16}
     if move.my_codec is not None and move.my_codec not in codecs:
         raise BrokenPromise(f"a payload in {move.my_codec.name}")
-    if not move.partner:
-        _check_solo(move)
-        return
     theirs = {common} if facts.is_final_averaging else codecs
-    if not 0 <= move.partner_seat <= COUNT_MAX or move.codec not in theirs:
-        raise BrokenPromise("a partner without a seat, or in another codec than the round's")
+    if move.codec is not None and move.codec not in theirs:
+        raise BrokenPromise("a partner in another codec than the round's")
     most = NANO if facts.is_final_averaging else WEIGHT_MAX_NANO
-    if not 0 <= move.due_nano <= most or move.weight_nano not in {0, move.due_nano}:
-        raise BrokenPromise(f"a weight of {move.weight_nano} where {move.due_nano} is due")
+    if not 0 <= move.due_nano <= most:
+        raise BrokenPromise(f"a weight of {move.due_nano}")
 
 
 def _check_solo(move: OpenMerge) -> None:

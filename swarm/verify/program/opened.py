@@ -99,6 +99,23 @@ class OpenMicrobatch(Message, frozen=True, tag=14):
         )
 
 
+def open_microbatch(record: MicrobatchRecord) -> OpenMicrobatch:
+    """Return the opening of a micro-batch, without a split."""
+    return OpenMicrobatch(
+        origin=record.origin,
+        step=record.step,
+        microbatch=record.microbatch,
+        source=record.source,
+        destination=record.destination,
+        in_activation=record.in_activation,
+        in_gradient=record.in_gradient,
+        out_activation=record.out_activation,
+        out_gradient=record.out_gradient,
+        sample_ids_root=record.sample_ids_root,
+        hashes=(),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """A disputed window, as the ledger has it."""

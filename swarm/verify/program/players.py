@@ -25,7 +25,7 @@ from swarm.verify.program.dispute import (
 )
 from swarm.verify.program.events import OpenAnchor, OpenCopy, OpenEnd, OpenMerge
 from swarm.verify.program.game import Attack, Defence, Split, Walk
-from swarm.verify.program.opened import OpenMicrobatch, OpenStep, Window
+from swarm.verify.program.opened import OpenStep, Window, open_microbatch
 
 KINDS = {OpenStep: Kind.STEP, OpenCopy: Kind.COPY, OpenMerge: Kind.MERGE}
 """Kinds of the events whose programs are disputed."""
@@ -76,19 +76,7 @@ class Solver(Side):
         is_update = dispute.part == step.update
         if dispute.phase == Phase.BEGIN and not is_update:
             record = step.records[dispute.part]
-            first = OpenMicrobatch(
-                origin=record.origin,
-                step=record.step,
-                microbatch=record.microbatch,
-                source=record.source,
-                destination=record.destination,
-                in_activation=record.in_activation,
-                in_gradient=record.in_gradient,
-                out_activation=record.out_activation,
-                out_gradient=record.out_gradient,
-                sample_ids_root=record.sample_ids_root,
-                hashes=(),
-            )
+            first = open_microbatch(record)
             case = case_of(self._window, replace(dispute, microbatch=first))
             split = defence.move(case, Walk())
             assert isinstance(split, Split), "a trace is split first"

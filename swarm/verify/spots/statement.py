@@ -6,9 +6,9 @@ Core: frozen messages and pure checks.
     TraceSaid      one program that was run in it, and the root over all its values
     SpotStatement  signed: the claim of the window, the digest of the first and the root over the second
 
-A statement binds its solver whatever it shows later: a value under one of its trace roots that its operator does
-not compute is a proof against it, and so is a claim that is not the one on the ledger. One signature covers all,
-so a proof has one trace with its path and none of the others.
+A statement binds its solver, whatever it shows later: a value under one of its trace roots that its operator
+does not compute is a proof against it, and so is a claim that is not the one on the ledger. One signature
+covers all, so a proof has one trace with its path and none of the others.
 Source: docs/spec/verification.md section 4.
 """
 
@@ -32,6 +32,7 @@ from swarm.verify.program.events import (
     OpenCopy,
     OpenEnd,
     OpenMerge,
+    check_codecs,
     copy_program_of,
     merge_program_of,
     numbers_of,
@@ -193,7 +194,8 @@ def program_of(facts: Facts, trace: TraceSaid) -> Program:
             within("fragment", fragment, 0, facts.spec.outer.fragments - 1)
             return copy_program_of(facts.spec, facts.stage, fragment)
         case MergeTrace():
-            check_sides(facts, trace)
+            within("exchange", trace.exchange, 0, facts.exchanges - 1)
+            check_codecs(facts, trace)
             return merge_program_of(facts.spec, facts.stage, numbers_of(facts, trace))
 
 

@@ -21,7 +21,7 @@ from swarm.verify.program.account import Account, Kind, result_of
 from swarm.verify.program.computed import Log
 from swarm.verify.program.opened import Window
 from tests.training.pipeline import TEXT
-from tests.verify.windows import TOKENS, Field, Harvest, harvest, spec_of
+from tests.verify.windows import TOKENS, WINDOW_STEPS, Field, Harvest, harvest, spec_of
 
 EXACT = "seq-f32/1"
 ANYWHERE = Digest(b"\x07" * 32)
@@ -37,8 +37,9 @@ DECLINED = "bf16"
 
 
 @cache
-def trained(codec: str = CODEC) -> Harvest:
+def trained(codec: str = CODEC, window_steps: int = WINDOW_STEPS) -> Harvest:
     spec = spec_of(2, EXACT)
+    spec = replace(spec, checks=replace(spec.checks, window_steps=window_steps))
     root = tensor_hash("uint8", (len(TEXT),), TEXT)
     data = replace(spec.data, train_root=root, train_bytes=len(TEXT), dtype="uint8")
     gamma = spec.outer.gamma_nano + (NANO // 5 if codec == TWO_TENSORS else 0)

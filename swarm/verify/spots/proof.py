@@ -1,0 +1,57 @@
+"""Prove a lie about one element: the solver's statement, one trace of it, and an element that is false in that.
+
+Core: frozen messages and pure checks.
+
+Whoever holds a proof convicts with it: nothing in it is said by the finder, and nothing has to be
+replayed. It is of the size of one move of a dispute, and judged like the last of them.
+Source: docs/spec/verification.md section 4.
+"""
+
+from swarm.errors import BadEncoding, BrokenPromise, OutOfTurn, UsageError
+from swarm.primitives.codec import Message
+from swarm.types import Digest, PeerId
+from swarm.verify.program.cases import Facts
+from swarm.verify.program.reveal import Operand, Reveal
+from swarm.verify.spots.elements import FalseElement, check_false
+from swarm.verify.spots.statement import (
+    SpotStatement,
+    TraceSaid,
+    check_statement,
+    check_trace,
+    program_of,
+)
+
+
+class FalseTrace(Message, frozen=True):
+    """A false element of a trace that a solver has stated."""
+
+    statement: SpotStatement
+    trace: TraceSaid
+    number: int
+    path: tuple[bytes, ...]
+    """From the trace to the root over all in the statement."""
+    values: Operand
+    reveal: Reveal
+
+
+def check_proof(
+    proof: FalseTrace, facts: Facts, peer: PeerId, chain: Digest, run_digest: Digest
+) -> None:
+    """Raise ``PeerFault`` unless a proof shows that ``peer`` has stated something false.
+
+    ``facts``: of the round and the stage that the statement names; the caller has compared them.
+    """
+    said = proof.statement
+    if (said.round, said.stage) != (facts.round, facts.stage):
+        raise OutOfTurn("a statement about another segment")
+    check_statement(said, peer, chain, run_digest)
+    check_trace(said, proof.trace, proof.number, proof.path)
+    if len(proof.trace.root) != 32:
+        raise BadEncoding("a hash that has not 32 bytes")
+    try:
+        program = program_of(facts, proof.trace)
+        element = FalseElement(proof.values, proof.reveal)
+        check_false(program, Digest(proof.trace.root), element)
+    except (ArithmeticError, LookupError, UsageError, ValueError) as fault:
+        # The checks should refuse it before. If one is missing, no replica stops.
+        raise BrokenPromise(f"a proof with which nothing can be computed: {fault}") from None
