@@ -51,7 +51,7 @@ from swarm.verify.program.opened import OpenStep, Window, check_microbatch, chec
 from swarm.verify.program.reveal import value_root
 from swarm.verify.program.states import ANCHOR, PARAMS, PHI, check_parts
 from swarm.verify.replay import Committed, check_weight
-from swarm.verify.spots.elements import Item, ShownItem, drawn, first_false
+from swarm.verify.spots.elements import FalseElement, Item, ShownItem, drawn, first_false
 from swarm.verify.spots.proof import FalseTrace
 from swarm.verify.spots.statement import (
     CopyTrace,
@@ -339,18 +339,21 @@ def find_false(
     if len(shown.traces) != len(asked):
         raise BrokenPromise("other traces than those that were asked for")
     for one, trace in zip(asked, shown.traces, strict=True):
-        case = one.case
-        if len(trace.bound) != len(case.bound):
-            raise BrokenPromise("other inputs and outputs than those of the program")
-        for number, path in zip(sorted(case.bound), trace.bound, strict=True):
-            count = len(case.program.nodes)
-            verify_proof(case.root, case.bound[number], number, count, path)
-        found = first_false(case.program, case.root, one.items, trace.items)
+        found = find_false_in(one, trace)
         if found is not None:
-            path = trace_path(traces, one.trace)
-            trace_said = traces[one.trace]
+            path, trace_said = trace_path(traces, one.trace), traces[one.trace]
             return FalseTrace(said, trace_said, one.trace, path, found.values, found.reveal)
     return None
+
+
+def find_false_in(asked: Wanted, trace: ShownTrace) -> FalseElement | None:
+    """Return a false element of one trace; None if all items are true. Raises as ``find_false`` does."""
+    case = asked.case
+    if len(trace.bound) != len(case.bound):
+        raise BrokenPromise("other inputs and outputs than those of the program")
+    for number, path in zip(sorted(case.bound), trace.bound, strict=True):
+        verify_proof(case.root, case.bound[number], number, len(case.program.nodes), path)
+    return first_false(case.program, case.root, asked.items, trace.items)
 
 
 def result_in(opened: SpotOpened) -> WindowResult:
