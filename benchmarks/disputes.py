@@ -9,6 +9,8 @@ is lost. The games are of a smaller model of the same shape; rounds, bytes and s
 import random
 import time
 from dataclasses import dataclass, replace
+from math import prod
+from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -29,7 +31,7 @@ from swarm.verify.program.game import Leaf, Pick, Show, ShowTokens, Split
 from swarm.verify.program.nodes import INPUT
 from swarm.verify.program.opened import OpenStep, Window, step_number
 from swarm.verify.program.players import Challenger, Solver
-from swarm.verify.program.reveal import value_bytes, values_of
+from swarm.verify.program.reveal import reveal, value_bytes, values_of
 from swarm.verify.transcript import state_root
 
 STEPS = 4
@@ -37,6 +39,8 @@ GAMES, QUICK_GAMES = 200, 8
 """Games of both roles together."""
 TIMED, QUICK_TIMED = 12, 2
 """Games of the demo's own model."""
+LONGEST = 4
+"""Games besides, about the operators whose elements read the most: for the bytes of inputs alone."""
 SILENT = 8
 """One of so many moves of a dishonest side never comes."""
 ANYWHERE = Digest(b"\x07" * 32)
@@ -81,7 +85,7 @@ class Liar(Solver):
         self._step = (event, kind(scene.window, scene.log, event, scene.account))
         statement = self.step(event).opened(scene.account)
         leaves, states = list(scene.account.leaves), list(scene.account.states)
-        leaves[event] = _leaf_of(statement, scene, event)
+        leaves[event] = step_leaf_of(statement, scene, event)
         states[event] = state_root(tuple(map(Digest, statement.after)))
         self.is_false = (leaves[event], states[event]) != (
             scene.account.leaves[event],
@@ -113,9 +117,27 @@ class Played:
         """Bytes of all moves but for what the last operator reads."""
         return sum(len(encode(m)) for m in self.moves if not isinstance(m, Show | ShowTokens))
 
+    @property
+    def input_bytes(self) -> int:
+        """Bytes of the move that shows what the last operator reads; 0 if a bound digest has decided."""
+        last = self.moves[-1]
+        return len(encode(last)) if isinstance(last, Show | ShowTokens) else 0
+
+
+class Element(NamedTuple):
+    """An element of a step, and the bytes of the move that shows what it is computed from."""
+
+    shown_bytes: int
+    part: int
+    node: int
+    byte: int
+    """Its most significant byte, in the value."""
+
 
 def measure_disputes(outcome: Outcome, quick: bool) -> None:
-    """Fill ``games``, ``honest_wins``, and what a dispute takes: ``dispute_rounds``, ``_bytes``, ``_s``."""
+    """Fill ``games``, ``honest_wins``, and what a dispute takes: ``dispute_`` ``rounds``, ``bytes``, ``s`` and
+    ``input_bytes``.
+    """
     rng, games, won = random.Random(3), QUICK_GAMES if quick else GAMES, 0
     small, demo = _scenes(is_small=True), _scenes(is_small=False)
     for number in range(games // 2):
@@ -130,20 +152,56 @@ def measure_disputes(outcome: Outcome, quick: bool) -> None:
         played.append(_play(window, liar, Challenger(window, scene.log)))
         assert played[-1].dispute.phase == Phase.GUILTY, "a lie is convicted"
     rounds, sizes = [p.rounds for p in played], [p.num_bytes for p in played]
-    seconds = [p.seconds for p in played]
+    seconds, longest = [p.seconds for p in played], _longest_inputs(demo[-1], quick)
+    about = [_play_longest(demo[-1], one) for one in [*longest.values()][:LONGEST]]
+    shown = [p.input_bytes for p in (*played, *about) if p is not None]
     outcome.figures |= {
         "dispute_rounds": max(rounds),
         "dispute_bytes": max(sizes),
         "dispute_s": spread(seconds)["median"],
+        "dispute_input_bytes": max(shown),
     }
-    shown = [len(encode(p.moves[-1])) for p in played]
     outcome.detail["disputes"] = {
         "rounds": spread(rounds),
         "bytes": spread(sizes),
         "inputs_bytes": spread(shown),
+        "inputs_bytes_by_operator": {what: one.shown_bytes for what, one in longest.items()},
         "seconds": spread(seconds),
     }
     say(f"a dispute of the demo takes up to {max(rounds)} rounds and {max(sizes):,} bytes")
+
+
+def _longest_inputs(scene: Scene, quick: bool) -> dict[str, Element]:
+    """Return the element of each operator that reads the most, by the move that shows it; the longest first.
+
+    The operators are those of a micro-batch and an update of a scene, at each of their shapes, and the elements
+    the first and the last of these; quick is the micro-batch alone.
+    """
+    found, step = dict[str, Element](), Step(scene.window, scene.log, 0, scene.account)
+    for part in (0,) if quick else (0, step.update):
+        program, values, roots = step.program(part), step.values(part), step.roots[part]
+        seen = set[tuple[str, tuple[int, ...]]]()
+        for number, node in enumerate(program.nodes):
+            kind = node.operator, node.shape
+            if node.operator == INPUT or kind in seen:
+                continue
+            seen.add(kind)
+            for place in (0, prod(node.shape) - 1):
+                size = len(encode(Show(reveal(program, values, roots, number, place))))
+                most_byte = (place + 1) * node.item_bytes - 1
+                one = Element(size, part, number, most_byte)
+                found[node.operator] = max(found.get(node.operator, one), one)
+    return dict(sorted(found.items(), key=lambda item: item[1], reverse=True))
+
+
+def _play_longest(scene: Scene, element: Element) -> Played | None:
+    """Play a dispute about a lie in an element; None if no bit of its most significant byte is one."""
+    for bit in range(8):
+        liar = Liar(scene, 0, (element.part, element.node, element.byte, bit))
+        if liar.is_false:
+            window = scene.against(liar.account)
+            return _play(window, liar, Challenger(window, scene.log))
+    return None
 
 
 def _scenes(*, is_small: bool) -> list[Scene]:
@@ -256,7 +314,7 @@ def _refused(window: Window, dispute: Dispute, junk: Move, is_solver: bool) -> N
     raise AssertionError("something that is no move was taken for one")
 
 
-def _leaf_of(statement: OpenStep, scene: Scene, event: int) -> Digest:
+def step_leaf_of(statement: OpenStep, scene: Scene, event: int) -> Digest:
     """Return the leaf that goes with a statement about a step."""
     step = step_number(scene.window, scene.account, event)
     is_first = step % scene.log.plan.spec.checks.window_steps == 0

@@ -19,8 +19,11 @@ from torch import Tensor
 
 from benchmarks.checking import measure_checking
 from benchmarks.common import ROOT, Outcome, say, spread
+from benchmarks.detection import measure_detection
 from benchmarks.disputes import measure_disputes
+from benchmarks.edge_frauds import measure_edge_frauds
 from benchmarks.faults import measure_faults
+from benchmarks.hearing_games import measure_hearings
 from swarm.config.spec import MUON, NANO, ModelSpec, OptimizerSpec
 from swarm.gossip.codecs.activations import from_wire, to_wire
 from swarm.gossip.codecs.int8 import decode_int8, encode_int8
@@ -79,6 +82,9 @@ def measure(quick: bool) -> Outcome:
     measure_checking(outcome, quick)
     measure_faults(outcome, quick)
     measure_disputes(outcome, quick)
+    measure_hearings(outcome, quick)
+    measure_edge_frauds(outcome, quick)
+    measure_detection(outcome, quick)
     _hashes(outcome, quick)
     for key in LATER:
         outcome.figures[key] = None
