@@ -28,9 +28,14 @@ from swarm.types import Digest
 from swarm.verify.court import read_game
 from swarm.verify.program.account import Account, Kind
 from swarm.verify.program.computed import Copied, Log, Merged, Step, Values
-from swarm.verify.program.dispute import Dispute, Move, OpenStep, Phase, Window
+from swarm.verify.program.dispute import (
+    Dispute,
+    Move,
+    Phase,
+)
 from swarm.verify.program.events import OpenMerge
 from swarm.verify.program.nodes import INPUT, Program
+from swarm.verify.program.opened import OpenStep, Window
 from swarm.verify.program.players import Challenger, Side, Solver
 from swarm.verify.program.reveal import value_bytes, values_of
 from swarm.verify.transcript import merge_leaf, state_root

@@ -15,14 +15,13 @@ from swarm.verify.program.dispute import (
     Dispute,
     Elsewhere,
     Move,
-    OpenMicrobatch,
     OpenOther,
-    OpenStep,
     Phase,
     PickPart,
 )
 from swarm.verify.program.events import OpenCopy, OpenMerge
 from swarm.verify.program.game import Leaf, Pick, Show, ShowTokens, Split
+from swarm.verify.program.opened import OpenMicrobatch, OpenStep
 
 SILENT_TURNS = 4
 """The silent habit ends at one of so many turns."""

@@ -7,7 +7,7 @@ byte is checked that a real check has, at real sizes, by the same code; no machi
 an update of 6.8B.
 
 *Check* is all from the bytes of what is shown: decoding, openings, paths, elements. The baseline, in turns with
-it, is the replay of a window of the demo, the other way to check. Processor time of one thread.
+it, is the replay of a segment of the demo, the other way to check. Processor time of one thread.
 """
 
 import statistics
@@ -18,6 +18,7 @@ from math import prod
 import numpy as np
 from torch import Tensor
 
+from benchmarks.checking import Bench
 from benchmarks.common import Outcome, say, spread
 from swarm.config.load import parse_run_file, planned_spec
 from swarm.config.resources import packaged_file
@@ -47,34 +48,45 @@ RUNS = {"125m": "run-125m.toml", "1b3": "run-1b3.toml", "6b8": "run-6b8.toml"}
 NAMES = {"125m": "overhead_small", "1b3": "overhead_medium", "6b8": "overhead_large"}
 SEEN = 1_000
 """Steps that the moments have seen."""
+BASELINE_STEPS = 20
+"""Steps of a segment of the demo that the baseline replays, of both stages."""
 
 
-def measure_spots(outcome: Outcome, quick: bool, replay_s: float) -> None:
-    """Fill ``check_s_*``, ``check_mb_*`` and ``overhead_*``; ``replay_s``: seconds of the baseline."""
+def measure_spots(outcome: Outcome, quick: bool) -> None:
+    """Fill ``check_s_*``, ``check_mb_*`` and ``overhead_*``, the last over the baseline."""
     repetitions, items = (1, 128) if quick else (5, ITEMS)
     outcome.parameters |= {"spot_items": items, "spot_repetitions": repetitions}
     checks = {name: Check(spec_of(file), items) for name, file in RUNS.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in RUNS}
-    for _ in range(repetitions):
-        for name, check in checks.items():
-            began = time.process_time()
-            check.run()
-            seconds[name].append(time.process_time() - began)
+    bench = Bench(BASELINE_STEPS)
+    windows, _ = bench.commit()
+    taken: dict[str, list[float]] = {name: [] for name in ("replay", *RUNS)}
+    for number in range(repetitions + 1):
+        for name, seconds in taken.items():
+            began = time.thread_time()
+            if name == "replay":
+                bench.replay(windows)
+            else:
+                checks[name].run()
+            if number:  # The first time warms caches.
+                seconds.append(time.thread_time() - began)
+    outcome.detail["spot_baseline"] = {"replay_s": spread(taken["replay"]), "steps": BASELINE_STEPS}
     for name, check in checks.items():
-        taken = statistics.median(seconds[name])
+        seconds = taken[name]
+        ratios = [a / b for a, b in zip(seconds, taken["replay"], strict=True)]
         outcome.figures |= {
-            f"check_s_{name}": round(taken, 3),
+            f"check_s_{name}": round(statistics.median(seconds), 3),
             f"check_mb_{name}": round(len(check.raw) / 1e6, 2),
-            NAMES[name]: round(taken / replay_s, 3),
+            NAMES[name]: round(statistics.median(ratios), 3),
         }
         outcome.detail[f"check_{name}"] = {
-            "seconds": spread(seconds[name]),
+            "seconds": spread(seconds),
+            "over_replay": spread(ratios),
             "items": check.counts,
             "elements": check.elements,
             "nodes": check.nodes,
             "parameters_of_the_stage": check.numel,
         }
-        say(f"a check at {name}: {taken:.1f} s, {len(check.raw) / 1e6:.1f} MB")
+        say(f"a check at {name}: {statistics.median(seconds):.1f} s, {len(check.raw) / 1e6:.1f} MB")
 
 
 def spec_of(file: str) -> RunSpec:

@@ -24,6 +24,7 @@ from benchmarks.disputes import measure_disputes
 from benchmarks.edge_frauds import measure_edge_frauds
 from benchmarks.faults import measure_faults
 from benchmarks.hearing_games import measure_hearings
+from benchmarks.spots import measure_spots
 from swarm.config.spec import MUON, NANO, ModelSpec, OptimizerSpec
 from swarm.gossip.codecs.activations import from_wire, to_wire
 from swarm.gossip.codecs.int8 import decode_int8, encode_int8
@@ -70,8 +71,6 @@ SIZES = ((128, 4, 8), (256, 2, 16))
 """(hidden size, layers, sequences) of the steps that are timed, all with 128 positions."""
 MUON_SIZES = ((128, 4, 16), (256, 2, 16))
 """The same for Muon against AdamW: 2,048 tokens a step, as its cost is in proportion to width over tokens."""
-NOT_YET = "the protocol that this measures is not built yet"
-LATER = ("overhead_small", "overhead_medium", "overhead_large")
 
 
 def measure(quick: bool) -> Outcome:
@@ -86,9 +85,7 @@ def measure(quick: bool) -> Outcome:
     measure_edge_frauds(outcome, quick)
     measure_detection(outcome, quick)
     _hashes(outcome, quick)
-    for key in LATER:
-        outcome.figures[key] = None
-        outcome.detail[key] = NOT_YET
+    measure_spots(outcome, quick)
     return outcome
 
 
