@@ -498,6 +498,11 @@ def _check_time(spec: RunSpec) -> None:
             f"the hop deadline hop_s = {spec.deadlines.hop_ms / 1000:g} must be at most the step deadline"
             f" step_s = {spec.deadlines.step_ms / 1000:g}"
         )
+    if spec.checks.spots and not (spec.is_exact and spec.checks.window_steps == 1):
+        raise BadConfig(
+            "checks that look at elements need windows of one step, and bits in which honest machines agree",
+            hint='way = "replay" under [checks], or numerics = "seq-f32/1" under [run]',
+        )
     if spec.checks.window_steps > spec.inner_steps_max:
         raise BadConfig(
             f"window_steps {spec.checks.window_steps} must be at most inner_steps_max ="

@@ -52,6 +52,7 @@ from swarm.config.spec import (
     WireSpec,
     trade_ms,
 )
+from swarm.config.tolerance import needs_spots
 from swarm.errors import BadConfig
 from swarm.primitives.codec import replace
 from swarm.types import NO_DIGEST, Amount, Digest, PeerId
@@ -390,7 +391,7 @@ def planned_data(file: RunFile) -> DataSpec:
 def _spec(file: RunFile, data: DataSpec, init_root: Digest) -> RunSpec:
     run, training, checks = file.run, file.training, file.checks
     shortest_window = SHORTEST_WINDOW_EPOCHS * file.ledger.epoch_blocks
-    return RunSpec(
+    spec = RunSpec(
         name=run.name,
         model=_model(file),
         num_stages=training.num_stages,
@@ -422,6 +423,9 @@ def _spec(file: RunFile, data: DataSpec, init_root: Digest) -> RunSpec:
         adapter=_adapter(file),
         price_max=run.price_max,
     )
+    if checks.way == "spots" or (checks.way == "auto" and needs_spots(spec)):
+        spec = replace(spec, checks=replace(spec.checks, window_steps=1, spots=True))
+    return spec
 
 
 def _adapter(file: RunFile) -> AdapterSpec:

@@ -242,7 +242,10 @@ class ChecksSection(Section):
     probability: float = _ratio("probability", 0.5)
     """q: twice this many verifiers are drawn per segment on average."""
     window_steps: int = _count("window_steps", 10)
-    """Steps replayed in one check."""
+    """Steps replayed in one check; 1 where checks look at elements."""
+    way: Literal["auto", "replay", "spots"] = "auto"
+    """replay: a check computes a window again, from its log. spots: it looks at drawn elements of one step, and
+    costs as much at any size. auto: spots where a log is longer than checkers take."""
     challenge_window_blocks: int = Field(default=0, ge=0, le=BOUNDS["challenge_window_blocks"][1])
     """Blocks in which a verified segment can still be challenged; 0 stands for the least: 2 epochs."""
     on_fraud: Literal["evict", "rollback"] = "evict"

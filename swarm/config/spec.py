@@ -172,6 +172,8 @@ class CheckSpec(Message, frozen=True):
     challenge_window_blocks: int
     on_fraud: str = "evict"
     """``evict``, or ``rollback``: the stage of a proven fraud restarts from the checkpoint before it."""
+    spots: bool = False
+    """True if a check looks at drawn elements of one step, and replays nothing (swarm/verify/spots)."""
 
 
 class AdapterSpec(Message, frozen=True):

@@ -68,8 +68,13 @@ def is_checked(spec: RunSpec) -> bool:
     return spec.is_exact or bound_of(spec) is not None
 
 
+def needs_spots(spec: RunSpec) -> bool:
+    """Return True if a run with exact numerics has logs that are longer than a checker takes."""
+    return spec.is_exact and log_bytes(spec) > LOG_BYTES_MAX
+
+
 def log_bytes(spec: RunSpec) -> int:
-    """Return the most bytes of the log of a window with a state at both ends, if every micro-batch is counted.
+    """Return the most bytes of the log of a window, with the states that it has, if every micro-batch counts.
 
     An adapter counts as the whole model.
     """
@@ -82,4 +87,5 @@ def log_bytes(spec: RunSpec) -> int:
     messages = spec.checks.window_steps * spec.microbatches_per_step * sides
     values = messages * spec.microbatch_size * model.seq_len * model.hidden_size
     traded = 2 * max(spec.outer.trades_per_round, 1) * numel
-    return 2 * STATE_BYTES * numel + VALUE_BYTES * (values + traded) + SPARE_BYTES
+    states = 1 if spec.is_exact else 2
+    return states * STATE_BYTES * numel + VALUE_BYTES * (values + traded) + SPARE_BYTES

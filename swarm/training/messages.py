@@ -293,7 +293,7 @@ def check_bare_grad(
     if answer.tokens != _tokens(request):
         raise BadEncoding("a gradient of another shape than its activations")
     check_numbers(answer)
-    statement = signed_bytes(_gradient_sent(answer, payload))
+    statement = signed_bytes(bare_gradient_sent(answer, payload))
     verify(sender, answer.signature, "micro-batch-grad", chain, run_digest, statement)
 
 
@@ -328,10 +328,11 @@ def activation_sent(message: MicroBatch, wire: Digest) -> ActivationSent:
 
 def gradient_sent(message: MicroBatchGrad) -> GradientSent:
     """Return what the signature of a gradient covers, and the signature itself."""
-    return _gradient_sent(message, wire_digest(message.payload))
+    return bare_gradient_sent(message, wire_digest(message.payload))
 
 
-def _gradient_sent(message: MicroBatchGrad, wire: Digest) -> GradientSent:
+def bare_gradient_sent(message: MicroBatchGrad, wire: Digest) -> GradientSent:
+    """Return what the signature of a gradient covers whose payload is only known by its digest ``wire``."""
     what = (message.answerer, message.activations, message.loss_micro, message.tokens)
     return GradientSent(*_message_id(message), *what, wire, message.signature)
 

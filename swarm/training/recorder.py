@@ -46,6 +46,7 @@ from swarm.training.record.window import (
     Uncounted,
     WindowData,
     WindowKey,
+    is_bare,
     waiting_max,
 )
 from swarm.training.shard import Shard
@@ -256,7 +257,8 @@ class SegmentRecorder:
             step, window = opened.log.num_steps, opened.window
             begun = step // shard.spec.checks.window_steps
             if window is not None and begun > window.key.window:
-                windows.append(window.turn(shard.state()))
+                is_short = is_bare(shard.spec, begun)
+                windows.append(window.turn(shard.numbers() if is_short else shard.state()))
             record = shard.step(opened.plan, step)
             if record is not None:  # else the gradients were lost with a device
                 opened.step(record)

@@ -446,6 +446,24 @@ class Shard:
             trades_over=tuple(self.trades_over),
         )
 
+    def numbers(self) -> ShardState:
+        """Return the state without its values: tensors that have none stand for them."""
+        nothing = self.residual_R.new_empty(0)
+        return ShardState(
+            params_P=nothing,
+            m_P=nothing,
+            v_A=nothing,
+            phi_P=nothing,
+            momentum_P=nothing,
+            step=self.optimizer.step,
+            anchor_root=self.anchor_root,
+            tokens_total=self.tokens_total,
+            tokens_at_sync=tuple(self.tokens_at_sync),
+            snapshots=tuple((e, tokens, nothing) for e, tokens, _ in self._offered_by_exchange()),
+            residual_R=nothing,
+            trades_over=tuple(self.trades_over),
+        )
+
     def components(self) -> tuple[Digest, ...]:
         """Return the hashes of the ten parts of the state, in the order of protocol.md section 5.
 

@@ -18,8 +18,9 @@ from swarm.verify.audit import AuditEvidence, AuditResult, judge_distances, judg
 from swarm.verify.evidence import Evidence
 from swarm.verify.judging import Sought, key_of, seat_of
 from swarm.verify.log_store import LogStore
-from swarm.verify.logs import Logs, Material
+from swarm.verify.logs import Logs
 from swarm.verify.ports import LedgerPort
+from swarm.verify.replay_process import Material
 from swarm.verify.tolerance import Comparison
 
 ASK_PATIENCE_S = 15.0

@@ -16,7 +16,7 @@ from swarm.ledger.state.records import SegmentRecord
 from swarm.ledger.state.state import Reader
 from swarm.ledger.transition.court import Outcome, Ruling
 from swarm.primitives.codec import decode, encode
-from swarm.types import Digest
+from swarm.types import NO_DIGEST, Digest
 from swarm.verify.program.account import Account
 from swarm.verify.program.cases import Facts
 from swarm.verify.program.dispute import NO_ACCOUNT, Dispute, Move, Phase
@@ -72,7 +72,10 @@ def _judged(judge: Callable[[], Dispute]) -> Dispute:
 
 
 def window_of(reader: Reader, record: SegmentRecord, window: int) -> Window:
-    """Return a disputed window as the ledger has it; raise ``OutOfTurn`` if its round is forgotten."""
+    """Return a window as the ledger has it; raise ``OutOfTurn`` if its round is forgotten.
+
+    Before the reveal its claim is not known, and stands for nothing.
+    """
     run, info = reader.run(record.run), reader.round_info(record.run, record.round)
     if info is None:
         raise OutOfTurn("the ledger has forgotten the round")
@@ -89,7 +92,7 @@ def window_of(reader: Reader, record: SegmentRecord, window: int) -> Window:
     listed = tuple(checkpoint.phi_root for checkpoint in run.checkpoints[stage])
     return Window(
         facts=facts,
-        claim=record.claims[window],
+        claim=record.claims[window] if record.claims else NO_DIGEST,
         number=window,
         steps=min(max(record.num_steps - window * width, 0), width),
         is_last=(window + 1) * width >= record.num_steps,

@@ -27,8 +27,8 @@ from swarm.verify.evidence import (
     is_evidence,
     read_evidence,
 )
-from swarm.verify.logs import Material
 from swarm.verify.replay import log_in
+from swarm.verify.replay_process import Material
 
 _WRITES = "swarm audit --evidence FILE writes one"
 

@@ -20,7 +20,7 @@ from swarm.verify.court import read_game, window_of
 from swarm.verify.duties import MoveKey
 from swarm.verify.judging import SegmentKey, Sought, seat_of
 from swarm.verify.log_store import LogStore
-from swarm.verify.logs import Logs, Material
+from swarm.verify.logs import Logs
 from swarm.verify.manifest import WindowManifest
 from swarm.verify.ports import EventPort, LedgerPort
 from swarm.verify.program.account import result_of
@@ -29,7 +29,7 @@ from swarm.verify.program.dispute import NO_ACCOUNT
 from swarm.verify.program.opened import Window
 from swarm.verify.program.players import Challenger, Solver
 from swarm.verify.replay import REFUSED
-from swarm.verify.replay_process import read_window
+from swarm.verify.replay_process import Material, read_window
 
 
 class Hearings:
@@ -83,6 +83,10 @@ class Hearings:
     async def _side(self, sought: Sought) -> Solver | Challenger | None:
         """Return this node's side; None if it has no log of the window."""
         side = self._sides.get(sought.key)
+        if side is None and sought.run.spec.checks.spots and sought.record.peer == self._me:
+            own = await self._logs.own_window(sought.key)
+            window = window_of(self._ledger.state, sought.record, sought.key.window)
+            side = self._sides[sought.key] = Solver(window, own.log)
         if side is None:
             manifest = self._manifest(sought)
             if manifest is None:

@@ -4,25 +4,26 @@ Shell: asks the possible holders, blames peers for their faults; every wait has 
 time, urgent ones first.
 """
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import trio
 from torch import Tensor
 
-from swarm.errors import BadConfig, BrokenPromise, PeerFault, Unreachable
+from swarm.errors import BadConfig, BrokenPromise, InvalidStatement, PeerFault, Unreachable
 from swarm.events import EventKind
 from swarm.executor import ExecutorPort
 from swarm.gossip.trade.service import TradeLinks
 from swarm.ledger.state.records import Run, SegmentRecord, StartKind
 from swarm.primitives.codec import encode
-from swarm.primitives.crypto import peer_name
-from swarm.training.data.dataset import TokenSource
-from swarm.training.record.window import WindowKey
+from swarm.primitives.commitments import WindowResult
+from swarm.primitives.crypto import SecretKey, peer_name
+from swarm.training.record.window import STATES_EVERY, WINDOW_BYTES_MAX, WindowKey
 from swarm.types import Bytes, Digest, PeerId
 from swarm.verify.changes import where
+from swarm.verify.court import window_of
 from swarm.verify.free_audits import FreeAudits
 from swarm.verify.judging import Sought, seat_of
 from swarm.verify.log_store import LogStore
@@ -39,10 +40,13 @@ from swarm.verify.manifest import (
     request_of,
 )
 from swarm.verify.ports import ArtifactPort, BlobsPort, EventPort, LedgerPort
-from swarm.verify.replay import Committed
-from swarm.verify.replay_process import Log, ReplayPort
+from swarm.verify.replay import REFUSED, Committed
+from swarm.verify.replay_process import Log, Material, ReplayPort, read_filled
 from swarm.verify.round_plan import past_plan
 from swarm.verify.sent_lists import EdgeWatch
+from swarm.verify.spots.checking import Spot, anchors_in, edges_in_opened
+from swarm.verify.spots.proof import FalseTrace, trace_fraud
+from swarm.verify.spots.service import OwnWindow, SpotChecks
 from swarm.verify.starts import Start
 from swarm.verify.tolerance import Comparison
 
@@ -91,16 +95,6 @@ SERVED_MAX = 16
 SERVED_PER_PEER_MAX = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Material:
-    """Everything that the replay of a log reads."""
-
-    log: Log
-    tokens: TokenSource
-    anchors: Mapping[Digest, Tensor]
-    base_W: Tensor | None
-
-
 class Logs:
     """Client and server for the logs of windows."""
 
@@ -108,6 +102,7 @@ class Logs:
         self,
         *,
         host: TradeLinks,
+        secret: SecretKey,
         ledger: LedgerPort,
         blobs: BlobsPort,
         log_store: LogStore,
@@ -124,6 +119,19 @@ class Logs:
         self._turns = ReplayQueue()
         self._free_audits = FreeAudits()
         self._is_full_reported = False
+        self._spotted: set[WindowKey] = set()
+        self.spots = SpotChecks(
+            host=host,
+            secret=secret,
+            ledger=ledger,
+            blobs=blobs,
+            compute=compute,
+            turn=lambda: self._turns.take(urgent=False),
+            own=self.own_window,
+            spot=self._spot,
+            admits=self._admits,
+        )
+        """Spot checks of windows, in runs that are checked so."""
         host.serve(
             WINDOW_PROTOCOL,
             self._serve,
@@ -171,7 +179,12 @@ class Logs:
             await trio.sleep(ASK_AGAIN_S)
 
     def holds(self, key: WindowKey) -> bool:
-        """Return True if a signed log of a window is on the disk, and the list of its segment here."""
+        """Return True if a signed log of a window is on the disk, and the list of its segment here.
+
+        In a run that is checked at elements: if the window was served so, and checked.
+        """
+        if key in self._spotted:
+            return True
         manifests, record = (
             self._log_store.manifests(key),
             self._ledger.state.segment(*seat_of(key)),
@@ -180,7 +193,16 @@ class Logs:
         return is_listed and any(self._blobs.has(manifest.root) for manifest in manifests)
 
     async def hold(self, sought: Sought, holders: Sequence[PeerId]) -> bool:
-        """Fetch a signed log of a window and the list of its segment; return True if both are here."""
+        """Fetch a signed log of a window and the list of its segment; return True if both are here.
+
+        In a run that is checked at elements: check it, and return True if its solver has served that.
+        """
+        if sought.run.spec.checks.spots:
+            try:
+                await self._check_spots(sought)
+            except (Unreachable, BadConfig):
+                return False
+            return True
         try:
             await self._watch.lists.get(sought.record, holders)
         except Unreachable:
@@ -201,7 +223,7 @@ class Logs:
         *,
         urgent: bool,
     ) -> Comparison:
-        """Fetch a signed log and replay it.
+        """Fetch a signed log and replay it; in a run that is checked at elements, look at those instead.
 
         Args:
             manifest: Manifest of the log.
@@ -218,6 +240,8 @@ class Logs:
                 not available now.
             BadConfig: If the disk cannot take them.
         """
+        if sought.run.spec.checks.spots:
+            return Comparison(await self._check_spots(sought), 0.0, 0.0)
         material = await self.gather(manifest, sought, holders, urgent=urgent)
         log = material.log
         given = (log, material.tokens, material.anchors, material.base_W)
@@ -261,6 +285,85 @@ class Logs:
         base_W = await self._artifacts.base(run, manifest.stage)
         return Material(log, tokens, anchors, base_W)
 
+    # --- runs that are checked at elements ---
+
+    async def own_window(self, key: WindowKey) -> OwnWindow:
+        """Return a committed window of our own, with all that its programs are computed from.
+
+        Most logs have no start state: it is computed from the last one that has. Raises ``Unreachable`` if a
+        log is not here, or the segment is not on the ledger.
+        """
+        first = key.window - key.window % STATES_EVERY
+        materials = list[Material]()
+        for window in range(first, key.window + 1):
+            one = replace(key, window=window)
+            sought, manifest = self._own(one)
+            materials.append(await self.gather(manifest, sought, ()))
+        window_there = window_of(self._ledger.state, sought.record, key.window)
+        async with self._turns.take(urgent=False):
+            log = await self._compute.run(read_filled, materials)
+        last = materials[-1]
+        spot = Spot(window_there, log.plan, key, last.log.committed, last.tokens)
+        return OwnWindow(window_there, log, spot)
+
+    def _own(self, key: WindowKey) -> tuple[Sought, WindowManifest]:
+        """Return a committed window of our own and its manifest; raise ``Unreachable`` if it is none."""
+        state = self._ledger.state
+        record, run = state.segment(*seat_of(key)), state.find_run(key.run)
+        manifests = self._log_store.manifests(key)
+        if record is None or run is None or record.peer != self._host.peer or not manifests:
+            raise Unreachable("no committed window of this node")
+        return Sought(key, record, run), manifests[0]
+
+    async def _spot(self, sought: Sought) -> Spot:
+        """Return what the ledger and the run have of a window that is to be checked at elements."""
+        record, run, state = sought.record, sought.run, self._ledger.state
+        plan = past_plan(state, run, record.round)
+        if plan is None:
+            raise Unreachable(f"the ledger has forgotten round {record.round}")
+        tokens = await self._artifacts.tokens(run)
+        sent = await self._watch.lists.get(record, sought.sources(self._host.peer))
+        start = await self._start(run, record)
+        committed = Committed(start, record.num_steps, record.incarnation, sent)
+        window = window_of(state, record, sought.key.window)
+        return Spot(window, plan, sought.key, committed, tokens)
+
+    async def _check_spots(self, sought: Sought) -> WindowResult:
+        """Check a window at elements; a lie that is found goes to the ledger, with its proof.
+
+        Returns ``REFUSED`` for a window that is proven false, or has an anchor that is not canonical. Raises as
+        ``SpotChecks.check`` does.
+        """
+        found = await self.spots.check(sought)
+        self._watch.note(list(edges_in_opened(found.opened)))
+        self._spotted.add(sought.key)
+        if found.proof is not None:
+            await self._accuse(sought, found.proof)
+            return REFUSED
+        for root in anchors_in(found.opened):
+            stage, canonical = sought.key.stage, self._artifacts.canonical
+            if not await self._compute.run(canonical, sought.run, stage, root):
+                return REFUSED
+        return found.result
+
+    async def _accuse(self, sought: Sought, proof: FalseTrace) -> None:
+        body = trace_fraud(sought.key, proof)
+        with suppress(InvalidStatement):  # another verifier was faster, or it is too late
+            await self._ledger.submit(body)
+
+    def _admits(self, peer: PeerId, key: WindowKey) -> bool:
+        """Return True if a peer may ask for a spot check of a window of our own now."""
+        try:
+            self._own(key)
+        except Unreachable:
+            return False
+        return self._has_stake(peer) or self._free_audits.admit(peer, key, trio.current_time())
+
+    def _has_stake(self, peer: PeerId) -> bool:
+        state = self._ledger.state
+        is_validator = any(validator.peer == peer for validator in state.validators)
+        return is_validator or state.account(peer).stake > 0
+
     async def adopt(
         self, manifest: WindowManifest, log: Bytes, sought: Sought, sent: Bytes
     ) -> None:
@@ -291,6 +394,10 @@ class Logs:
     async def _fetch(
         self, manifest: WindowManifest, record: SegmentRecord, holders: Sequence[PeerId]
     ) -> Path:
+        if self._blobs.has(manifest.root):
+            return self._blobs.path(manifest.root)
+        if manifest.num_bytes > WINDOW_BYTES_MAX:
+            raise Unreachable(f"the log of {where(record)} is longer than a checker takes")
         with trio.move_on_after(FETCH_S_MAX):
             return await self._blobs.fetch(
                 manifest.root, manifest.num_bytes, lambda: holders, patience_s=FETCH_PATIENCE_S
@@ -338,10 +445,8 @@ class Logs:
         the first try could accuse the second.
         """
         key = decode_request(raw)
-        state = self._ledger.state
-        is_validator = any(validator.peer == peer for validator in state.validators)
-        is_committed = state.segment(*seat_of(key)) is not None
-        is_stranger = not is_validator and state.account(peer).stake < 1
+        is_committed = self._ledger.state.segment(*seat_of(key)) is not None
+        is_stranger = not self._has_stake(peer)
         now = trio.current_time()
         if is_committed and is_stranger and not self._free_audits.admit(peer, key, now):
             raise Unreachable("peers without a stake get a few logs an hour here")

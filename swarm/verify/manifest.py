@@ -13,7 +13,7 @@ from swarm.errors import BadEncoding, BrokenPromise
 from swarm.ledger.check_statements import LEAVES_MAX, check_seat, within
 from swarm.primitives.codec import Message, decode, encode, replace
 from swarm.primitives.crypto import SecretKey, verify
-from swarm.training.record.window import WINDOW_BYTES_MAX, WindowKey
+from swarm.training.record.window import WindowKey
 from swarm.types import Digest, PeerId, RoundIndex, RunIndex, StageIndex
 
 WINDOW_PROTOCOL = "/swarm/window/1"
@@ -21,6 +21,8 @@ REQUEST_BYTES_MAX = 128
 """Bytes of an encoded request: five numbers."""
 MANIFEST_BYTES_MAX = 1 << 10
 """Bytes of an encoded manifest; one takes about 130."""
+LOG_BYTES_MAX = 1 << 40
+"""Bytes that a manifest may name; a log is fetched only up to ``WINDOW_BYTES_MAX``."""
 MANIFESTS_MAX = 2
 """Manifests of a window in one reply, and kept from one peer: two prove that the solver keeps two logs."""
 REPLY_BYTES_MAX = MANIFESTS_MAX * MANIFEST_BYTES_MAX
@@ -120,6 +122,6 @@ def check_manifest(
     if manifest.key != key:
         raise BrokenPromise("a manifest of another window")
     within("root bytes", len(manifest.root), 32, 32)
-    within("window bytes", manifest.num_bytes, 1, WINDOW_BYTES_MAX)
+    within("window bytes", manifest.num_bytes, 1, LOG_BYTES_MAX)
     unsigned = encode(replace(manifest, signature=b""))
     verify(peer, manifest.signature, "window", chain, run_digest, unsigned)

@@ -8,6 +8,7 @@ start and the messages that others signed. ``answer`` gives every signed log exa
 machine.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -206,6 +207,27 @@ class Replay:
         """End the segment, if it ends here: a fragment that was offered and not merged is dropped."""
         if self._data.is_last:
             self.shard.begin_segment()
+
+
+def filled(
+    plan: RoundPlan,
+    windows: Sequence[WindowData],
+    tokens: TokenSource,
+    anchors: Mapping[Digest, Tensor],
+    base_W: Tensor | None = None,
+) -> WindowData:
+    """Return the last of some windows that follow one another, with the state that it begins with.
+
+    The first of them has its own. Other arguments and errors are those of ``replay``.
+    """
+    *before, last = windows
+    if not before:
+        return last
+    machine = Replay(plan, before[0], tokens, anchors, base_W)
+    for data in before:
+        for event in data.events:
+            machine.apply(event)
+    return dataclasses.replace(last, start=machine.shard.state())
 
 
 def check_start(spec: RunSpec, data: WindowData) -> None:

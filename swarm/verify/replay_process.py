@@ -14,6 +14,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from swarm.errors import Unreachable
 from swarm.ledger.edges import EdgeMessage
 from swarm.primitives.commitments import WindowResult
 from swarm.training.data.dataset import TokenSource
@@ -22,7 +23,8 @@ from swarm.training.record.window import WindowData, anchors_named
 from swarm.types import Digest
 from swarm.verify.edges import edges_in
 from swarm.verify.manifest import WindowManifest
-from swarm.verify.replay import REFUSED, Committed, answer, log_in
+from swarm.verify.program.computed import Log as ProgramLog
+from swarm.verify.replay import REFUSED, Committed, answer, filled, log_in
 from swarm.verify.tolerance import Comparison, compare
 
 
@@ -34,6 +36,16 @@ class Log:
     manifest: WindowManifest
     plan: RoundPlan
     committed: Committed
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """Everything that the replay of a log reads."""
+
+    log: Log
+    tokens: TokenSource
+    anchors: Mapping[Digest, Tensor]
+    base_W: Tensor | None
 
 
 class ReplayPort(Protocol):
@@ -116,6 +128,24 @@ class FileReplays:
         """
         data = read_window(log)
         return () if data is None else tuple(edges_in(data))
+
+
+def read_filled(materials: Sequence[Material]) -> ProgramLog:
+    """Return the last of some logs that follow one another, of which the first has its start state.
+
+    Those between are replayed for the state that the last one begins with. Raises ``Unreachable`` if a file is
+    no log of its window.
+    """
+    found = [read_window(one.log) for one in materials]
+    windows = [one for one in found if one is not None]
+    if len(windows) < len(materials):
+        raise Unreachable("a log of this node is none")
+    last, anchors = materials[-1], dict[Digest, Tensor]()
+    for one in materials:
+        anchors |= one.anchors
+    plan, tokens, base_W = last.log.plan, last.tokens, last.base_W
+    data = filled(plan, windows, tokens, anchors, base_W)
+    return ProgramLog(plan, data, tokens, anchors, base_W)
 
 
 def read_window(log: Log) -> WindowData | None:

@@ -53,9 +53,9 @@ from swarm.verify.hearings import Hearings
 from swarm.verify.jobs import Jobs
 from swarm.verify.judging import OwnAnswer, SegmentKey, key_of, seat_of
 from swarm.verify.log_store import LogStore
-from swarm.verify.logs import Logs, Material
+from swarm.verify.logs import Logs
 from swarm.verify.ports import ArtifactPort, BlobsPort, EventPort, LedgerPort
-from swarm.verify.replay_process import FileReplays, ReplayPort
+from swarm.verify.replay_process import FileReplays, Material, ReplayPort
 from swarm.verify.sent_lists import EdgeWatch, SentLists
 
 CHECKS_AT_ONCE = 2
@@ -142,6 +142,7 @@ class Verifier:
         """Comparison of what others signed with the lists that their commits name."""
         self._logs = Logs(
             host=host,
+            secret=secret,
             ledger=ledger,
             blobs=blobs,
             log_store=self.log_store,
@@ -173,6 +174,7 @@ class Verifier:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._wake)
             nursery.start_soon(self.edges.run)
+            nursery.start_soon(self._logs.spots.run)
             task_status.started(None)
             while True:
                 self._due = trio.Event()

@@ -67,6 +67,7 @@ exchange_s = 2.0
 [checks]
 probability = {probability}
 window_steps = {window_steps}
+way = "{way}"
 challenge_window_blocks = 120
 [ledger]
 block_interval_s = 0.5
@@ -241,11 +242,13 @@ class Localnet:
         round_blocks: int = 0,
         epoch_blocks: int = 60,
         window_steps: int = 0,
+        way: str = "replay",
     ) -> Path:
         """A run that a lone slow core trains in fractions of a second per round.
 
         ``round_blocks``: blocks of half a second per round; 0 stands for as few as the steps need.
         ``window_steps``: steps that a verifier replays; 0 for fewer than a segment has, where that can be.
+        ``way``: whether checks replay windows, or look at elements.
         """
         path = self.folder / f"run-{rounds}{'-exact' * is_exact}{round_blocks or ''}.toml"
         numerics = "seq-f32/1" if is_exact else "native"
@@ -257,6 +260,7 @@ class Localnet:
             round_blocks=round_blocks or least,
             probability=probability,
             window_steps=window_steps or usual,
+            way=way,
             epoch_blocks=epoch_blocks,
             unbonding_epochs=UNBONDING_BLOCKS // epoch_blocks,
         )

@@ -35,7 +35,7 @@ from swarm.verify.edges import encode_list
 from swarm.verify.evidence import Evidence, encode_evidence_file, evidence_keys, read_evidence
 from swarm.verify.evidence_check import convince, prove
 from swarm.verify.judging import window_of
-from swarm.verify.logs import Material
+from swarm.verify.replay_process import Material
 from swarm.verify.manifest import sign_manifest
 from swarm.verify.replay import Committed
 from swarm.verify.replay_process import Log

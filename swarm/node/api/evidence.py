@@ -20,7 +20,7 @@ from swarm.verify.audit import AuditEvidence
 from swarm.verify.evidence import Evidence, evidence_keys, rounds_of_checkpoints
 from swarm.verify.evidence_check import Proved, prove, stale
 from swarm.verify.evidence_file import assemble, read_evidence_file, write_evidence
-from swarm.verify.logs import Material
+from swarm.verify.replay_process import Material
 
 FINAL_S = 120.0
 """Seconds to wait for a block with a finalization of its own: a follower may get one in some blocks only."""

@@ -24,7 +24,7 @@ from swarm.training.model.operators import NEWTON_SCHULZ_STEPS
 from swarm.training.model.optimizer import muon_matrices, num_second_moments
 from swarm.training.model.stages import StagePlan, plans_of
 from swarm.training.record.checkpoint import FLOAT_BYTES
-from swarm.training.record.window import WINDOW_BYTES_MAX
+from swarm.training.record.window import STATES_EVERY, WINDOW_BYTES_MAX
 from swarm.types import StageIndex
 
 LEAST_BYTES = 20
@@ -50,6 +50,8 @@ STATE_TENSORS = 5
 momentum. Muon keeps no second moment of its matrices."""
 FRAGMENT_BYTES = 2
 """Bytes of one value of a fragment in its longest encoding, bfloat16."""
+SHOWN_BYTES = 64 << 20
+"""Bytes that a round has of elements shown to checkers, and of those fetched to check others."""
 CHECKED_PER_ROUND = 4
 """Windows of others that a node fetches per round, and keeps as long: twice the usual draw, and disputes."""
 FLOPS_PER_PARAMETER = 6
@@ -330,6 +332,8 @@ class Retention:
     seats: int
     num_bytes: int
     """Bytes of all windows."""
+    is_spotted: bool = False
+    """True if others look at elements of them, and fetch none."""
 
     @property
     def text(self) -> str:
@@ -343,6 +347,8 @@ class Retention:
 
 def log_bytes(kept: Retention) -> int:
     """Return the bytes of a node's own windows and of those of others that it checks."""
+    if kept.is_spotted:
+        return kept.num_bytes + kept.rounds * SHOWN_BYTES
     return kept.num_bytes + CHECKED_PER_ROUND * kept.rounds * kept.window_bytes
 
 
@@ -371,7 +377,8 @@ def retention_of(spec: RunSpec, *, is_owner: bool) -> Retention:
     windows = windows_per_round(spec) * rounds
     held = sum(sizes) if is_owner else max(sizes)
     seats = spec.num_stages if is_owner else 1
-    return Retention(windows, max(sizes), rounds, seats, windows * held)
+    spots = spec.checks.spots
+    return Retention(windows, max(sizes), rounds, seats, windows * held, is_spotted=spots)
 
 
 def windows_per_round(spec: RunSpec) -> int:
@@ -383,6 +390,7 @@ def window_bytes(spec: RunSpec, stage: int) -> int:
     """Return the approximate bytes of an encoded window: state, signed activations, merged fragments."""
     plan = _plans(spec)[stage]
     numel, state = plan.num_parameters, _state_bytes(spec, plan) * (1 if spec.is_exact else 2)
+    state = -(-state // STATES_EVERY) if spec.checks.spots else state
     steps = min(spec.checks.window_steps, spec.inner_steps_max)
     merged = spec.outer.trades_per_round * traded_numel(spec, numel)
     fragments = -(-merged * FRAGMENT_BYTES // windows_per_round(spec))
@@ -391,8 +399,8 @@ def window_bytes(spec: RunSpec, stage: int) -> int:
 
 def check_window(spec: RunSpec) -> None:
     """Raise ``BadConfig``, with the bound and the nearest key, if a window is longer than checkers accept."""
-    if not spec.is_exact:
-        return  # Without exact numerics, windows that are too long are not checked.
+    if not spec.is_exact or spec.checks.spots:
+        return  # Without exact numerics, windows that are too long are not checked; at elements, of any length.
     sizes = [window_bytes(spec, stage) for stage in range(spec.num_stages)]
     largest, agreeing = max(sizes), max(_agreeing_bytes(spec, s) for s in range(spec.num_stages))
     if agreeing > max(largest, WINDOW_BYTES_MAX):

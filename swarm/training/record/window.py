@@ -54,6 +54,8 @@ MAGIC = b"SWARMWN5"
 """First bytes of a window; the last digit is the version of the format."""
 WINDOW_BYTES_MAX = 256 << 20
 """Longest encoded window: a verifier holds one of another peer in memory."""
+STATES_EVERY = 25
+"""Windows of which one has its start state, where checks look at elements: the others are computed from it."""
 SPARE_MICROBATCHES = 32
 """Micro-batches of one step that may be computed and not counted, besides those that a replica is expected to
 answer: every one costs whoever replays the window as much as one that counts."""
@@ -480,13 +482,13 @@ def decode_window(spec: RunSpec, raw: bytes | memoryview) -> WindowData:
     state finite.
     """
     view = memoryview(raw).cast("B")
-    if len(view) > WINDOW_BYTES_MAX:
+    if len(view) > WINDOW_BYTES_MAX and not spec.checks.spots:  # these are the seat's own
         raise BadEncoding(f"a window of {len(view)} bytes")
     head, bulk = split_window(spec, view)
     plan = plans_of(spec)[head.stage]
     spans = plan.fragments(spec.outer.fragments)
     second = num_second_moments(spec.optimizer, plan)
-    start = _state(spec, head, bulk, spans, second)
+    start = _state(spec, head, bulk, spans, second, is_bare=is_bare(spec, head.window))
     end = None if head.end is None else _state(spec, head.end, bulk, spans, second)
     events = tuple(_event(spec, event, bulk, spans) for event in head.events)
     bulk.end()
@@ -531,10 +533,26 @@ def _payloads(events: tuple[Event, ...]) -> Iterator[Bytes]:
                 pass
 
 
+def is_bare(spec: RunSpec, window: int) -> bool:
+    """Return True if the log of a window has only the numbers of its start state, and none of its values.
+
+    In a run whose checks look at elements no log leaves its seat: only the seat has to know the state.
+    """
+    return spec.checks.spots and window % STATES_EVERY > 0
+
+
 def _state(
-    spec: RunSpec, head: WindowHead | EndHead, bulk: Bulk, spans: Sequence[Span], second: int
+    spec: RunSpec,
+    head: WindowHead | EndHead,
+    bulk: Bulk,
+    spans: Sequence[Span],
+    second: int,
+    *,
+    is_bare: bool = False,
 ) -> ShardState:
     num_parameters = spans[-1].stop
+    if is_bare:
+        return _bare_state(spec, head)
     params_P, m_P = bulk.tensor(num_parameters), bulk.tensor(num_parameters)
     v_A = bulk.tensor(second)
     phi_P, momentum_P = bulk.tensor(num_parameters), bulk.tensor(num_parameters)
@@ -555,6 +573,25 @@ def _state(
             for exchange, tokens in head.snapshots
         ),
         residual_R=residual_R,
+        trades_over=trades_over,
+    )
+
+
+def _bare_state(spec: RunSpec, head: WindowHead | EndHead) -> ShardState:
+    nothing = flat_tensor(memoryview(b""))
+    at_sync, trades_over = _split_counts(spec, head)
+    return ShardState(
+        params_P=nothing,
+        m_P=nothing,
+        v_A=nothing,
+        phi_P=nothing,
+        momentum_P=nothing,
+        step=head.step,
+        anchor_root=Digest(head.anchor_root),
+        tokens_total=head.tokens_total,
+        tokens_at_sync=at_sync,
+        snapshots=tuple((exchange, tokens, nothing) for exchange, tokens in head.snapshots),
+        residual_R=nothing,
         trades_over=trades_over,
     )
 

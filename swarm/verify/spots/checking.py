@@ -14,12 +14,13 @@ A fault is no proof: whoever serves that has served nothing, and is complained a
 Source: docs/spec/verification.md section 4.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from swarm.errors import BadEncoding, BrokenPromise, OutOfTurn
+from swarm.ledger.edges import EdgeMessage
 from swarm.ledger.transition.sampling import MADE_STARTS
 from swarm.primitives.codec import Message
 from swarm.primitives.commitments import WindowResult
@@ -27,6 +28,7 @@ from swarm.primitives.merkle import verify_proof
 from swarm.primitives.randomness import stream
 from swarm.training.data.dataset import TokenSource
 from swarm.training.data.samples import draw_samples
+from swarm.training.messages import activation_sent, bare_gradient_sent
 from swarm.training.model.stages import plans_of
 from swarm.training.plan import RoundPlan
 from swarm.training.record.window import FragmentMerged, MergeHead, StepTaken, Uncounted, WindowKey
@@ -359,3 +361,24 @@ def find_false_in(asked: Wanted, trace: ShownTrace) -> FalseElement | None:
 def result_in(opened: SpotOpened) -> WindowResult:
     """Return the result of a window whose statement was checked: the answer of its verifier."""
     return result_of(opened.account)
+
+
+def anchors_in(opened: SpotOpened) -> list[Digest]:
+    """Return the roots of the anchors that a window sets: only canonical checkpoints may be."""
+    return [Digest(one.after[ANCHOR]) for one in opened.events if isinstance(one, OpenAnchor)]
+
+
+def edges_in_opened(opened: SpotOpened) -> Iterator[EdgeMessage]:
+    """Yield every message that another seat signed for the step and the merges of a checked window."""
+    for head in opened.heads:
+        match head:
+            case StepTaken(_, counted):
+                for bare, one in zip(counted, opened.microbatches, strict=True):
+                    if bare.request is not None:
+                        yield activation_sent(bare.request, one.record.in_activation)
+                    if bare.reply is not None:
+                        yield bare_gradient_sent(bare.reply, one.record.in_gradient)
+            case MergeHead(offer=offer) if offer is not None:
+                yield offer
+            case _:
+                pass

@@ -44,7 +44,7 @@ from swarm.verify.program.tracing import Traced
 
 RUN_BYTES = 32 << 10
 """Bytes of operands that an item has about: one row of a wide weight, or several of a narrow one."""
-RUN_MAX = 64
+RUN_MAX = 16
 """Elements of an item."""
 
 

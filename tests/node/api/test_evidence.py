@@ -18,7 +18,7 @@ from swarm.verify.audit import AuditEvidence, AuditResult, AuditVerdict, judge_l
 from swarm.verify.evidence import Evidence
 from swarm.verify.evidence_check import convince, prove
 from swarm.verify.evidence_file import read_evidence_file, write_evidence
-from swarm.verify.logs import Material
+from swarm.verify.replay_process import Material
 from tests.node.fakes import GENESIS, FakeLedger
 from tests.verify.evidence_world import LIE, Proofs, World, a_world, result_of
 

@@ -15,6 +15,7 @@ from swarm.verify.program.nodes import INPUT, Program
 from swarm.verify.program.reveal import trace_root
 from swarm.verify.program.tracing import Traced
 from swarm.verify.spots.elements import (
+    RUN_MAX,
     Item,
     ShownItem,
     check_false,
@@ -109,4 +110,4 @@ def test_nothing_else_than_what_was_drawn_is_taken() -> None:
 
 def test_an_item_reads_about_as_much_in_a_wide_model_as_in_a_narrow_one() -> None:
     program = microbatch_of("two stages", 0).program
-    assert all(1 <= item.count <= 64 for item in drawn(program, dice(), len(program.nodes)))
+    assert all(1 <= item.count <= RUN_MAX for item in drawn(program, dice(), len(program.nodes)))

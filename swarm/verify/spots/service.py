@@ -1,0 +1,244 @@
+"""Check the windows of others at drawn elements, and show those of our own: the spot checks of a node.
+
+Shell: asks the solver, fetches what it shows, and blames it for faults; computes its own windows one at a time.
+
+    verifier   statement --> opened, checked --> a seed of its own --> shown, checked --> a result, or a proof
+    solver     log --> statement and opened, once | seed --> shown, for each verifier
+
+Whoever asks gets an answer at once: what is not there yet is put in a queue, and asked for again.
+"""
+
+import secrets
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import TypeVar, TypeVarTuple
+
+import trio
+
+from swarm.errors import BadConfig, BrokenPromise, PeerFault, Unreachable
+from swarm.executor import ExecutorPort
+from swarm.gossip.trade.service import TradeLinks
+from swarm.primitives.codec import decode, encode
+from swarm.primitives.commitments import WindowResult
+from swarm.primitives.crypto import SecretKey
+from swarm.training.record.window import WindowKey
+from swarm.types import Digest, PeerId
+from swarm.verify.judging import Sought
+from swarm.verify.ports import BlobsPort, LedgerPort
+from swarm.verify.program.computed import Log
+from swarm.verify.program.opened import Window
+from swarm.verify.spots.checking import (
+    Spot,
+    SpotShown,
+    check_opened,
+    find_false,
+    result_in,
+    wanted,
+)
+from swarm.verify.spots.exchange import (
+    REPLY_BYTES_MAX,
+    REQUEST_BYTES_MAX,
+    SEED_BYTES,
+    SHOWN_BYTES_MAX,
+    SPOT_PROTOCOL,
+    SpotFound,
+    SpotMissing,
+    SpotRequest,
+    SpotWorking,
+    decode_reply,
+    decode_request,
+)
+from swarm.verify.spots.proof import FalseTrace
+from swarm.verify.spots.solving import Solved
+from swarm.verify.spots.statement import SpotOpened, SpotStatement, check_statement, decode_opened
+
+ASK_TIMEOUT_S = 10.0
+"""Seconds for a reply of a few hundred bytes."""
+ASK_AGAIN_S = 2.0
+"""Seconds between two requests for something that is being computed."""
+FETCH_PATIENCE_S = 20.0
+"""Seconds without progress after which a fetch is given up for now."""
+QUEUE_MAX = 32
+"""Requests that wait to be computed; more are asked to come again."""
+KEPT_MAX = 64
+"""Answers that are kept as blobs; older ones are computed again when they are asked for."""
+SERVED_MAX = 16
+SERVED_PER_PEER_MAX = 4
+
+Asked = tuple[WindowKey, bytes]
+"""A window and a seed; empty for the statement."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpotResult:
+    """Result of a check."""
+
+    result: WindowResult
+    proof: FalseTrace | None
+    statement: SpotStatement
+    opened: SpotOpened
+
+
+@dataclass(frozen=True, slots=True)
+class OwnWindow:
+    """A window of our own, with all that its programs are computed from."""
+
+    window: Window
+    log: Log
+    spot: Spot
+
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+OwnSource = Callable[[WindowKey], Awaitable[OwnWindow]]
+"""Reads a window of our own; raises ``Unreachable`` if it is not here, or not committed."""
+SpotSource = Callable[[Sought], Awaitable[Spot]]
+"""What the ledger and the run have of a window of another; raises ``Unreachable``."""
+Turn = Callable[[], AbstractAsyncContextManager[None]]
+"""The turn of a computation among others."""
+
+
+class SpotChecks:
+    """Client and server for spot checks."""
+
+    def __init__(
+        self,
+        *,
+        host: TradeLinks,
+        secret: SecretKey,
+        ledger: LedgerPort,
+        blobs: BlobsPort,
+        compute: ExecutorPort,
+        turn: Turn,
+        own: OwnSource,
+        spot: SpotSource,
+        admits: Callable[[PeerId, WindowKey], bool],
+    ) -> None:
+        """``admits``: whether a peer may ask for a window now."""
+        self._host, self._secret, self._ledger, self._blobs = host, secret, ledger, blobs
+        self._compute, self._turn, self._own, self._spot = compute, turn, own, spot
+        self._admits = admits
+        self._made: OrderedDict[Asked, SpotFound] = OrderedDict()
+        self._queue: OrderedDict[Asked, None] = OrderedDict()
+        self._is_due = trio.Event()
+        host.serve(
+            SPOT_PROTOCOL,
+            self._serve,
+            request_limit=REQUEST_BYTES_MAX,
+            concurrency=SERVED_MAX,
+            per_peer=SERVED_PER_PEER_MAX,
+        )
+
+    # --- the verifier ---
+
+    async def check(self, sought: Sought) -> SpotResult:
+        """Check a window of another peer at elements that are drawn now.
+
+        Raises ``Unreachable`` if its solver does not serve it, or something else than what it states or what
+        was asked for, and ``BadConfig`` if the disk cannot take it.
+        """
+        try:
+            return await self._checked(sought, await self._spot(sought))
+        except PeerFault as fault:
+            self._host.blame(sought.record.peer, fault)
+            raise Unreachable(f"its solver shows nothing that can be checked: {fault}") from None
+
+    async def _checked(self, sought: Sought, spot: Spot) -> SpotResult:
+        solver, chain = sought.record.peer, self._ledger.state.chain
+        found = await self._ask(sought, b"")
+        check_statement(found.statement, solver, chain, sought.run.spec_digest)
+        opened = decode_opened(await self._fetched(found, solver))
+        traces = await self._worked(check_opened, spot, found.statement, opened)
+        seed = secrets.token_bytes(SEED_BYTES)
+        asked = await self._worked(wanted, spot, opened, traces, seed)
+        answer = await self._ask(sought, seed)
+        raw = await self._fetched(answer, solver)
+        shown = decode(SpotShown, raw, limit=SHOWN_BYTES_MAX)
+        proof = await self._worked(find_false, found.statement, traces, asked, shown)
+        return SpotResult(result_in(opened), proof, found.statement, opened)
+
+    async def _ask(self, sought: Sought, seed: bytes) -> SpotFound:
+        """Ask a solver until it has what is asked for; raise ``Unreachable`` if it has no such window."""
+        key, solver = sought.key, sought.record.peer
+        asked = SpotRequest(key.run, key.round, key.stage, key.seat, key.window, seed)
+        while True:
+            raw = await self._host.call(
+                solver,
+                SPOT_PROTOCOL,
+                encode(asked),
+                timeout_s=ASK_TIMEOUT_S,
+                reply_limit=REPLY_BYTES_MAX,
+            )
+            match decode_reply(raw, asked):
+                case SpotFound() as found:
+                    return found
+                case SpotWorking():
+                    await trio.sleep(ASK_AGAIN_S)
+                case SpotMissing():
+                    raise Unreachable("its solver has no such window")
+
+    async def _fetched(self, found: SpotFound, solver: PeerId) -> bytes:
+        path = await self._blobs.fetch(
+            found.root, found.num_bytes, lambda: (solver,), patience_s=FETCH_PATIENCE_S
+        )
+        raw = await trio.to_thread.run_sync(path.read_bytes)
+        await self._blobs.remove(found.root)
+        if len(raw) != found.num_bytes:
+            raise BrokenPromise("a blob of another size than was said")
+        return raw
+
+    # --- the solver ---
+
+    async def run(self) -> None:
+        """Compute what was asked for until cancelled."""
+        while True:
+            while self._queue:
+                asked, _ = self._queue.popitem(last=False)
+                try:
+                    await self._make(asked)
+                except (Unreachable, BadConfig):
+                    continue  # Whoever asks again is told that it is missing.
+            self._is_due = trio.Event()
+            await self._is_due.wait()
+
+    async def _serve(self, peer: PeerId, raw: bytes) -> bytes:
+        asked = decode_request(raw)
+        what = (asked.key, asked.seed)
+        if what in self._made:
+            return encode(self._made[what])
+        if not self._admits(peer, asked.key):
+            return encode(SpotMissing())
+        if what not in self._queue and len(self._queue) < QUEUE_MAX:
+            self._queue[what] = None
+            self._is_due.set()
+        return encode(SpotWorking())
+
+    async def _make(self, asked: Asked) -> None:
+        """Compute a statement, or what a seed asks for, and keep it as a blob."""
+        key, seed = asked
+        own = await self._own(key)
+        chain, run_digest = self._ledger.state.chain, own.spot.plan.run_digest
+        statement, raw = await self._worked(_made, own, self._secret, chain, run_digest, seed)
+        root = await self._blobs.add(raw)
+        self._made[asked] = SpotFound(statement, root, len(raw))
+        while len(self._made) > KEPT_MAX:
+            _, old = self._made.popitem(last=False)
+            await self._blobs.remove(old.root)
+
+    async def _worked(self, function: Callable[[*Ts], T], *given: *Ts) -> T:
+        async with self._turn():
+            return await self._compute.run(function, *given)
+
+
+def _made(
+    own: OwnWindow, secret: SecretKey, chain: Digest, run_digest: Digest, seed: bytes
+) -> tuple[SpotStatement, bytes]:
+    """Return the statement about a window, and what it has the digest of, or what a seed asks for."""
+    solved = Solved(own.window, own.log)
+    statement = solved.statement(secret, chain, run_digest, own.spot.key)
+    if not seed:
+        return statement, encode(solved.opened)
+    asked = wanted(own.spot, solved.opened, solved.traces, seed)
+    return statement, encode(solved.shown(asked))

@@ -1,0 +1,50 @@
+"""Real processes in a run that is checked at drawn elements: honest work is verified, a lie costs the stake."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.localnet import STAKE, HomeSetup, Localnet, State, peer_of
+
+pytestmark = pytest.mark.e2e
+
+CHEATING_PEER = (sys.executable, str(Path(__file__).with_name("bent.py")))
+
+
+def audits(state: State, name: str) -> State:
+    """How a peer's segments went."""
+    found: State = peer_of(state, name).get("audits", {})
+    return found
+
+
+def test_a_run_is_checked_at_drawn_elements(net: Localnet) -> None:
+    """No log leaves its seat; honest segments are verified all the same, and a cheating peer is convicted."""
+    run_file = net.run_file(is_exact=True, way="spots", round_blocks=24)
+    names = net.set_up(
+        run_file,
+        "launcher",
+        judge=HomeSetup(stake=0, verify=False),
+        honest=HomeSetup(),
+        watcher=HomeSetup(solve=False),
+        cheat=HomeSetup(),
+    )
+    launcher = net.start("launcher", "launch", str(run_file))
+    ticket = launcher.ticket()
+    watcher, honest = net.join("watcher", ticket), net.join("honest", ticket)
+    net.start("cheat", "join", ticket, program=CHEATING_PEER)
+    for home in ("launcher", "honest"):
+        watcher.wait(
+            f"a verified segment of {home}",
+            lambda s, home=home: audits(s, names[home]).get("verified", 0) >= 1,
+        )
+    state = launcher.wait("the conviction", lambda s: s["convictions"] and s)
+    assert {one["name"] for one in state["convictions"]} == {names["cheat"]}
+    assert peer_of(state, names["cheat"])["audits"]["barred"]
+    state = watcher.wait("its own check", lambda s: s["node"]["checks"]["agreed"] >= 1 and s)
+    for home in ("honest", "watcher"):
+        assert peer_of(state, names[home])["stake"] == STAKE, home
+    assert audits(state, names["honest"]).get("failed", 0) == 0
+    for node in net.nodes:
+        assert node.is_running
+        assert "Traceback" not in node.log.read_text()
