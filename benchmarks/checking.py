@@ -29,7 +29,13 @@ from swarm.training.data.samples import build_corpus
 from swarm.training.messages import MicroBatch, MicroBatchGrad, sign_grad, sign_microbatch
 from swarm.training.plan import RosterSeat, RoundPlan
 from swarm.training.record.segment import SegmentLog
-from swarm.training.record.window import WindowData, decode_window, encode_window
+from swarm.training.record.window import (
+    WindowData,
+)
+from swarm.training.record.window_bytes import (
+    decode_window,
+    encode_window,
+)
 from swarm.training.recorder import SegmentRecorder
 from swarm.training.shard import Shard
 from swarm.types import NO_DIGEST, Digest, RoundIndex, RunIndex, StageIndex

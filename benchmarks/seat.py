@@ -34,7 +34,12 @@ from swarm.training.averaging.trade_plan import outdated_keys
 from swarm.training.data.dataset import TokenSource
 from swarm.training.plan import RosterSeat, RoundPlan
 from swarm.training.record.checkpoint import decode_phi, phi_bytes
-from swarm.training.record.window import WindowData, encode_window
+from swarm.training.record.window import (
+    WindowData,
+)
+from swarm.training.record.window_bytes import (
+    encode_window,
+)
 from swarm.training.recorder import SegmentRecorder
 from swarm.training.shard import Shard
 from swarm.types import NO_DIGEST, Digest, RoundIndex, RunIndex, StageIndex

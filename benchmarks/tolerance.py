@@ -43,7 +43,14 @@ from swarm.training.model.profiles import BF16_NAME, table, table_on
 from swarm.training.model.stages import Stage, plans_of
 from swarm.training.plan import RoundPlan
 from swarm.training.record.segment import MicrobatchId, ShardState
-from swarm.training.record.window import StepTaken, WindowData, decode_window, encode_window
+from swarm.training.record.window import (
+    StepTaken,
+    WindowData,
+)
+from swarm.training.record.window_bytes import (
+    decode_window,
+    encode_window,
+)
 from swarm.training.shard import Shard
 from swarm.types import Digest, StageIndex
 from swarm.verify.replay import Replay

@@ -18,6 +18,7 @@ from swarm.config.spec import (
     ROPE_DEFAULT,
     ROPE_LINEAR,
     ROPE_LLAMA3,
+    SPOTS,
     AdapterSpec,
     DataSpec,
     Genesis,
@@ -41,6 +42,7 @@ TOKEN_BYTES = {"uint8": 1, "uint16": 2, "uint32": 4}
 """Bytes of one token in a token file, by its dtype."""
 CODECS = ("int8", "int4", "int4-mean", "int3-mean", "bf16")
 ACTIVATIONS = ("bf16", "int8", "int4")
+WAYS = ("replay", SPOTS)
 ON_FRAUD = ("evict", "rollback")
 OPTIMIZERS = (ADAMW, MUON)
 ROPE_KINDS = (ROPE_DEFAULT, ROPE_LINEAR, ROPE_LLAMA3)
@@ -166,6 +168,8 @@ def check_spec(spec: RunSpec) -> None:
         raise BadConfig(f"activations is one of {', '.join(ACTIVATIONS)}")
     if spec.checks.on_fraud not in ON_FRAUD:
         raise BadConfig(f"on_fraud is one of {', '.join(ON_FRAUD)}")
+    if spec.checks.way not in WAYS:
+        raise BadConfig(f"way is one of {', '.join(WAYS)}")
     _check_optimizer(spec.optimizer)
     _check_tables(spec)
     _check_shape(spec)

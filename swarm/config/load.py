@@ -38,6 +38,7 @@ from swarm.config.schema import (
 from swarm.config.spec import (
     ADAPTER_TARGETS,
     NANO,
+    SPOTS,
     AdapterSpec,
     CheckSpec,
     DataSpec,
@@ -423,8 +424,8 @@ def _spec(file: RunFile, data: DataSpec, init_root: Digest) -> RunSpec:
         adapter=_adapter(file),
         price_max=run.price_max,
     )
-    if checks.way == "spots" or (checks.way == "auto" and needs_spots(spec)):
-        spec = replace(spec, checks=replace(spec.checks, window_steps=1, spots=True))
+    if checks.way == SPOTS or (checks.way == "auto" and needs_spots(spec)):
+        spec = replace(spec, checks=replace(spec.checks, window_steps=1, way=SPOTS))
     return spec
 
 

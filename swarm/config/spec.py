@@ -164,6 +164,10 @@ class DeadlineSpec(Message, frozen=True):
     exchange_ms: int
 
 
+SPOTS = "spots"
+"""Way of checks that look at drawn elements."""
+
+
 class CheckSpec(Message, frozen=True):
     """Rules by which segments are checked (docs/spec/protocol.md section 6)."""
 
@@ -172,8 +176,14 @@ class CheckSpec(Message, frozen=True):
     challenge_window_blocks: int
     on_fraud: str = "evict"
     """``evict``, or ``rollback``: the stage of a proven fraud restarts from the checkpoint before it."""
-    spots: bool = False
-    """True if a check looks at drawn elements of one step, and replays nothing (swarm/verify/spots)."""
+    way: str = "replay"
+    """``replay``: a check computes a window again; ``spots``: it looks at drawn elements of one step
+    (swarm/verify/spots)."""
+
+    @property
+    def spots(self) -> bool:
+        """True if checks look at drawn elements."""
+        return self.way == SPOTS
 
 
 class AdapterSpec(Message, frozen=True):

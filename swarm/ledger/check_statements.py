@@ -3,7 +3,8 @@
 Core: frozen structs and pure checks of the fields that need no state.
 
 While a segment is checked, a verifier requests its window, answers blind, and reveals its answer after the
-solver has revealed its own. In a dispute both sides move, or validators vote.
+solver has revealed its own. In a dispute both sides move, or validators vote. What a solver has signed may
+convict it without any of that.
 
 Source: docs/spec/protocol.md section 6.
 """
@@ -50,7 +51,7 @@ LEAVES_MAX = 256
 """Steps and merges, and windows, of one segment: a run that needs more is not opened."""
 
 MOVE_BYTES_MAX = 60 << 10
-"""Bytes of a move in a dispute: what one element is computed from, with its proofs."""
+"""Bytes of a move in a dispute, or of a proof: what one element is computed from, with its proofs."""
 REVEAL_BYTES_MAX = 20 << 10
 """Bytes of one reveal: 256 windows; 12 of those fit into a block."""
 
@@ -144,6 +145,17 @@ class DisputeMove(Message, frozen=True, tag=40):
     """As ``swarm.verify.court`` reads it."""
 
 
+class TraceFraud(Message, frozen=True, tag=41):
+    """Proof that a solver has signed something false about a window of its segment."""
+
+    run: RunIndex
+    round: RoundIndex
+    stage: StageIndex
+    seat: int
+    proof: bytes
+    """As ``swarm.verify.court`` reads it."""
+
+
 class Report(Message, frozen=True, tag=25):
     """Blind accusation by a peer whose replay of a window differs; the reporter risks a bond.
 
@@ -190,7 +202,10 @@ class WitnessService(Message, frozen=True, tag=38):
 BoundCheck = VerifyCommit | ContestService
 """Statements that the verifier of a check signs, as the record of the segment names it."""
 
-PaidCheck = DataRequest | DisputeVote | DisputeMove | Report | WitnessService | EdgeFraud
+Fraud = EdgeFraud | TraceFraud
+"""Proofs that convict a solver by what it has signed itself, in one transaction."""
+
+PaidCheck = DataRequest | DisputeVote | DisputeMove | Report | WitnessService | Fraud
 CheckStatement = PaidCheck | BoundCheck | RevealSegment | VerifyReveal
 """Statements with which a segment is checked."""
 
@@ -230,6 +245,8 @@ def check_statement_shape(body: CheckStatement) -> None:
             check_hashes(body.commitment)
         case EdgeFraud():
             check_fraud_shape(body)
+        case TraceFraud():
+            within("proof bytes", len(body.proof), 1, MOVE_BYTES_MAX)
 
 
 def _check_reveal(body: RevealSegment) -> None:

@@ -13,6 +13,7 @@ from swarm.ledger.check_statements import (
     DisputeVote,
     Report,
     RevealSegment,
+    TraceFraud,
     VerifyCommit,
     VerifyReveal,
     WitnessService,
@@ -47,6 +48,7 @@ CHECK_KINDS: dict[type[object], str] = {
     ContestService: "contest_service",
     WitnessService: "witness_service",
     EdgeFraud: "edge_fraud",
+    TraceFraud: "trace_fraud",
 }
 
 EDGE_TEXTS: dict[type[object], str] = {
@@ -110,6 +112,8 @@ def check_text(body: CheckStatement) -> str:
             text = f"complains that it was not served window {window} of {where}"
         case EdgeFraud(message=message):
             text = f"proved a lie in {where}: {EDGE_TEXTS[type(message)]}"
+        case TraceFraud(proof=proof):
+            text = f"proved a lie in {where}: it signed something false ({len(proof):,} bytes)"
         case WitnessService(is_served=is_served):
             said = "holds the log" if is_served else "could not get the log"
             text = f"{said} of the contested window of {where}"
@@ -140,7 +144,7 @@ def segment_text(record: SegmentRecord, window_steps: int = 0) -> str:
         return f"{text}{_replayed_text(record, window_steps)}"
     if record.proved_by:
         who = peer_name(PeerId(record.proved_by))
-        return f"{text}: {who} proved that it sent something else than it committed to"
+        return f"{text}: {who} proved it by what it had signed itself"
     accusers = ", ".join(sorted({peer_name(one.peer) for one in record.accusations}))
     if record.dispute is not None:
         heard = TURN_TEXTS.get(record.dispute.turn, "")

@@ -27,6 +27,7 @@ from swarm.ledger.check_statements import (
     PaidCheck,
     Report,
     RevealSegment,
+    TraceFraud,
     VerifyCommit,
     VerifyReveal,
     WitnessService,
@@ -425,7 +426,7 @@ def _which(body: PaidCheck) -> tuple[int, int]:
             return 2, body.window
         case WitnessService():
             return 3, body.check
-        case EdgeFraud():
+        case EdgeFraud() | TraceFraud():
             return 4, 0
         case DisputeMove():
             return 5, body.window

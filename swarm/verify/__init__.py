@@ -8,8 +8,8 @@ Modules (C: pure, S: does I/O):
                          of a draw.
     changes.py        C  Track the open segments, and describe the changes of segments between two
                          final states as events.
-    court.py          C  Judge the moves of a dispute for the ledger: implements
-                         ``swarm.ledger.transition.court.Court``.
+    court.py          C  Judge moves of a dispute, and proofs of a lie, for the ledger: implements
+                         ``ledger.transition.court.Court``.
     draws.py          C  Find the VRF draws that select this node, as a verifier, a witness or a
                          member of a panel.
     duties.py         C  Derive the verification duties that the ledger expects of this node now.
@@ -53,4 +53,6 @@ Modules (C: pure, S: does I/O):
     transcript.py     C  Compute the commitments to one segment, and the statement that reveals it.
     program/             Programs: every operator of a micro-batch, an update and a merge, by
                          number, to the same bits as training.
+    spots/               Spot checks: a step of a window is checked at elements that nobody knew
+                         before its traces were committed.
 """

@@ -94,9 +94,10 @@ def _contested(record: SegmentRecord, contest: Contest) -> SegmentChange:
 def _convicted(record: SegmentRecord) -> SegmentChange:
     if record.proved_by:
         who = peer_name(PeerId(record.proved_by))
-        text = f"{peer_name(record.peer)} was convicted: what it sent in {where(record)} is not what it"
+        text = f"{peer_name(record.peer)} was convicted: {where(record)} is false"
         fields = {**_fields(record), "accuser": who}
-        return SegmentChange(EventKind.CONVICTED, f"{text} committed to, proved by {who}", fields)
+        told = f"{text} by what it signed itself, proved by {who}"
+        return SegmentChange(EventKind.CONVICTED, told, fields)
     window = record.judged[-1]
     text = f"{peer_name(record.peer)} was convicted: window {window} of {where(record)} is false"
     fields = {**_fields(record), "window": window}

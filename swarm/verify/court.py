@@ -1,20 +1,21 @@
-"""Judge the moves of a dispute for the ledger: implements ``swarm.ledger.transition.court.Court``.
+"""Judge moves of a dispute, and proofs of a lie, for the ledger: implements ``ledger.transition.court.Court``.
 
 Core: pure functions of the ledger and of bytes that a stranger sent.
 
-Everything that decides is in ``verify/program``; here the ledger's records become its arguments, and its states
-and moves bytes.
+Everything that decides is in ``verify/program`` and ``verify/spots``; here the ledger's records become their
+arguments, and their states, moves and proofs bytes.
 Source: docs/spec/verification.md section 4.
 """
 
 from collections.abc import Callable
-from typing import cast
+from typing import TypeVar, cast
 
 from swarm.errors import BrokenPromise, OutOfTurn, UsageError
 from swarm.ledger.check_statements import MOVE_BYTES_MAX
 from swarm.ledger.state.records import SegmentRecord
 from swarm.ledger.state.state import Reader
 from swarm.ledger.transition.court import Outcome, Ruling
+from swarm.ledger.transition.sampling import num_windows
 from swarm.primitives.codec import decode, encode
 from swarm.types import NO_DIGEST, Digest
 from swarm.verify.program.account import Account
@@ -24,6 +25,14 @@ from swarm.verify.program.dispute import moved as moved_in
 from swarm.verify.program.dispute import opened as opened_by
 from swarm.verify.program.opened import Window
 from swarm.verify.replay import REFUSED
+from swarm.verify.spots.proof import (
+    FalseTrace,
+    check_contradiction,
+    check_proof,
+    decode_proof,
+    statement_of,
+)
+from swarm.verify.spots.statement import SpotStatement
 
 GAME_BYTES_MAX = 4 * MOVE_BYTES_MAX
 """Bytes of a dispute between two moves: two of the longest moves, and room."""
@@ -60,15 +69,58 @@ def moved(
     return _ruling(_judged(lambda: moved_in(disputed, before, said, is_solver=is_solver)))
 
 
-def _judged(judge: Callable[[], Dispute]) -> Dispute:
-    """Return the dispute after a move; raise ``BrokenPromise`` for one with which nothing can be computed.
+def check_lie(reader: Reader, record: SegmentRecord, proof: bytes) -> None:
+    """Raise ``PeerFault`` unless a proof shows that the solver has signed something false about a window."""
+    found = decode_proof(proof)
+    said = statement_of(found)
+    _check_subject(reader, record, said)
+    facts, chain = facts_of(reader, record), reader.globals.chain
+    if isinstance(found, FalseTrace):
+        _judged(lambda: check_proof(found, facts, record.peer, chain, facts.run_digest))
+    elif not record.claims:
+        raise OutOfTurn("its solver has not shown its windows yet")
+    else:
+        claim = record.claims[said.window]
+        _judged(lambda: check_contradiction(said, claim, record.peer, chain, facts.run_digest))
+
+
+def _check_subject(reader: Reader, record: SegmentRecord, said: SpotStatement) -> None:
+    """Raise ``BrokenPromise`` unless a statement is about a window of a segment."""
+    where = (said.run, said.round, said.stage, said.seat)
+    if where != (record.run, record.round, record.stage, record.seat):
+        raise BrokenPromise("a statement about another segment")
+    windows = num_windows(record.num_steps, reader.run(record.run).spec.checks.window_steps)
+    if not 0 <= said.window < windows:
+        raise BrokenPromise(f"a statement about window {said.window} of {windows}")
+
+
+JudgedT = TypeVar("JudgedT")
+
+
+def _judged(judge: Callable[[], JudgedT]) -> JudgedT:
+    """Return what is found; raise ``BrokenPromise`` for a move or proof with which nothing can be computed.
 
     The checks should refuse it before. If one is missing, its sender loses by that, and no replica stops.
     """
     try:
         return judge()
     except (ArithmeticError, LookupError, UsageError, ValueError) as fault:
-        raise BrokenPromise(f"a move with which nothing can be computed: {fault}") from None
+        raise BrokenPromise(f"nothing can be computed with it: {fault}") from None
+
+
+def facts_of(reader: Reader, record: SegmentRecord) -> Facts:
+    """Return what the ledger knows of the round of a segment; raise ``OutOfTurn`` if it is forgotten."""
+    run, info = reader.run(record.run), reader.round_info(record.run, record.round)
+    if info is None:
+        raise OutOfTurn("the ledger has forgotten the round")
+    return Facts(
+        spec=run.spec,
+        run_digest=run.spec_digest,
+        stage=record.stage,
+        round=record.round,
+        beacon=info.beacon,
+        is_final_averaging=info.consensus >= 0,
+    )
 
 
 def window_of(reader: Reader, record: SegmentRecord, window: int) -> Window:
@@ -76,19 +128,8 @@ def window_of(reader: Reader, record: SegmentRecord, window: int) -> Window:
 
     Before the reveal its claim is not known, and stands for nothing.
     """
-    run, info = reader.run(record.run), reader.round_info(record.run, record.round)
-    if info is None:
-        raise OutOfTurn("the ledger has forgotten the round")
-    width = run.spec.checks.window_steps
-    spec, stage = run.spec, record.stage
-    facts = Facts(
-        spec=spec,
-        run_digest=run.spec_digest,
-        stage=stage,
-        round=record.round,
-        beacon=info.beacon,
-        is_final_averaging=info.consensus >= 0,
-    )
+    facts, run = facts_of(reader, record), reader.run(record.run)
+    spec, stage, width = run.spec, record.stage, run.spec.checks.window_steps
     listed = tuple(checkpoint.phi_root for checkpoint in run.checkpoints[stage])
     return Window(
         facts=facts,

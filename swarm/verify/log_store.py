@@ -27,7 +27,14 @@ from swarm.primitives.commitments import (
 )
 from swarm.primitives.crypto import SecretKey
 from swarm.store import ITEMS_MAX, Change, Store
-from swarm.training.record.window import WINDOW_BYTES_MAX, WindowData, WindowKey, encode_window
+from swarm.training.record.window import (
+    WINDOW_BYTES_MAX,
+    WindowData,
+    WindowKey,
+)
+from swarm.training.record.window_bytes import (
+    encode_window,
+)
 from swarm.types import Bytes, Digest, PeerId
 from swarm.verify.judging import ANSWER_BYTES_MAX, OwnAnswer, SegmentKey, seat_of
 from swarm.verify.manifest import MANIFEST_BYTES_MAX, MANIFESTS_MAX, WindowManifest, sign_manifest

@@ -45,8 +45,9 @@ from swarm.verify.replay_process import Log, Material, ReplayPort, read_filled
 from swarm.verify.round_plan import past_plan
 from swarm.verify.sent_lists import EdgeWatch
 from swarm.verify.spots.checking import Spot, anchors_in, edges_in_opened
-from swarm.verify.spots.proof import FalseTrace, trace_fraud
+from swarm.verify.spots.proof import TraceProof, trace_fraud
 from swarm.verify.spots.service import OwnWindow, SpotChecks
+from swarm.verify.spots.statement import SpotStatement
 from swarm.verify.starts import Start
 from swarm.verify.tolerance import Comparison
 
@@ -119,7 +120,7 @@ class Logs:
         self._turns = ReplayQueue()
         self._free_audits = FreeAudits()
         self._is_full_reported = False
-        self._spotted: set[WindowKey] = set()
+        self._spotted: dict[WindowKey, SpotStatement] = {}
         self.spots = SpotChecks(
             host=host,
             secret=secret,
@@ -336,9 +337,9 @@ class Logs:
         """
         found = await self.spots.check(sought)
         self._watch.note(list(edges_in_opened(found.opened)))
-        self._spotted.add(sought.key)
+        self._spotted[sought.key] = found.statement
         if found.proof is not None:
-            await self._accuse(sought, found.proof)
+            await self._accuse(sought.key, found.proof)
             return REFUSED
         for root in anchors_in(found.opened):
             stage, canonical = sought.key.stage, self._artifacts.canonical
@@ -346,8 +347,19 @@ class Logs:
                 return REFUSED
         return found.result
 
-    async def _accuse(self, sought: Sought, proof: FalseTrace) -> None:
-        body = trace_fraud(sought.key, proof)
+    async def accuse_contradictions(self) -> None:
+        """Accuse every solver that has shown something else on the ledger than it stated to this node."""
+        state = self._ledger.state
+        for key, said in list(self._spotted.items()):
+            record = state.segment(*seat_of(key))
+            if record is None:
+                del self._spotted[key]
+            elif record.claims and record.claims[key.window] != said.claim:
+                del self._spotted[key]
+                await self._accuse(key, said)
+
+    async def _accuse(self, key: WindowKey, proof: TraceProof) -> None:
+        body = trace_fraud(key, proof)
         with suppress(InvalidStatement):  # another verifier was faster, or it is too late
             await self._ledger.submit(body)
 

@@ -51,6 +51,8 @@ from swarm.training.record.window import (
     Uncounted,
     WindowData,
     WindowKey,
+)
+from swarm.training.record.window_bytes import (
     decode_window,
 )
 from swarm.training.shard import Shard

@@ -287,6 +287,7 @@ class Verifier:
         if state.height != self._looked_at:
             self._looked_at = state.height
             self._report_changes(state)
+            await self._logs.accuse_contradictions()
         steps = next_duties(self._known(state))
         for step in [step for step in steps if isinstance(step, Submit)]:
             await self._submit(step)

@@ -15,7 +15,12 @@ from swarm.config.tolerance import (
 )
 from swarm.primitives.codec import replace
 from swarm.testing.ledger import small_run_spec
-from swarm.training.record.window import WINDOW_BYTES_MAX, encode_window
+from swarm.training.record.window import (
+    WINDOW_BYTES_MAX,
+)
+from swarm.training.record.window_bytes import (
+    encode_window,
+)
 from tests.verify.windows import harvest, spec_of
 
 

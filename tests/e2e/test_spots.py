@@ -1,6 +1,7 @@
 """Real processes in a run that is checked at drawn elements: honest work is verified, a lie costs the stake."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,11 @@ def audits(state: State, name: str) -> State:
     return found
 
 
+def has_verified(state: State, *, name: str) -> bool:
+    """Whether a segment of a peer was verified."""
+    return bool(audits(state, name).get("verified", 0))
+
+
 def test_a_run_is_checked_at_drawn_elements(net: Localnet) -> None:
     """No log leaves its seat; honest segments are verified all the same, and a cheating peer is convicted."""
     run_file = net.run_file(is_exact=True, way="spots", round_blocks=24)
@@ -31,13 +37,12 @@ def test_a_run_is_checked_at_drawn_elements(net: Localnet) -> None:
     )
     launcher = net.start("launcher", "launch", str(run_file))
     ticket = launcher.ticket()
-    watcher, honest = net.join("watcher", ticket), net.join("honest", ticket)
+    watcher = net.join("watcher", ticket)
+    net.join("honest", ticket)
     net.start("cheat", "join", ticket, program=CHEATING_PEER)
     for home in ("launcher", "honest"):
-        watcher.wait(
-            f"a verified segment of {home}",
-            lambda s, home=home: audits(s, names[home]).get("verified", 0) >= 1,
-        )
+        is_verified = partial(has_verified, name=names[home])
+        watcher.wait(f"a verified segment of {home}", is_verified)
     state = launcher.wait("the conviction", lambda s: s["convictions"] and s)
     assert {one["name"] for one in state["convictions"]} == {names["cheat"]}
     assert peer_of(state, names["cheat"])["audits"]["barred"]

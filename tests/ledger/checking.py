@@ -16,7 +16,7 @@ from swarm.primitives.codec import replace
 from swarm.primitives.crypto import SecretKey
 from swarm.primitives.edges import SentEntry, sent_root
 from swarm.testing.ledger import CheckedSegment, InMemoryLedger, make_segment, small_run_spec
-from swarm.types import RoundIndex
+from swarm.types import Digest, RoundIndex
 
 EXACT = small_run_spec(
     round_blocks=6, rounds=40, numerics="seq-f32/1", checks=CheckSpec(NANO, 10, 60)
@@ -161,12 +161,13 @@ class Case:
             self.ledger.block()
 
 
-def goes_on(ledger: InMemoryLedger, run: Run) -> None:
+def goes_on(ledger: InMemoryLedger, run: Run, end_root: Digest | None = None) -> None:
     """Let the seat of the solver have committed an end in round 0: a first segment has other checks (L91)."""
+    last = run.spec.init_root if end_root is None else end_root
     draft = Draft(ledger.state, ledger.keys[0].peer)
     seats = tuple(
         tuple(
-            replace(seat, last_commit_round=RoundIndex(0), last_end_root=run.spec.init_root)
+            replace(seat, last_commit_round=RoundIndex(0), last_end_root=last)
             if seat.peer == ledger.keys[SOLVER].peer
             else seat
             for seat in roster

@@ -33,7 +33,7 @@ from swarm.config.spec import NANO, CheckSpec
 from swarm.errors import InvalidStatement
 from swarm.ledger.blocks import FINALIZE, NOTARIZE, VOTE_PURPOSES, vote_parts
 from swarm.ledger.chain import Head
-from swarm.ledger.check_statements import AMOUNT_MAX, PHI_COMPONENT
+from swarm.ledger.check_statements import AMOUNT_MAX, PHI_COMPONENT, Fraud
 from swarm.ledger.payouts import find_log
 from swarm.ledger.settlement_statements import SettlementKey, SignPayouts, Withdraw
 from swarm.ledger.state.records import Run, RunPhase, Seat, SegmentPhase, SegmentRecord
@@ -75,6 +75,7 @@ from swarm.testing.ledger import (
 )
 from swarm.types import Amount, PeerId, RoundIndex, StageIndex, View
 from tests.ledger.edges import lie_of
+from tests.ledger.statements import contradiction_of
 
 T = TypeVar("T")
 
@@ -433,10 +434,12 @@ class Stream:
             self._offer(self.ledger.key_of(voter.peer), body)
 
     def _prove(self, record: SegmentRecord) -> None:
-        """Somebody shows what the solver signed, and has not in its list; or what another signed."""
+        """Somebody shows what the solver, or another, signed: it is not in its list, or it never claimed it."""
         signer = self.ledger.key_of(record.peer) if self.dice(2) else self.someone()
         run_digest = self.state.run(record.run).spec_digest
-        self._offer(self.someone(), lie_of(record, signer, self.state.chain, run_digest))
+        where = (record, signer, self.state.chain, run_digest)
+        lie: Fraud = lie_of(*where) if self.dice(2) else contradiction_of(*where)
+        self._offer(self.someone(), lie)
 
     def _request(self, record: SegmentRecord, claimed: CheckedSegment, key: SecretKey) -> None:
         """A drawn verifier asks, or one that hopes to be."""

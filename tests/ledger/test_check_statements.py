@@ -5,6 +5,7 @@ import pytest
 from swarm.errors import BadEncoding
 from swarm.ledger.check_statements import (
     LEAVES_MAX,
+    MOVE_BYTES_MAX,
     PANEL,
     REVEAL_BYTES_MAX,
     TOKENS_MAX,
@@ -12,6 +13,7 @@ from swarm.ledger.check_statements import (
     DataRequest,
     Report,
     RevealSegment,
+    TraceFraud,
     VerifyCommit,
     VerifyReveal,
     WitnessService,
@@ -39,6 +41,7 @@ CONTEST = ContestService(*SEGMENT_ID, 0, 2)
 WITNESS = WitnessService(*SEGMENT_ID, 0, True, bytes(80))
 SIGNED = replace(ACTIVATION, signature=bytes(64))
 EDGE = EdgeFraud(*SEGMENT_ID, SIGNED, open_at(SENT, 1, 2))
+TRACE = TraceFraud(*SEGMENT_ID, bytes(MOVE_BYTES_MAX))
 EDGES = (
     EDGE,
     replace(EDGE, message=replace(GRADIENT, signature=bytes(64))),
@@ -49,7 +52,7 @@ EDGES = (
 
 @pytest.mark.parametrize(
     "body",
-    [REQUEST, COMMIT, REVEAL, SHOWN, REPORT, CONTEST, WITNESS, *EDGES],
+    [REQUEST, COMMIT, REVEAL, SHOWN, REPORT, CONTEST, WITNESS, TRACE, *EDGES],
     ids=lambda b: type(b).__name__,
 )
 def test_what_is_said_is_what_is_read(body: Body) -> None:
@@ -101,6 +104,10 @@ def windows_of(count: int) -> RevealSegment:
         replace(WITNESS, proof=bytes(79)),
         replace(REPORT, window=-1),
         replace(REPORT, commitment=b"short"),
+        replace(TRACE, run=0),
+        replace(TRACE, seat=1 << 16),
+        replace(TRACE, proof=b""),
+        replace(TRACE, proof=bytes(MOVE_BYTES_MAX + 1)),
         replace(EDGE, run=0),
         replace(EDGE, seat=1 << 16),
         replace(EDGE, message=ACTIVATION),

@@ -2,7 +2,7 @@
 
 import json
 
-from swarm.ledger.check_statements import CheckStatement, WitnessService
+from swarm.ledger.check_statements import CheckStatement, TraceFraud, WitnessService
 from swarm.ledger.describe import transaction_row
 from swarm.ledger.describe_checks import (
     CHECK_KINDS,
@@ -22,7 +22,7 @@ from swarm.ledger.state.records import Conviction, SegmentPhase, Verdicts
 from swarm.primitives.codec import replace
 from swarm.primitives.crypto import peer_name, peer_text
 from swarm.testing.ledger import numbered_key
-from swarm.types import Height, RoundIndex, StageIndex
+from swarm.types import Height, RoundIndex, RunIndex, StageIndex
 from tests.ledger.checking import EXACT, a_case
 from tests.ledger.edges import (
     ACTIVATION,
@@ -76,6 +76,9 @@ def test_every_statement_reads_as_a_sentence() -> None:
         f"{lie}: it sent a gradient that its list does not have": accuse(down),
         f"{lie}: it gave a fragment that its list does not have": accuse(given),
         f"{lie}: its list has two entries out of order": disorder(SENT, 0),
+        f"{lie}: it signed something false (2,000 bytes)": TraceFraud(
+            RunIndex(1), RoundIndex(1), StageIndex(0), 1, bytes(2_000)
+        ),
     }
     assert {type(body) for body in wanted.values()} == set(CHECK_KINDS)
     for text, body in wanted.items():
@@ -174,7 +177,7 @@ def test_who_proved_a_lie_about_an_edge_is_named_and_no_window_is_judged() -> No
     case.submit(sender, proof(case, other(GRADIENT)))
     row = segment_row(case.record, WINDOW_STEPS)
     json.dumps(row)
-    proven = f"{peer_name(sender.peer)} proved that it sent something else than it committed to"
+    proven = f"{peer_name(sender.peer)} proved it by what it had signed itself"
     assert row["text"] == f"segment 1/0/1 of {name} {PHASE_TEXTS[SegmentPhase.GUILTY]}: {proven}"
     assert (row["proved_by"], row["judged"]) == (peer_name(sender.peer), [])
 

@@ -17,7 +17,14 @@ from swarm.primitives.codec import replace
 from swarm.primitives.commitments import SALT_BYTES, leaves_root
 from swarm.training.plan import RoundPlan
 from swarm.training.record.segment import MergeRecord, SegmentLog
-from swarm.training.record.window import FragmentMerged, WindowData, decode_window, encode_window
+from swarm.training.record.window import (
+    FragmentMerged,
+    WindowData,
+)
+from swarm.training.record.window_bytes import (
+    decode_window,
+    encode_window,
+)
 from swarm.training.shard import Shard
 from swarm.types import NO_DIGEST, Digest, RoundIndex, RunIndex, StageIndex
 from swarm.verify.replay import REFUSED, Committed, answer, replay

@@ -60,6 +60,7 @@ from swarm.ledger.check_statements import (
     DisputeVote,
     Report,
     RevealSegment,
+    TraceFraud,
     VerifyCommit,
     VerifyReveal,
     WitnessService,
@@ -453,6 +454,7 @@ def transactions() -> list[Json]:
         VerifyReveal(*segment_id, 1, SALT, some("claim")),
         DisputeVote(*segment_id, 2, is_guilty=True),
         DisputeMove(*segment_id, 2, b"a move"),
+        TraceFraud(*segment_id, b"a proof"),
         Report(*segment_id, 2, some("blind")),
         ContestService(*segment_id, 1, 2),
         WitnessService(

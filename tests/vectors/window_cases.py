@@ -39,6 +39,8 @@ from swarm.training.record.window import (
     StepTaken,
     WindowData,
     WindowKey,
+)
+from swarm.training.record.window_bytes import (
     encode_window,
 )
 from swarm.types import Digest, RoundIndex, RunIndex, StageIndex

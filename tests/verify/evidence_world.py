@@ -28,17 +28,21 @@ from swarm.primitives.crypto import SecretKey, digest
 from swarm.primitives.edges import sent_root
 from swarm.testing.ledger import InMemoryLedger, forget_blocks, small_run_spec
 from swarm.training.record.checkpoint import phi_bytes
-from swarm.training.record.window import anchors_named, encode_window
+from swarm.training.record.window import (
+    anchors_named,
+)
+from swarm.training.record.window_bytes import (
+    encode_window,
+)
 from swarm.types import NO_DIGEST, Amount, Digest, Height, PeerId, RoundIndex, StageIndex
 from swarm.verify.audit import AuditResult
 from swarm.verify.edges import encode_list
 from swarm.verify.evidence import Evidence, encode_evidence_file, evidence_keys, read_evidence
 from swarm.verify.evidence_check import convince, prove
 from swarm.verify.judging import window_of
-from swarm.verify.replay_process import Material
 from swarm.verify.manifest import sign_manifest
 from swarm.verify.replay import Committed
-from swarm.verify.replay_process import Log
+from swarm.verify.replay_process import Log, Material
 from swarm.verify.starts import Start
 from swarm.verify.transcript import state_root
 from tests.training.pipeline import TEXT

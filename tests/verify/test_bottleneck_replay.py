@@ -18,7 +18,10 @@ from swarm.training.messages import (
     sign_microbatch,
     wire_digest,
 )
-from swarm.training.record.window import decode_window, encode_window
+from swarm.training.record.window_bytes import (
+    decode_window,
+    encode_window,
+)
 from swarm.training.shard import Shard
 from swarm.types import StageIndex
 from swarm.verify.replay import REFUSED

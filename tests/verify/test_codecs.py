@@ -16,6 +16,8 @@ from swarm.training.record.window import (
     Event,
     FragmentMerged,
     WindowData,
+)
+from swarm.training.record.window_bytes import (
     decode_window,
     encode_window,
 )

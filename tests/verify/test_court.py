@@ -6,8 +6,8 @@ from typing import cast
 
 import pytest
 
-from swarm.errors import PeerFault, UsageError
-from swarm.ledger.state.records import SegmentRecord
+from swarm.errors import OutOfTurn, PeerFault, UsageError
+from swarm.ledger.state.records import SegmentPhase, SegmentRecord
 from swarm.ledger.state.state import Reader
 from swarm.ledger.transition.court import Outcome, Ruling, the_court
 from swarm.primitives import codec
@@ -18,6 +18,7 @@ from swarm.verify.program.account import Account, Kind, result_of
 from swarm.verify.program.dispute import NO_ACCOUNT
 from swarm.verify.program.players import Challenger, Solver
 from swarm.verify.replay import REFUSED
+from tests.ledger.traces import traced
 from tests.verify.program.scenes import ANYWHERE, CODEC, Scene, scene
 from tests.verify.program.test_dispute import Liar, some_liar
 from tests.verify.program.test_events import Liar as FragmentLiar
@@ -186,6 +187,36 @@ def test_attack_a_move_that_would_stop_every_replica(
     monkeypatch.setattr("swarm.verify.court.moved_in", stop)
     with pytest.raises(PeerFault):
         court.moved(reader, record, number, ruling.game, move, is_solver=True)
+
+
+@pytest.mark.rule("L99")
+@pytest.mark.parametrize("fault", [ValueError, IndexError, ZeroDivisionError, UsageError])
+@pytest.mark.parametrize("judge", ["check_proof", "check_contradiction"])
+def test_attack_a_proof_that_would_stop_every_replica(
+    judge: str, fault: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = traced()
+    if judge == "check_contradiction":
+        case.wait(SegmentPhase.SEALED)
+        case.submit(case.solver, case.claimed.reveal())
+    proof = case.lie() if judge == "check_proof" else case.contradiction()
+
+    def stop(*_: object, **__: object) -> None:
+        raise fault("nothing to compute with")
+
+    the_court().check_lie(case.ledger.state, case.record, encode(proof))
+    monkeypatch.setattr(f"swarm.verify.court.{judge}", stop)
+    with pytest.raises(PeerFault):
+        the_court().check_lie(case.ledger.state, case.record, encode(proof))
+
+
+@pytest.mark.rule("L99")
+def test_a_proof_about_a_round_that_is_forgotten_is_none() -> None:
+    case = traced()
+    record = replace(case.record, round=RoundIndex(40))
+    proof = case.lie(round=RoundIndex(40))
+    with pytest.raises(OutOfTurn, match="forgotten"):
+        the_court().check_lie(case.ledger.state, record, encode(proof))
 
 
 @pytest.mark.rule("V42", "L95")

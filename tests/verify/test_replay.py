@@ -29,6 +29,8 @@ from swarm.training.record.window import (
     FragmentMerged,
     StepTaken,
     WindowData,
+)
+from swarm.training.record.window_bytes import (
     decode_window,
     encode_window,
 )

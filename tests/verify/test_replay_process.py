@@ -9,7 +9,9 @@ import pytest
 from swarm.errors import BrokenPromise
 from swarm.primitives.commitments import tensor_hash
 from swarm.primitives.crypto import digest
-from swarm.training.record.window import encode_window
+from swarm.training.record.window_bytes import (
+    encode_window,
+)
 from swarm.types import Digest, RoundIndex
 from swarm.verify.judging import window_of
 from swarm.verify.manifest import sign_manifest

@@ -187,7 +187,7 @@ def told(network: SimulatedNetwork, finder: bytes) -> None:
     for node in network.nodes.values():
         texts = [text for kind, text in node.recorded.events if kind is EventKind.CONVICTED]
         assert len(texts) == 1
-        assert "is not what it committed to" in texts[0]
+        assert "is false by what it signed itself" in texts[0]
     me = next(node for node in network.nodes.values() if node.secret.peer == finder)
     warnings = [text for kind, text in me.recorded.events if kind is EventKind.WARNING]
     assert any("it sent a gradient that its list does not have" in text for text in warnings)

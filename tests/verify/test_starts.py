@@ -14,7 +14,14 @@ from swarm.primitives.merkle import merkle_root
 from swarm.training.averaging.adoption import OfferedState, adopt
 from swarm.training.record.restore import adopted_shard
 from swarm.training.record.segment import COMPONENTS, ShardState
-from swarm.training.record.window import WindowData, WindowKey, decode_window, encode_window
+from swarm.training.record.window import (
+    WindowData,
+    WindowKey,
+)
+from swarm.training.record.window_bytes import (
+    decode_window,
+    encode_window,
+)
 from swarm.training.shard import Shard
 from swarm.types import NO_DIGEST, Digest, RoundIndex, RunIndex, StageIndex
 from swarm.verify.replay import REFUSED, Committed, answer

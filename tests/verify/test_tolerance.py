@@ -28,6 +28,8 @@ from swarm.training.record.window import (
     StepTaken,
     Uncounted,
     WindowData,
+)
+from swarm.training.record.window_bytes import (
     decode_window,
     encode_window,
 )

@@ -14,6 +14,8 @@ from swarm.training.record.window import (
     SnapshotTaken,
     StepTaken,
     WindowData,
+)
+from swarm.training.record.window_bytes import (
     decode_window,
     encode_window,
 )

@@ -164,7 +164,9 @@ class Story:
 
     def _proved(self, check: CheckRow) -> str:
         where = f"segment {_segment_name(check)} of {check.name}"
-        return f"caught: what was sent in {where} is not what it committed to ({check.proved_by} has proved it)"
+        return (
+            f"caught: {where} is false by what it signed itself ({check.proved_by} has proved it)"
+        )
 
     def _evicted(self, conviction: ConvictionRow) -> str:
         name, finder, taken = conviction.name, conviction.accuser, conviction.stake_taken

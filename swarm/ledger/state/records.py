@@ -460,7 +460,7 @@ class SegmentRecord(Message, frozen=True):
     is_undecided: bool
     """True if one of these disputes ended without a verdict."""
     proved_by: bytes = b""
-    """Peer that proved that its solver sent something else than it committed to; empty if nobody did."""
+    """Peer that proved a lie by what its solver had signed itself; empty if nobody did."""
     panel: Panel | None = None
     """Panel about a rejected window, the last one if there were several; None before."""
 

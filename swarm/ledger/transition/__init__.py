@@ -9,10 +9,12 @@ Modules (C: pure, S: does I/O):
                      verifiers their answers.
     contests.py   C  Decide complaints of verifiers that were not served: drawn witnesses try, and
                      the majority is believed.
-    court.py      C  Declare what the ledger asks about a dispute that arithmetic decides: whether a
-                     move is one, and its result.
+    court.py      C  Declare what the ledger asks where arithmetic decides: what a move leads to,
+                     and whether a proof is one.
     disputes.py   C  Settle disputes between accusers and solvers, and charge the side that was
                      wrong.
+    frauds.py     C  Convict a solver by what it has signed itself: one transaction, no judges, no
+                     hearing.
     funding.py    C  Fund a run: its owner adds to the escrow, and shareholders go on with a run
                      whose owner stopped.
     hearings.py   C  Keep the clocks of a dispute that arithmetic decides, and carry out what the

@@ -5,7 +5,7 @@ Core: pure functions. A block with one invalid transaction is invalid and change
 In order: the height rises and the leader's VRF output updates the beacon; skipped views are counted against
 their leaders; runs at a round boundary cross it; segments that are due change phase, by the statements that are
 missing; at the end of an epoch the validators change; the transactions are applied one after another. The
-signature of each is verified last, after every cheap check.
+signature of each is verified last, after every cheap check, and before the court judges what is in it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,6 +19,7 @@ from swarm.ledger.check_statements import (
     DisputeVote,
     Report,
     RevealSegment,
+    TraceFraud,
     VerifyCommit,
     VerifyReveal,
     WitnessService,
@@ -63,11 +64,11 @@ from swarm.ledger.transition.checks import (
 from swarm.ledger.transition.contests import bear_witness, contest
 from swarm.ledger.transition.disputes import (
     Arbiter,
-    convict_of_edge,
     join_dispute,
     report,
     settle_dispute,
 )
+from swarm.ledger.transition.frauds import convict_by_proof
 from swarm.ledger.transition.funding import fund
 from swarm.ledger.transition.runs import (
     change_ask_or_leave,
@@ -87,6 +88,9 @@ Known = Mapping[Digest, PeerId]
 """Transactions whose signature was verified before, by digest, and the signer it was verified for."""
 
 NOTHING_KNOWN: Known = {}
+
+Judged = DisputeMove | TraceFraud
+"""Statements that the court judges: their checks cost more than a signature."""
 
 
 def apply_block(
@@ -187,11 +191,11 @@ def apply_transaction(
         signer = _apply_free(draft, body, arbiter)
     else:
         signer = PeerId(transaction.sender)
-        if isinstance(body, DisputeMove):  # the one check that costs more than a signature
+        if isinstance(body, Judged):
             _check_signer(draft, transaction, data, signer, known)
         is_sponsored = _charge(draft, transaction, len(data))
         _apply_paid(draft, body, signer, arbiter, is_sponsored=is_sponsored)
-    if not isinstance(body, DisputeMove):
+    if not isinstance(body, Judged):
         _check_signer(draft, transaction, data, signer, known)
     return transaction, signer
 
@@ -259,8 +263,8 @@ def _apply_paid(
             join_dispute(draft, sender, body, arbiter)
         case Report():
             report(draft, sender, body)
-        case EdgeFraud():
-            convict_of_edge(draft, sender, body)
+        case EdgeFraud() | TraceFraud():
+            convict_by_proof(draft, sender, body)
         case WitnessService():
             bear_witness(draft, sender, body)
         case Withdraw() | SettlementKey() | SignPayouts():

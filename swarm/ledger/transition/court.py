@@ -1,10 +1,11 @@
-"""Declare what the ledger asks about a dispute that arithmetic decides: whether a move is one, and its result.
+"""Declare what the ledger asks where arithmetic decides: what a move leads to, and whether a proof is one.
 
 Core: frozen values and an interface; ``swarm.verify.court`` implements it.
 
 The ledger knows no programs and no tensors. It stores the state of a dispute as bytes, gives every move to the
 court, and keeps the clocks. The court is the one module above this package that is named here, and it is loaded
-when the first move is judged: a node that applied blocks with another court, or none, would leave the others.
+when it first has something to judge: a node that applied blocks with another court, or none, would leave the
+others.
 """
 
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from enum import StrEnum
 from importlib import import_module
 from typing import Protocol, cast
 
+from swarm.errors import BadEncoding, InvalidStatement, OutOfTurn, PeerFault, Reason
 from swarm.ledger.state.records import SegmentRecord
 from swarm.ledger.state.state import Reader
 from swarm.types import Digest
@@ -41,9 +43,9 @@ class Ruling:
 
 
 class Court(Protocol):
-    """Judge of moves; both functions depend on the ledger and their arguments alone.
+    """Judge of moves and proofs; all functions depend on the ledger and their arguments alone.
 
-    They raise ``PeerFault`` for a move that is none; nothing has happened then.
+    They raise ``PeerFault`` for a move, or a proof, that is none; nothing has happened then.
     """
 
     def opened(
@@ -65,7 +67,23 @@ class Court(Protocol):
         """Go on with a dispute by a move of one side."""
         ...
 
+    def check_lie(self, reader: Reader, record: SegmentRecord, proof: bytes) -> None:
+        """Raise unless a proof shows that the solver of a segment has signed something false about a window."""
+        ...
+
 
 def the_court() -> Court:
     """Return the court of every node."""
     return cast("Court", import_module(COURT))
+
+
+def refusal(fault: PeerFault) -> InvalidStatement:
+    """Return the refusal of a statement with whose move or proof the court finds fault."""
+    match fault:
+        case OutOfTurn():
+            reason = Reason.WRONG_PHASE
+        case BadEncoding():
+            reason = Reason.BAD_FIELD
+        case _:
+            reason = Reason.BAD_PROOF
+    return InvalidStatement(reason, str(fault))

@@ -9,7 +9,7 @@ Core: handlers on a draft. Raises ``InvalidStatement``.
     VERIFIED, UNSAMPLED, CLEARED --blind report--> REVEALED --it differs--> DISPUTED
                                                       '-------it agrees---> as before
 
-    any but GUILTY --proof of a lie about an edge--> GUILTY
+    any but GUILTY --proof of a lie--> GUILTY                        (frauds.py)
     DISPUTED --moves of both sides--> GUILTY, or an accusation less   (hearings.py)
 
 One accused window at a time is before the validators. ``settle_dispute`` is the only function that derives a
@@ -22,7 +22,6 @@ from enum import StrEnum
 
 from swarm.errors import InvalidStatement, Reason
 from swarm.ledger.check_statements import DisputeMove, DisputeVote, Report
-from swarm.ledger.edges import EdgeFraud, check_fraud
 from swarm.ledger.state.accusations import Accusation, Ballot, Dispute, Turn
 from swarm.ledger.state.draft import Draft
 from swarm.ledger.state.records import Check, CheckPhase, SegmentPhase, SegmentRecord
@@ -51,7 +50,6 @@ from swarm.ledger.transition.payments import (
     return_bonds,
     void,
     with_check,
-    with_contest,
 )
 from swarm.ledger.transition.phases import (
     DISPUTE_ROUNDS,
@@ -61,7 +59,6 @@ from swarm.ledger.transition.phases import (
     forget_height,
     is_reportable_at,
     is_waiting_for_answers,
-    open_contest,
     reveal_end,
 )
 from swarm.ledger.transition.prices import report_bond, solver_stake
@@ -344,51 +341,6 @@ def count_verified(draft: Draft, record: SegmentRecord) -> None:
     for seat in run.seats[record.stage] if run.seats else ():
         if seat.index == record.seat and seat.last_verified_round < record.round:
             draft.put_run(with_changed_seat(run, replace(seat, last_verified_round=record.round)))
-
-
-def convict_of_edge(draft: Draft, sender: PeerId, body: EdgeFraud) -> None:
-    """Convict a solver of a lie about what it sent, which its signature and its commit prove.
-
-    There are no judges: every validator has seen the proof. All others get back what they put up. While answers
-    are compared, the part of an accuser goes to who answered blind first and differs, or is burned: a solver
-    that sees its verdict come would save it by a lie that its friend proves.
-    """
-    phases = [phase for phase in SegmentPhase if phase is not SegmentPhase.GUILTY]
-    record = find_segment(draft, body, *phases)
-    run, height = draft.run(record.run), draft.height
-    if not is_reportable_at(record, run.spec, height):
-        raise InvalidStatement(Reason.EXPIRED, "its challenge window has passed")
-    check_fraud(
-        body,
-        peer=record.peer,
-        incarnation=record.incarnation,
-        sent_root=record.sent_root,
-        chain=draft.globals.chain,
-        run_digest=run.spec_digest,
-    )
-    finder = _finder(record, sender)
-    for check in record.checks:
-        draft.credit(check.peer, check.bond)
-        record = with_check(record, replace(check, bond=Amount(0)))
-    case = open_contest(record)
-    if case is not None:
-        draft.credit(record.checks[case.check].peer, case.bond)
-        record = with_contest(record, replace(case, is_open=False, bond=Amount(0)))
-    record = void(draft, return_bonds(draft, record))
-    if is_exact(draft, record):
-        punish_solver(draft, record, finder, ())
-    expel(draft, record)
-    set_back(draft, record)
-    close(draft, replace(record, dispute=None, proved_by=sender), SegmentPhase.GUILTY)
-
-
-def _finder(record: SegmentRecord, sender: PeerId) -> PeerId | None:
-    """Return who gets the part of an accuser for a proof; None if nobody does."""
-    if record.phase not in {SegmentPhase.REVEALED, SegmentPhase.DISPUTED}:
-        return sender
-    if record.dispute is None:
-        return None
-    return first_accusation(record, record.dispute.window).peer
 
 
 def _next_due(record: SegmentRecord, height: int) -> Height:

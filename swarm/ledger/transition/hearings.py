@@ -12,12 +12,12 @@ Each side has a time for each move, and a clock for all of them, so a dispute en
 that its solver withdraws stays until then.
 """
 
-from swarm.errors import BadEncoding, InvalidStatement, OutOfTurn, PeerFault, Reason
+from swarm.errors import InvalidStatement, PeerFault, Reason
 from swarm.ledger.check_statements import DisputeMove
 from swarm.ledger.state.accusations import Accusation, Dispute, Turn
 from swarm.ledger.state.draft import Draft
 from swarm.ledger.state.records import SegmentRecord
-from swarm.ledger.transition.court import Outcome, Ruling, the_court
+from swarm.ledger.transition.court import Outcome, Ruling, refusal, the_court
 from swarm.ledger.transition.payments import count, is_exact
 from swarm.ledger.transition.phases import DISPUTE_ROUNDS
 from swarm.primitives.codec import replace
@@ -128,12 +128,8 @@ def _rule(
         if not dispute.game:
             return court.opened(draft, record, window, accusation.claim, move)
         return court.moved(draft, record, window, dispute.game, move, is_solver=is_solver)
-    except OutOfTurn as fault:
-        raise InvalidStatement(Reason.WRONG_PHASE, str(fault)) from None
-    except BadEncoding as fault:
-        raise InvalidStatement(Reason.BAD_FIELD, str(fault)) from None
     except PeerFault as fault:
-        raise InvalidStatement(Reason.BAD_PROOF, str(fault)) from None
+        raise refusal(fault) from None
 
 
 def _moved(dispute: Dispute, ruling: Ruling, height: int, limit: int) -> Dispute:

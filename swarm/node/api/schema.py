@@ -316,7 +316,7 @@ class CheckRow(Document, frozen=True):
     judged: tuple[int, ...] = ()
     confirmed: bool = False
     proved_by: str | None = None
-    """Peer that proved that the solver sent something else than it committed to."""
+    """Peer that proved a lie by what the solver had signed itself."""
     text: str = ""
 
 

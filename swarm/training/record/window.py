@@ -1,45 +1,31 @@
-"""The replay record of one window of a segment: a seat's values and their encoding as bytes.
+"""The replay record of one window of a segment: the state at its start, and what happened in it.
 
-Core: pure functions.
+Core: frozen records and pure checks.
 
-    bytes = magic | length of the header | header | tensors of the start state | of the end state | payloads
-
-The header is the window without its tensors and payloads. Their lengths are not in it: they follow from the
-run, so untrusted bytes cannot ask for memory. A window has exactly one encoding, and ``decode_window`` accepts
-no other. The header comes from another peer and determines how much memory is used: its length, the number of
-its events and micro-batches, and every number in it are bounded by the run. The verify package checks the
-signatures of the messages and replays the events. The state at the end is there in runs without exact numerics
-only: whoever replays the window measures how far from it another machine ends. Legend: P parameters of the
-shard.
+The header is the window without its tensors and payloads (``window_bytes.py``). It comes from another peer and
+determines how much memory is used: its length, the number of its events and micro-batches, and every number in
+it are bounded by the run. The verify package checks the signatures of the messages and replays the events. The
+state at the end is there in runs without exact numerics only: whoever replays the window measures how far from
+it another machine ends.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
-
-from torch import Tensor
 
 from swarm.config.spec import NANO, RunSpec
 from swarm.errors import BadEncoding
 from swarm.gossip.pairing import FINAL_ROUNDS_MAX
-from swarm.gossip.trade.messages import Codec, Offer, Receipt, check_count, check_key, check_root
-from swarm.gossip.trade.payload import payload_bytes
-from swarm.primitives.codec import Message, decode, encode, replace
+from swarm.gossip.trade.messages import Offer, Receipt, check_count, check_key, check_root
+from swarm.primitives.codec import Message, replace
 from swarm.primitives.crypto import SIGNATURE_BYTES
-from swarm.training.averaging.payload import residual_numel, traded_numel
 from swarm.training.messages import (
     MicroBatch,
     MicroBatchGrad,
-    activation_bytes,
-    check_fit,
     check_numbers,
 )
-from swarm.training.model.operators import are_finite
-from swarm.training.model.optimizer import MICROBATCHES_MAX, num_second_moments
-from swarm.training.model.stages import Span, plans_of
+from swarm.training.model.optimizer import MICROBATCHES_MAX
 from swarm.training.plan import RoundPlan
-from swarm.training.record.checkpoint import FLOAT_BYTES, flat_tensor, phi_bytes
 from swarm.training.record.segment import (
     COMPONENTS,
     NO_PARTNER,
@@ -50,8 +36,6 @@ from swarm.training.record.segment import (
 from swarm.training.shard import DROPPED_MAX
 from swarm.types import Bytes, Digest, RoundIndex, RunIndex, StageIndex
 
-MAGIC = b"SWARMWN5"
-"""First bytes of a window; the last digit is the version of the format."""
 WINDOW_BYTES_MAX = 256 << 20
 """Longest encoded window: a verifier holds one of another peer in memory."""
 STATES_EVERY = 25
@@ -61,7 +45,6 @@ SPARE_MICROBATCHES = 32
 answer: every one costs whoever replays the window as much as one that counts."""
 SNAPSHOTS_MAX = 4
 """Offers in one exchange: usually one, rarely more if a trade came late."""
-_LENGTH_BYTES = 4
 _MICROBATCH_BYTES = 512
 """Bytes of a micro-batch in a header: two signatures, a digest and thirty numbers of at most 9 bytes."""
 _EVENT_BYTES = 640
@@ -211,55 +194,6 @@ class WindowHead(Message, frozen=True):
     end: EndHead | None = None
 
 
-class Bulk:
-    """Reader of the bytes after the header."""
-
-    def __init__(self, view: memoryview, at: int) -> None:
-        self._view = view
-        self._at = at
-
-    def take(self, num_bytes: int) -> memoryview:
-        """Return the next bytes; raise ``BadEncoding`` if there are too few."""
-        if num_bytes > len(self._view) - self._at:
-            raise BadEncoding("a window that was cut short")
-        self._at += num_bytes
-        return self._view[self._at - num_bytes : self._at]
-
-    def tensor(self, numel: int) -> Tensor:
-        """Return the next values; raise ``BadEncoding`` if one is not finite."""
-        tensor = flat_tensor(self.take(FLOAT_BYTES * numel))
-        if not are_finite(tensor):
-            raise BadEncoding("a window that begins with values that are not finite")
-        return tensor
-
-    def end(self) -> None:
-        """Raise ``BadEncoding`` unless all bytes were read."""
-        if self._at != len(self._view):
-            raise BadEncoding("a window with more bytes than its events")
-
-
-def head_bytes(head: WindowHead) -> bytes:
-    """Return the magic, the length and the header of a window's bytes."""
-    header = encode(head)
-    return MAGIC + len(header).to_bytes(_LENGTH_BYTES, "big") + header
-
-
-def split_window(spec: RunSpec, view: memoryview) -> tuple[WindowHead, Bulk]:
-    """Return the checked header of a window, and a reader for the bytes after it."""
-    start = len(MAGIC) + _LENGTH_BYTES
-    length = int.from_bytes(view[len(MAGIC) : start], "big")
-    longest = min(header_bytes_max(spec), len(view) - start)
-    if bytes(view[: len(MAGIC)]) != MAGIC or length > longest:
-        raise BadEncoding("not a window")
-    head = decode(WindowHead, bytes(view[start : start + length]), limit=length)
-    _check_place(spec, head)
-    _check_numbers(spec, head)
-    if head.end is not None:
-        _check_end(spec, head.end)
-    _check_events(spec, head)
-    return head, Bulk(view, start + length)
-
-
 def header_bytes_max(spec: RunSpec) -> int:
     """Return the most bytes of a header of a window of this run."""
     steps, fragments = spec.checks.window_steps, spec.outer.fragments
@@ -273,6 +207,15 @@ def header_bytes_max(spec: RunSpec) -> int:
 def _uncounted_max(spec: RunSpec) -> int:
     """Return the most events of uncounted micro-batches: before each step and merge, and at the end."""
     return spec.checks.window_steps + spec.outer.exchanges + 1
+
+
+def check_head(spec: RunSpec, head: WindowHead) -> None:
+    """Raise ``BadEncoding`` unless every number of a header is within the bounds of its run."""
+    _check_place(spec, head)
+    _check_numbers(spec, head)
+    if head.end is not None:
+        _check_end(spec, head.end)
+    _check_events(spec, head)
 
 
 def _check_place(spec: RunSpec, head: WindowHead) -> None:
@@ -303,7 +246,7 @@ def _check_numbers(spec: RunSpec, head: WindowHead | EndHead) -> None:
         _check_exchange(spec, exchange)
     if len({spec.outer.fragment_of(exchange) for exchange in exchanges}) != len(exchanges):
         raise BadEncoding("a fragment on its way in two exchanges")
-    at_sync, trades_over = _split_counts(spec, head)
+    at_sync, trades_over = split_counts(spec, head)
     if (len(at_sync), len(trades_over)) != (spec.outer.fragments, len(no_trades_over(spec))):
         raise BadEncoding(f"tokens of {len(head.tokens_at_sync)} fragments")
     if not all(0 <= over <= spec.outer.trades_per_round for over in trades_over):
@@ -415,7 +358,7 @@ def _check_exchange(spec: RunSpec, exchange: int) -> None:
         raise BadEncoding(f"exchange {exchange} of {spec.outer.exchanges}")
 
 
-def _split_counts(
+def split_counts(
     spec: RunSpec, head: WindowHead | EndHead
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return (tokens at each fragment's last merge, trades that are over) of a header."""
@@ -439,71 +382,6 @@ def anchors_named(data: WindowData) -> frozenset[Digest]:
     return frozenset({data.start.anchor_root, *later})
 
 
-def encode_window(data: WindowData) -> list[Bytes]:
-    """Return the pieces of a window's bytes, in order; no tensor is copied."""
-    key, start, end = data.key, data.start, data.end
-    head = WindowHead(
-        run=key.run,
-        round=key.round,
-        stage=key.stage,
-        seat=key.seat,
-        window=key.window,
-        is_last=data.is_last,
-        **_numbers_of(start),
-        inherited=data.inherited,
-        events=tuple(head_of(event) for event in data.events),
-        end=None if end is None else EndHead(**_numbers_of(end)),
-    )
-    states = [start] if end is None else [start, end]
-    tensors = [phi_bytes(tensor) for state in states for tensor in _tensors_of(state)]
-    return [head_bytes(head), *tensors, *_payloads(data.events)]
-
-
-def _numbers_of(state: ShardState) -> dict[str, Any]:
-    """Return the numbers of a state, as both kinds of header have them."""
-    return {
-        "step": state.step,
-        "anchor_root": state.anchor_root,
-        "tokens_total": state.tokens_total,
-        "tokens_at_sync": (*state.tokens_at_sync, *state.trades_over),
-        "snapshots": tuple((exchange, tokens) for exchange, tokens, _ in state.snapshots),
-    }
-
-
-def _tensors_of(state: ShardState) -> list[Tensor]:
-    """Return the tensors of a state in the order in which they are written."""
-    return [*state.tensors, state.residual_R, *(theta for _, _, theta in state.snapshots)]
-
-
-def decode_window(spec: RunSpec, raw: bytes | memoryview) -> WindowData:
-    """Decode and check the bytes of a window of this run from an untrusted peer; raise ``PeerFault``.
-
-    Every number is within its bounds, every tensor and payload as long as the run says, and every value of the
-    state finite.
-    """
-    view = memoryview(raw).cast("B")
-    if len(view) > WINDOW_BYTES_MAX and not spec.checks.spots:  # these are the seat's own
-        raise BadEncoding(f"a window of {len(view)} bytes")
-    head, bulk = split_window(spec, view)
-    plan = plans_of(spec)[head.stage]
-    spans = plan.fragments(spec.outer.fragments)
-    second = num_second_moments(spec.optimizer, plan)
-    start = _state(spec, head, bulk, spans, second, is_bare=is_bare(spec, head.window))
-    end = None if head.end is None else _state(spec, head.end, bulk, spans, second)
-    events = tuple(_event(spec, event, bulk, spans) for event in head.events)
-    bulk.end()
-    key = WindowKey(head.run, head.round, head.stage, head.seat, head.window)
-    inherited = tuple(map(Digest, head.inherited))
-    return WindowData(
-        key=key,
-        is_last=head.is_last,
-        start=start,
-        events=events,
-        inherited=inherited,
-        end=end,
-    )
-
-
 def head_of(event: Event) -> EventHead:
     """Return an event as a header has it, without payloads."""
     match event:
@@ -521,107 +399,9 @@ def _bare(one: ComputedMicrobatch) -> ComputedMicrobatch:
     return replace(one, request=request, reply=reply)
 
 
-def _payloads(events: tuple[Event, ...]) -> Iterator[Bytes]:
-    for event in events:
-        match event:
-            case FragmentMerged():
-                yield event.payload
-            case StepTaken() | Uncounted():
-                for one in event.microbatches:
-                    yield from (m.payload for m in (one.request, one.reply) if m is not None)
-            case _:
-                pass
-
-
 def is_bare(spec: RunSpec, window: int) -> bool:
     """Return True if the log of a window has only the numbers of its start state, and none of its values.
 
     In a run whose checks look at elements no log leaves its seat: only the seat has to know the state.
     """
     return spec.checks.spots and window % STATES_EVERY > 0
-
-
-def _state(
-    spec: RunSpec,
-    head: WindowHead | EndHead,
-    bulk: Bulk,
-    spans: Sequence[Span],
-    second: int,
-    *,
-    is_bare: bool = False,
-) -> ShardState:
-    num_parameters = spans[-1].stop
-    if is_bare:
-        return _bare_state(spec, head)
-    params_P, m_P = bulk.tensor(num_parameters), bulk.tensor(num_parameters)
-    v_A = bulk.tensor(second)
-    phi_P, momentum_P = bulk.tensor(num_parameters), bulk.tensor(num_parameters)
-    residual_R = bulk.tensor(residual_numel(spec, num_parameters))
-    at_sync, trades_over = _split_counts(spec, head)
-    return ShardState(
-        params_P=params_P,
-        m_P=m_P,
-        v_A=v_A,
-        phi_P=phi_P,
-        momentum_P=momentum_P,
-        step=head.step,
-        anchor_root=Digest(head.anchor_root),
-        tokens_total=head.tokens_total,
-        tokens_at_sync=at_sync,
-        snapshots=tuple(
-            (exchange, tokens, bulk.tensor(spans[spec.outer.fragment_of(exchange)].numel))
-            for exchange, tokens in head.snapshots
-        ),
-        residual_R=residual_R,
-        trades_over=trades_over,
-    )
-
-
-def _bare_state(spec: RunSpec, head: WindowHead | EndHead) -> ShardState:
-    nothing = flat_tensor(memoryview(b""))
-    at_sync, trades_over = _split_counts(spec, head)
-    return ShardState(
-        params_P=nothing,
-        m_P=nothing,
-        v_A=nothing,
-        phi_P=nothing,
-        momentum_P=nothing,
-        step=head.step,
-        anchor_root=Digest(head.anchor_root),
-        tokens_total=head.tokens_total,
-        tokens_at_sync=at_sync,
-        snapshots=tuple((exchange, tokens, nothing) for exchange, tokens in head.snapshots),
-        residual_R=nothing,
-        trades_over=trades_over,
-    )
-
-
-def _event(spec: RunSpec, event: EventHead, bulk: Bulk, spans: Sequence[Span]) -> Event:
-    match event:
-        case MergeHead(exchange, _, _, _, offer):
-            payload = b""
-            if offer is not None:
-                is_final_averaging = offer.codec is Codec.F32
-                span = spans[spec.outer.fragment_of(exchange)]
-                numel = traded_numel(spec, span.numel, is_final_averaging=is_final_averaging)
-                num_bytes = payload_bytes(offer.codec, numel)
-                if offer.num_bytes != num_bytes:
-                    raise BadEncoding("an offer of another size than its fragment")
-                payload = bytes(bulk.take(num_bytes))
-            fields = {name: getattr(event, name) for name in MergeHead.__struct_fields__}
-            return FragmentMerged(**fields, payload=payload)
-        case StepTaken() | Uncounted():
-            counted = tuple(_computed(spec, one, bulk) for one in event.microbatches)
-            return replace(event, microbatches=counted)
-        case _:
-            return event
-
-
-def _computed(spec: RunSpec, one: ComputedMicrobatch, bulk: Bulk) -> ComputedMicrobatch:
-    num_bytes, request, reply = activation_bytes(spec), one.request, one.reply
-    if request is not None:
-        request = replace(request, payload=bytes(bulk.take(num_bytes)))
-        check_fit(spec, request)
-    if reply is not None:
-        reply = replace(reply, payload=bytes(bulk.take(num_bytes)))
-    return replace(one, request=request, reply=reply)

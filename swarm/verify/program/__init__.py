@@ -24,6 +24,8 @@ Modules (C: pure, S: does I/O):
                            and backward.
     nodes.py            C  Represent a computation as a list of nodes, run it node by node, and
                            compute one element of one node.
+    opened.py           C  Check a step of a window that its solver opens: its leaf, its counters,
+                           its micro-batches.
     operators.py        C  Define what an operator of a program is: it computes a whole tensor, and
                            any one element of it.
     players.py          C  Play both sides of a dispute from the log of a window.
@@ -31,6 +33,7 @@ Modules (C: pure, S: does I/O):
                            computed from, and judge it.
     states.py           C  Check what a solver shows of the states around an event: their ten parts,
                            and the counters among them.
+    tracing.py          C  Run a program and keep the digests of its values, but not the values.
     update.py           C  Derive the program of one optimizer step: mean gradient, clip, AdamW, and
                            Muon where the run has it.
     update_operators.py C  Operators of an update: mean gradient, clip, AdamW, Muon.

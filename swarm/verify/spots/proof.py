@@ -1,14 +1,21 @@
-"""Prove a lie about one element: the solver's statement, one trace of it, and an element that is false in that.
+"""Prove that a solver stated something false: one element of one trace, or a claim that is not the ledger's.
 
 Core: frozen messages and pure checks.
 
+    FalseTrace      the solver's statement, one trace of it, and an element that is false in that
+    SpotStatement   alone: its claim is not the one that the solver has shown on the ledger
+
 Whoever holds a proof convicts with it: nothing in it is said by the finder, and nothing has to be
-replayed. It is of the size of one move of a dispute, and judged like the last of them.
+replayed. It is of the size of one move of a dispute at most, and judged like the last of them.
 Source: docs/spec/verification.md section 4.
 """
 
+from typing import cast
+
 from swarm.errors import BadEncoding, BrokenPromise, OutOfTurn, UsageError
-from swarm.primitives.codec import Message
+from swarm.ledger.check_statements import MOVE_BYTES_MAX, TraceFraud
+from swarm.ledger.transition.phases import SegmentId
+from swarm.primitives.codec import Message, decode, encode
 from swarm.types import Digest, PeerId
 from swarm.verify.program.cases import Facts
 from swarm.verify.program.reveal import Operand, Reveal
@@ -22,7 +29,7 @@ from swarm.verify.spots.statement import (
 )
 
 
-class FalseTrace(Message, frozen=True):
+class FalseTrace(Message, frozen=True, tag=1):
     """A false element of a trace that a solver has stated."""
 
     statement: SpotStatement
@@ -32,6 +39,34 @@ class FalseTrace(Message, frozen=True):
     """From the trace to the root over all in the statement."""
     values: Operand
     reveal: Reveal
+
+
+TraceProof = FalseTrace | SpotStatement
+"""Proof of a lie about a window, as ``TraceFraud`` has it."""
+
+
+def trace_fraud(segment: SegmentId, proof: TraceProof) -> TraceFraud:
+    """Return the statement to the ledger that convicts the solver of a segment."""
+    return TraceFraud(segment.run, segment.round, segment.stage, segment.seat, encode(proof))
+
+
+def decode_proof(raw: bytes) -> TraceProof:
+    """Decode a proof; raise ``BadEncoding`` for anything else."""
+    return decode(cast("type[TraceProof]", TraceProof), raw, limit=MOVE_BYTES_MAX)
+
+
+def statement_of(proof: TraceProof) -> SpotStatement:
+    """Return what the solver has signed."""
+    return proof.statement if isinstance(proof, FalseTrace) else proof
+
+
+def check_contradiction(
+    said: SpotStatement, claim: Digest, peer: PeerId, chain: Digest, run_digest: Digest
+) -> None:
+    """Raise ``PeerFault`` unless ``peer`` signed another claim of a window than the one it has shown."""
+    if said.claim == claim:
+        raise BrokenPromise("a statement with the claim that is on the ledger")
+    check_statement(said, peer, chain, run_digest)
 
 
 def check_proof(
@@ -55,7 +90,3 @@ def check_proof(
     except (ArithmeticError, LookupError, UsageError, ValueError) as fault:
         # The checks should refuse it before. If one is missing, no replica stops.
         raise BrokenPromise(f"a proof with which nothing can be computed: {fault}") from None
-
-
-def trace_fraud(key, proof):
-    raise NotImplementedError

@@ -107,8 +107,8 @@ class MergeTrace(Message, frozen=True, tag=4):
 TraceSaid = MicrobatchTrace | UpdateTrace | CopyTrace | MergeTrace
 
 
-class SpotStatement(Message, frozen=True):
-    """Signed statement of a solver about one window of its segment."""
+class SpotStatement(Message, frozen=True, tag=2):
+    """Signed statement of a solver about one window of its segment; the tag is that among proofs (proof.py)."""
 
     run: RunIndex
     round: RoundIndex

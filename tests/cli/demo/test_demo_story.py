@@ -54,7 +54,7 @@ def test_a_lie_about_what_was_sent_is_told_once_with_who_proved_it() -> None:
     check = {**a_document("guilty")["checks"][0], "proved_by": "brisk-seal-274"}  # type: ignore[index]
     story = Story()
     assert story.read(a_state({"checks": [check]})) == [
-        "caught: what was sent in segment 8/0/4 of calm-stoat-008 is not what it committed to"
+        "caught: segment 8/0/4 of calm-stoat-008 is false by what it signed itself"
         " (brisk-seal-274 has proved it)"
     ]
     assert story.read(a_state({"checks": [check]})) == []

@@ -6,6 +6,7 @@ import pytest
 
 from swarm.config.spec import RunSpec
 from swarm.errors import InvalidStatement, Reason
+from swarm.ledger.check_statements import Fraud
 from swarm.ledger.edges import EDGE_FRAUD_BYTES_MAX, EdgeFraud
 from swarm.ledger.state.draft import Draft
 from swarm.ledger.state.records import NO_ROLLBACK, CheckPhase, Rollback, RunPhase, SegmentPhase
@@ -62,7 +63,7 @@ def bonds_of(case: Case) -> dict[bytes, int]:
     return bonds
 
 
-def convict(case: Case, body: EdgeFraud, sender: SecretKey) -> int:
+def convict(case: Case, body: Fraud, sender: SecretKey) -> int:
     """Submit a proof; compare every account and the escrow with what they must have; return the stake taken."""
     case.ledger.block()  # so that no deadline falls into the block that is looked at
     ledger, record, solver = case.ledger, case.record, case.solver

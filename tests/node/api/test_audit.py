@@ -14,8 +14,8 @@ from swarm.training.record.window import WindowKey
 from swarm.types import Digest, PeerId
 from swarm.verify.audit import AuditEvidence, AuditResult, AuditVerdict, decode_evidence
 from swarm.verify.evidence import Evidence
-from swarm.verify.replay_process import Material
 from swarm.verify.manifest import sign_manifest
+from swarm.verify.replay_process import Material
 from tests.ledger.checking import Case, a_case
 from tests.node.fakes import GENESIS, FakeLedger
 from tests.verify.evidence_world import Proofs

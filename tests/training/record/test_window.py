@@ -11,13 +11,15 @@ from swarm.training.model.stages import plan_stages
 from swarm.training.record import window as module
 from swarm.training.record.segment import ShardState
 from swarm.training.record.window import (
-    MAGIC,
     AnchorSet,
     Event,
     FragmentMerged,
     StepTaken,
     WindowData,
     anchors_named,
+)
+from swarm.training.record.window_bytes import (
+    MAGIC,
     decode_window,
     encode_window,
 )

@@ -13,7 +13,6 @@ from swarm.primitives.crypto import SIGNATURE_BYTES
 from swarm.training.messages import COUNT_MAX
 from swarm.training.model.optimizer import MICROBATCHES_MAX
 from swarm.training.record.window import (
-    MAGIC,
     SNAPSHOTS_MAX,
     AnchorSet,
     EventHead,
@@ -21,9 +20,12 @@ from swarm.training.record.window import (
     SnapshotTaken,
     StepTaken,
     WindowHead,
+    header_bytes_max,
+)
+from swarm.training.record.window_bytes import (
+    MAGIC,
     encode_window,
     head_bytes,
-    header_bytes_max,
     split_window,
 )
 from swarm.training.shard import DROPPED_MAX
