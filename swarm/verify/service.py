@@ -119,13 +119,12 @@ class Verifier:
         Args:
             host: Links to the other peers.
             secret: Key of this node.
-            chain: Id of the network, the digest of its genesis.
+            chain: Digest of the genesis of its network.
             ledger: Final state, and the way to submit statements.
             blobs: Store of the logs.
             store: Database of manifests, answers and reveals.
             compute: Executor with a worker of its own: training cannot wait for a replay of up to a minute.
-            artifacts: Source of training tokens and anchors.
-            report: Receiver of events.
+            artifacts, report: Source of training tokens and anchors; receiver of events.
             checks_at_once: Windows replayed at a time; 0: never request a window.
             replays: Implementation of the replay; None for ``FileReplays``.
 

@@ -265,7 +265,7 @@ def merge_case(facts: Facts, move: OpenMerge) -> Case:
 
 
 class MergeSides(Protocol):
-    """What a merge depends on besides values."""
+    """Numbers of a merge, on which its arithmetic depends besides values."""
 
     @property
     def exchange(self) -> int:

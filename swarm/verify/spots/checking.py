@@ -344,7 +344,14 @@ def find_false(
         found = find_false_in(one, trace)
         if found is not None:
             path, trace_said = trace_path(traces, one.trace), traces[one.trace]
-            return FalseTrace(said, trace_said, one.trace, path, found.values, found.reveal)
+            return FalseTrace(
+                statement=said,
+                trace=trace_said,
+                number=one.trace,
+                path=path,
+                values=found.values,
+                reveal=found.reveal,
+            )
     return None
 
 

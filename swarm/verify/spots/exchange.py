@@ -44,7 +44,7 @@ class SpotRequest(Message, frozen=True):
 
 
 class SpotFound(Message, frozen=True, tag=1):
-    """What was asked for is there, as a blob."""
+    """Answer that the wanted blob is there."""
 
     statement: SpotStatement
     root: Digest
@@ -52,14 +52,26 @@ class SpotFound(Message, frozen=True, tag=1):
 
 
 class SpotWorking(Message, frozen=True, tag=2):
-    """What was asked for is being computed, or waits for that."""
+    """Answer that the wanted blob is being computed, or waits for that."""
 
 
 class SpotMissing(Message, frozen=True, tag=3):
-    """No such window is here."""
+    """Answer that no such window is here."""
 
 
 SpotReply = SpotFound | SpotWorking | SpotMissing
+
+
+def request_of(key: WindowKey, seed: bytes) -> SpotRequest:
+    """Return the request for a statement about a window, or for what a seed asks for."""
+    return SpotRequest(
+        run=key.run,
+        round=key.round,
+        stage=key.stage,
+        seat=key.seat,
+        window=key.window,
+        seed=seed,
+    )
 
 
 def decode_request(raw: bytes) -> SpotRequest:

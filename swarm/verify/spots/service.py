@@ -45,10 +45,10 @@ from swarm.verify.spots.exchange import (
     SPOT_PROTOCOL,
     SpotFound,
     SpotMissing,
-    SpotRequest,
     SpotWorking,
     decode_reply,
     decode_request,
+    request_of,
 )
 from swarm.verify.spots.proof import FalseTrace
 from swarm.verify.spots.solving import Solved
@@ -95,7 +95,7 @@ Ts = TypeVarTuple("Ts")
 OwnSource = Callable[[WindowKey], Awaitable[OwnWindow]]
 """Reads a window of our own; raises ``Unreachable`` if it is not here, or not committed."""
 SpotSource = Callable[[Sought], Awaitable[Spot]]
-"""What the ledger and the run have of a window of another; raises ``Unreachable``."""
+"""Finds all that the ledger and the run have of a window of another; raises ``Unreachable``."""
 Turn = Callable[[], AbstractAsyncContextManager[None]]
 """The turn of a computation among others."""
 
@@ -162,7 +162,7 @@ class SpotChecks:
     async def _ask(self, sought: Sought, seed: bytes) -> SpotFound:
         """Ask a solver until it has what is asked for; raise ``Unreachable`` if it has no such window."""
         key, solver = sought.key, sought.record.peer
-        asked = SpotRequest(key.run, key.round, key.stage, key.seat, key.window, seed)
+        asked = request_of(key, seed)
         while True:
             raw = await self._host.call(
                 solver,
