@@ -30,6 +30,7 @@ from swarm.verify.ports import BlobsPort, LedgerPort
 from swarm.verify.program.computed import Log
 from swarm.verify.program.opened import Window
 from swarm.verify.spots.checking import (
+    ITEMS,
     Spot,
     SpotShown,
     check_opened,
@@ -115,8 +116,10 @@ class SpotChecks:
         own: OwnSource,
         spot: SpotSource,
         admits: Callable[[PeerId, WindowKey], bool],
+        items: int = ITEMS,
     ) -> None:
-        """``admits``: whether a peer may ask for a window now."""
+        """``admits``: whether a peer may ask for a window now; ``items``: as many as a check has."""
+        self._items = items
         self._host, self._secret, self._ledger, self._blobs = host, secret, ledger, blobs
         self._compute, self._turn, self._own, self._spot = compute, turn, own, spot
         self._admits = admits
@@ -152,7 +155,7 @@ class SpotChecks:
         opened = decode_opened(await self._fetched(found, solver))
         traces = await self._worked(check_opened, spot, found.statement, opened)
         seed = secrets.token_bytes(SEED_BYTES)
-        asked = await self._worked(wanted, spot, opened, traces, seed)
+        asked = await self._worked(wanted, spot, opened, traces, seed, self._items)
         answer = await self._ask(sought, seed)
         raw = await self._fetched(answer, solver)
         shown = decode(SpotShown, raw, limit=SHOWN_BYTES_MAX)
@@ -220,7 +223,8 @@ class SpotChecks:
         key, seed = asked
         own = await self._own(key)
         chain, run_digest = self._ledger.state.chain, own.spot.plan.run_digest
-        statement, raw = await self._worked(_made, own, self._secret, chain, run_digest, seed)
+        given = (own, self._secret, chain, run_digest, seed, self._items)
+        statement, raw = await self._worked(_made, *given)
         root = await self._blobs.add(raw)
         self._made[asked] = SpotFound(statement, root, len(raw))
         while len(self._made) > KEPT_MAX:
@@ -233,12 +237,12 @@ class SpotChecks:
 
 
 def _made(
-    own: OwnWindow, secret: SecretKey, chain: Digest, run_digest: Digest, seed: bytes
+    own: OwnWindow, secret: SecretKey, chain: Digest, run_digest: Digest, seed: bytes, items: int
 ) -> tuple[SpotStatement, bytes]:
     """Return the statement about a window, and what it has the digest of, or what a seed asks for."""
     solved = Solved(own.window, own.log)
     statement = solved.statement(secret, chain, run_digest, own.spot.key)
     if not seed:
         return statement, encode(solved.opened)
-    asked = wanted(own.spot, solved.opened, solved.traces, seed)
+    asked = wanted(own.spot, solved.opened, solved.traces, seed, items)
     return statement, encode(solved.shown(asked))

@@ -1,0 +1,181 @@
+"""One node checks windows of another at elements, and gets its result, a proof, or somebody to blame."""
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from swarm.errors import Unreachable
+from swarm.gossip.blobs.service import Blobs
+from swarm.ledger.state.records import Run, SegmentRecord
+from swarm.primitives.codec import decode, encode, replace
+from swarm.testing.executor import InlineExecutor
+from swarm.training.record.window import WindowKey
+from swarm.types import PeerId
+from swarm.verify.judging import Sought
+from swarm.verify.ports import LedgerPort
+from swarm.verify.program.computed import Log, Step
+from swarm.verify.program.opened import Window
+from swarm.verify.spots import service
+from swarm.verify.spots.checking import Spot
+from swarm.verify.spots.exchange import (
+    SPOT_PROTOCOL,
+    SpotFound,
+    SpotMissing,
+    SpotReply,
+    SpotWorking,
+    request_of,
+)
+from swarm.verify.spots.proof import FalseTrace
+from swarm.verify.spots.service import QUEUE_MAX, OwnWindow, SpotChecks
+from swarm.verify.spots.solving import Solved
+from tests.fakes import FakeHost, FakeNetwork
+from tests.verify.spots.test_checking import Liar, Sample, with_one_step
+from tests.verify.windows import CHAIN
+
+ITEMS = 32
+
+
+@pytest.fixture(autouse=True)
+def inline_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Virtual time must not run while a thread works."""
+
+    async def run_inline(work: Callable[..., object], *arguments: object) -> object:
+        await trio.lowlevel.checkpoint()
+        return work(*arguments)
+
+    with_one_step("int8", 1)  # trained before the clock of a test runs
+    monkeypatch.setattr(trio.to_thread, "run_sync", run_inline)
+
+
+class Node:
+    """A node with blobs and spot checks; it has the window of a sample if that is its own."""
+
+    def __init__(self, host: FakeHost, folder: Path, sample: Sample, items: int) -> None:
+        self.host, self.sample, self.is_admitted = host, sample, True
+        self.blobs = Blobs(folder, host, quota_bytes=1 << 30)
+        ledger = cast("LedgerPort", SimpleNamespace(state=SimpleNamespace(chain=CHAIN)))
+        self.checks = SpotChecks(
+            host=host,
+            secret=host.secret,
+            ledger=ledger,
+            blobs=self.blobs,
+            compute=InlineExecutor(lambda _: 0.1),
+            turn=self._turn,
+            own=self._own,
+            spot=self._spot,
+            admits=lambda *_: self.is_admitted,
+            items=items,
+        )
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncGenerator[None]:
+        yield
+
+    async def _own(self, key: WindowKey) -> OwnWindow:
+        spot = self.sample.spot
+        if key != spot.key:
+            raise Unreachable("not here")
+        return OwnWindow(spot.window, self.sample.log, spot)
+
+    async def _spot(self, _: Sought) -> Spot:
+        return self.sample.spot
+
+
+@asynccontextmanager
+async def two_nodes(folder: Path, items: int = ITEMS) -> AsyncGenerator[tuple[Node, Node]]:
+    """A solver with its window, at work, and a verifier."""
+    sample, network = with_one_step("int8", 1), FakeNetwork()
+    mine = FakeHost(network, sample.secret)
+    network.hosts[mine.peer] = mine
+    solver = Node(mine, folder / "solver", sample, items)
+    verifier = Node(network.host(77), folder / "verifier", sample, items)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(solver.checks.run)
+        with trio.fail_after(300):
+            yield solver, verifier
+        nursery.cancel_scope.cancel()
+
+
+def sought(sample: Sample, solver: PeerId) -> Sought:
+    """The window as the verifier looks for it."""
+    record = SimpleNamespace(peer=solver)
+    run = SimpleNamespace(spec_digest=sample.spot.plan.run_digest)
+    return Sought(sample.spot.key, cast("SegmentRecord", record), cast("Run", run))
+
+
+async def test_an_honest_window_gives_the_result_of_a_replay(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with two_nodes(tmp_path) as (solver, verifier):
+        found = await verifier.checks.check(sought(solver.sample, solver.host.peer))
+        assert found.proof is None
+        window = solver.sample.spot.key.window
+        assert found.result == solver.sample.segment.claims()[window]
+        assert not verifier.host.blamed
+        again = await verifier.checks.check(sought(solver.sample, solver.host.peer))
+        assert again.statement == found.statement
+
+
+async def test_a_lie_comes_back_as_its_proof(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with two_nodes(tmp_path, 2048) as (solver, verifier):
+        sample = solver.sample
+        honest = Step(sample.spot.window, sample.log, 0, sample.log.account)
+        lie = (honest.update, honest.program(honest.update).outputs["params"])
+        monkeypatch.setattr(service, "Solved", lambda window, log: Liar(window, log, lie))
+        found = await verifier.checks.check(sought(sample, solver.host.peer))
+        assert isinstance(found.proof, FalseTrace)
+        sample.check(found.proof)
+
+
+async def test_a_solver_that_shows_something_else_is_blamed_and_has_served_nothing(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with two_nodes(tmp_path) as (solver, verifier):
+
+        class Forger(Solved):
+            def __init__(self, window: Window, log: Log) -> None:
+                super().__init__(window, log)
+                account = replace(self.opened.account, tokens=1)
+                self.opened = replace(self.opened, account=account)
+
+        monkeypatch.setattr(service, "Solved", Forger)
+        with pytest.raises(Unreachable, match="nothing that can be checked"):
+            await verifier.checks.check(sought(solver.sample, solver.host.peer))
+        assert verifier.host.faults() == {solver.host.peer: 1}
+
+
+async def test_who_has_no_such_window_or_asks_too_often_is_told_so(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with two_nodes(tmp_path) as (solver, verifier):
+        solver.is_admitted = False
+        with pytest.raises(Unreachable, match="no such window"):
+            await verifier.checks.check(sought(solver.sample, solver.host.peer))
+
+
+async def test_requests_without_end_fill_a_queue_and_no_memory(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """Each gets an answer at once; what is computed is bounded, and the honest are served after it."""
+    async with two_nodes(tmp_path) as (solver, verifier):
+        key, peer = solver.sample.spot.key, solver.host.peer
+
+        async def ask(seed: bytes) -> SpotReply:
+            raw = await verifier.host.call(
+                peer, SPOT_PROTOCOL, encode(request_of(key, seed)), timeout_s=5.0, reply_limit=2048
+            )
+            return decode(cast("type[SpotReply]", SpotReply), raw, limit=2048)
+
+        kinds = {type(await ask(bytes([n]) * 32)) for n in range(QUEUE_MAX + 20)}
+        assert kinds <= {SpotWorking, SpotFound, SpotMissing}
+        assert len(solver.checks._queue) <= QUEUE_MAX
+        found = await verifier.checks.check(sought(solver.sample, peer))
+        assert found.proof is None
