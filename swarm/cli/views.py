@@ -266,11 +266,12 @@ def checking(run: RunRow | None) -> str:
 
 
 def _share(run: RunRow) -> str:
-    """Return the replayed share of the segments that passed; empty if the ledger does not have it."""
+    """Return the share of steps that was checked of what passed; empty if the ledger does not have it."""
     if not run.judged_steps or run.replayed_steps is None:
         return ""
     percent = 100 * run.replayed_steps / run.judged_steps
-    return f" ({percent:.0f}% of the steps on record replayed)"
+    verb = "replayed" if run.way == "replay" else "looked at"
+    return f" ({percent:.0f}% of the steps on record {verb})"
 
 
 def health(state: StateDocument, ink: Ink) -> str:

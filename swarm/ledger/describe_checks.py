@@ -121,14 +121,14 @@ def check_text(body: CheckStatement) -> str:
 
 
 def replayed_steps(record: SegmentRecord, window_steps: int) -> int:
-    """Count the steps of the windows that another peer replayed and agreed with."""
+    """Count the steps of the windows that another peer replayed, or looked at, and agreed with."""
     agreed = {check.window for check in record.checks if check.phase is CheckPhase.AGREED}
     left = (record.num_steps - window * window_steps for window in sorted(agreed))
     return sum(max(min(window_steps, steps), 0) for steps in left)
 
 
 def segment_text(record: SegmentRecord, window_steps: int = 0) -> str:
-    """Return a sentence: ``segment 12/0/1 of ... passed its sampled check: 2 of 10 steps replayed by 1 peer``.
+    """Return a sentence: ``segment 12/0/1 of ... passed its sampled check: 2 of 10 steps checked by 1 peer``.
 
     Without ``window_steps``, of the run, the share is left out.
     """
@@ -162,7 +162,7 @@ def _replayed_text(record: SegmentRecord, window_steps: int) -> str:
     by = f"{agreed} peer{'s' * (agreed != 1)}"
     if not record.num_steps:  # final averaging: one window, no step
         return f": replayed by {by}"
-    return f": {replayed_steps(record, window_steps)} of {record.num_steps} steps replayed by {by}"
+    return f": {replayed_steps(record, window_steps)} of {record.num_steps} steps checked by {by}"
 
 
 def segment_row(record: SegmentRecord, window_steps: int) -> dict[str, object]:

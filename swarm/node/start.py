@@ -23,6 +23,7 @@ from swarm.primitives.codec import decode, encode, replace
 from swarm.ticket import Ticket, parse_ticket
 from swarm.training.data.dataset import check_hash
 from swarm.training.data.disk import dataset_path, names_by_hash, open_dataset
+from swarm.verify.spots.checking import ITEMS
 
 DEMO_FILE = "demo.toml"
 UNNAMED = "the run file"
@@ -195,9 +196,10 @@ def unchecked_text(spec: RunSpec) -> str:
     return ""
 
 
-def odds_text(odds: Odds) -> str:
+def odds_text(odds: Odds, spec: RunSpec) -> str:
     """Return a sentence about what those who check a run find, and about the worst lie."""
-    return (
+    how = f"at {ITEMS:,} drawn runs of elements of one step: " if spec.checks.spots else ""
+    return how + (
         f"a lie in one window is found in {odds.found_one_window:.0%} of all cases, in all windows in"
         f" {odds.found_all_windows:.0%}, if half of the verifiers are away and a third of the others help it;"
         f" the worst lie {'gains' if odds.worst > 0 else 'loses'} {abs(odds.worst):.2g} of a segment's cost"

@@ -75,7 +75,7 @@ def _of_segment(old: SegmentRecord | None, new: SegmentRecord, me: PeerId) -> li
 
 def _checked(record: SegmentRecord, check: Check) -> SegmentChange:
     ending = ENDINGS[check.phase]
-    text = f"replayed window {check.window} of {where(record)}: {ending}"
+    text = f"checked window {check.window} of {where(record)}: {ending}"
     fields = {**_fields(record), "window": check.window, "result": ending}
     return SegmentChange(EventKind.CHECKED, text, fields, check.phase)
 

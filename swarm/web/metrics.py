@@ -22,7 +22,7 @@ _GAUGES = (
         "run",
         "confirmed",
         "swarm_run_confirmed",
-        "Segments of which another peer replayed a window and agreed.",
+        "Segments of which another peer checked a window and agreed.",
     ),
     ("node", "uptime_s", "swarm_uptime_s", "Seconds since this node started."),
     ("node", "steps", "swarm_steps_total", "Inner steps this node has made."),

@@ -233,7 +233,11 @@ def test_a_dry_run_refuses_what_a_launch_refuses(run_cli: RunCli, tmp_path: Path
         ('[data]\nsource = ["short.txt"]', 4, "too"),
         ('[data]\nsource = ["nowhere.txt"]', 4, "nowhere.txt"),
         ('[model]\ninit_from = "nowhere"', 4, "nowhere"),
-        ('[run]\nnumerics = "seq-f32/1"\n[model]\nhidden_size = 2048', 4, "no peer checks more"),
+        (
+            '[run]\nnumerics = "seq-f32/1"\n[model]\nhidden_size = 2048\n[checks]\nway = "replay"',
+            4,
+            "no peer checks more",
+        ),
     ):
         (tmp_path / "a.toml").write_text(text)
         found, out, err = run_cli("launch", "a.toml", "--dry-run")

@@ -74,7 +74,7 @@ def test_frequent_events_are_left_to_the_status_line() -> None:
 
 def test_a_conviction_is_printed_and_an_agreement_is_not() -> None:
     """Checks that agree come many times a round; who was caught, and by whom, is printed."""
-    checked = make_event(0, EventKind.CHECKED, "replayed window 3 of segment 8/0/1: agrees")
+    checked = make_event(0, EventKind.CHECKED, "checked window 3 of segment 8/0/1: agrees")
     assert a_progress().on_event(checked, 0.0) == []
     caught = make_event(0, EventKind.CONVICTED, "calm-stoat-008 was convicted: window 3 is false")
     (line,) = a_progress().on_event(caught, 0.0)

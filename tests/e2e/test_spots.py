@@ -24,6 +24,7 @@ def has_verified(state: State, *, name: str) -> bool:
     return bool(audits(state, name).get("verified", 0))
 
 
+@pytest.mark.rule("V54")
 def test_a_run_is_checked_at_drawn_elements(net: Localnet) -> None:
     """No log leaves its seat; honest segments are verified all the same, and a cheating peer is convicted."""
     run_file = net.run_file(is_exact=True, way="spots", round_blocks=24)

@@ -96,9 +96,7 @@ def test_every_phase_has_words_and_a_verified_segment_says_by_how_many() -> None
     assert segment_text(case.record, WINDOW_STEPS) == f"segment 1/0/1 of {name} waits for verifiers"
     case.show(case.up_to_reveal())
     passed = f"segment 1/0/1 of {name} passed its sampled check"
-    assert (
-        segment_text(case.record, WINDOW_STEPS) == f"{passed}: 10 of 10 steps replayed by 2 peers"
-    )
+    assert segment_text(case.record, WINDOW_STEPS) == f"{passed}: 10 of 10 steps checked by 2 peers"
 
 
 def test_the_share_that_was_replayed_is_counted_in_steps() -> None:
@@ -110,7 +108,7 @@ def test_the_share_that_was_replayed_is_counted_in_steps() -> None:
     case.show(windows)
     steps = sum({0: 10, 1: 10, 2: 5}[window] for window in set(windows.values()))
     assert replayed_steps(case.record, WINDOW_STEPS) == steps
-    assert f": {steps} of 25 steps replayed by 2 peers" in segment_text(case.record, WINDOW_STEPS)
+    assert f": {steps} of 25 steps checked by 2 peers" in segment_text(case.record, WINDOW_STEPS)
     assert segment_row(case.record, WINDOW_STEPS)["replayed_steps"] == steps
 
 

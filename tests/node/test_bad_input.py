@@ -175,7 +175,8 @@ def test_a_run_that_no_peer_could_check_or_no_ledger_takes(
         "hidden_size = 32", "hidden_size = 256"
     )
     exact = '[run]\nnumerics = "seq-f32/1"\n'
-    printed = failed(4, "launch", a_run_file(tmp_path, exact + large), *NODE)
+    replay = '[checks]\nway = "replay"\n'
+    printed = failed(4, "launch", a_run_file(tmp_path, exact + replay + large), *NODE)
     assert "no peer checks more than 268" in printed
     assert "num_stages" in printed
     long = "[training]\ninner_steps_max = 10000\n[checks]\nwindow_steps = 1\n"

@@ -35,7 +35,7 @@ def test_a_check_of_ours_is_told_when_it_has_ended() -> None:
     assert change.kind is EventKind.CHECKED
     assert change.ending is CheckPhase.AGREED
     name = peer_name(case.record.peer)
-    assert change.text == f"replayed window 0 of segment 1/0/1 of {name}: agrees"
+    assert change.text == f"checked window 0 of segment 1/0/1 of {name}: agrees"
     assert change.fields["window"] == 0
     assert not history(a_case(), me=1)
 

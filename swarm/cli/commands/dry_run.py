@@ -116,9 +116,9 @@ def stake_line(stake: int, ink: Ink) -> str:
     return f"{ink.paint('dim', pad('stake', 7))} {text}"
 
 
-def odds_line(odds: Odds, ink: Ink) -> str:
+def odds_line(odds: Odds, spec: RunSpec, ink: Ink) -> str:
     """Return the line about what those who check find."""
-    return f"{ink.paint('dim', pad('checks', 7))} {odds_text(odds)}"
+    return f"{ink.paint('dim', pad('checks', 7))} {odds_text(odds, spec)}"
 
 
 def devices_line(text: str, ink: Ink) -> str:
@@ -234,7 +234,7 @@ def check_launch(screen: Terminal, start: Launch, config: NodeConfig) -> None:
         odds = odds_of(spec, genesis.stake_segments)
         notes += odds_notes(spec, odds, genesis.stake_segments)
         where = exact_text(config.compute.device, present())
-        lines += [odds_line(odds, screen.ink), devices_line(where, screen.ink)]
+        lines += [odds_line(odds, spec, screen.ink), devices_line(where, screen.ink)]
         found |= {"odds": asdict(odds), "device": where}
     screen.data({**dry_run_object(spec, sizing, text, notes), **found}, lines)
     for note in notes:

@@ -378,9 +378,9 @@ def _number(value: object) -> float:
 
 
 def checked_line(row: ReportRow) -> str:
-    """Describe a run: ``pydocs-demo: 120 segments; another peer replayed a window of 110 of 114 ...``."""
+    """Describe a run: ``pydocs-demo: 120 segments; another peer checked a window of 110 of 114 ...``."""
     shown = f"{row['name']}: {row['segments']} segments; of {row['old_segments']} older than two rounds,"
-    shown += f" another peer replayed a window of {row['old_verified']} and found it true"
+    shown += f" another peer checked a window of {row['old_verified']} and found it true"
     words = {"guilty": "proven false", "silent": "never shown", "undecided": "undecided"}
     counts = ((row[key], word) for key, word in words.items())
     return ", ".join([shown, *(f"{count} {what}" for count, what in counts if count)])

@@ -68,8 +68,13 @@ async def save_evidence(
     Raises ``Unreachable`` if something cannot be had any more, or no block becomes final, ``UsageError`` if the
     ledger has forgotten the window, and ``BadConfig`` if the file is too large or does not fit on the disk.
     """
-    material = await context.checks.gather(found)
     ledger = context.ledger
+    if ledger.state.run(found.key.run).spec.checks.spots:
+        raise UsageError(
+            "this run is checked at drawn elements: no log leaves its seat, and there is none to show",
+            hint="a lie that is found convicts by its proof, on the ledger: swarm ledger tail",
+        )
+    material = await context.checks.gather(found)
     run, height = ledger.state.run(found.key.run), ledger.height
     with trio.move_on_after(FINAL_S):
         while proofs.proved_height < height:

@@ -172,11 +172,13 @@ class RunRow(Document, frozen=True):
     checks: dict[str, int] = {}  # noqa: RUF012  msgspec copies an empty default
     """Segments by phase: judged ones since the run began, the others now."""
     confirmed: int = 0
-    """Segments of which another peer replayed a window and agreed."""
+    """Segments of which another peer checked a window and agreed."""
+    way: str = "replay"
+    """``replay``, or ``spots``: whether a check replays a window, or looks at drawn elements of one step."""
     judged_steps: int | None = None
     """Steps of the segments that have passed their check and are still on record."""
     replayed_steps: int | None = None
-    """Of ``judged_steps``: those that another peer replayed, and agreed."""
+    """Of ``judged_steps``: those that another peer replayed, or looked at, and agreed."""
     owner: str = ""
     checkpoints: tuple[tuple[tuple[int, str], ...], ...] = ()
     waiting: int = 0
@@ -300,7 +302,7 @@ class CheckRow(Document, frozen=True):
     height: int = 0
     steps: int = 0
     replayed_steps: int | None = None
-    """Steps of it that another peer replayed, and agreed."""
+    """Steps of it that another peer replayed, or looked at, and agreed."""
     tokens: int = 0
     start: str = ""
     phase: str = ""

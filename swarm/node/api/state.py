@@ -226,6 +226,7 @@ class StateBuilder:
             segments=run.num_segments,
             checks=run_checks(state, run),
             confirmed=state.verdicts(run.index).confirmed,
+            way=run.spec.checks.way,
             judged_steps=judged,
             replayed_steps=replayed,
             owner=peer_name(run.owner),

@@ -63,7 +63,7 @@ def report_odds(start: Launch, genesis: Genesis, report: EventLog) -> None:
     odds = odds_of(spec, genesis.stake_segments)
     report(
         EventKind.PROGRESS,
-        odds_text(odds),
+        odds_text(odds, spec),
         found_one_window_nano=round(odds.found_one_window * NANO),
         found_all_windows_nano=round(odds.found_all_windows * NANO),
         worst_nano=round(odds.worst * NANO),

@@ -26,7 +26,7 @@ const ROWS_MAX = 40;
 
 export function checkedOf(run) {
   const phases = run?.checks ?? {}, replayed = run?.judged_steps > 0 ? (100 * number(run.replayed_steps)) / run.judged_steps : null;
-  return { passed: number(phases.verified) + number(phases.cleared), all: Object.values(phases).reduce((sum, value) => sum + number(value), 0), share: replayed === null ? "" : `${Math.round(replayed)}% of steps replayed` };
+  return { passed: number(phases.verified) + number(phases.cleared), all: Object.values(phases).reduce((sum, value) => sum + number(value), 0), share: replayed === null ? "" : `${Math.round(replayed)}% of steps ${run.way === "spots" ? "looked at" : "replayed"}` };
 }
 
 export function drawChecks(bar, list, note, state) {

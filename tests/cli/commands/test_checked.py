@@ -28,7 +28,7 @@ def test_a_verified_segment_counts_for_its_solver_and_its_verifiers() -> None:
     solver = row["peers"][peer_text(case.ledger.keys[SOLVER].peer)]
     assert (solver["segments"], solver["verified"], solver["waiting_blocks"]) == (1, 1, [])
     assert sum(peer["checked"] for peer in row["peers"].values()) == 2
-    assert "of 1 older than two rounds, another peer replayed a window of 1" in checked_line(row)
+    assert "of 1 older than two rounds, another peer checked a window of 1" in checked_line(row)
 
 
 def test_a_segment_without_a_verdict_tells_its_age() -> None:

@@ -11,6 +11,7 @@ from swarm.node.launch.sizing import (
     check_retention,
     check_window,
     keeps_windows,
+    log_bytes,
     retention_of,
     window_bytes,
     windows_per_round,
@@ -96,8 +97,13 @@ def test_what_does_not_fit_is_refused_with_the_number_that_does() -> None:
 
 
 @pytest.mark.rule("N13")
+def replayed(spec: RunSpec) -> RunSpec:
+    """A run whose windows are replayed, however long they are."""
+    return replace(spec, checks=replace(spec.checks, way="replay", window_steps=10))
+
+
 def test_a_window_that_no_peer_checks_is_refused_before_training() -> None:
-    spec = a_spec(TEXT.replace("intermediate_size = 344", "intermediate_size = 64000"))
+    spec = replayed(a_spec(TEXT.replace("intermediate_size = 344", "intermediate_size = 64000")))
     kept = retention_of(spec, is_owner=False)
     with pytest.raises(BadConfig, match="no peer checks more than"):
         check_retention(spec, kept, quota_mb=1 << 29, free_bytes=FREE_BYTES, held_bytes=0)
@@ -117,7 +123,7 @@ def test_the_steps_that_would_fit_are_named() -> None:
     with pytest.raises(BadConfig):
         check_window(replace(base, checks=replace(base.checks, window_steps=steps + 5)))
     check_window(replace(spec, numerics="native"))
-    large = a_spec(TEXT.replace("intermediate_size = 344", "intermediate_size = 64000"))
+    large = replayed(a_spec(TEXT.replace("intermediate_size = 344", "intermediate_size = 64000")))
     with pytest.raises(BadConfig) as caught:
         check_window(large)
     assert "num_stages" in caught.value.hint
@@ -134,3 +140,16 @@ def test_a_native_run_keeps_windows_if_it_is_checked_within_a_tolerance() -> Non
     short = replace(fine, checks=replace(spec.checks, window_steps=5))
     assert keeps_windows(short)
     assert window_bytes(short, 0) > window_bytes(replace(short, numerics="seq-f32/1"), 0)
+
+
+def test_a_run_whose_logs_are_too_long_is_checked_at_elements() -> None:
+    """Its windows have one step, and most logs no state; nobody fetches one."""
+    spec = a_spec(TEXT.replace("intermediate_size = 344", "intermediate_size = 64000"))
+    assert spec.checks.spots
+    assert spec.checks.window_steps == 1
+    check_window(spec)
+    kept = retention_of(spec, is_owner=False)
+    assert kept.is_spotted
+    assert log_bytes(kept) < kept.num_bytes + kept.rounds * (100 << 20)
+    whole = retention_of(replayed(spec), is_owner=False)
+    assert kept.window_bytes < whole.window_bytes / 5

@@ -109,6 +109,7 @@ def samples(codec: str, stage: int) -> list[Sample]:
     return found
 
 
+@pytest.mark.rule("V51", "V52")
 @pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("stage", [0, 1])
 def test_an_honest_window_passes(codec: str, stage: int) -> None:
@@ -166,6 +167,7 @@ def with_one_step(codec: str, stage: int) -> Sample:
     return next(one for one in samples(codec, stage) if one.log.account.kinds == (Kind.STEP,))
 
 
+@pytest.mark.rule("V54")
 @pytest.mark.parametrize("stage", [0, 1])
 def test_every_false_node_of_the_update_is_found_and_proves_itself(stage: int) -> None:
     """The proof convicts without a replay, and only its solver, its segment, and as it is."""
@@ -267,6 +269,7 @@ FORGERIES: dict[str, Forge] = {
 }
 
 
+@pytest.mark.rule("V52")
 @pytest.mark.parametrize("name", list(FORGERIES))
 def test_a_statement_that_contradicts_itself_is_refused(name: str) -> None:
     one = with_one_step("int8", 1)
@@ -276,6 +279,7 @@ def test_a_statement_that_contradicts_itself_is_refused(name: str) -> None:
         one.find(solved)
 
 
+@pytest.mark.rule("V53")
 def test_nothing_else_than_what_was_asked_for_is_taken() -> None:
     one = with_one_step("int8", 1)
     solved = Solved(one.spot.window, one.log)
@@ -296,6 +300,7 @@ def test_nothing_else_than_what_was_asked_for_is_taken() -> None:
             find_false(said, solved.traces, asked, bad)
 
 
+@pytest.mark.rule("V53")
 def test_text_that_is_not_the_runs_is_refused() -> None:
     """Tokens are bound: a solver that trains on other text has no path to those of the draw."""
     one = with_one_step("int8", 0)

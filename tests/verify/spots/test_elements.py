@@ -52,6 +52,7 @@ def test_an_honest_trace_has_no_false_element(name: str, stage: int) -> None:
     assert first_false(made.program, traced.root, items, said) is None
 
 
+@pytest.mark.rule("V53")
 def test_every_node_is_drawn_once_before_any_is_drawn_again() -> None:
     program = microbatch_of("two stages", 1).program
     computed = {at for at, node in enumerate(program.nodes) if node.operator != INPUT}

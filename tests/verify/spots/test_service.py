@@ -135,6 +135,7 @@ async def test_a_lie_comes_back_as_its_proof(
         sample.check(found.proof)
 
 
+@pytest.mark.rule("V54")
 async def test_a_solver_that_shows_something_else_is_blamed_and_has_served_nothing(
     tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import pytest
+
 from swarm.verify.edges import edges_in
 from swarm.verify.program.computed import Log
 from swarm.verify.replay import filled
@@ -11,6 +13,7 @@ from tests.training.record.test_window_bytes import without_values
 from tests.verify.spots.test_checking import ITEMS, SEED, samples
 
 
+@pytest.mark.rule("V50")
 def test_a_window_without_its_start_state_is_computed_from_the_one_before() -> None:
     """The statement, and what a seed asks for, are those from the whole log."""
     here = [one for one in samples("int8", 1) if one.spot.key.round == 1]
