@@ -23,6 +23,7 @@ from benchmarks.common import Outcome, say, spread
 from swarm.config.load import parse_run_file, planned_spec
 from swarm.config.resources import packaged_file
 from swarm.config.spec import RunSpec
+from swarm.config.tolerance import SPOT_ITEMS
 from swarm.primitives.codec import decode, encode
 from swarm.primitives.crypto import fast_digest
 from swarm.primitives.merkle import merkle_layers, proof_in, sealed
@@ -41,7 +42,7 @@ from swarm.verify.program.reveal import (
     value_bytes,
     values_of,
 )
-from swarm.verify.spots.checking import ITEMS, ShownTrace, SpotShown, Wanted, find_false_in
+from swarm.verify.spots.checking import ShownTrace, SpotShown, Wanted, find_false_in
 from swarm.verify.spots.elements import Item, ShownItem, drawn
 
 RUNS = {"125m": "run-125m.toml", "1b3": "run-1b3.toml", "6b8": "run-6b8.toml"}
@@ -54,7 +55,7 @@ BASELINE_STEPS = 20
 
 def measure_spots(outcome: Outcome, quick: bool) -> None:
     """Fill ``check_s_*``, ``check_mb_*`` and ``overhead_*``, the last over the baseline."""
-    repetitions, items = (1, 128) if quick else (5, ITEMS)
+    repetitions, items = (1, 128) if quick else (5, SPOT_ITEMS)
     outcome.parameters |= {"spot_items": items, "spot_repetitions": repetitions}
     checks = {name: Check(spec_of(file), items) for name, file in RUNS.items()}
     bench = Bench(BASELINE_STEPS)

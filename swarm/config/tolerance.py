@@ -27,6 +27,8 @@ CONTINUOUS_CODECS = ("int8", "bf16")
 on the edge of a level goes to the one side here and to the other there, a whole level apart."""
 LOG_BYTES_MAX = 256 << 20
 """Longest log of a window (training/record/window.py)."""
+SPOT_ITEMS = 1024
+"""Runs of elements that a check looks at, where checks look at elements: the same at every node."""
 STATE_BYTES = 20
 """Bytes of a parameter in a state: weights, two moments, slow weights and momentum in float32."""
 VALUE_BYTES = 2

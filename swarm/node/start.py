@@ -17,13 +17,13 @@ from swarm.config.load import check_network, check_run_file, planned_spec, read_
 from swarm.config.resources import packaged_file, read_text
 from swarm.config.schema import RunFile, check_data
 from swarm.config.spec import NANO, Genesis, RunSpec
+from swarm.config.tolerance import SPOT_ITEMS
 from swarm.errors import BadConfig, BadEncoding, Corrupt
 from swarm.ledger.odds import Odds, odds_of
 from swarm.primitives.codec import decode, encode, replace
 from swarm.ticket import Ticket, parse_ticket
 from swarm.training.data.dataset import check_hash
 from swarm.training.data.disk import dataset_path, names_by_hash, open_dataset
-from swarm.verify.spots.checking import ITEMS
 
 DEMO_FILE = "demo.toml"
 UNNAMED = "the run file"
@@ -198,7 +198,7 @@ def unchecked_text(spec: RunSpec) -> str:
 
 def odds_text(odds: Odds, spec: RunSpec) -> str:
     """Return a sentence about what those who check a run find, and about the worst lie."""
-    how = f"at {ITEMS:,} drawn runs of elements of one step: " if spec.checks.spots else ""
+    how = f"at {SPOT_ITEMS:,} drawn runs of elements of one step: " if spec.checks.spots else ""
     return how + (
         f"a lie in one window is found in {odds.found_one_window:.0%} of all cases, in all windows in"
         f" {odds.found_all_windows:.0%}, if half of the verifiers are away and a third of the others help it;"

@@ -30,7 +30,7 @@ from tests.verify.spots.test_checking import FalseStep, Liar, Sample, samples
 
 CODEC, STAGE, ROUND, SEAT = "int8", 0, 1, 1
 """The segment of the solver of ``a_case``, in the run of which a seat of the same stage was recorded."""
-WINDOW = 2
+WINDOW = 1
 """Window that has nothing but a step: the solver lies about its update."""
 PLACE = 3
 """Element about which it lies."""

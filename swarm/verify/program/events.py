@@ -289,7 +289,7 @@ class MergeSides(Protocol):
 
     @property
     def moves_residual(self) -> bool:
-        """Whether the partner has acknowledged that."""
+        """True if the partner has acknowledged that."""
         ...
 
 

@@ -6,7 +6,7 @@ Core: pure functions of the ledger, the text, and messages of the solver.
     seed              --wanted-------> the items of three kinds of traces: a micro-batch, the update, trades
     shown             --find_false---> a proof against the solver, or None; a fault if something else is shown
 
-What it costs does not depend on the model: ``ITEMS`` items of about the same size. All events of the window are
+What it costs does not depend on the model: ``SPOT_ITEMS`` items of about the same size. All events are
 opened and follow one another from one state root on the ledger to the next, its counters and messages are
 checked whole; of what is computed, each node of one micro-batch and of the update is seen at a few elements.
 
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import torch
 
+from swarm.config.tolerance import SPOT_ITEMS
 from swarm.errors import BadEncoding, BrokenPromise, OutOfTurn
 from swarm.ledger.edges import EdgeMessage
 from swarm.ledger.transition.sampling import MADE_STARTS
@@ -69,8 +70,6 @@ from swarm.verify.spots.statement import (
     traces_of,
 )
 
-ITEMS = 1024
-"""Items of a check."""
 KINDS: dict[type[Opened], Kind] = {
     OpenStep: Kind.STEP,
     OpenCopy: Kind.COPY,
@@ -273,7 +272,11 @@ def _check_start(spot: Spot, opened: SpotOpened) -> None:
 
 
 def wanted(
-    spot: Spot, opened: SpotOpened, traces: Sequence[TraceSaid], seed: bytes, items: int = ITEMS
+    spot: Spot,
+    opened: SpotOpened,
+    traces: Sequence[TraceSaid],
+    seed: bytes,
+    items: int = SPOT_ITEMS,
 ) -> list[Wanted]:
     """Return the items that a seed asks for: of a micro-batch, of the update, and of every trade."""
     dice = stream(seed, "spot")

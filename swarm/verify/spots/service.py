@@ -17,6 +17,7 @@ from typing import TypeVar, TypeVarTuple
 
 import trio
 
+from swarm.config.tolerance import SPOT_ITEMS
 from swarm.errors import BadConfig, BrokenPromise, PeerFault, Unreachable
 from swarm.executor import ExecutorPort
 from swarm.gossip.trade.service import TradeLinks
@@ -30,7 +31,6 @@ from swarm.verify.ports import BlobsPort, LedgerPort
 from swarm.verify.program.computed import Log
 from swarm.verify.program.opened import Window
 from swarm.verify.spots.checking import (
-    ITEMS,
     Spot,
     SpotShown,
     check_opened,
@@ -116,7 +116,7 @@ class SpotChecks:
         own: OwnSource,
         spot: SpotSource,
         admits: Callable[[PeerId, WindowKey], bool],
-        items: int = ITEMS,
+        items: int = SPOT_ITEMS,
     ) -> None:
         """``admits``: whether a peer may ask for a window now; ``items``: as many as a check has."""
         self._items = items

@@ -96,12 +96,12 @@ def test_what_does_not_fit_is_refused_with_the_number_that_does() -> None:
     check_retention(spec, kept, quota_mb=8_000, free_bytes=1 << 20, held_bytes=8_000 << 20)
 
 
-@pytest.mark.rule("N13")
 def replayed(spec: RunSpec) -> RunSpec:
     """A run whose windows are replayed, however long they are."""
     return replace(spec, checks=replace(spec.checks, way="replay", window_steps=10))
 
 
+@pytest.mark.rule("N13")
 def test_a_window_that_no_peer_checks_is_refused_before_training() -> None:
     spec = replayed(a_spec(TEXT.replace("intermediate_size = 344", "intermediate_size = 64000")))
     kept = retention_of(spec, is_owner=False)
