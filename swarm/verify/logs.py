@@ -297,9 +297,9 @@ class Logs:
         first = key.window - key.window % STATES_EVERY
         materials = list[Material]()
         for window in range(first, key.window + 1):
-            one = replace(key, window=window)
-            sought, manifest = self._own(one)
-            materials.append(await self.gather(manifest, sought, ()))
+            one, manifest = self._own(replace(key, window=window))
+            materials.append(await self.gather(manifest, one, ()))
+        sought, _ = self._own(key)
         window_there = window_of(self._ledger.state, sought.record, key.window)
         async with self._turns.take(urgent=False):
             log = await self._compute.run(read_filled, materials)
