@@ -128,11 +128,14 @@ def check_incarnation(data: WindowData, incarnation: int) -> None:
 
     A seat that sent its work under another number would commit to a list that binds it to nothing.
     """
-    for event in data.events:
-        if isinstance(event, StepTaken | Uncounted):
-            replies = (one.reply for one in event.microbatches)
-            if any(one is not None and one.incarnation != incarnation for one in replies):
-                raise OutOfTurn("answers for another start of the process than the commit's")
+    worked = [event for event in data.events if isinstance(event, StepTaken | Uncounted)]
+    _check_answers(worked, incarnation)
+
+
+def _check_answers(worked: Sequence[StepTaken | Uncounted], incarnation: int) -> None:
+    replies = (one.reply for event in worked for one in event.microbatches)
+    if any(one is not None and one.incarnation != incarnation for one in replies):
+        raise OutOfTurn("answers for another start of the process than the commit's")
 
 
 def _check_anchors(data: WindowData) -> None:
@@ -258,6 +261,18 @@ def _check_reply(
     request = sent_request(plan, key, computed, reply)
     rules = (plan.chain, plan.run_digest, plan.spec)
     check_grad(*rules, request, reply.activations, reply, above.peer)
+
+
+def check_step_head(plan: RoundPlan, key: WindowKey, taken: StepTaken, incarnation: int) -> None:
+    """Check a step whose payloads are not there by its numbers: what an honest seat counts, and drops.
+
+    ``incarnation``: start of the process that committed the segment. Raises ``PeerFault``.
+    """
+    if not 1 <= len(taken.microbatches) <= MICROBATCHES_MAX:
+        raise OutOfTurn("a step of no micro-batches, or of too many")
+    _check_coordinates(plan, key, [taken])
+    _check_replies_order([taken])
+    _check_answers([taken], incarnation)
 
 
 def check_bare(

@@ -17,6 +17,7 @@ from swarm.events import EventKind
 from swarm.executor import ExecutorPort
 from swarm.gossip.trade.service import TradeLinks
 from swarm.ledger.state.records import Run, SegmentRecord, StartKind
+from swarm.ledger.transition.phases import open_checks
 from swarm.primitives.codec import encode
 from swarm.primitives.commitments import WindowResult
 from swarm.primitives.crypto import SecretKey, peer_name
@@ -131,6 +132,7 @@ class Logs:
             own=self.own_window,
             spot=self._spot,
             admits=self._admits,
+            is_drawn=self._is_drawn,
         )
         """Spot checks of windows, in runs that are checked so."""
         host.serve(
@@ -370,6 +372,12 @@ class Logs:
         except Unreachable:
             return False
         return self._has_stake(peer) or self._free_audits.admit(peer, key, trio.current_time())
+
+    def _is_drawn(self, peer: PeerId, key: WindowKey) -> bool:
+        """Return True if the ledger waits for a peer to check a window of ours."""
+        record = self._ledger.state.segment(*seat_of(key))
+        open_ = () if record is None else open_checks(record)
+        return any((one.peer, one.window) == (peer, key.window) for one in open_)
 
     def _has_stake(self, peer: PeerId) -> bool:
         state = self._ledger.state

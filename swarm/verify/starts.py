@@ -9,20 +9,34 @@ state is made from that, only its values tell, which the log of the first window
 A state that is a committed end, the seat's own or another's, is known by its root alone.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+from swarm.config.spec import RunSpec
 from swarm.errors import BrokenPromise
 from swarm.ledger.state.records import StartKind
 from swarm.ledger.transition.sampling import MADE_STARTS
 from swarm.primitives.commitments import hash_of
 from swarm.primitives.merkle import merkle_root
 from swarm.training.averaging.adoption import PHI_COMPONENT, STEP_COMPONENT, V_COMPONENT
-from swarm.training.record.segment import COMPONENTS, ShardState, number_component
+from swarm.training.averaging.payload import residual_numel
+from swarm.training.record.segment import (
+    COMPONENTS,
+    ShardState,
+    no_trades_over,
+    number_component,
+    offered_component,
+    tokens_component,
+)
 from swarm.training.record.window import WindowData
 from swarm.types import Digest
+
+PARAMS_COMPONENT, M_COMPONENT = 0, 1
+MOMENTUM_COMPONENT, RESIDUAL_COMPONENT, TOKENS_COMPONENT, SNAPSHOT_COMPONENT = 5, 6, 8, 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +64,54 @@ def check_source(start: Start, data: WindowData) -> None:
         raise BrokenPromise("second moments beside weights that have none")
     elif hash_of(state.phi_P) != start.source:
         raise BrokenPromise("other weights than those that the segment says it begins from")
+
+
+def check_source_parts(
+    start: Start,
+    parts: Sequence[bytes],
+    inherited: Sequence[bytes],
+    fresh: Mapping[int, Digest],
+) -> None:
+    """Check the state that a segment begins with as ``check_source`` does, by the digests of its ten parts.
+
+    ``fresh``: those of a state that has nothing from an earlier life (``fresh_parts``).
+    """
+    if start.kind not in MADE_STARTS:
+        if inherited:
+            raise BrokenPromise("parts of another state where none was inherited")
+        return
+    taken = {PHI_COMPONENT} | (
+        {V_COMPONENT, STEP_COMPONENT} if start.kind is StartKind.INHERITED else set[int]()
+    )
+    if any(parts[index] != digest for index, digest in fresh.items() if index not in taken):
+        raise BrokenPromise("moments, momentum, residual, tokens or trades at the start")
+    if parts[PARAMS_COMPONENT] != parts[PHI_COMPONENT]:
+        raise BrokenPromise("fast weights that are not the slow ones at the start")
+    if start.kind is StartKind.INHERITED:
+        if len(inherited) != COMPONENTS or merkle_root(inherited) != start.source:
+            raise BrokenPromise("not the parts of the end that the segment says it begins from")
+        if any(inherited[index] != parts[index] for index in taken):
+            raise BrokenPromise("another state than the end that the segment says it begins from")
+    elif inherited or parts[PHI_COMPONENT] != start.source:
+        raise BrokenPromise("other weights than those that the segment says it begins from")
+
+
+@lru_cache(maxsize=8)
+def fresh_parts(spec: RunSpec, numel: int, second: int) -> Mapping[int, Digest]:
+    """Return the digests of the parts of a state but for weights and anchor, where a life begins: zeros.
+
+    ``numel``: parameters of the shard; ``second``: its second moments.
+    """
+    zeros, none = hash_of(torch.zeros(numel)), no_trades_over(spec)
+    return {
+        M_COMPONENT: zeros,
+        V_COMPONENT: hash_of(torch.zeros(second)),
+        STEP_COMPONENT: number_component(0),
+        MOMENTUM_COMPONENT: zeros,
+        RESIDUAL_COMPONENT: hash_of(torch.zeros(residual_numel(spec, numel))),
+        TOKENS_COMPONENT: tokens_component(0, (0,) * spec.outer.fragments),
+        SNAPSHOT_COMPONENT: offered_component((), none),
+    }
 
 
 def _check_fresh(state: ShardState) -> None:

@@ -12,7 +12,7 @@ from swarm.primitives.codec import replace
 from swarm.primitives.commitments import hash_of
 from swarm.primitives.merkle import merkle_root
 from swarm.training.averaging.adoption import OfferedState, adopt
-from swarm.training.record.restore import adopted_shard
+from swarm.training.record.restore import adopted_shard, restored
 from swarm.training.record.segment import COMPONENTS, ShardState
 from swarm.training.record.window import (
     WindowData,
@@ -25,7 +25,7 @@ from swarm.training.record.window_bytes import (
 from swarm.training.shard import Shard
 from swarm.types import NO_DIGEST, Digest, RoundIndex, RunIndex, StageIndex
 from swarm.verify.replay import REFUSED, Committed, answer
-from swarm.verify.starts import Start, check_source
+from swarm.verify.starts import Start, check_source, check_source_parts, fresh_parts
 from swarm.verify.transcript import state_root
 from tests.verify.windows import TOKENS, Harvest, honest
 
@@ -63,10 +63,29 @@ def from_checkpoint() -> tuple[Start, WindowData]:
     return start, WindowData(KEY, False, shard.state(), ())
 
 
+def check_both(start: Start, data: WindowData) -> None:
+    """Check a start by its values and by the digests of its parts, which must say the same."""
+    state, spec = data.start, crop().spec
+    shard = restored(spec, KEY.stage, state, state.phi_P)
+    fresh = fresh_parts(spec, state.params_P.numel(), state.v_A.numel())
+    faults = list[BrokenPromise]()
+    try:
+        check_source(start, data)
+    except BrokenPromise as fault:
+        faults.append(fault)
+    try:
+        check_source_parts(start, shard.components(), data.inherited, fresh)
+    except BrokenPromise as fault:
+        faults.append(fault)
+    assert len(faults) in {0, 2}
+    if faults:
+        raise faults[0]
+
+
 @pytest.mark.rule("V34")
 def test_what_honest_seats_begin_from_passes() -> None:
     for start, data in (inherited(), from_checkpoint()):
-        check_source(start, data)
+        check_both(start, data)
     first = crop().segments[0, 0, 0]
     initial = Start(state_root(first.log.start), StartKind.INITIAL, initial_root())
     committed = Committed(initial, first.log.num_steps, 1, first.log.sent)
@@ -132,7 +151,7 @@ def test_whatever_else_a_start_has_is_refused(
     start, data = begin()
     forged = replace_window(data, LIES[lie](data.start))
     with pytest.raises(BrokenPromise):
-        check_source(start, forged)
+        check_both(start, forged)
 
 
 @pytest.mark.rule("V34")
@@ -142,13 +161,13 @@ def test_parts_that_are_not_those_of_the_end_are_refused() -> None:
     swapped = (*parts[:1], NO_DIGEST, *parts[2:])
     for wrong in ((), parts[:-1], swapped):
         with pytest.raises(BrokenPromise):
-            check_source(start, WindowData(KEY, False, data.start, (), wrong))
+            check_both(start, WindowData(KEY, False, data.start, (), wrong))
     own, other = from_checkpoint()
     with pytest.raises(BrokenPromise):
-        check_source(own, WindowData(KEY, False, other.start, (), parts))
+        check_both(own, WindowData(KEY, False, other.start, (), parts))
     goes_on = Start(start.root, StartKind.CONTINUED, NO_DIGEST)
     with pytest.raises(BrokenPromise):
-        check_source(goes_on, data)
+        check_both(goes_on, data)
 
 
 @pytest.mark.rule("V34")

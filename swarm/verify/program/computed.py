@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from swarm.placement import moved
 from swarm.primitives.codec import replace
 from swarm.primitives.commitments import hash_of
 from swarm.primitives.merkle import merkle_root
@@ -165,12 +166,12 @@ class Step:
         for part in range(counted):
             traced = self.traced(part)
             self.roots.append(traced.roots)
-            self._gradients.append(traced.outputs["gradient"])
+            self._gradients.append(moved(traced.outputs["gradient"]))
             self.records.append(self._record(self._taken.microbatches[part], traced.roots))
         self.roots.append(self.traced(counted).roots)
         made = {PARAMS: "params", FIRST: "m", SECOND: "v"}
-        moved = {part: self.digest(counted, name) for part, name in made.items()}
-        after = after_step(facts, self.seen, self.tokens, counted) | moved
+        computed = {part: self.digest(counted, name) for part, name in made.items()}
+        after = after_step(facts, self.seen, self.tokens, counted) | computed
         self.after = tuple(map(Digest, _changed(self.before, after)))
 
     @property

@@ -22,7 +22,7 @@ import torch
 from swarm.config.tolerance import SPOT_ITEMS
 from swarm.errors import BadEncoding, BrokenPromise, OutOfTurn
 from swarm.ledger.edges import EdgeMessage
-from swarm.ledger.transition.sampling import MADE_STARTS
+from swarm.ledger.transition.sampling import num_windows
 from swarm.primitives.codec import Message
 from swarm.primitives.commitments import WindowResult
 from swarm.primitives.merkle import verify_proof
@@ -30,12 +30,14 @@ from swarm.primitives.randomness import stream
 from swarm.training.data.dataset import TokenSource
 from swarm.training.data.samples import draw_samples
 from swarm.training.messages import activation_sent, bare_gradient_sent
+from swarm.training.model.optimizer import num_second_moments
 from swarm.training.model.stages import plans_of
 from swarm.training.plan import RoundPlan
 from swarm.training.record.window import FragmentMerged, MergeHead, StepTaken, Uncounted, WindowKey
 from swarm.training.recorder import entry_of
 from swarm.types import Digest
-from swarm.verify.log_rules import check_bare, check_merge_head
+from swarm.verify.edges import check_list
+from swarm.verify.log_rules import check_bare, check_merge_head, check_step_head
 from swarm.verify.program.account import Account, Kind, check_order, kind_of, result_of
 from swarm.verify.program.events import (
     OpenAnchor,
@@ -52,7 +54,7 @@ from swarm.verify.program.events import (
 from swarm.verify.program.game import Case
 from swarm.verify.program.opened import OpenStep, Window, check_microbatch, check_step, step_case
 from swarm.verify.program.reveal import value_root
-from swarm.verify.program.states import ANCHOR, PARAMS, PHI, check_parts
+from swarm.verify.program.states import ANCHOR, check_parts
 from swarm.verify.replay import Committed, check_weight
 from swarm.verify.spots.elements import FalseElement, Item, ShownItem, drawn, first_false
 from swarm.verify.spots.proof import FalseTrace
@@ -69,6 +71,7 @@ from swarm.verify.spots.statement import (
     trace_path,
     traces_of,
 )
+from swarm.verify.starts import check_source_parts, fresh_parts
 
 KINDS: dict[type[Opened], Kind] = {
     OpenStep: Kind.STEP,
@@ -137,11 +140,15 @@ def check_opened(spot: Spot, said: SpotStatement, opened: SpotOpened) -> tuple[T
         check_parts(event.before, account.before(at))
         check_parts(event.after, account.states[at])
         _check_event(spot, account, at, event)
+    windows = num_windows(spot.committed.num_steps, window.facts.spec.checks.window_steps)
+    check_list(spot.committed.sent, windows)
     _check_tokens(spot, opened)
     _check_microbatches(spot, opened)
     _check_heads(spot, opened)
     if window.number == 0:
         _check_start(spot, opened)
+    elif opened.inherited:
+        raise BrokenPromise("parts of another state in a later window")
     traces = traces_of(window.facts, opened, window.first_step)
     check_traces(said, traces)
     return traces
@@ -214,6 +221,7 @@ def _check_step_head(spot: Spot, opened: SpotOpened, head: StepTaken, step: Open
         raise BrokenPromise("another step than the one in the log")
     if len(head.microbatches) != len(opened.microbatches):
         raise BrokenPromise("other micro-batches than those in the log")
+    check_step_head(spot.plan, spot.key, head, spot.committed.incarnation)
     pairs = zip(head.microbatches, opened.microbatches, strict=True)
     for bare, one in pairs:
         record, request, reply = one.record, bare.request, bare.reply
@@ -261,11 +269,16 @@ def _check_merge_head(spot: Spot, head: MergeHead, merge: OpenMerge) -> None:
 
 def _check_start(spot: Spot, opened: SpotOpened) -> None:
     """Check that a segment begins with the state of its commit, and that with the source of it."""
-    start, before = spot.committed.start, opened.events[0].before
+    start = spot.committed.start
     if opened.account.start != start.root:
         raise BrokenPromise("another state than the one that the segment begins with")
-    if start.kind in MADE_STARTS and before[PARAMS] != before[PHI]:
-        raise BrokenPromise("fast weights that are not the slow ones at the start")
+    plan, spec = plans_of(spot.plan.spec)[spot.key.stage], spot.plan.spec
+    check_source_parts(
+        start,
+        opened.events[0].before,
+        opened.inherited,
+        fresh_parts(spec, plan.num_parameters, num_second_moments(spec.optimizer, plan)),
+    )
 
 
 # --- what is asked for ---

@@ -5,7 +5,8 @@ Shell: asks the solver, fetches what it shows, and blames it for faults; compute
     verifier   statement --> opened, checked --> a seed of its own --> shown, checked --> a result, or a proof
     solver     log --> statement and opened, once | seed --> shown, for each verifier
 
-Whoever asks gets an answer at once: what is not there yet is put in a queue, and asked for again.
+Whoever asks gets an answer at once: what is not there yet is put in a queue, and asked for again. Peers whose
+answers the ledger waits for have a queue of their own, which goes first: others could else keep it from them.
 """
 
 import secrets
@@ -46,6 +47,7 @@ from swarm.verify.spots.exchange import (
     SPOT_PROTOCOL,
     SpotFound,
     SpotMissing,
+    SpotRequest,
     SpotWorking,
     decode_reply,
     decode_request,
@@ -63,6 +65,10 @@ FETCH_PATIENCE_S = 20.0
 """Seconds without progress after which a fetch is given up for now."""
 QUEUE_MAX = 32
 """Requests that wait to be computed; more are asked to come again."""
+SEEDS_MAX = 3
+"""Seeds of a peer about one window: a check has one, and a node that starts again another."""
+ASKERS_MAX = 4096
+"""Peers and windows whose seeds are remembered; the oldest are forgotten first."""
 KEPT_MAX = 64
 """Answers that are kept as blobs; older ones are computed again when they are asked for."""
 SERVED_MAX = 16
@@ -116,15 +122,22 @@ class SpotChecks:
         own: OwnSource,
         spot: SpotSource,
         admits: Callable[[PeerId, WindowKey], bool],
+        is_drawn: Callable[[PeerId, WindowKey], bool],
         items: int = SPOT_ITEMS,
     ) -> None:
-        """``admits``: whether a peer may ask for a window now; ``items``: as many as a check has."""
+        """Serve the protocol.
+
+        ``admits``: whether a peer may ask for a window now; ``is_drawn``: whether the ledger waits for it to
+        check that, so that it is served first; ``items``: as many as a check has.
+        """
         self._items = items
         self._host, self._secret, self._ledger, self._blobs = host, secret, ledger, blobs
         self._compute, self._turn, self._own, self._spot = compute, turn, own, spot
-        self._admits = admits
+        self._admits, self._is_drawn = admits, is_drawn
         self._made: OrderedDict[Asked, SpotFound] = OrderedDict()
+        self._drawn: OrderedDict[Asked, None] = OrderedDict()
         self._queue: OrderedDict[Asked, None] = OrderedDict()
+        self._seeds: OrderedDict[tuple[PeerId, WindowKey], set[bytes]] = OrderedDict()
         self._is_due = trio.Event()
         host.serve(
             SPOT_PROTOCOL,
@@ -197,8 +210,8 @@ class SpotChecks:
     async def run(self) -> None:
         """Compute what was asked for until cancelled."""
         while True:
-            while self._queue:
-                asked, _ = self._queue.popitem(last=False)
+            while queue := self._drawn or self._queue:
+                asked, _ = queue.popitem(last=False)
                 try:
                     await self._make(asked)
                 except (Unreachable, BadConfig):
@@ -211,12 +224,24 @@ class SpotChecks:
         what = (asked.key, asked.seed)
         if what in self._made:
             return encode(self._made[what])
-        if not self._admits(peer, asked.key):
+        if not self._admits(peer, asked.key) or not self._is_within(peer, asked):
             return encode(SpotMissing())
-        if what not in self._queue and len(self._queue) < QUEUE_MAX:
-            self._queue[what] = None
+        queue = self._drawn if self._is_drawn(peer, asked.key) else self._queue
+        if what not in queue and len(queue) < QUEUE_MAX:
+            queue[what] = None
             self._is_due.set()
         return encode(SpotWorking())
+
+    def _is_within(self, peer: PeerId, asked: SpotRequest) -> bool:
+        """Return True unless a peer asks for one more seed than it needs: each costs two steps."""
+        seeds = self._seeds.setdefault((peer, asked.key), set())
+        if asked.seed and asked.seed not in seeds:
+            if len(seeds) >= SEEDS_MAX:
+                return False
+            seeds.add(asked.seed)
+        while len(self._seeds) > ASKERS_MAX:
+            self._seeds.popitem(last=False)
+        return True
 
     async def _make(self, asked: Asked) -> None:
         """Compute a statement, or what a seed asks for, and keep it as a blob."""

@@ -42,7 +42,13 @@ class Solved:
         events = tuple(bare(self._event(at)) for at in range(len(self.account.kinds)))
         records = [one for step in self._steps.values() for one in step.records]
         heads: tuple[EventHead, ...] = tuple(map(head_of, log.data.events))
-        self.opened = SpotOpened(self.account, events, tuple(map(open_microbatch, records)), heads)
+        self.opened = SpotOpened(
+            account=self.account,
+            events=events,
+            microbatches=tuple(map(open_microbatch, records)),
+            heads=heads,
+            inherited=log.data.inherited,
+        )
         self.traces = traces_of(window.facts, self.opened, window.first_step)
 
     def statement(

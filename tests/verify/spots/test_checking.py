@@ -266,6 +266,7 @@ FORGERIES: dict[str, Forge] = {
     "another sender": with_request(source=1),
     "an unsigned request": with_request(signature=bytes(64)),
     "another round": with_request(round=7),
+    "parts of another state": lambda o: replace(o, inherited=(bytes(32),) * 10),
 }
 
 
@@ -298,6 +299,20 @@ def test_nothing_else_than_what_was_asked_for_is_taken() -> None:
     for bad in wrong:
         with pytest.raises(PeerFault):
             find_false(said, solved.traces, asked, bad)
+
+
+@pytest.mark.rule("V52")
+def test_answers_for_another_start_of_the_process_and_a_list_out_of_order_are_refused() -> None:
+    one = with_one_step("int8", 0)
+    solved, committed = Solved(one.spot.window, one.log), one.spot.committed
+    for wrong in (
+        dataclasses.replace(committed, incarnation=9),
+        dataclasses.replace(committed, sent=committed.sent[::-1]),
+        dataclasses.replace(committed, sent=()),
+    ):
+        other = dataclasses.replace(one, spot=dataclasses.replace(one.spot, committed=wrong))
+        with pytest.raises(PeerFault):
+            other.find(solved)
 
 
 @pytest.mark.rule("V53")

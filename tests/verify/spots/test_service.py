@@ -25,14 +25,12 @@ from swarm.verify.spots import service
 from swarm.verify.spots.checking import Spot
 from swarm.verify.spots.exchange import (
     SPOT_PROTOCOL,
-    SpotFound,
     SpotMissing,
     SpotReply,
-    SpotWorking,
     request_of,
 )
 from swarm.verify.spots.proof import FalseTrace
-from swarm.verify.spots.service import QUEUE_MAX, OwnWindow, SpotChecks
+from swarm.verify.spots.service import QUEUE_MAX, SEEDS_MAX, OwnWindow, SpotChecks
 from swarm.verify.spots.solving import Solved
 from tests.fakes import FakeHost, FakeNetwork
 from tests.verify.spots.test_checking import Liar, Sample, with_one_step
@@ -56,8 +54,12 @@ def inline_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 class Node:
     """A node with blobs and spot checks; it has the window of a sample if that is its own."""
 
-    def __init__(self, host: FakeHost, folder: Path, sample: Sample, items: int) -> None:
-        self.host, self.sample, self.is_admitted = host, sample, True
+    def __init__(
+        self, host: FakeHost, folder: Path, sample: Sample, items: int, job_s: float = 0.1
+    ) -> None:
+        self.host, self.network, self.sample = host, host._network, sample
+        self.is_admitted = True
+        self.drawn: PeerId | None = None
         self.blobs = Blobs(folder, host, quota_bytes=1 << 30)
         ledger = cast("LedgerPort", SimpleNamespace(state=SimpleNamespace(chain=CHAIN)))
         self.checks = SpotChecks(
@@ -65,11 +67,12 @@ class Node:
             secret=host.secret,
             ledger=ledger,
             blobs=self.blobs,
-            compute=InlineExecutor(lambda _: 0.1),
+            compute=InlineExecutor(lambda _: job_s),
             turn=self._turn,
             own=self._own,
             spot=self._spot,
             admits=lambda *_: self.is_admitted,
+            is_drawn=lambda peer, _: peer == self.drawn,
             items=items,
         )
 
@@ -93,7 +96,7 @@ async def two_nodes(folder: Path, items: int = ITEMS) -> AsyncGenerator[tuple[No
     sample, network = with_one_step("int8", 1), FakeNetwork()
     mine = FakeHost(network, sample.secret)
     network.hosts[mine.peer] = mine
-    solver = Node(mine, folder / "solver", sample, items)
+    solver = Node(mine, folder / "solver", sample, items, job_s=5.0)
     verifier = Node(network.host(77), folder / "verifier", sample, items)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(solver.checks.run)
@@ -162,21 +165,28 @@ async def test_who_has_no_such_window_or_asks_too_often_is_told_so(
             await verifier.checks.check(sought(solver.sample, solver.host.peer))
 
 
-async def test_requests_without_end_fill_a_queue_and_no_memory(
+async def test_attack_requests_without_end_keep_a_solver_from_its_verifiers(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
-    """Each gets an answer at once; what is computed is bounded, and the honest are served after it."""
+    """Each is answered at once and few are computed; whom the ledger waits for goes before them."""
     async with two_nodes(tmp_path) as (solver, verifier):
         key, peer = solver.sample.spot.key, solver.host.peer
+        flooding = [verifier.network.host(number) for number in range(80, 120)]
 
-        async def ask(seed: bytes) -> SpotReply:
-            raw = await verifier.host.call(
+        async def ask(host: FakeHost, seed: bytes) -> SpotReply:
+            raw = await host.call(
                 peer, SPOT_PROTOCOL, encode(request_of(key, seed)), timeout_s=5.0, reply_limit=2048
             )
             return decode(cast("type[SpotReply]", SpotReply), raw, limit=2048)
 
-        kinds = {type(await ask(bytes([n]) * 32)) for n in range(QUEUE_MAX + 20)}
-        assert kinds <= {SpotWorking, SpotFound, SpotMissing}
+        for number, host in enumerate(flooding):
+            seeds = [bytes([number, n]) * 16 for n in range(SEEDS_MAX + 2)]
+            kinds = [type(await ask(host, seed)) for seed in seeds]
+            assert kinds[SEEDS_MAX:] == [SpotMissing] * 2, "a check needs one seed"
         assert len(solver.checks._queue) <= QUEUE_MAX
+        solver.drawn = verifier.host.peer
+        waiting = len(solver.checks._queue)
+        assert waiting > QUEUE_MAX // 2
         found = await verifier.checks.check(sought(solver.sample, peer))
         assert found.proof is None
+        assert len(solver.checks._queue) > waiting - 8, "the flood waits"
