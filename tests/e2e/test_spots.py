@@ -1,5 +1,6 @@
 """Real processes in a run that is checked at drawn elements: honest work is verified, a lie costs the stake."""
 
+import json
 import sys
 from functools import partial
 from pathlib import Path
@@ -51,6 +52,14 @@ def test_a_run_is_checked_at_drawn_elements(net: Localnet) -> None:
     for home in ("honest", "watcher"):
         assert peer_of(state, names[home])["stake"] == STAKE, home
     assert audits(state, names["honest"]).get("failed", 0) == 0
+    row = next(row for row in state["checks"] if row["phase"] == "verified" and row["steps"])
+    where = [arg for name in ("round", "stage", "seat") for arg in (f"--{name}", str(row[name]))]
+    done = net.swarm("audit", *where, "--window", "1", "--json", home=watcher.home)
+    assert (done.returncode, json.loads(done.stdout)["verdict"]) == (0, "honest"), done.stderr
+    path = net.folder / "nothing.evidence"
+    done = net.swarm("audit", *where, "--evidence", str(path), home=watcher.home)
+    assert (done.returncode, path.exists()) == (2, False)
+    assert "checked at drawn elements" in done.stderr
     for node in net.nodes:
         assert node.is_running
         assert "Traceback" not in node.log.read_text()

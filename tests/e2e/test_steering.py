@@ -31,8 +31,10 @@ def test_the_owner_pauses_resumes_and_stops_and_the_replicas_end_as_one(net: Loc
     height = rests["ledger"]["height"]
     owner.wait("blocks in the pause", lambda s: s["ledger"]["height"] > height + 8)
     assert owner.wait("the state document", lambda s: s)["run"]["round"] == held
-    rest = other.wait("what the peers do", lambda s: s["peers"])
-    assert {peer["state"] for peer in rest if peer["seats"]} == {"paused"}
+    other.wait(
+        "all seats at rest",
+        lambda s: {peer["state"] for peer in s["peers"] if peer["seats"]} == {"paused"},
+    )
     again = net.swarm("pause", home=owner.home)
     assert (again.returncode, "nothing to pause" in again.stderr) == (2, True)
     assert net.read("resume", home=owner.home)["text"]

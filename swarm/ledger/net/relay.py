@@ -13,8 +13,17 @@ from typing import Generic, Protocol, TypeVar
 
 import trio
 
-from swarm.errors import BadEncoding, BadSignature, InvalidStatement, PeerFault, Reason, Unreachable
+from swarm.errors import (
+    BadEncoding,
+    BadSignature,
+    BrokenPromise,
+    InvalidStatement,
+    PeerFault,
+    Reason,
+    Unreachable,
+)
 from swarm.host.service import Host
+from swarm.ledger.check_statements import TraceFraud
 from swarm.ledger.free_joins import Origin
 from swarm.ledger.mempool import Mempool
 from swarm.ledger.net.archive import Archive, FinalBlock
@@ -24,6 +33,7 @@ from swarm.ledger.transactions import (
     FreeStatement,
     Join,
     Leave,
+    parse_transaction,
     sign_transaction,
     transaction_digest,
 )
@@ -286,6 +296,9 @@ class Relay:
                 if refusal.reason is Reason.BAD_SIGNATURE:
                     # Other reasons can come from a difference in height; a bad signature never does.
                     raise BadSignature("a transaction without a valid signature") from None
+                if refusal.reason is Reason.BAD_PROOF and _is_trace_fraud(data):
+                    # Nor does a trace that proves nothing, and each costs a judgement without a fee.
+                    raise BrokenPromise("a proof of a lie that proves nothing") from None
             await trio.lowlevel.checkpoint()
         if accepted:
             self._offer(accepted, peer)
@@ -331,3 +344,7 @@ class Relay:
     def _drop(self, name: Digest) -> None:
         self._own.pop(name, None)
         self._nonces.pop(name, None)
+
+
+def _is_trace_fraud(data: bytes) -> bool:
+    return isinstance(parse_transaction(data).body, TraceFraud)
