@@ -152,7 +152,7 @@ def test_a_log_beside_a_list_of_something_else_is_refused() -> None:
     sent, window = segment.log.sent, data.key.window
     assert not said_with(crop, segment, data, sent)
     mine = [at for at, entry in enumerate(sent) if entry.window == window]
-    microbatch = next(at for at in mine if sent[at].kind == SentKind.MICROBATCH)
+    microbatch = next(at for at in mine if sent[at].kind == SentKind.MICROBATCH and sent[at].down)
     fragment = next(at for at in mine if sent[at].kind == SentKind.FRAGMENT)
 
     def with_entry(at: int, **changes: object) -> list[SentEntry]:

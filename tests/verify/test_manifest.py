@@ -5,9 +5,10 @@ import pytest
 from swarm.errors import BadEncoding, BadSignature, BrokenPromise, PeerFault
 from swarm.primitives.codec import encode, replace
 from swarm.primitives.crypto import SecretKey, digest
-from swarm.training.record.window import WINDOW_BYTES_MAX, WindowKey
+from swarm.training.record.window import WindowKey
 from swarm.types import RoundIndex, RunIndex, StageIndex
 from swarm.verify.manifest import (
+    LOG_BYTES_MAX,
     MANIFEST_BYTES_MAX,
     MANIFESTS_MAX,
     REQUEST_BYTES_MAX,
@@ -28,7 +29,7 @@ KEY = WindowKey(RunIndex(65535), RoundIndex(65535), StageIndex(255), 65535, 255)
 ROOT = digest("test", b"blob")
 
 
-def a_manifest(root: bytes = ROOT, num_bytes: int = WINDOW_BYTES_MAX) -> WindowManifest:
+def a_manifest(root: bytes = ROOT, num_bytes: int = LOG_BYTES_MAX) -> WindowManifest:
     return sign_manifest(SOLVER, CHAIN, RUN, KEY, digest("test", root), num_bytes)
 
 
@@ -66,8 +67,8 @@ def test_only_the_solvers_word_for_this_window_run_and_chain_counts() -> None:
 
 
 @pytest.mark.rule("V19")
-@pytest.mark.parametrize("num_bytes", [0, -1, WINDOW_BYTES_MAX + 1])
-def test_nobody_is_asked_to_fetch_more_than_a_window(num_bytes: int) -> None:
+@pytest.mark.parametrize("num_bytes", [0, -1, LOG_BYTES_MAX + 1])
+def test_a_log_of_absurd_length_is_no_log(num_bytes: int) -> None:
     with pytest.raises(BadEncoding):
         check_manifest(a_manifest(num_bytes=num_bytes), KEY, SOLVER.peer, CHAIN, RUN)
 

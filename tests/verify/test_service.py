@@ -17,13 +17,14 @@ from swarm.ledger.state.records import CheckPhase, SegmentPhase
 from swarm.primitives.codec import decode, encode
 from swarm.primitives.crypto import SecretKey, digest, peer_name
 from swarm.testing.ledger import small_run_spec
+from swarm.training.record.window import WINDOW_BYTES_MAX
 from swarm.types import Digest, PeerId
 from swarm.verify.audit import AuditVerdict, decode_evidence, encode_evidence
 from swarm.verify.edges import encode_list
 from swarm.verify.evidence import Evidence, evidence_keys
 from swarm.verify.evidence_check import prove
 from swarm.verify.free_audits import FREE_MAX
-from swarm.verify.judging import window_of
+from swarm.verify.judging import Sought, window_of
 from swarm.verify.manifest import (
     WINDOW_PROTOCOL,
     WindowFound,
@@ -101,6 +102,23 @@ async def test_a_log_that_cannot_be_honest_is_answered_like_any_other_and_convic
         network.start()
         await network.until_judged()
         assert network.case.is_now(SegmentPhase.GUILTY)
+
+
+@pytest.mark.rule("V19")
+async def test_a_log_that_is_longer_than_a_checker_takes_counts_as_not_served(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with a_network(a_case(), tmp_path) as network:
+        state, record, solver = network.case.ledger.state, network.case.record, network.solver
+        key, run = window_of(record, 0), state.run(record.run)
+        (manifest,) = solver.checks.log_store.manifests(key)
+        said = (state.chain, run.spec_digest, key, Digest(bytes(32)), WINDOW_BYTES_MAX + 1)
+        huge = sign_manifest(solver.secret, *said)
+        assert huge.root != manifest.root
+        with pytest.raises(Unreachable, match="longer than a checker takes"):
+            await network.able[0].checks._logs.replay(
+                huge, Sought(key, record, run), (solver.host.peer,), urgent=False
+            )
 
 
 def one_judge(lie: int | None) -> Case:
