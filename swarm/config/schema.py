@@ -328,6 +328,9 @@ class NodeConfig(Section):
     """Offer to validate, and vote on blocks in the epochs for which this node is chosen; it takes a stake."""
     verify: bool = True
     """Check the work of others when this node is drawn as a verifier; it takes a stake."""
+    audit_rate: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Share of the segments of others of which this node audits one more window by itself, and reports the lies
+    that it finds, which takes the stake of a solver: 1 for every segment that has passed."""
     stake: int = Field(default=0, ge=0, le=AMOUNT_MAX)
     """Amount to have at stake on the ledger, as soon as the balance allows; 0: what it takes to train and to
     validate, where this node does, and the balance allows."""

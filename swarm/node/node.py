@@ -297,6 +297,7 @@ async def _packages(
             artifacts=artifacts,
             report=report,
             checks_at_once=CHECKS_AT_ONCE if config.verify else 0,
+            audit_rate=config.audit_rate,
         )
         context = NodeContext(
             home=setup.home,

@@ -6,6 +6,8 @@ Modules (C: pure, S: does I/O):
                          for other peers.
     audit_fetch.py    S  Audit any window that is still on the ledger, chosen by the caller instead
                          of a draw.
+    background.py     C  Audit a share of the segments of others, at a rate that this node chooses,
+                         and report the lies in them.
     changes.py        C  Track the open segments, and describe the changes of segments between two
                          final states as events.
     court.py          C  Judge moves of a dispute, and proofs of a lie, for the ledger: implements

@@ -34,6 +34,7 @@ from swarm.training.record.window import WindowData, WindowKey
 from swarm.types import Digest, Height
 from swarm.verify.audit import AuditEvidence, AuditResult
 from swarm.verify.audit_fetch import adopt, gather, inspect
+from swarm.verify.background import BackgroundAudits
 from swarm.verify.changes import OpenSegments, find_changes
 from swarm.verify.draws import Draws
 from swarm.verify.duties import (
@@ -112,20 +113,20 @@ class Verifier:
         artifacts: ArtifactPort,
         report: EventPort,
         checks_at_once: int = CHECKS_AT_ONCE,
+        audit_rate: float = 0.0,
         replays: ReplayPort | None = None,
     ) -> None:
         """Load what is stored on the disk and serve it.
 
         Args:
-            host: Links to the other peers.
-            secret: Key of this node.
-            chain: Digest of the genesis of its network.
-            ledger: Final state, and the way to submit statements.
+            host, secret: Links to the other peers; key of this node.
+            chain, ledger: Digest of the genesis; final state, and the way to submit statements.
             blobs: Store of the logs.
             store: Database of manifests, answers and reveals.
             compute: Executor with a worker of its own: training cannot wait for a replay of up to a minute.
             artifacts, report: Source of training tokens and anchors; receiver of events.
             checks_at_once: Windows replayed at a time; 0: never request a window.
+            audit_rate: Share of the segments of others that it audits by itself.
             replays: Implementation of the replay; None for ``FileReplays``.
 
         Raises:
@@ -156,6 +157,7 @@ class Verifier:
         self._jobs: dict[DutyStep, trio.CancelScope] = {}
         self._sent: dict[StepKey, Height] = {}
         self._refused: set[StepKey] = set()
+        self._background = BackgroundAudits(self, secret.peer, report, audit_rate)
         self._watch = OpenSegments()
         self._height, self._looked_at = ledger.state.height, -1
         self._tidied, self._due = Height(0), trio.Event()
@@ -174,6 +176,7 @@ class Verifier:
             nursery.start_soon(self._wake)
             nursery.start_soon(self.edges.run)
             nursery.start_soon(self._logs.spots.run)
+            nursery.start_soon(self._background.run)
             task_status.started(None)
             while True:
                 self._due = trio.Event()
@@ -366,7 +369,9 @@ class Verifier:
 
     def _report_changes(self, state: State) -> None:
         """Report what has happened since the last call; what happened before the first one is old."""
-        for one in find_changes(*self._watch.look(state), self._me):
+        before, after = self._watch.look(state)
+        self._background.note(before, after)
+        for one in find_changes(before, after, self._me):
             self.counts.done += one.ending in {CheckPhase.AGREED, CheckPhase.DIFFERED}
             self.counts.agreed += one.ending is CheckPhase.AGREED
             self.counts.differed += one.ending is CheckPhase.DIFFERED

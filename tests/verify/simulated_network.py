@@ -164,7 +164,7 @@ class Node:
         quota_bytes: int = QUOTA,
     ) -> None:
         self.network, self.secret = network, secret
-        self.checks_at_once = 2
+        self.checks_at_once, self.audit_rate = 2, 0.0
         self.replays = network.replays
         folder.mkdir()
         self.store = Store.open(folder / "store.sqlite")
@@ -187,6 +187,7 @@ class Node:
             artifacts=AllArtifacts(),
             report=self.recorded,
             checks_at_once=self.checks_at_once,
+            audit_rate=self.audit_rate,
             replays=self.replays,
         )
 

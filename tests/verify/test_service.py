@@ -409,6 +409,25 @@ async def test_an_audit_finds_the_lie_and_a_report_convicts_whom_nobody_checked(
             await reporter.checks.audit(window_of(case.record, 2))
 
 
+@pytest.mark.rule("V55")
+async def test_a_lie_that_nobody_was_drawn_for_is_found_and_reported_by_who_audits_by_itself(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    case = a_case(lie=0)
+    async with a_network(case, tmp_path) as network:
+        for node in network.nodes.values():
+            node.checks_at_once = 0
+            node.audit_rate = 1.0 if node is network.able[0] else 0.0
+            node.reopen()
+        network.start()
+        await network.until(SegmentPhase.UNSAMPLED)
+        await network.until(SegmentPhase.GUILTY)
+        assert case.stake(case.solver) == 0
+        said = [text for _, text in network.able[0].recorded.events if "audited window" in text]
+        assert len(said) == 1
+        assert "it is false, and was reported" in said[0]
+
+
 @pytest.mark.rule("V45")
 async def test_a_lie_of_a_solver_that_is_gone_is_reported_by_a_stranger_with_a_file(
     tmp_path: Path, autojump_clock: MockClock
