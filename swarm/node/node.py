@@ -282,8 +282,7 @@ async def _packages(
         trades = Trades(host, secret, genesis.chain, workers.trading, incarnation=incarnation)
         await _started(nursery, trades.run)
         ledger = _ledger(setup, store, genesis, host, report)
-        pipeline = Pipeline(host, secret)
-        pipeline.serve()
+        pipeline = _serving_pipeline(host, secret)
         progress = partial(report, EventKind.PROGRESS)
         artifacts = ArtifactCache(host, blobs, workers.compute, store, progress)
         checks = Verifier(
@@ -325,6 +324,12 @@ async def _packages(
             nursery.start_soon(task, context)
         yield context, Controller(context, nursery)
         nursery.cancel_scope.cancel()
+
+
+def _serving_pipeline(host: Host, secret: SecretKey) -> Pipeline:
+    pipeline = Pipeline(host, secret)
+    pipeline.serve()
+    return pipeline
 
 
 async def _check(context: NodeContext) -> None:

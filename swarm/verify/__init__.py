@@ -6,7 +6,7 @@ Modules (C: pure, S: does I/O):
                          for other peers.
     audit_fetch.py    S  Audit any window that is still on the ledger, chosen by the caller instead
                          of a draw.
-    background.py     C  Audit a share of the segments of others, at a rate that this node chooses,
+    background.py     S  Audit a share of the segments of others, at a rate that this node chooses,
                          and report the lies in them.
     changes.py        C  Track the open segments, and describe the changes of segments between two
                          final states as events.

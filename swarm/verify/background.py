@@ -1,6 +1,6 @@
 """Audit a share of the segments of others, at a rate that this node chooses, and report the lies in them.
 
-Core: ``chosen``, a function of what changed and of dice. Shell: ``BackgroundAudits``, one audit at a time.
+Shell: one audit at a time; what is audited is a function of what changed and of dice.
 
 Sampled checks leave most windows to nobody. A node that looks at more of them, whenever it likes, is a risk
 that no liar can compute: a segment that passed its check, or that nobody was drawn for, is still judged again

@@ -121,8 +121,7 @@ class Verifier:
         Args:
             host, secret: Links to the other peers; key of this node.
             chain, ledger: Digest of the genesis; final state, and the way to submit statements.
-            blobs: Store of the logs.
-            store: Database of manifests, answers and reveals.
+            blobs, store: Store of the logs; database of manifests, answers and reveals.
             compute: Executor with a worker of its own: training cannot wait for a replay of up to a minute.
             artifacts, report: Source of training tokens and anchors; receiver of events.
             checks_at_once: Windows replayed at a time; 0: never request a window.
