@@ -8,6 +8,7 @@ while the ledger may still ask for it.
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 import trio
 
@@ -57,6 +58,7 @@ def is_needed(state: State, segment_id: SegmentKey, *, is_own: bool) -> bool:
 
 
 MANIFESTS, ANSWERS, REVEALS = "windows", "window_answers", "own_reveals"
+SHOWN = "shown_blobs"
 
 
 class _Kept(Message, frozen=True):
@@ -204,6 +206,38 @@ class LogStore:
                 self.reveals[body.run, body.round, body.stage, body.seat] = body
         except BadEncoding as error:
             raise Corrupt(f"what this node keeps for checking is damaged: {error}") from None
+
+
+class ShownBlobs:
+    """Blobs that are shown to verifiers for a while: each is noted on the disk before it is there."""
+
+    def __init__(self, store: Store, blobs: BlobsPort) -> None:
+        self._store, self._blobs = store, blobs
+
+    async def put(self, raw: bytes) -> Digest:
+        """Serve some bytes as a blob and return its root; raises ``BadConfig`` if they do not fit."""
+        root = await trio.to_thread.run_sync(root_of_bytes, raw)
+        try:
+            await self._store.write_soon([(SHOWN, root, b"shown")])
+        except DiskFull as error:
+            raise BadConfig(str(error), hint=error.hint) from None
+        return await self._blobs.add(raw)
+
+    async def drop(self, root: Digest) -> None:
+        """Remove a blob, and what is noted of it."""
+        await self._blobs.remove(root)
+        with suppress(DiskFull):  # it is tried again after the next start
+            await self._store.write_soon([(SHOWN, root, None)])
+
+    async def clear(self) -> None:
+        """Remove all that an earlier start has left."""
+        while left := self._store.items(SHOWN, after=b"", limit=ITEMS_MAX):
+            for root, _ in left:
+                await self._blobs.remove(Digest(root))
+            try:
+                await self._store.write_soon([(SHOWN, root, None) for root, _ in left])
+            except DiskFull:
+                return
 
 
 def _pack(data: WindowData) -> tuple[Bytes, Digest, float]:

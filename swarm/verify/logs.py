@@ -27,7 +27,7 @@ from swarm.verify.changes import where
 from swarm.verify.court import window_of
 from swarm.verify.free_audits import FreeAudits
 from swarm.verify.judging import Sought, seat_of
-from swarm.verify.log_store import LogStore
+from swarm.verify.log_store import LogStore, ShownBlobs
 from swarm.verify.manifest import (
     MANIFESTS_MAX,
     REPLY_BYTES_MAX,
@@ -108,6 +108,7 @@ class Logs:
         ledger: LedgerPort,
         blobs: BlobsPort,
         log_store: LogStore,
+        shelf: ShownBlobs,
         compute: ExecutorPort,
         artifacts: ArtifactPort,
         replays: ReplayPort,
@@ -127,6 +128,7 @@ class Logs:
             secret=secret,
             ledger=ledger,
             blobs=blobs,
+            shelf=shelf,
             compute=compute,
             turn=lambda: self._turns.take(urgent=False),
             own=self.own_window,

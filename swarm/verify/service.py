@@ -53,7 +53,7 @@ from swarm.verify.evidence import Evidence
 from swarm.verify.hearings import Hearings
 from swarm.verify.jobs import Jobs
 from swarm.verify.judging import OwnAnswer, SegmentKey, key_of, seat_of
-from swarm.verify.log_store import LogStore
+from swarm.verify.log_store import LogStore, ShownBlobs
 from swarm.verify.logs import Logs
 from swarm.verify.ports import ArtifactPort, BlobsPort, EventPort, LedgerPort
 from swarm.verify.replay_process import FileReplays, Material, ReplayPort
@@ -124,8 +124,7 @@ class Verifier:
             blobs, store: Store of the logs; database of manifests, answers and reveals.
             compute: Executor with a worker of its own: training cannot wait for a replay of up to a minute.
             artifacts, report: Source of training tokens and anchors; receiver of events.
-            checks_at_once: Windows replayed at a time; 0: never request a window.
-            audit_rate: Share of the segments of others that it audits by itself.
+            checks_at_once, audit_rate: Windows replayed at a time, 0 for none; share of segments to audit.
             replays: Implementation of the replay; None for ``FileReplays``.
 
         Raises:
@@ -145,6 +144,7 @@ class Verifier:
             ledger=ledger,
             blobs=blobs,
             log_store=self.log_store,
+            shelf=ShownBlobs(store, blobs),
             compute=compute,
             artifacts=artifacts,
             replays=replays or FileReplays(),

@@ -12,9 +12,9 @@ answers the ledger waits for have a queue of their own, which goes first: others
 import secrets
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
-from typing import TypeVar, TypeVarTuple
+from typing import Protocol, TypeVar, TypeVarTuple
 
 import trio
 
@@ -61,6 +61,10 @@ ASK_TIMEOUT_S = 10.0
 """Seconds for a reply of a few hundred bytes."""
 ASK_AGAIN_S = 2.0
 """Seconds between two requests for something that is being computed."""
+WORKING_S_MAX = 900.0
+"""Seconds that a solver may compute: it does two steps, and those since its last kept state."""
+STATEMENTS_MAX = 256
+"""Statements whose seeds are remembered."""
 FETCH_PATIENCE_S = 20.0
 """Seconds without progress after which a fetch is given up for now."""
 QUEUE_MAX = 32
@@ -103,6 +107,24 @@ OwnSource = Callable[[WindowKey], Awaitable[OwnWindow]]
 """Reads a window of our own; raises ``Unreachable`` if it is not here, or not committed."""
 SpotSource = Callable[[Sought], Awaitable[Spot]]
 """Finds all that the ledger and the run have of a window of another; raises ``Unreachable``."""
+
+
+class Shelf(Protocol):
+    """Place of the blobs that are shown to verifiers, which a crash does not fill for good."""
+
+    async def put(self, raw: bytes) -> Digest:
+        """Serve some bytes as a blob and return its root; raises ``BadConfig`` if they do not fit."""
+        ...
+
+    async def drop(self, root: Digest) -> None:
+        """Serve a blob no more."""
+        ...
+
+    async def clear(self) -> None:
+        """Drop all that an earlier start has left."""
+        ...
+
+
 Turn = Callable[[], AbstractAsyncContextManager[None]]
 """The turn of a computation among others."""
 
@@ -117,6 +139,7 @@ class SpotChecks:
         secret: SecretKey,
         ledger: LedgerPort,
         blobs: BlobsPort,
+        shelf: Shelf,
         compute: ExecutorPort,
         turn: Turn,
         own: OwnSource,
@@ -133,11 +156,13 @@ class SpotChecks:
         self._items = items
         self._host, self._secret, self._ledger, self._blobs = host, secret, ledger, blobs
         self._compute, self._turn, self._own, self._spot = compute, turn, own, spot
-        self._admits, self._is_drawn = admits, is_drawn
+        self._admits, self._is_drawn, self._shelf = admits, is_drawn, shelf
         self._made: OrderedDict[Asked, SpotFound] = OrderedDict()
         self._drawn: OrderedDict[Asked, None] = OrderedDict()
         self._queue: OrderedDict[Asked, None] = OrderedDict()
         self._seeds: OrderedDict[tuple[PeerId, WindowKey], set[bytes]] = OrderedDict()
+        self._under_way: Asked | None = None
+        self._own_seeds: OrderedDict[bytes, bytes] = OrderedDict()
         self._is_due = trio.Event()
         host.serve(
             SPOT_PROTOCOL,
@@ -167,7 +192,7 @@ class SpotChecks:
         check_statement(found.statement, solver, chain, sought.run.spec_digest)
         opened = decode_opened(await self._fetched(found, solver))
         traces = await self._worked(check_opened, spot, found.statement, opened)
-        seed = secrets.token_bytes(SEED_BYTES)
+        seed = self._seed_for(found.statement)
         asked = await self._worked(wanted, spot, opened, traces, seed, self._items)
         answer = await self._ask(sought, seed)
         raw = await self._fetched(answer, solver)
@@ -175,8 +200,20 @@ class SpotChecks:
         proof = await self._worked(find_false, found.statement, traces, asked, shown)
         return SpotResult(result_in(opened), proof, found.statement, opened)
 
+    def _seed_for(self, said: SpotStatement) -> bytes:
+        """Return the seed for a statement: the same in every try, and another if it says anything else."""
+        seed = self._own_seeds.setdefault(encode(said), secrets.token_bytes(SEED_BYTES))
+        while len(self._own_seeds) > STATEMENTS_MAX:
+            self._own_seeds.popitem(last=False)
+        return seed
+
     async def _ask(self, sought: Sought, seed: bytes) -> SpotFound:
-        """Ask a solver until it has what is asked for; raise ``Unreachable`` if it has no such window."""
+        """Return the answer of a solver once it is there; raise ``Unreachable`` if it never is, or too late."""
+        with trio.move_on_after(WORKING_S_MAX):
+            return await self._asked(sought, seed)
+        raise Unreachable("its solver has computed for too long")
+
+    async def _asked(self, sought: Sought, seed: bytes) -> SpotFound:
         key, solver = sought.key, sought.record.peer
         asked = request_of(key, seed)
         while True:
@@ -209,13 +246,14 @@ class SpotChecks:
 
     async def run(self) -> None:
         """Compute what was asked for until cancelled."""
+        await self._shelf.clear()
         while True:
             while queue := self._drawn or self._queue:
-                asked, _ = queue.popitem(last=False)
-                try:
-                    await self._make(asked)
-                except (Unreachable, BadConfig):
-                    continue  # Whoever asks again is told that it is missing.
+                self._under_way, _ = queue.popitem(last=False)
+                # Whoever asks for what cannot be made asks again, until it is late.
+                with suppress(Unreachable, BadConfig, PeerFault):
+                    await self._make(self._under_way)
+                self._under_way = None
             self._is_due = trio.Event()
             await self._is_due.wait()
 
@@ -227,7 +265,7 @@ class SpotChecks:
         if not self._admits(peer, asked.key) or not self._is_within(peer, asked):
             return encode(SpotMissing())
         queue = self._drawn if self._is_drawn(peer, asked.key) else self._queue
-        if what not in queue and len(queue) < QUEUE_MAX:
+        if what != self._under_way and what not in queue and len(queue) < QUEUE_MAX:
             queue[what] = None
             self._is_due.set()
         return encode(SpotWorking())
@@ -250,11 +288,11 @@ class SpotChecks:
         chain, run_digest = self._ledger.state.chain, own.spot.plan.run_digest
         given = (own, self._secret, chain, run_digest, seed, self._items)
         statement, raw = await self._worked(_made, *given)
-        root = await self._blobs.add(raw)
+        root = await self._shelf.put(raw)
         self._made[asked] = SpotFound(statement, root, len(raw))
         while len(self._made) > KEPT_MAX:
             _, old = self._made.popitem(last=False)
-            await self._blobs.remove(old.root)
+            await self._shelf.drop(old.root)
 
     async def _worked(self, function: Callable[[*Ts], T], *given: *Ts) -> T:
         async with self._turn():

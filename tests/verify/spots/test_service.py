@@ -14,10 +14,12 @@ from swarm.errors import Unreachable
 from swarm.gossip.blobs.service import Blobs
 from swarm.ledger.state.records import Run, SegmentRecord
 from swarm.primitives.codec import decode, encode, replace
+from swarm.store import Store
 from swarm.testing.executor import InlineExecutor
 from swarm.training.record.window import WindowKey
 from swarm.types import PeerId
 from swarm.verify.judging import Sought
+from swarm.verify.log_store import ShownBlobs
 from swarm.verify.ports import LedgerPort
 from swarm.verify.program.computed import Log, Step
 from swarm.verify.program.opened import Window
@@ -59,14 +61,17 @@ class Node:
     ) -> None:
         self.host, self.network, self.sample = host, host._network, sample
         self.is_admitted = True
+        folder.mkdir()
         self.drawn: PeerId | None = None
-        self.blobs = Blobs(folder, host, quota_bytes=1 << 30)
+        self.blobs = Blobs(folder / "blobs", host, quota_bytes=1 << 30)
+        self.store = Store.open(folder / "store.sqlite")
         ledger = cast("LedgerPort", SimpleNamespace(state=SimpleNamespace(chain=CHAIN)))
         self.checks = SpotChecks(
             host=host,
             secret=host.secret,
             ledger=ledger,
             blobs=self.blobs,
+            shelf=ShownBlobs(self.store, self.blobs),
             compute=InlineExecutor(lambda _: job_s),
             turn=self._turn,
             own=self._own,
@@ -190,3 +195,32 @@ async def test_attack_requests_without_end_keep_a_solver_from_its_verifiers(
         found = await verifier.checks.check(sought(solver.sample, peer))
         assert found.proof is None
         assert len(solver.checks._queue) > waiting - 8, "the flood waits"
+
+
+async def test_what_was_shown_before_a_crash_does_not_stay_on_the_disk(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with two_nodes(tmp_path) as (solver, verifier):
+        await verifier.checks.check(sought(solver.sample, solver.host.peer))
+        assert len(solver.blobs.roots()) == 2
+        assert not verifier.blobs.roots(), "what was checked goes"
+        other = await solver.blobs.add(b"a checkpoint")
+        shelf = ShownBlobs(solver.store, solver.blobs)
+        await shelf.clear()
+        assert solver.blobs.roots() == [other]
+        await shelf.clear()
+        again = await shelf.put(b"shown")
+        await shelf.drop(again)
+        assert solver.blobs.roots() == [other]
+
+
+async def test_a_second_try_has_the_same_seed_unless_the_statement_is_another(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """Who knew the seed could state something that fits it."""
+    async with two_nodes(tmp_path) as (solver, verifier):
+        said = (await verifier.checks.check(sought(solver.sample, solver.host.peer))).statement
+        seed = verifier.checks._seed_for(said)
+        assert seed == verifier.checks._seed_for(said)
+        assert seed != verifier.checks._seed_for(replace(said, claim=bytes(32)))
+        assert {what[1] for what in solver.checks._made} == {b"", seed}
