@@ -78,6 +78,7 @@ class LogStore:
         self.packing_s = 0.0
         """Processor seconds spent on packing our own logs into blobs."""
         self._kept: dict[WindowKey, dict[Digest, _Kept]] = {}
+        self._own: dict[Digest, WindowKey] = {}
         self._store, self._blobs, self._secret, self._chain = store, blobs, secret, chain
         self._load()
 
@@ -91,6 +92,10 @@ class LogStore:
         """Bytes of all logs whose manifests are stored."""
         logs = (kept for row in self._kept.values() for kept in row.values())
         return sum(kept.manifest.num_bytes for kept in logs)
+
+    def own_window(self, root: Digest) -> WindowKey | None:
+        """Return the window of our own whose log is a blob; None if it is none of ours."""
+        return self._own.get(root)
 
     def manifests(self, key: WindowKey) -> tuple[WindowManifest, ...]:
         """Return all stored manifests of a window; that of the log we have replayed comes first."""
@@ -177,11 +182,12 @@ class LogStore:
     async def _put(self, kept: _Kept) -> None:
         key, root = kept.manifest.key, kept.manifest.root
         await self._write([(MANIFESTS, _name(key) + root, encode(kept))])
-        self._kept.setdefault(key, {})[root] = kept
+        self._note(kept)
 
     async def _drop(self, key: WindowKey, root: Digest) -> None:
         await self._blobs.remove(root)
         await self._write([(MANIFESTS, _name(key) + root, None)])
+        self._own.pop(root, None)
         row = self._kept.get(key, {})
         row.pop(root, None)
         if not row:
@@ -193,11 +199,17 @@ class LogStore:
         except DiskFull as error:
             raise BadConfig(str(error), hint=error.hint) from None
 
+    def _note(self, kept: _Kept) -> None:
+        key, root = kept.manifest.key, kept.manifest.root
+        self._kept.setdefault(key, {})[root] = kept
+        if kept.sender == self._secret.peer:
+            self._own[root] = key
+
     def _load(self) -> None:
         try:
             for raw in _rows(self._store, MANIFESTS):
                 kept = decode(_Kept, raw, limit=2 * MANIFEST_BYTES_MAX)
-                self._kept.setdefault(kept.manifest.key, {})[kept.manifest.root] = kept
+                self._note(kept)
             for raw in _rows(self._store, ANSWERS):
                 answer = decode(OwnAnswer, raw, limit=ANSWER_BYTES_MAX)
                 self.answers[answer.key] = answer

@@ -137,6 +137,7 @@ class Logs:
             is_drawn=self._is_drawn,
         )
         """Spot checks of windows, in runs that are checked so."""
+        blobs.keep_back(self._is_kept_back)
         host.serve(
             WINDOW_PROTOCOL,
             self._serve,
@@ -380,6 +381,12 @@ class Logs:
         record = self._ledger.state.segment(*seat_of(key))
         open_ = () if record is None else open_checks(record)
         return any((one.peer, one.window) == (peer, key.window) for one in open_)
+
+    def _is_kept_back(self, root: Digest) -> bool:
+        """Return True for a log of ours that nobody needs: some have gigabytes, and the state of a seat."""
+        key = self._log_store.own_window(root)
+        run = None if key is None else self._ledger.state.find_run(key.run)
+        return run is not None and run.spec.checks.spots
 
     def _has_stake(self, peer: PeerId) -> bool:
         state = self._ledger.state

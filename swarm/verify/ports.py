@@ -110,6 +110,10 @@ class BlobsPort(Protocol):
         """Fetch a blob and return its file; raises ``Unreachable`` or ``BadConfig``."""
         ...
 
+    def keep_back(self, is_kept_back: Callable[[Digest], bool]) -> None:
+        """Serve no blob for whose root ``is_kept_back`` returns True."""
+        ...
+
     async def remove(self, root: Digest) -> None:
         """Remove a blob, whole or partial."""
         ...

@@ -121,6 +121,24 @@ async def test_a_log_that_is_longer_than_a_checker_takes_counts_as_not_served(
             )
 
 
+@pytest.mark.rule("V50")
+async def test_logs_of_a_run_that_is_checked_at_elements_stay_with_their_seat(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_network(a_case(), tmp_path) as network:
+        key, solver, other = window_of(network.case.record, 0), network.solver, network.able[0]
+        (manifest,) = solver.checks.log_store.manifests(key)
+        holders = [solver.host.peer]
+        wanted = (manifest.root, manifest.num_bytes, lambda: holders)
+        with monkeypatch.context() as patch:
+            patch.setattr(CheckSpec, "spots", property(lambda _: True))
+            with pytest.raises(Unreachable):
+                await other.blobs.fetch(*wanted, patience_s=1.0)
+        await other.blobs.fetch(*wanted, patience_s=20.0)
+        assert other.checks.log_store.own_window(manifest.root) is None
+        assert solver.on_disk().own_window(manifest.root) == key
+
+
 def one_judge(lie: int | None) -> Case:
     """Key 0 is the only validator, so a verdict is what its own replays give."""
     return a_case(lie=lie, num_accounts=6, num_validators=1)

@@ -63,6 +63,7 @@ class Blobs:
         self._manifests: OrderedDict[Digest, BlobManifest] = OrderedDict()
         self._fetching: dict[Digest, _Turn] = {}
         self._changing = trio.Lock()
+        self._is_kept_back: Callable[[Digest], bool] = lambda _: False
         host.serve(
             BLOB_PROTOCOL,
             self._answer,
@@ -84,6 +85,10 @@ class Blobs:
     async def manifest(self, root: Digest) -> BlobManifest | None:
         """Return the manifest of a whole blob, checked against its root; None if it is absent or damaged."""
         return await self._manifest(root)
+
+    def keep_back(self, is_kept_back: Callable[[Digest], bool]) -> None:
+        """Serve no blob for whose root ``is_kept_back`` returns True: it is this node's alone."""
+        self._is_kept_back = is_kept_back
 
     def roots(self) -> list[Digest]:
         """Return the roots of all whole blobs, sorted."""
@@ -170,7 +175,7 @@ class Blobs:
         message = decode_blob_request(raw)
         check_root(message.root)
         manifest = await self._manifest(message.root)
-        if manifest is None:
+        if manifest is None or self._is_kept_back(message.root):
             return encode(BlobMissing())
         match message:
             case ManifestRequest():

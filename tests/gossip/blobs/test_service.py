@@ -315,3 +315,14 @@ async def test_a_caller_that_waits_for_a_shared_download_waits_no_longer_than_it
         with trio.fail_after(60):
             await receiver.blobs.fetch(root, len(BIG), list)
     assert receiver.blobs.has(root)
+
+
+async def test_what_a_node_keeps_back_is_served_to_nobody(tmp_path: Path) -> None:
+    network = a_network()
+    sender, receiver = Node(network, 1, tmp_path), Node(network, 2, tmp_path)
+    mine, shared = await sender.blobs.add(b"mine"), await sender.blobs.add(b"shared")
+    sender.blobs.keep_back(lambda root: root == mine)
+    assert await fetched(receiver, shared, [sender.host.peer]) == b"shared"
+    with pytest.raises(Unreachable):
+        await fetched(receiver, mine, [sender.host.peer], patience_s=1.0)
+    assert sender.blobs.path(mine).read_bytes() == b"mine"
