@@ -19,7 +19,7 @@ from typing import Protocol, TypeVar, TypeVarTuple
 import trio
 
 from swarm.config.tolerance import SPOT_ITEMS
-from swarm.errors import BadConfig, BrokenPromise, PeerFault, Unreachable
+from swarm.errors import BadConfig, BrokenPromise, PeerFault, Unreachable, UsageError
 from swarm.executor import ExecutorPort
 from swarm.gossip.trade.service import TradeLinks
 from swarm.primitives.codec import decode, encode
@@ -180,11 +180,16 @@ class SpotChecks:
         Raises ``Unreachable`` if its solver does not serve it, or something else than what it states or what
         was asked for, and ``BadConfig`` if the disk cannot take it.
         """
+        spot = await self._spot(sought)
         try:
-            return await self._checked(sought, await self._spot(sought))
-        except PeerFault as fault:
-            self._host.blame(sought.record.peer, fault)
-            raise Unreachable(f"its solver shows nothing that can be checked: {fault}") from None
+            return await self._checked(sought, spot)
+        except PeerFault as error:
+            fault = error
+        except (ArithmeticError, LookupError, UsageError, ValueError) as error:
+            # The checks should refuse it before. If one is missing, its sender loses by that; no node stops.
+            fault = BrokenPromise(f"nothing can be computed with it: {error}")
+        self._host.blame(sought.record.peer, fault)
+        raise Unreachable(f"its solver shows nothing that can be checked: {fault}")
 
     async def _checked(self, sought: Sought, spot: Spot) -> SpotResult:
         solver, chain = sought.record.peer, self._ledger.state.chain

@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from swarm.errors import Unreachable
+from swarm.errors import Unreachable, UsageError
 from swarm.gossip.blobs.service import Blobs
 from swarm.ledger.state.records import Run, SegmentRecord
 from swarm.primitives.codec import decode, encode, replace
@@ -157,6 +157,23 @@ async def test_a_solver_that_shows_something_else_is_blamed_and_has_served_nothi
 
         monkeypatch.setattr(service, "Solved", Forger)
         with pytest.raises(Unreachable, match="nothing that can be checked"):
+            await verifier.checks.check(sought(solver.sample, solver.host.peer))
+        assert verifier.host.faults() == {solver.host.peer: 1}
+
+
+@pytest.mark.parametrize("error", [ValueError, IndexError, ZeroDivisionError, UsageError])
+async def test_attack_what_would_stop_a_verifier_costs_its_sender_its_standing(
+    error: type[Exception],
+    tmp_path: Path,
+    autojump_clock: MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stop(*_: object) -> None:
+        raise error("a check that is missing")
+
+    async with two_nodes(tmp_path) as (solver, verifier):
+        monkeypatch.setattr(service, "check_opened", stop)
+        with pytest.raises(Unreachable, match="nothing can be computed with it"):
             await verifier.checks.check(sought(solver.sample, solver.host.peer))
         assert verifier.host.faults() == {solver.host.peer: 1}
 
