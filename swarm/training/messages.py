@@ -204,7 +204,7 @@ def check_microbatch(
     """
     check_fit(spec, message)
     wire = wire_digest(message.payload)
-    check_bare_microbatch(chain, run_digest, spec, message, wire, sender)
+    _check_signed(chain, run_digest, message, wire, sender)
     return wire
 
 
@@ -218,6 +218,12 @@ def check_bare_microbatch(
 ) -> None:
     """Check a micro-batch as ``check_microbatch`` does, whose payload is only known by its digest."""
     _check_shape(spec, message)
+    _check_signed(chain, run_digest, message, wire, sender)
+
+
+def _check_signed(
+    chain: Digest, run_digest: Digest, message: MicroBatch, wire: Digest, sender: PeerId
+) -> None:
     statement = signed_bytes(activation_sent(message, wire))
     verify(sender, message.signature, "micro-batch", chain, run_digest, statement)
 

@@ -85,8 +85,7 @@ class Hearings:
         side = self._sides.get(sought.key)
         if side is None and sought.run.spec.checks.spots and sought.record.peer == self._me:
             own = await self._logs.own_window(sought.key)
-            window = window_of(self._ledger.state, sought.record, sought.key.window)
-            side = self._sides[sought.key] = Solver(window, own.log)
+            side = self._sides[sought.key] = Solver(own.window, own.log)
         if side is None:
             manifest = self._manifest(sought)
             if manifest is None:

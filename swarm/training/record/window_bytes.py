@@ -183,13 +183,16 @@ def _state(
     *,
     is_bare: bool = False,
 ) -> ShardState:
+    """Return the state of a header, with the values that follow it; a bare one has none."""
+
+    def tensor(numel: int) -> Tensor:
+        return bulk.tensor(0 if is_bare else numel)
+
     num_parameters = spans[-1].stop
-    if is_bare:
-        return _bare_state(spec, head)
-    params_P, m_P = bulk.tensor(num_parameters), bulk.tensor(num_parameters)
-    v_A = bulk.tensor(second)
-    phi_P, momentum_P = bulk.tensor(num_parameters), bulk.tensor(num_parameters)
-    residual_R = bulk.tensor(residual_numel(spec, num_parameters))
+    params_P, m_P = tensor(num_parameters), tensor(num_parameters)
+    v_A = tensor(second)
+    phi_P, momentum_P = tensor(num_parameters), tensor(num_parameters)
+    residual_R = tensor(residual_numel(spec, num_parameters))
     at_sync, trades_over = split_counts(spec, head)
     return ShardState(
         params_P=params_P,
@@ -202,29 +205,10 @@ def _state(
         tokens_total=head.tokens_total,
         tokens_at_sync=at_sync,
         snapshots=tuple(
-            (exchange, tokens, bulk.tensor(spans[spec.outer.fragment_of(exchange)].numel))
+            (exchange, tokens, tensor(spans[spec.outer.fragment_of(exchange)].numel))
             for exchange, tokens in head.snapshots
         ),
         residual_R=residual_R,
-        trades_over=trades_over,
-    )
-
-
-def _bare_state(spec: RunSpec, head: WindowHead | EndHead) -> ShardState:
-    nothing = flat_tensor(memoryview(b""))
-    at_sync, trades_over = split_counts(spec, head)
-    return ShardState(
-        params_P=nothing,
-        m_P=nothing,
-        v_A=nothing,
-        phi_P=nothing,
-        momentum_P=nothing,
-        step=head.step,
-        anchor_root=Digest(head.anchor_root),
-        tokens_total=head.tokens_total,
-        tokens_at_sync=at_sync,
-        snapshots=tuple((exchange, tokens, nothing) for exchange, tokens in head.snapshots),
-        residual_R=nothing,
         trades_over=trades_over,
     )
 
