@@ -107,7 +107,6 @@ class Bench:
         self.spec = run_spec(
             parse_run_file(packaged_file(DEMO), DEMO),
             data=DataSpec("bytes", NO_DIGEST, len(text), NO_DIGEST, len(text)),
-            init_root=NO_DIGEST,
         )
         self.secrets = (SecretKey.from_seed(b"1" * 32), SecretKey.from_seed(b"2" * 32))
         shards = [Shard.initial(self.spec, StageIndex(stage)) for stage in range(2)]

@@ -28,6 +28,7 @@ from benchmarks.common import Outcome, say
 from benchmarks.disputes import Scene
 from benchmarks.hearing_cast import Cast, Lie, TracedChallenger, TracedSolver, make_cast
 from benchmarks.hearing_habits import Habit, Opponent
+from swarm.config.spec import StageStart
 from swarm.errors import InvalidStatement
 from swarm.ledger.check_statements import DisputeMove, DisputeVote
 from swarm.ledger.state.accusations import Dispute, Turn
@@ -296,9 +297,8 @@ def courtroom(case: Case, here: Trained) -> tuple[Courtroom, Scene]:
     assert here.window.anchors is not None, "the run names its initial weights"
     *later, initial = sorted(here.window.anchors)
     stages, run = range(facts.spec.num_stages), state.run(record.run)
-    spec = replace(
-        facts.spec, initial_roots=(initial,) * len(stages), round_blocks=run.spec.round_blocks
-    )
+    starts = (StageStart(initial, 1, 1, 0),) * len(stages)
+    spec = replace(facts.spec, starts=starts, round_blocks=run.spec.round_blocks)
     kept = tuple(
         Checkpoint(facts.round, root, 0, record.peer, record.seat, record.height, is_void=False)
         for root in later

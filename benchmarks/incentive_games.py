@@ -44,6 +44,7 @@ from swarm.ledger.transition.sampling import check_eligible, draw_probability
 from swarm.primitives.codec import replace
 from swarm.primitives.crypto import SecretKey, digest
 from swarm.testing.ledger import CheckedSegment, InMemoryLedger, make_segment, numbered_key
+from swarm.training.starts import starts_of
 from swarm.types import Amount, PeerId
 
 FILE = RunFile()
@@ -148,7 +149,6 @@ class World:
             is_volunteer=seat.is_volunteer,
             stake=self.stake(self.ledger.keys[SOLVER]),
             reward_max=reward_max(spec, segment_tokens_max(spec, 1)),
-            is_made=False,
         )
         return nano / NANO
 
@@ -178,7 +178,8 @@ class Played:
 
 def exact_spec() -> RunSpec:
     """Return the spec of the packaged run file, with exact numerics."""
-    spec = run_spec(FILE, data=planned_data(FILE), init_root=digest("bench", b"init"))
+    draft = run_spec(FILE, data=planned_data(FILE))
+    spec = replace(draft, starts=starts_of(draft, [digest("bench", b"init")] * draft.num_stages))
     return replace(spec, numerics="seq-f32/1")
 
 
@@ -242,7 +243,6 @@ def make_world(
         work = ledger.commit(run, 0, 1, seat.index)
         ledger.block(ledger.sign(keys[FIRST_HONEST], work))
     run = ledger.reach_round(run, ROUND)
-    # The segment that is played goes on from this one: the first of a seat has other checks (rule L91).
     ledger.block(ledger.sign(keys[SOLVER], ledger.commit(run, ROUND - 1, 0, 1)))
     run = ledger.reach_round(run, ROUND + 1)
     end = FIRST_HONEST + NUM_HONEST

@@ -26,7 +26,6 @@ from benchmarks.settlement import measure_settlement
 from swarm.config.spec import NANO, CheckSpec, Genesis
 from swarm.ledger.blocks import Block, Certificate
 from swarm.ledger.chain import Head, compose_block, extend, genesis_head
-from swarm.ledger.check_statements import PHI_COMPONENT, STATE_COMPONENTS
 from swarm.ledger.light import HASH_BYTES, parse_light_proof, prove_entries, verify_entries
 from swarm.ledger.model_proof import model_keys
 from swarm.ledger.net.archive import Archive
@@ -39,6 +38,7 @@ from swarm.ledger.transition.seats import with_seat
 from swarm.primitives.codec import encode, replace
 from swarm.primitives.crypto import digest
 from swarm.primitives.merkle import merkle_proof, merkle_root
+from swarm.primitives.state_parts import COMPONENTS, PHI
 from swarm.store import Store
 from swarm.testing.ledger import InMemoryLedger, make_segment, numbered_key, small_run_spec
 from swarm.types import Amount, Height, PeerId, RoundIndex, StageIndex, View
@@ -326,7 +326,7 @@ def _checkpoint() -> tuple[InMemoryLedger, bytes]:
         ]
         ledger.block(*gifts)
     run = ledger.reach_round(ledger.open_run(small_run_spec(rounds=20)), 1)
-    components = [digest("component", bytes([i])) for i in range(STATE_COMPONENTS)]
+    components = [digest("component", bytes([i])) for i in range(COMPONENTS)]
     ledger.block(*ledger.commit_all(run, 0))
     run = ledger.reach_round(run, 2)
     ledger.block(ledger.sign(giver, ledger.commit(run, 1, 0, 0, end_root=merkle_root(components))))
@@ -335,9 +335,9 @@ def _checkpoint() -> tuple[InMemoryLedger, bytes]:
         round=RoundIndex(2),
         stage=StageIndex(0),
         seat=0,
-        phi_root=components[PHI_COMPONENT],
+        phi_root=components[PHI],
         phi_bytes=4,
-        proof=tuple(merkle_proof(components, PHI_COMPONENT)),
+        proof=tuple(merkle_proof(components, PHI)),
     )
     ledger.block(ledger.sign(giver, body))
     return ledger, model_keys(run.index, RoundIndex(2), 2)[1]

@@ -108,7 +108,6 @@ def a_spec(sizes: Sizes, numerics: str, optimizer: str, codec: str) -> RunSpec:
     spec = run_spec(
         parse_run_file(text, "seat.toml"),
         data=DataSpec("bytes", NO_DIGEST, 1 << 14, NO_DIGEST, 1000),
-        init_root=NO_DIGEST,
     )
     return replace(spec, model=replace(spec.model, vocab_size=sizes.vocab_size))
 

@@ -193,5 +193,4 @@ def spec_of(variant: Variant, seed: int, steps: int) -> RunSpec:
     return run_spec(
         parse_run_file(text, variant.name),
         data=DataSpec("bytes", none, 1, none, 1),
-        init_root=none,
     )

@@ -41,7 +41,6 @@ from swarm.training.hf.load import open_folder, read_stage
 from swarm.training.model.stages import (
     StagePlan,
     init_flat,
-    initial_roots,
     merged,
     plan_stages,
     plans_of,
@@ -180,8 +179,8 @@ def model_of_run(home: Path, *, initial: bool) -> Model:
     run = run_of_home(home)
     plans = plans_of(run.spec)
     if initial:
-        roots = initial_roots(run.spec, plans)
-        if run.spec.initial_roots:
+        roots = tuple(start.weights for start in run.spec.starts)
+        if run.spec.is_pretrained:
             shards = [_shard(home, plan, root) for plan, root in zip(plans, roots, strict=True)]
         else:
             shards = [init_flat(plan, run.spec.seed) for plan in plans]

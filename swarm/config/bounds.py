@@ -31,7 +31,6 @@ from swarm.config.spec import (
 )
 from swarm.errors import BadConfig
 from swarm.primitives.codec import LONGEST_FRAME_BYTES, Message
-from swarm.primitives.merkle import merkle_root
 from swarm.types import NO_DIGEST
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
@@ -161,7 +160,7 @@ def check_spec(spec: RunSpec) -> None:
     if spec.numerics not in NUMERICS:
         raise BadConfig(f"numerics is one of {', '.join(NUMERICS)}, not {spec.numerics[:40]!r}")
     _check_data(spec.data)
-    _check_initial(spec)
+    _check_starts(spec)
     if spec.outer.codec not in CODECS:
         raise BadConfig(f"codec is one of {', '.join(CODECS)}, not {spec.outer.codec[:40]!r}")
     if spec.wire.activations not in ACTIVATIONS:
@@ -273,16 +272,22 @@ def _check_integers(part: Message) -> None:
                 raise BadConfig(f"{name} must be from {least} to {most}, not {value}")
 
 
-def _check_initial(spec: RunSpec) -> None:
-    """Check ``initial_roots``: empty, or one hash per stage under ``init_root``."""
-    if any(len(root) != 32 for root in (spec.init_root, *spec.initial_roots)):
-        raise BadConfig("init_root and each of initial_roots is a hash of 32 bytes")
-    if not spec.initial_roots:
-        return
-    if len(spec.initial_roots) != spec.num_stages:
-        raise BadConfig(f"{len(spec.initial_roots)} initial_roots for {spec.num_stages} stages")
-    if merkle_root(spec.initial_roots) != spec.init_root:
-        raise BadConfig("init_root is not the root of initial_roots")
+def _check_starts(spec: RunSpec) -> None:
+    """Check the states that stages begin with: none is known yet, or one of each stage, within bounds."""
+    if len(spec.starts) not in {0, spec.num_stages}:
+        raise BadConfig(f"{len(spec.starts)} starts for {spec.num_stages} stages")
+    if spec.is_pretrained and not spec.starts:
+        raise BadConfig("pretrained weights that no hash names")
+    for start in spec.starts:
+        if len(start.weights) != 32:
+            raise BadConfig("initial weights are named by a hash of 32 bytes")
+        most = STAGE_PARAMETERS_MAX
+        if not 1 <= start.num_parameters <= most or not 0 <= start.num_seconds <= most:
+            raise BadConfig(
+                f"a stage of {start.num_parameters} parameters, {start.num_seconds} squares"
+            )
+        if not 0 <= start.num_residuals <= 2 * most:
+            raise BadConfig(f"a residual of {start.num_residuals} values")
 
 
 def _check_data(data: DataSpec) -> None:
@@ -428,8 +433,8 @@ def _check_adapter(spec: RunSpec) -> None:
             f"the matrices of an adapter are stepped by {ADAMW}, not by {spec.optimizer.name}",
             hint=f'recipe = "lora" under [run], or name = "{ADAMW}" and learning_rate = 4e-3 under [optimizer]',
         )
-    if spec.initial_roots:
-        raise BadConfig("initial_roots are of runs without an adapter: it starts from the seed")
+    if spec.is_pretrained:
+        raise BadConfig("an adapter starts from the seed, and only what it rests on is pretrained")
     if len(adapter.base_roots) != spec.num_stages or any(len(r) != 32 for r in adapter.base_roots):
         raise BadConfig(
             f"base_roots of an adapter name {spec.num_stages} stages by hashes of 32 bytes",

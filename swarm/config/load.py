@@ -50,6 +50,7 @@ from swarm.config.spec import (
     OuterSpec,
     RopeSpec,
     RunSpec,
+    StageStart,
     WireSpec,
     trade_ms,
 )
@@ -191,7 +192,7 @@ def check_network(file: RunFile, network: Genesis) -> None:
 
 def planned_spec(file: RunFile) -> RunSpec:
     """Return the spec of a run as far as its file tells it, with placeholders for data and weights."""
-    return _spec(_planned_model(file), planned_data(file), NO_DIGEST)
+    return _spec(_planned_model(file), planned_data(file))
 
 
 def parse_node_file(text: str, name: str) -> NodeConfig:
@@ -223,8 +224,8 @@ def run_spec(
     file: RunFile,
     *,
     data: DataSpec,
-    init_root: Digest,
-    initial_roots: tuple[Digest, ...] = (),
+    starts: tuple[StageStart, ...] = (),
+    is_pretrained: bool = False,
     base_roots: tuple[Digest, ...] = (),
 ) -> RunSpec:
     """Return the spec that the peers of this run agree on.
@@ -232,14 +233,14 @@ def run_spec(
     Args:
         file: Run file.
         data: Description of the token files.
-        init_root: Merkle root over the stages' initial parameter roots.
-        initial_roots: Root of each stage's initial parameters; empty if they are drawn from the seed.
+        starts: State that each stage begins with; empty for a plan.
+        is_pretrained: True if the initial weights are blobs, and not drawn from the seed.
         base_roots: Root of each stage's weights below the adapter of the run, if it has one.
 
     Raises:
         BadConfig: A bound of ``config/bounds.py`` is broken.
     """
-    spec = replace(_spec(file, data, init_root), initial_roots=initial_roots)
+    spec = replace(_spec(file, data), starts=starts, is_pretrained=is_pretrained)
     if base_roots:
         spec = replace(spec, adapter=replace(spec.adapter, base_roots=base_roots))
     check_spec(spec)
@@ -389,7 +390,7 @@ def planned_data(file: RunFile) -> DataSpec:
     )
 
 
-def _spec(file: RunFile, data: DataSpec, init_root: Digest) -> RunSpec:
+def _spec(file: RunFile, data: DataSpec) -> RunSpec:
     run, training, checks = file.run, file.training, file.checks
     shortest_window = SHORTEST_WINDOW_EPOCHS * file.ledger.epoch_blocks
     spec = RunSpec(
@@ -420,7 +421,6 @@ def _spec(file: RunFile, data: DataSpec, init_root: Digest) -> RunSpec:
         ),
         numerics=run.numerics,
         seed=run.seed,
-        init_root=init_root,
         adapter=_adapter(file),
         price_max=run.price_max,
     )

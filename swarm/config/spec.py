@@ -204,6 +204,19 @@ class AdapterSpec(Message, frozen=True):
         return self.lora_alpha_nano / NANO / self.rank
 
 
+class StageStart(Message, frozen=True):
+    """State that the first segments of a stage begin with: these weights, and zeros beside them."""
+
+    weights: Digest
+    """Hash of the initial weights."""
+    num_parameters: int
+    """Values of the weights, and of the first moments and the outer momentum."""
+    num_seconds: int
+    """Second moments that the optimizer keeps."""
+    num_residuals: int
+    """Values of the residual of four-bit fragments; 0 in a run that keeps none."""
+
+
 class RunSpec(Message, frozen=True):
     """Everything that decides what a run computes; its digest identifies the run."""
 
@@ -226,11 +239,11 @@ class RunSpec(Message, frozen=True):
     numerics: str
     """``native``, ``native-bf16`` or ``seq-f32/1``."""
     seed: int
-    init_root: Digest
-    """Merkle root over the stages' initial parameter roots."""
-    initial_roots: tuple[Digest, ...] = ()
-    """Roots of the stages' initial parameters, blobs that peers fetch from each other; empty when the weights
-    are initialised from ``seed``, as those of an adapter are."""
+    starts: tuple[StageStart, ...] = ()
+    """State that each stage begins with; empty in a plan of a run that nothing was computed for yet."""
+    is_pretrained: bool = False
+    """True if the initial weights are blobs that peers fetch from each other; else they are initialised from
+    ``seed``, as those of an adapter always are."""
     adapter: AdapterSpec = AdapterSpec()
     price_max: int = 1
     """Most that the run pays for 1,000 verified tokens, in units of money; solvers may ask for less."""

@@ -13,6 +13,7 @@ from swarm.errors import BadEncoding
 from swarm.ledger.edges import EdgeFraud, check_fraud_shape
 from swarm.primitives.codec import Message
 from swarm.primitives.commitments import SALT_BYTES
+from swarm.primitives.state_parts import COMPONENTS
 from swarm.primitives.vrf import PROOF_BYTES
 from swarm.types import Digest, RoundIndex, RunIndex, StageIndex
 
@@ -26,11 +27,8 @@ SHORT_MAX = (1 << 16) - 1
 STAGE_MAX = 255
 TOKENS_MAX = (1 << 32) - 1
 PHI_BYTES_MAX = 1 << 40
-STATE_COMPONENTS = 10
-"""Components of a shard's state, in the order of docs/spec/protocol.md section 5."""
-
-PHI_COMPONENT = 4
-COMPONENT_PROOF_DEPTH = (STATE_COMPONENTS - 1).bit_length()
+COMPONENT_PROOF_DEPTH = (COMPONENTS - 1).bit_length()
+"""Length of a path from a part of a shard's state to its root."""
 
 
 def check_seat(run: int, round_: int, stage: int, seat: int) -> None:

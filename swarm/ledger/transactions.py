@@ -41,6 +41,7 @@ from swarm.ledger.settlement_statements import (
 )
 from swarm.primitives.codec import Message, decode, encode
 from swarm.primitives.crypto import PEER_BYTES, SIGNATURE_BYTES, SecretKey, digest, verify
+from swarm.primitives.state_parts import COMPONENTS
 from swarm.types import Amount, Digest, Height, PeerId, RoundIndex, RunIndex, StageIndex, View
 
 TRANSACTION_BYTES_MAX = 64 << 10
@@ -53,7 +54,8 @@ START_PREFIX_BYTES = 8
 """Bytes of a start root that the ledger knows already: enough to tell it from an older one of the seat."""
 
 SEGMENT_COMMIT_BYTES_MAX = 300
-"""Bytes of an encoded commit: every one within the bounds of its fields fits, signature included."""
+"""Bytes of an encoded commit of a segment that begins with a committed end: every one within the bounds of its
+fields fits, signature included. One that begins with the parts of an end has about 700."""
 
 RUN_SPEC_BYTES_MAX = 16 << 10
 """Bytes of an encoded run spec: one with a full table of 1,024 learning rates is under 7 KiB."""
@@ -68,10 +70,8 @@ class CommitSegment(Message, frozen=True, tag=1):
     seat: int
     incarnation: int
     start: bytes
-    """Root of the state at the start; its first 8 bytes if that is the end of the seat's last segment."""
-    source: bytes
-    """Root that a start which is no committed end was made from: of a checkpoint of the stage, or of the
-    end of a segment. Empty for a committed end, and for the initial weights."""
+    """Committed end that it begins with: its first 8 bytes if that is the seat's own last one, else all 32.
+    Empty for a state that was made from something, whose root the ledger computes (rule L100)."""
     end_root: Digest
     trace_commit: Digest
     """H(trace_root | salt)."""
@@ -80,6 +80,13 @@ class CommitSegment(Message, frozen=True, tag=1):
     num_steps: int
     """Number of optimizer steps; 0 in a round of final averaging only."""
     tokens: int
+    source: bytes = b""
+    """Root of the checkpoint, or of the end of a segment, that the start was made from. Empty for a committed
+    end, and for the initial weights."""
+    inherited: tuple[bytes, ...] = ()
+    """The ten parts of that end, if it is one; else empty."""
+    anchor: bytes = b""
+    """Hash of the checkpoint that is the anchor of a state made from an end; else empty."""
 
 
 class PostCheckpoint(Message, frozen=True, tag=2):
@@ -370,10 +377,13 @@ def _check_commit(body: CommitSegment) -> None:
     within("incarnation", body.incarnation, 0, SHORT_MAX)
     within("steps", body.num_steps, 0, SHORT_MAX)
     within("tokens", body.tokens, 0, TOKENS_MAX)
-    if len(body.start) not in {START_PREFIX_BYTES, 32}:
+    if len(body.start) not in {0, START_PREFIX_BYTES, 32}:
         raise BadEncoding(f"a start of {len(body.start)} bytes")
-    if len(body.source) not in {0, 32}:
-        raise BadEncoding(f"a start made from a root of {len(body.source)} bytes")
+    if len(body.source) not in {0, 32} or len(body.anchor) not in {0, 32}:
+        raise BadEncoding("a start made from a root that has not 32 bytes")
+    if len(body.inherited) not in {0, COMPONENTS}:
+        raise BadEncoding(f"an end of {len(body.inherited)} parts")
+    check_hashes(*body.inherited)
     check_hashes(body.end_root, body.trace_commit, body.sent_root)
 
 

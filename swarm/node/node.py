@@ -388,9 +388,6 @@ async def _find_run(setup: NodeSetup, context: NodeContext, wanted: RunSpec | by
     context.stats.waits_for = ""
     # Refuse here, with a clear error, if this machine computes other bits than the run requires.
     message = await context.compute.run(notice, run.spec.numerics)
-    context.stats.waits_for = "the names of the initial weights"
-    await context.artifacts.prepare(run.spec)
-    context.stats.waits_for = ""
     context.run16 = run.spec_digest[:16]
     context.run_index = run.index
     store.put(join.TABLE, join.RUN_KEY, context.run16)

@@ -10,7 +10,7 @@ from typing import Protocol
 from torch import Tensor
 
 from swarm.config.schema import NodeConfig
-from swarm.config.spec import Genesis, RunSpec
+from swarm.config.spec import Genesis
 from swarm.executor import ExecutorPort
 from swarm.gossip.blobs.service import Progress
 from swarm.gossip.trade.service import TradeLinks
@@ -123,10 +123,6 @@ class WeightsPort(Protocol):
 
     async def initial(self, run: Run, stage: StageIndex) -> Tensor:
         """Return the weights that a stage starts from."""
-        ...
-
-    async def initial_root(self, spec: RunSpec, stage: StageIndex) -> Digest:
-        """Return the hash of the weights that a stage starts from."""
         ...
 
     async def base(self, run: Run, stage: StageIndex) -> Tensor | None:

@@ -17,6 +17,8 @@ Modules (C: pure, S: does I/O):
     parts.py       C  Do long work in parts, so that a caller may let others have their turns in
                       between.
     randomness.py  C  Named streams of random numbers from one seed.
+    state_parts.py C  Name the ten parts of a seat's state, and hash those that are counters or
+                      zeros.
     vrf.py         C  Prove and verify VRF draws: random bytes that one key, and only that key,
                       could have drawn.
 """

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from swarm.config.bounds import SEATS_MAX
 from swarm.config.spec import (
     NANO,
     CheckSpec,
@@ -23,6 +24,7 @@ from swarm.config.spec import (
     OptimizerSpec,
     OuterSpec,
     RunSpec,
+    StageStart,
     WireSpec,
 )
 from swarm.errors import UsageError
@@ -37,7 +39,6 @@ from swarm.ledger.blocks import (
 from swarm.ledger.chain import Head, compose_block, extend, genesis_head
 from swarm.ledger.check_statements import (
     PANEL,
-    STATE_COMPONENTS,
     ContestService,
     DataRequest,
     DisputeMove,
@@ -61,6 +62,7 @@ from swarm.ledger.transition.sampling import (
     panel_dice,
     prove_draw,
 )
+from swarm.ledger.transition.starts import made_parts
 from swarm.primitives.codec import encode
 from swarm.primitives.codec import replace as changed
 from swarm.primitives.commitments import (
@@ -72,6 +74,7 @@ from swarm.primitives.commitments import (
 )
 from swarm.primitives.crypto import SecretKey, digest
 from swarm.primitives.merkle import merkle_root
+from swarm.primitives.state_parts import COMPONENTS
 from swarm.types import NO_DIGEST, Amount, Digest, PeerId, RoundIndex, RunIndex, StageIndex, View
 
 BALANCE = Amount(1_000_000)
@@ -141,9 +144,11 @@ def small_run_spec(**changes: object) -> RunSpec:
         checks=CheckSpec(NANO, 10, 120),
         numerics="native",
         seed=0,
-        init_root=digest("rehearsal", b"init"),
     )
-    return changed(spec, **changes)
+    spec = changed(spec, **changes)
+    start = StageStart(digest("rehearsal", b"init"), 1_000, 1_000, 0)
+    stages = min(max(spec.num_stages, 0), SEATS_MAX)
+    return spec if spec.starts else changed(spec, starts=(start,) * stages)
 
 
 def make_genesis(num_accounts: int, num_validators: int, **changes: object) -> Genesis:
@@ -252,7 +257,9 @@ class InMemoryLedger:
             for segment in self.state.segments(self.state.run(run.index), earlier)
             if (segment.stage, segment.seat) == (stage, seat)
         ]
-        start = known[-1] if known else run.spec.init_root
+        seats = self.state.run(run.index).seats[stage]
+        known += [one.last_end_root for one in seats if one.index == seat and not known]
+        start = known[-1] if known and known[-1] != NO_DIGEST else b""
         name = encode((run.index, round_, stage, seat))
         body = CommitSegment(
             run=run.index,
@@ -261,7 +268,6 @@ class InMemoryLedger:
             seat=seat,
             incarnation=0,
             start=start,
-            source=b"",
             end_root=merkle_root(end_components(name)),
             trace_commit=digest("trace", name),
             sent_root=NO_DIGEST,
@@ -282,7 +288,7 @@ class InMemoryLedger:
 
 def end_components(name: bytes) -> list[Digest]:
     """Return the invented parts of the state at the end of a segment; ``name`` encodes its coordinates."""
-    return [digest("component", name, bytes([index])) for index in range(STATE_COMPONENTS)]
+    return [digest("component", name, bytes([index])) for index in range(COMPONENTS)]
 
 
 SALT = bytes(range(16))
@@ -483,6 +489,15 @@ def verifier_salt(peer: PeerId) -> bytes:
     return digest("verifier-salt", peer)[:SALT_BYTES]
 
 
+def begun_from(run: Run, commit: CommitSegment) -> Digest:
+    """Return the root of the state that a segment begins with: named in full, or made."""
+    if commit.start:
+        return Digest(commit.start)
+    start, fragments = run.spec.starts[commit.stage], run.spec.outer.fragments
+    weights = commit.source or start.weights
+    return merkle_root(made_parts(start, fragments, weights, commit.inherited, commit.anchor))
+
+
 def make_segment(
     stage: InMemoryLedger, run: Run, round_: int, stage_index: int, seat: int, **changes: object
 ) -> CheckedSegment:
@@ -494,7 +509,7 @@ def make_segment(
     name = encode((commit.run, commit.round, commit.stage, commit.seat))
     count = num_windows(commit.num_steps, run.spec.checks.window_steps)
     middles = [digest("state", name, bytes([window])) for window in range(1, count)]
-    states = [Digest(commit.start), *middles, commit.end_root]
+    states = [begun_from(run, commit), *middles, commit.end_root]
     tokens = [commit.tokens // count] * (count - 1)
     tokens.append(commit.tokens - sum(tokens))
     results = [

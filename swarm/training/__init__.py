@@ -14,6 +14,7 @@ Modules (C: pure, S: does I/O):
                       at the boundary.
     shard.py       C  One replica of one stage: its weights, its optimizers, and the arithmetic of a
                       micro-batch and a merge.
+    starts.py      C  Describe the state that each stage of a run begins with, as the spec has it.
     step_policy.py C  Decide when a seat takes its next optimizer step.
     terms.py       C  Derive the terms of a trade (partner, direction, weight), and the reaction of
                       a replica to its lag.

@@ -61,8 +61,6 @@ class OpenWindow:
     start: ShardState
     keeps_end: bool
     """True in a run without exact numerics: no replay gives the bits of the end."""
-    inherited: tuple[Digest, ...] = ()
-    """The parts of the end that the start of the first window was made from."""
     events: list[Event] = field(default_factory=list[Event])
 
     def merge(self, merge: Merge) -> None:
@@ -86,7 +84,7 @@ class OpenWindow:
         """Return the complete window; the next one begins with ``start`` and the step that is being taken."""
         done = self.done(is_last=False, end=start if self.keeps_end else None)
         self.key = replace(self.key, window=self.key.window + 1)
-        self.start, self.events, self.inherited = start, [], ()
+        self.start, self.events = start, []
         return done
 
     def done(self, *, is_last: bool, end: ShardState | None) -> WindowData:
@@ -96,7 +94,6 @@ class OpenWindow:
             is_last=is_last,
             start=self.start,
             events=tuple(self.events),
-            inherited=self.inherited,
             end=end,
         )
 
@@ -210,8 +207,7 @@ class SegmentRecorder:
         window = None
         if self._keeps_windows and is_shown:
             key = WindowKey(plan.run, plan.round, shard.stage, self._seat, 0)
-            inherited = () if shard.source is None else shard.source.parts
-            window = OpenWindow(key, shard.state(), not shard.spec.is_exact, inherited)
+            window = OpenWindow(key, shard.state(), not shard.spec.is_exact)
         before = (shard.anchor_P, shard.anchor_root)
         self._open = OpenSegment(plan, log, shard.tokens_total, before, window)
         if anchor is not None:

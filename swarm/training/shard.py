@@ -21,6 +21,7 @@ from swarm.gossip.codecs.activations import from_wire
 from swarm.placement import let_go, spilled, trim, zeros
 from swarm.primitives.commitments import hash_of
 from swarm.primitives.randomness import stream
+from swarm.primitives.state_parts import number_component, tokens_component
 from swarm.training.averaging.outer_step import (
     FragmentSnapshot,
     Merge,
@@ -67,9 +68,7 @@ from swarm.training.record.segment import (
     Source,
     StepRecord,
     no_trades_over,
-    number_component,
     snapshots_component,
-    tokens_component,
 )
 from swarm.types import NO_DIGEST, Digest, StageIndex
 

@@ -48,8 +48,6 @@ Modules (C: pure, S: does I/O):
                          sent something else.
     service.py        S  Check other peers' segments, reveal our own, judge, audit and report: the
                          entry point of verification.
-    starts.py         C  Check that a segment begins from what its commit says: a checkpoint,
-                         initial weights, or another's end.
     tolerance.py      C  Check a window of a run without exact numerics: how far from its solver's
                          end another machine ends.
     transcript.py     C  Compute the commitments to one segment, and the statement that reveals it.

@@ -137,7 +137,7 @@ def window_of(reader: Reader, record: SegmentRecord, window: int) -> Window:
         number=window,
         steps=min(max(record.num_steps - window * width, 0), width),
         is_last=(window + 1) * width >= record.num_steps,
-        anchors=(*listed, spec.initial_roots[stage]) if spec.initial_roots else None,
+        anchors=(*listed, spec.starts[stage].weights),
     )
 
 

@@ -25,7 +25,6 @@ from swarm.ledger.state.records import (
     RunPhase,
     SegmentRecord,
     StageSeats,
-    StartKind,
 )
 from swarm.ledger.state.state import State
 from swarm.ledger.transition.disputes import UNREPORTABLE
@@ -48,7 +47,6 @@ from swarm.verify.judging import key_of, seat_of
 from swarm.verify.manifest import check_manifest
 from swarm.verify.replay import REFUSED, Committed, answer, log_in
 from swarm.verify.round_plan import round_plan
-from swarm.verify.starts import Start
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,11 +210,7 @@ def _replayed(evidence: Evidence, proved: Proved, tokens: TokenSource | None) ->
     if data is None:
         return REFUSED
     initial = _Initial(spec, stage)
-    source = Digest(record.source)
-    if record.start_kind is StartKind.INITIAL:
-        source = initial.root
-    start = Start(record.start_root, record.start_kind, source)
-    committed = Committed(start, record.num_steps, record.incarnation, proved.sent)
+    committed = Committed(record.start_root, record.num_steps, record.incarnation, proved.sent)
     if tokens is None:
         tokens = TokenPieces(spec.data, evidence.chunks)
     anchors, base_W = _anchors(proved, data, initial), _base(proved)
@@ -240,8 +234,7 @@ class _Initial:
     @property
     def root(self) -> Digest:
         """Hash of the weights."""
-        given = self._spec.initial_roots
-        return given[self._stage] if given else hash_of(self.drawn)
+        return self._spec.starts[self._stage].weights
 
     @property
     def drawn(self) -> Tensor:
@@ -260,7 +253,7 @@ def _anchors(proved: Proved, data: WindowData, initial: _Initial) -> dict[Digest
             continue
         if root in proved.weights:
             found[root] = proved.weights[root]
-        elif not proved.spec.initial_roots and root == initial.root:
+        elif not proved.spec.is_pretrained and root == initial.root:
             found[root] = initial.drawn
         else:
             raise BrokenPromise(f"without the checkpoint {root.hex()[:16]} that the window needs")

@@ -49,7 +49,7 @@ def assemble(
     raw = log.path.read_bytes()
     data = log_in(raw, log.manifest, spec)
     posted = {checkpoint.phi_root for checkpoint in run.checkpoints[log.manifest.stage]}
-    named = posted | set(spec.initial_roots)
+    named = posted | {start.weights for start in spec.starts if spec.is_pretrained}
     weights = [phi_bytes(anchor) for root, anchor in material.anchors.items() if root in named]
     if material.base_W is not None:
         weights.append(phi_bytes(material.base_W))

@@ -16,7 +16,7 @@ from swarm.errors import BadConfig, BrokenPromise, InvalidStatement, PeerFault, 
 from swarm.events import EventKind
 from swarm.executor import ExecutorPort
 from swarm.gossip.trade.service import TradeLinks
-from swarm.ledger.state.records import Run, SegmentRecord, StartKind
+from swarm.ledger.state.records import Run, SegmentRecord
 from swarm.ledger.transition.phases import open_checks
 from swarm.primitives.codec import encode
 from swarm.primitives.commitments import WindowResult
@@ -49,7 +49,6 @@ from swarm.verify.spots.checking import Spot, anchors_in, edges_in_opened
 from swarm.verify.spots.proof import TraceProof, trace_fraud
 from swarm.verify.spots.service import OwnWindow, SpotChecks
 from swarm.verify.spots.statement import SpotStatement
-from swarm.verify.starts import Start
 from swarm.verify.tolerance import Comparison
 
 
@@ -279,8 +278,7 @@ class Logs:
         tokens = await self._artifacts.tokens(run)
         path = await self._fetch(manifest, record, holders)
         sent = await self._watch.lists.get(record, holders)
-        start = await self._start(run, record)
-        committed = Committed(start, record.num_steps, record.incarnation, sent)
+        committed = Committed(record.start_root, record.num_steps, record.incarnation, sent)
         log = Log(path, manifest, plan, committed)
         try:
             async with self._turns.take(urgent=urgent):
@@ -329,8 +327,7 @@ class Logs:
             raise Unreachable(f"the ledger has forgotten round {record.round}")
         tokens = await self._artifacts.tokens(run)
         sent = await self._watch.lists.get(record, sought.sources(self._host.peer))
-        start = await self._start(run, record)
-        committed = Committed(start, record.num_steps, record.incarnation, sent)
+        committed = Committed(record.start_root, record.num_steps, record.incarnation, sent)
         window = window_of(state, record, sought.key.window)
         return Spot(window, plan, sought.key, committed, tokens)
 
@@ -412,13 +409,6 @@ class Logs:
         """Remove a log that is not what its manifest names; return what to raise."""
         await self._blobs.remove(manifest.root)
         return Unreachable(f"{where(record)}: {fault}")
-
-    async def _start(self, run: Run, record: SegmentRecord) -> Start:
-        """Return the start of a segment as the ledger knows it."""
-        source = record.source
-        if record.start_kind is StartKind.INITIAL:
-            source = await self._artifacts.initial_root(run.spec, record.stage)
-        return Start(record.start_root, record.start_kind, Digest(source))
 
     async def _fetch(
         self, manifest: WindowManifest, record: SegmentRecord, holders: Sequence[PeerId]

@@ -9,7 +9,6 @@ from typing import Protocol
 
 from torch import Tensor
 
-from swarm.config.spec import RunSpec
 from swarm.events import EventKind
 from swarm.ledger.blocks import Block, Certificate
 from swarm.ledger.state.records import Run
@@ -41,10 +40,6 @@ class ArtifactPort(Protocol):
 
         Raises as ``tokens`` does.
         """
-        ...
-
-    async def initial_root(self, spec: RunSpec, stage: StageIndex) -> Digest:
-        """Return the root of a stage's initial weights; it may compute them."""
         ...
 
     def canonical(self, run: Run, stage: StageIndex, root: Digest) -> bool:

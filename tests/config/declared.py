@@ -4,10 +4,19 @@ from collections.abc import Iterator
 from typing import Any, get_args, get_origin, get_type_hints
 
 from swarm.config.bounds import BOUNDS
-from swarm.config.spec import NANO
+from swarm.config.spec import NANO, StageStart
 from swarm.primitives.codec import Message, replace
+from swarm.types import Digest
 
 CHARS_MAX = 300
+START = StageStart(Digest(bytes(32)), 1_000, 1_000, 0)
+BENT_STARTS = [
+    replace(START, weights=b"short"),
+    replace(START, num_parameters=0),
+    replace(START, num_parameters=1 << 60),
+    replace(START, num_seconds=-1),
+    replace(START, num_residuals=1 << 60),
+]
 
 
 def leaves(
@@ -27,6 +36,8 @@ def outside(name: str, plain: Any) -> Iterator[object]:  # noqa: ANN401
     if plain is int:
         least, most = BOUNDS[name]  # a number without bounds fails here
         yield from (least - 1, most + 1, -(1 << 63), 1 << 63)
+    elif plain is bool:
+        return  # it has no others: what else it takes is checked elsewhere
     elif plain is str:
         yield from ("", "\x1b[2J", "../../etc/passwd", "x" * CHARS_MAX)
     elif plain is bytes:
@@ -39,6 +50,8 @@ def outside(name: str, plain: Any) -> Iterator[object]:  # noqa: ANN401
             yield from ((b"",), (bytes(32),) * 2_000)
         elif _plain(item) is str:
             yield from (("",), ("\x1b[2J",), ("q",), ("x" * CHARS_MAX,) * 2_000)
+        elif _plain(item) is StageStart:
+            yield from ((START,), (START,) * 3, *((bent,) * 2 for bent in BENT_STARTS))
         else:
             raise AssertionError(f"{name}: say here what a tuple of {item} must not be")
     else:

@@ -5,11 +5,19 @@ import pytest
 from swarm.config.bounds import check_spec, target_shape
 from swarm.config.load import parse_run_file, planned_data, run_spec, with_shape
 from swarm.config.schema import RunFile, run_template
-from swarm.config.spec import ADAPTER_TARGETS, NANO, AdapterSpec, ModelSpec, RopeSpec, RunSpec
+from swarm.config.spec import (
+    ADAPTER_TARGETS,
+    NANO,
+    AdapterSpec,
+    ModelSpec,
+    RopeSpec,
+    RunSpec,
+    StageStart,
+)
 from swarm.errors import BadConfig
 from swarm.primitives.codec import replace
 from swarm.training.model.llama import layer_blocks
-from swarm.types import NO_DIGEST, Digest
+from swarm.types import Digest
 from tests.config.test_start_shape import SHAPE
 
 FROM = '[model]\ninit_from = "llama"\nvocab_size = 256\n'
@@ -18,7 +26,7 @@ ROOT = Digest(b"\x01" * 32)
 
 def spec_of(text: str) -> RunSpec:
     file = parse_run_file(FROM + text, "run.toml")
-    return run_spec(file, data=planned_data(file), init_root=NO_DIGEST, base_roots=(ROOT, ROOT))
+    return run_spec(file, data=planned_data(file), base_roots=(ROOT, ROOT))
 
 
 def refused(text: str, match: str) -> BadConfig:
@@ -40,7 +48,7 @@ def test_an_adapter_has_a_rank_an_alpha_and_sorted_targets() -> None:
 def test_a_run_without_one_says_nothing_of_it() -> None:
     for text in ("", "[adapter]\nrank = 0\nalpha = 3.0", '[adapter]\ntargets = ["q"]'):
         file = parse_run_file(text, "run.toml")
-        assert run_spec(file, data=planned_data(file), init_root=NO_DIGEST).adapter == AdapterSpec()
+        assert run_spec(file, data=planned_data(file)).adapter == AdapterSpec()
     assert "[adapter]" in run_template()
 
 
@@ -81,13 +89,12 @@ def test_a_rank_above_the_narrowest_target_is_refused_once_the_shape_is_known() 
         run_spec(
             with_shape(file, shape),
             data=planned_data(file),
-            init_root=NO_DIGEST,
             base_roots=roots,
         )
     assert "16 or less" in caught.value.hint
     wide = file.adapter.model_copy(update={"targets": ("q", "up")})
     file = with_shape(file.model_copy(update={"adapter": wide}), shape)
-    run_spec(file, data=planned_data(file), init_root=NO_DIGEST, base_roots=roots)
+    run_spec(file, data=planned_data(file), base_roots=roots)
 
 
 @pytest.mark.rule("T40", "S1")
@@ -109,8 +116,9 @@ def test_a_spec_from_a_stranger_names_every_stage_or_is_refused() -> None:
     ):
         with pytest.raises(BadConfig):
             check_spec(replace(spec, adapter=bad))
-    with pytest.raises(BadConfig, match="initial_roots"):
-        check_spec(replace(spec, initial_roots=(ROOT, ROOT)))
+    start = StageStart(ROOT, 1, 1, 0)
+    with pytest.raises(BadConfig, match="starts from the seed"):
+        check_spec(replace(spec, starts=(start, start), is_pretrained=True))
 
 
 def test_targets_have_the_shapes_of_their_projections() -> None:
@@ -135,7 +143,7 @@ def test_the_rule_of_rotary_positions_comes_from_the_folder_or_the_file() -> Non
 
 
 def _model(file: RunFile) -> ModelSpec:
-    return run_spec(file, data=planned_data(file), init_root=NO_DIGEST).model
+    return run_spec(file, data=planned_data(file)).model
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ DATA = DataSpec("bytes", NO_DIGEST, 1 << 20, NO_DIGEST, 1 << 16)
 
 
 def spec_of(text: str) -> RunSpec:
-    return run_spec(parse_run_file(text, "run.toml"), data=DATA, init_root=NO_DIGEST)
+    return run_spec(parse_run_file(text, "run.toml"), data=DATA)
 
 
 def test_a_run_has_no_bottleneck_unless_it_says_so() -> None:

@@ -15,17 +15,17 @@ from swarm.config.bounds import (
     token_dtype,
 )
 from swarm.config.load import RunFile, genesis_of, parse_run_file, run_spec
-from swarm.config.spec import DataSpec, Genesis, RunSpec
+from swarm.config.spec import DataSpec, Genesis, RunSpec, StageStart
 from swarm.errors import BadConfig
-from swarm.primitives.merkle import merkle_root
+from swarm.primitives.codec import replace
 from swarm.types import NO_DIGEST, Amount, Digest, PeerId
 
 NOLOCO = parse_run_file('[run]\nrecipe = "noloco"\n', "noloco.toml")
 SPEC = run_spec(
     NOLOCO,
     data=DataSpec("bytes", Digest(bytes(32)), 1, Digest(bytes(32)), 1),
-    init_root=Digest(bytes(32)),
 )
+START = StageStart(Digest(bytes(32)), 1_000, 900, 0)
 PEERS = [PeerId(bytes([i]) * 32) for i in range(3)]
 GENESIS = genesis_of(
     RunFile(), validators={PEERS[0]: 5, PEERS[1]: 5}, accounts={PEERS[2]: 9}, seed=bytes(32)
@@ -41,9 +41,7 @@ def changed(part: str, field: str, value: object) -> RunSpec:
 
 
 def integer_fields() -> list[tuple[str, str]]:
-    found = [
-        ("", field) for field in SPEC.__struct_fields__ if isinstance(getattr(SPEC, field), int)
-    ]
+    found = [("", field) for field in SPEC.__struct_fields__ if type(getattr(SPEC, field)) is int]
     for part in PARTS:
         section = getattr(SPEC, part)
         found += [
@@ -82,10 +80,13 @@ def test_no_integer_may_leave_its_bounds(part: str, field: str) -> None:
         ("", "name", "a\x1b[2J"),
         ("", "name", "x" * 41),
         ("", "numerics", "fast-and-loose"),
-        ("", "init_root", b"short"),
-        ("", "initial_roots", (Digest(bytes(32)),)),
-        ("", "initial_roots", (Digest(bytes(32)), b"short")),
-        ("", "initial_roots", (Digest(bytes(32)), Digest(bytes(32)))),
+        ("", "is_pretrained", True),
+        ("", "starts", (START,)),
+        ("", "starts", (START, replace(START, weights=b"short"))),
+        ("", "starts", (START, replace(START, num_parameters=0))),
+        ("", "starts", (START, replace(START, num_parameters=1 << 60))),
+        ("", "starts", (START, replace(START, num_seconds=-1))),
+        ("", "starts", (START, replace(START, num_residuals=-1))),
         ("data", "tokenizer", "pickle"),
         ("outer", "codec", "int2"),
         ("wire", "activations", "float8"),
@@ -212,12 +213,12 @@ def test_a_segment_has_no_more_tokens_than_a_commitment_counts() -> None:
 
 
 @pytest.mark.rule("T4")
-def test_weights_of_fewer_or_more_stages_are_refused_though_their_root_fits() -> None:
+def test_starts_of_fewer_or_more_stages_are_refused() -> None:
     for count in (1, 3):
-        roots = tuple(Digest(bytes([n]) * 32) for n in range(count))
-        spec = msgspec.structs.replace(SPEC, initial_roots=roots, init_root=merkle_root(roots))
-        with pytest.raises(BadConfig, match=f"{count} initial_roots for 2 stages"):
+        spec = msgspec.structs.replace(SPEC, starts=(START,) * count)
+        with pytest.raises(BadConfig, match=f"{count} starts for 2 stages"):
             check_spec(spec)
+    check_spec(msgspec.structs.replace(SPEC, starts=(START,) * 2))
 
 
 def test_a_tokenizer_is_bytes_or_a_file_that_is_named() -> None:

@@ -29,7 +29,6 @@ def a_spec(text: str = "") -> RunSpec:
     return run_spec(
         parse_run_file(text, "my.toml"),
         data=DataSpec("bytes", Digest(b"t" * 32), 1000, Digest(b"h" * 32), 100),
-        init_root=Digest(b"i" * 32),
     )
 
 
@@ -205,7 +204,7 @@ def test_a_run_on_a_network_that_is_there_keeps_to_its_pace_and_not_to_its_own_l
     network = genesis_of(demo, validators={PeerId(bytes(32)): 1}, accounts={}, seed=bytes(32))
     file = parse_run_file("[ledger]\nepoch_blocks = 5000\n", "my.toml", network)
     check_network(file, network)
-    spec = run_spec(file, data=planned_data(file), init_root=Digest(bytes(32)))
+    spec = run_spec(file, data=planned_data(file))
     assert spec.checks.challenge_window_blocks == 2 * network.epoch_blocks
     again = genesis_of(
         on_network(file, network), validators={PeerId(bytes(32)): 1}, accounts={}, seed=bytes(32)

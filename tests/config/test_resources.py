@@ -16,7 +16,6 @@ from swarm.primitives.codec import LONGEST_FRAME_BYTES, decode, encode
 from swarm.training.messages import activation_bytes
 from swarm.training.model.optimizer import learning_rate
 from swarm.training.model.stages import plan_stages
-from swarm.types import NO_DIGEST
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 PAPER = {
@@ -29,7 +28,7 @@ PAPER = {
 
 def a_spec(name: str) -> RunSpec:
     file = parse_run_file(packaged_file(name), name)
-    return run_spec(file, data=planned_data(file), init_root=NO_DIGEST)
+    return run_spec(file, data=planned_data(file))
 
 
 def test_every_file_of_configs_is_packaged() -> None:

@@ -13,7 +13,6 @@ from swarm.types import Digest, PeerId
 SPEC = run_spec(
     RunFile(),
     data=DataSpec("bytes", Digest(b"t" * 32), 10, Digest(b"h" * 32), 10),
-    init_root=Digest(b"i" * 32),
 )
 GENESIS = genesis_of(RunFile(), validators={PeerId(b"v" * 32): 7}, accounts={}, seed=b"s" * 32)
 

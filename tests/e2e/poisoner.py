@@ -1,6 +1,6 @@
 """A solver that begins from other weights than it says: the ordinary program, with noise in what it takes.
 
-All that it computes after that is right, and its commits name the root of the state that it really began from.
+All that it computes after that is right.
 """
 
 import torch

@@ -33,7 +33,7 @@ from swarm.config.spec import NANO, CheckSpec
 from swarm.errors import InvalidStatement
 from swarm.ledger.blocks import FINALIZE, NOTARIZE, VOTE_PURPOSES, vote_parts
 from swarm.ledger.chain import Head
-from swarm.ledger.check_statements import AMOUNT_MAX, PHI_COMPONENT, Fraud
+from swarm.ledger.check_statements import AMOUNT_MAX, Fraud
 from swarm.ledger.payouts import find_log
 from swarm.ledger.settlement_statements import SettlementKey, SignPayouts, Withdraw
 from swarm.ledger.state.records import Run, RunPhase, Seat, SegmentPhase, SegmentRecord
@@ -66,6 +66,7 @@ from swarm.primitives.codec import encode
 from swarm.primitives.codec import replace as changed
 from swarm.primitives.crypto import SecretKey, digest
 from swarm.primitives.merkle import merkle_proof
+from swarm.primitives.state_parts import PHI
 from swarm.testing.ledger import (
     CheckedSegment,
     InMemoryLedger,
@@ -91,18 +92,18 @@ FORGOTTEN_BLOCKS = 80
 """Blocks within which the last round of a run is forgotten after it is settled."""
 ENDING_BLOCKS = 400
 """Blocks within which everything ends by itself: more than the rounds and the challenge window of a run."""
-SPEC = small_run_spec(
-    price_max=3,
-    round_blocks=6,
-    rounds=5,
-    replicas_max=4,
-    checkpoint_rounds=1,
-    numerics="seq-f32/1",
-    checks=CheckSpec(NANO, 5, 30),
-)
+SETTINGS: dict[str, object] = {
+    "price_max": 3,
+    "round_blocks": 6,
+    "replicas_max": 4,
+    "checkpoint_rounds": 1,
+    "numerics": "seq-f32/1",
+    "checks": CheckSpec(NANO, 5, 30),
+}
+SPEC = small_run_spec(rounds=5, **SETTINGS)
 NATIVE = changed(SPEC, numerics="native")
 ROLLBACK = changed(SPEC, checks=changed(SPEC.checks, on_fraud="rollback"))
-LONG = changed(SPEC, num_stages=1, rounds=60)
+LONG = small_run_spec(num_stages=1, rounds=60, **SETTINGS)
 """A run of which some rounds are trained well: it ends early, and has shares and a checkpoint to go on with."""
 WELL_BLOCKS = 7 * LONG.round_blocks
 
@@ -363,9 +364,9 @@ class Stream:
             round=info.round,
             stage=StageIndex(stage),
             seat=max(index, 0),
-            phi_root=leaves[PHI_COMPONENT],
+            phi_root=leaves[PHI],
             phi_bytes=4,
-            proof=merkle_proof(leaves, PHI_COMPONENT),
+            proof=merkle_proof(leaves, PHI),
         )
         self._offer(key, body)
 

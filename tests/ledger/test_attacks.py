@@ -4,7 +4,7 @@ import pytest
 
 from swarm.config.spec import GenesisAccount
 from swarm.errors import InvalidStatement, Reason
-from swarm.ledger.check_statements import PHI_COMPONENT, DataRequest
+from swarm.ledger.check_statements import DataRequest
 from swarm.ledger.state.records import CheckPhase, SegmentPhase
 from swarm.ledger.transactions import Join, PostCheckpoint, Stake
 from swarm.ledger.transition.prices import request_bond
@@ -13,6 +13,7 @@ from swarm.ledger.transition.seats import seats_of
 from swarm.primitives.codec import encode, replace
 from swarm.primitives.crypto import SecretKey, digest
 from swarm.primitives.merkle import merkle_proof
+from swarm.primitives.state_parts import PHI
 from swarm.testing.ledger import (
     BALANCE,
     STAKE,
@@ -332,9 +333,9 @@ def checkpoint_after(segment: CheckedSegment) -> PostCheckpoint:
         round=RoundIndex(c.round + 1),
         stage=c.stage,
         seat=c.seat,
-        phi_root=parts[PHI_COMPONENT],
+        phi_root=parts[PHI],
         phi_bytes=4,
-        proof=merkle_proof(parts, PHI_COMPONENT),
+        proof=merkle_proof(parts, PHI),
     )
 
 

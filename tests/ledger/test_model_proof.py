@@ -3,7 +3,6 @@
 import pytest
 
 from swarm.errors import BadEncoding, PeerFault
-from swarm.ledger.check_statements import PHI_COMPONENT, STATE_COMPONENTS
 from swarm.ledger.light import prove_entries
 from swarm.ledger.model_proof import (
     ModelProof,
@@ -17,10 +16,12 @@ from swarm.ledger.transition.apply import begin_block
 from swarm.primitives.codec import encode, replace
 from swarm.primitives.crypto import digest
 from swarm.primitives.merkle import merkle_proof, merkle_root
+from swarm.primitives.state_parts import COMPONENTS as NUM_PARTS
+from swarm.primitives.state_parts import PHI
 from swarm.testing.ledger import InMemoryLedger, small_run_spec
 from swarm.types import RoundIndex, RunIndex, StageIndex
 
-COMPONENTS = [digest("component", bytes([i])) for i in range(STATE_COMPONENTS)]
+COMPONENTS = [digest("component", bytes([i])) for i in range(NUM_PARTS)]
 ROUND = RoundIndex(2)
 
 
@@ -38,9 +39,9 @@ def a_model() -> tuple[InMemoryLedger, ModelProof]:
             round=ROUND,
             stage=StageIndex(stage),
             seat=0,
-            phi_root=COMPONENTS[PHI_COMPONENT],
+            phi_root=COMPONENTS[PHI],
             phi_bytes=4,
-            proof=tuple(merkle_proof(COMPONENTS, PHI_COMPONENT)),
+            proof=tuple(merkle_proof(COMPONENTS, PHI)),
         )
         ledger.block(ledger.sign(owner, body))
     return ledger, proved(ledger, run.index)
@@ -60,7 +61,7 @@ def test_the_weights_of_every_stage_are_named() -> None:
     assert found.network == ledger.genesis.chain
     assert found.height == ledger.state.height
     assert (found.spec.name, found.round) == ("rehearsal", ROUND)
-    assert found.roots == (COMPONENTS[PHI_COMPONENT],) * 2
+    assert found.roots == (COMPONENTS[PHI],) * 2
 
 
 @pytest.mark.parametrize(

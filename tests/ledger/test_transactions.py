@@ -41,6 +41,7 @@ from swarm.ledger.transactions import (
 )
 from swarm.primitives.codec import encode, replace
 from swarm.primitives.crypto import SecretKey, digest
+from swarm.primitives.state_parts import COMPONENTS
 from swarm.testing.ledger import numbered_key, small_run_spec
 from swarm.types import Amount, Digest, PeerId, RoundIndex, RunIndex, StageIndex, View
 
@@ -55,7 +56,6 @@ COMMIT = CommitSegment(
     seat=SHORT_MAX,
     incarnation=SHORT_MAX,
     start=ROOT,
-    source=ROOT,
     end_root=ROOT,
     trace_commit=ROOT,
     sent_root=ROOT,
@@ -113,6 +113,28 @@ def test_a_start_that_the_ledger_knows_is_named_by_its_first_bytes() -> None:
 
 def test_the_largest_commit_fits_in_300_signed_bytes() -> None:
     assert len(signed(COMMIT)) <= SEGMENT_COMMIT_BYTES_MAX == 300
+
+
+def test_a_commit_with_the_parts_of_an_end_fits_the_limit_of_statements() -> None:
+    made = replace(COMMIT, start=b"", source=ROOT, inherited=(ROOT,) * COMPONENTS, anchor=ROOT)
+    data = signed(made)
+    assert parse_transaction(data).body == made
+    assert len(data) < 750
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"start": b"s" * 9},
+        {"source": b"short"},
+        {"anchor": b"short"},
+        {"inherited": (ROOT,) * (COMPONENTS - 1)},
+        {"inherited": (*(ROOT,) * (COMPONENTS - 1), b"short")},
+    ],
+)
+def test_a_start_that_is_named_by_other_lengths_is_malformed(wrong: dict[str, object]) -> None:
+    with pytest.raises(BadEncoding):
+        parse_transaction(signed(replace(COMMIT, **wrong)))
 
 
 def test_the_largest_checkpoint_fits_the_limit_of_statements() -> None:

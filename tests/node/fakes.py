@@ -169,10 +169,6 @@ class FakeArtifacts:
         """Fail."""
         raise AssertionError("no initial weights here")
 
-    async def initial_root(self, spec: RunSpec, stage: StageIndex) -> Digest:
-        """Fail."""
-        raise AssertionError("no initial weights here")
-
     async def base(self, run: Run, stage: StageIndex) -> Tensor | None:
         """No adapter."""
         return None

@@ -10,11 +10,12 @@ from swarm.config.spec import NANO, RunSpec
 from swarm.errors import OutOfTurn, PeerFault
 from swarm.gossip.pairing import final_rounds
 from swarm.gossip.trade.messages import Codec
-from swarm.ledger.check_statements import PHI_COMPONENT, check_statement_shape
+from swarm.ledger.check_statements import check_statement_shape
 from swarm.ledger.transition.checks import shown_claims
 from swarm.node.seat.commits import commit_of
 from swarm.primitives.codec import replace
 from swarm.primitives.commitments import SALT_BYTES, leaves_root
+from swarm.primitives.state_parts import PHI
 from swarm.training.plan import RoundPlan
 from swarm.training.record.segment import MergeRecord, SegmentLog
 from swarm.training.record.window import (
@@ -33,7 +34,6 @@ from tests.ledger.checking import a_case
 from tests.node.fakes import a_trading_node
 from tests.node.trading import begin_trade
 from tests.training.pipeline import TEXT, Swarm, a_spec
-from tests.verify.windows import going_on
 
 TOKENS = np.frombuffer(TEXT, dtype=np.uint8)
 STAGE = StageIndex(0)
@@ -112,7 +112,7 @@ def test_all_seats_end_with_one_model_bit_for_bit_and_it_is_the_mean(count: int)
     spec = a_run()
     ending = ended(spec, count)
     (last, logs) = ending.rounds[-1]
-    assert len({log.end[PHI_COMPONENT] for log in logs.values()}) == 1
+    assert len({log.end[PHI] for log in logs.values()}) == 1
     shards = ending.shards()
     assert all(torch.equal(shard.params_P, shards[0].params_P) for shard in shards)
     if count > 1:
@@ -170,7 +170,7 @@ def test_what_a_round_of_final_averaging_commits_to_can_be_shown() -> None:
     assert (reveal.state_roots, reveal.tokens) == ((), (0,))
     check_statement_shape(reveal)
     (data,) = ending.windows(0, plan.round)
-    committed = Committed(going_on(Digest(body.start)), 0, 0, log.sent)
+    committed = Committed(Digest(body.start), 0, 0, log.sent)
     answered = answer(committed, plan, data, TOKENS, anchors(spec))
     commit = {"start_root": Digest(body.start), "end_root": body.end_root, "num_steps": 0}
     record = replace(a_case().record, trace_commit=body.trace_commit, tokens=0, **commit)
@@ -183,7 +183,7 @@ def test_a_lie_about_a_round_of_final_averaging_is_refused() -> None:
     ending = ended(spec, 2)
     plan, logs = ending.rounds[-1]
     (data,) = ending.windows(0, plan.round)
-    committed = Committed(going_on(state_root(logs[0, 0].start)), 0, 0, logs[0, 0].sent)
+    committed = Committed(state_root(logs[0, 0].start), 0, 0, logs[0, 0].sent)
     merged = next(e for e in data.events if isinstance(e, FragmentMerged))
 
     def changed_data(lie: FragmentMerged | None) -> WindowData:

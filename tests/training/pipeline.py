@@ -26,6 +26,7 @@ from swarm.training.record.segment import SegmentLog
 from swarm.training.record.window import WindowData
 from swarm.training.seat import SeatWorker
 from swarm.training.shard import Shard
+from swarm.training.starts import with_seeded_starts
 from swarm.types import NO_DIGEST, Digest, RoundIndex, RunIndex, StageIndex
 from tests.fakes import FakeHost, FakeNetwork
 
@@ -90,11 +91,8 @@ def a_spec(
         form=form,
         rank=rank,
     )
-    return run_spec(
-        parse_run_file(text, "test.toml"),
-        data=DataSpec("bytes", NO_DIGEST, len(TEXT), NO_DIGEST, 1000),
-        init_root=NO_DIGEST,
-    )
+    data = DataSpec("bytes", NO_DIGEST, len(TEXT), NO_DIGEST, 1000)
+    return with_seeded_starts(run_spec(parse_run_file(text, "test.toml"), data=data))
 
 
 @dataclass

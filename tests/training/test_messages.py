@@ -87,7 +87,6 @@ SPEC = RunSpec(
     checks=CheckSpec(0, 10, 120),
     numerics="native",
     seed=0,
-    init_root=NO_DIGEST,
 )
 RUN = SPEC.digest
 

@@ -9,6 +9,7 @@ from swarm.gossip.trade.payload import FragmentPayload, pack
 from swarm.primitives.codec import replace
 from swarm.primitives.commitments import hash_of
 from swarm.primitives.crypto import SecretKey, fast_digest
+from swarm.primitives.state_parts import number_component, tokens_component
 from swarm.training.messages import (
     NO_LOSS,
     MicroBatch,
@@ -25,12 +26,7 @@ from swarm.training.model.optimizer import (
 )
 from swarm.training.model.profiles import EXACT_NAME, table
 from swarm.training.model.stages import init_flat, plan_stages
-from swarm.training.record.segment import (
-    ShardState,
-    number_component,
-    snapshots_component,
-    tokens_component,
-)
+from swarm.training.record.segment import ShardState, snapshots_component
 from swarm.training.record.window import (
     AnchorSet,
     ComputedMicrobatch,

@@ -43,7 +43,6 @@ from swarm.verify.judging import window_of
 from swarm.verify.manifest import sign_manifest
 from swarm.verify.replay import Committed
 from swarm.verify.replay_process import Log, Material
-from swarm.verify.starts import Start
 from swarm.verify.transcript import state_root
 from tests.training.pipeline import TEXT
 from tests.verify.windows import TOKENS, Field, Harvest, SeatId, Segment, base_of, harvest, spec_of
@@ -115,7 +114,6 @@ class World:
             incarnation=1 + index,
             start_kind=StartKind.CONTINUED,
             start_root=state_root(log.start),
-            source=b"",
             end_root=claims[-1].end_root,
             trace_commit=digest("trace", b""),
             sent_root=sent_root(log.sent),
@@ -174,8 +172,7 @@ class World:
         root = tensor_hash("uint8", (len(raw),), raw)
         where = (self.state.chain, self.run.spec_digest, window_of(record, window))
         manifest = sign_manifest(self.solver, *where, root, len(raw))
-        start = Start(record.start_root, record.start_kind, NO_DIGEST)
-        committed = Committed(start, record.num_steps, 1 + index, segment.log.sent)
+        committed = Committed(record.start_root, record.num_steps, 1 + index, segment.log.sent)
         log = Log(path, manifest, segment.plan, committed)
         named = anchors_named(segment.windows[window])
         anchors = {root: self.crop.anchors[stage][root] for root in named}

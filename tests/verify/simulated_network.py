@@ -11,7 +11,6 @@ import torch
 import trio
 from torch import Tensor
 
-from swarm.config.spec import RunSpec
 from swarm.events import EventKind
 from swarm.gossip.blobs.service import Blobs
 from swarm.ledger.blocks import Block, Certificate
@@ -94,9 +93,6 @@ class AllArtifacts:
 
     async def base(self, run: Run, stage: StageIndex) -> Tensor | None:
         return None
-
-    async def initial_root(self, spec: RunSpec, stage: StageIndex) -> Digest:
-        return NO_DIGEST
 
     def canonical(self, run: Run, stage: StageIndex, root: Digest) -> bool:
         return True

@@ -6,6 +6,7 @@ from typing import cast
 
 import pytest
 
+from swarm.config.spec import StageStart
 from swarm.errors import OutOfTurn, PeerFault, UsageError
 from swarm.ledger.state.records import SegmentPhase, SegmentRecord
 from swarm.ledger.state.state import Reader
@@ -13,7 +14,7 @@ from swarm.ledger.transition.court import Outcome, Ruling, the_court
 from swarm.primitives import codec
 from swarm.primitives.codec import encode, replace
 from swarm.types import RoundIndex, RunIndex
-from swarm.verify.court import read_game, window_of
+from swarm.verify.court import read_game
 from swarm.verify.program.account import Account, Kind, result_of
 from swarm.verify.program.dispute import NO_ACCOUNT
 from swarm.verify.program.players import Challenger, Solver
@@ -48,16 +49,13 @@ class LedgerOf:
     """The two entries of a ledger that a court reads."""
 
     scene: Scene
-    names_initial: bool = True
-    """Whether the run names its initial weights."""
 
     def run(self, run: RunIndex) -> _Run:
         del run
         facts, anchors = self.scene.log.facts, self.scene.window.anchors
         assert anchors is not None
         listed, stages = [_Checkpoint(root) for root in anchors], facts.spec.num_stages
-        roots = (anchors[0],) * stages if self.names_initial else ()
-        spec = codec.replace(facts.spec, initial_roots=roots)
+        spec = codec.replace(facts.spec, starts=(StageStart(anchors[0], 1, 1, 0),) * stages)
         return _Run(spec, facts.run_digest, [listed] * stages)
 
     def round_info(self, run: RunIndex, round_: RoundIndex) -> _Info | None:
@@ -157,14 +155,6 @@ def test_whatever_a_stranger_sends_a_court_says_whose_fault_it_is() -> None:
             court.opened(reader, record, number, claim, _flipped(account, rng))
         except PeerFault:
             continue
-
-
-@pytest.mark.rule("V42a")
-def test_where_the_run_does_not_name_its_initial_weights_an_anchor_is_the_judges_to_say() -> None:
-    here = scene(0)
-    ledger = cast("Reader", LedgerOf(here, names_initial=False))
-    record = tried(here, here.account)[1]
-    assert window_of(ledger, record, here.window.number).anchors is None
 
 
 @pytest.mark.rule("V42")

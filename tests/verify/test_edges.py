@@ -31,7 +31,7 @@ from swarm.types import NO_DIGEST, Digest
 from swarm.verify.edges import decode_list, disorder_in, edges_in, encode_list, find_lie
 from swarm.verify.replay import REFUSED, Committed, answer
 from swarm.verify.transcript import state_root
-from tests.verify.windows import CHAIN, TOKENS, Harvest, Segment, going_on, honest
+from tests.verify.windows import CHAIN, TOKENS, Harvest, Segment, honest
 
 EXACT = "seq-f32/1"
 LIE = Digest(fast_digest("test", b"something else"))
@@ -130,7 +130,7 @@ def test_an_honest_log_has_the_same_claim_with_its_list() -> None:
 def said_with(crop: Harvest, segment: Segment, data: WindowData, sent: Sequence[SentEntry]) -> bool:
     """True if the log is refused beside another list."""
     log, stage = segment.log, data.key.stage
-    start = going_on(state_root(log.start))
+    start = state_root(log.start)
     committed = Committed(start, log.num_steps, 1 + log.seat, tuple(sent))
     return answer(committed, segment.plan, data, TOKENS, crop.anchors[stage]) == REFUSED
 
@@ -201,7 +201,7 @@ def test_answers_to_another_start_of_the_process_than_the_commits_are_refused() 
     crop = lossy()
     segment = crop.segments[0, 0, 0]
     log, data = segment.log, segment.windows[0]
-    committed = Committed(going_on(state_root(log.start)), log.num_steps, 2, log.sent)
+    committed = Committed(state_root(log.start), log.num_steps, 2, log.sent)
     assert answer(committed, segment.plan, data, TOKENS, crop.anchors[0]) == REFUSED
     assert crop.answer(data) == segment.claims()[0]
 

@@ -48,7 +48,6 @@ from tests.verify.windows import (
     Harvest,
     Segment,
     base_of,
-    going_on,
     harvest,
     honest,
     spec_of,
@@ -290,7 +289,7 @@ def test_a_segment_does_not_end_in_the_middle_nor_claim_steps_that_it_left_out()
     ):
         assert crop.answer(wrong) == REFUSED
     log = segment.log
-    start = going_on(state_root(log.start))
+    start = state_root(log.start)
     more = Committed(start, log.num_steps + 1, 1 + log.seat, log.sent)
     with pytest.raises(OutOfTurn, match=f"steps in window {last.key.window}"):
         check_place(segment.plan, last, more.num_steps)

@@ -22,7 +22,7 @@ from swarm.verify.transcript import state_root
 from tests.ledger.checking import a_case
 from tests.verify.simulated_network import a_window
 from tests.verify.windows import TOKENS as WINDOW_TOKENS
-from tests.verify.windows import going_on, honest
+from tests.verify.windows import honest
 
 TOKENS = np.zeros(9, np.uint8)
 
@@ -36,7 +36,7 @@ def a_log(path: Path, raw: bytes, root: Digest | None = None) -> Log:
     root = root or tensor_hash("uint8", (len(raw),), raw)
     parts = (case.ledger.state.chain, case.run.spec_digest, window_of(case.record, 0), root)
     manifest = sign_manifest(case.solver, *parts, len(raw))
-    start = going_on(case.record.start_root)
+    start = case.record.start_root
     return Log(path, manifest, plan, Committed(start, case.record.num_steps, 1, ()))
 
 
@@ -77,11 +77,11 @@ def test_a_log_in_a_file_gives_what_its_solver_says(tmp_path: Path) -> None:
         plan, secret = segment.plan, crop.secrets[0, 1]
         manifest = sign_manifest(secret, plan.chain, plan.run_digest, data.key, root, len(raw))
         done = segment.log
-        start = going_on(state_root(done.start))
+        start = state_root(done.start)
         committed = Committed(start, done.num_steps, 1 + done.seat, done.sent)
         log = Log(tmp_path / "log", manifest, plan, committed)
         assert FileReplays().anchors(log) <= set(crop.anchors[0])
         assert FileReplays().answer(log, WINDOW_TOKENS, crop.anchors[0]) == said
-        other = replace(log, committed=replace(committed, start=going_on(root)))
+        other = replace(log, committed=replace(committed, start_root=root))
         is_refused = FileReplays().answer(other, WINDOW_TOKENS, crop.anchors[0]) == REFUSED
         assert is_refused == (data.key.window == 0)

@@ -18,7 +18,7 @@ def test_a_solver_that_shows_the_answer_to_impossible_logs_is_not_verified() -> 
     case = a_case()
     ledger = case.ledger
     honest = make_segment(ledger, case.run, 1, 0, 0, num_steps=20, tokens=0)
-    commit = replace(honest.commit, start=NO_DIGEST, end_root=NO_DIGEST)
+    commit = replace(honest.commit, end_root=NO_DIGEST)
     junk = CheckedSegment(commit, ()).with_results([REFUSED, REFUSED])
     case = Case(ledger, case.run, junk, junk)
     (seat,) = [one for one in ledger.state.run(case.run.index).seats[0] if one.index == 0]

@@ -14,7 +14,6 @@ from swarm.gossip.codecs.int8 import decompress
 from swarm.gossip.pairing import SeatKey, pair_up
 from swarm.gossip.trade.messages import Codec, FragmentKey, Receipt, sign_offer, sign_receipt
 from swarm.gossip.trade.payload import Packed, ReceivedFragment, pack, read_payload
-from swarm.ledger.state.records import StartKind
 from swarm.primitives.codec import replace
 from swarm.primitives.commitments import WindowResult, hash_of
 from swarm.primitives.crypto import SecretKey, digest
@@ -34,9 +33,8 @@ from swarm.training.record.segment import SegmentLog
 from swarm.training.record.window import WindowData
 from swarm.training.seat import SeatWorker
 from swarm.training.shard import Shard
-from swarm.types import NO_DIGEST, Digest, RoundIndex, RunIndex, StageIndex
+from swarm.types import Digest, RoundIndex, RunIndex, StageIndex
 from swarm.verify.replay import Committed, answer
-from swarm.verify.starts import Start
 from swarm.verify.transcript import state_root, window_results
 from tests.fakes import FakeHost, FakeNetwork
 from tests.training.pipeline import TEXT, a_spec
@@ -99,11 +97,6 @@ class Segment:
         return window_results(self.log)
 
 
-def going_on(root: Digest) -> Start:
-    """The start of a segment that goes on from a committed end."""
-    return Start(root, StartKind.CONTINUED, NO_DIGEST)
-
-
 @dataclass
 class Harvest:
     """What a small swarm left behind."""
@@ -120,7 +113,7 @@ class Harvest:
         segment = self.segments[data.key.round, data.key.stage, data.key.seat]
         start = state_root(segment.log.start) if start_root is None else start_root
         log = segment.log
-        committed = Committed(going_on(start), log.num_steps, 1 + log.seat, log.sent)
+        committed = Committed(start, log.num_steps, 1 + log.seat, log.sent)
         stage = data.key.stage
         base_W = base_of(self.spec, stage)
         return answer(committed, segment.plan, data, TOKENS, self.anchors[stage], base_W)

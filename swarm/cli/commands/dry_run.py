@@ -222,7 +222,7 @@ def check_launch(screen: Terminal, start: Launch, config: NodeConfig) -> None:
     else:
         check_length(file, data)
         text = described(data)
-    spec = run_spec(file, data=data or planned_data(file), init_root=NO_DIGEST)
+    spec = run_spec(file, data=data or planned_data(file))
     genesis = saved_genesis(screen.home) or _own_genesis(file)
     check_limits(spec, genesis)
     sizing = sizing_of(spec, genesis.block_interval_ms)

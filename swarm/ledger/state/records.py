@@ -415,8 +415,6 @@ class SegmentRecord(Message, frozen=True):
     incarnation: int
     start_kind: StartKind
     start_root: Digest
-    source: bytes
-    """Root of the checkpoint, or end of the segment, that the start was made from; else empty."""
     end_root: Digest
     trace_commit: Digest
     sent_root: Digest

@@ -27,15 +27,18 @@ Modules (C: pure, S: does I/O):
                      of a statement.
     prices.py     C  Compute what work, checks and statements cost: fees, rewards, bonds, and the
                      stake of a solver.
+    rollbacks.py  C  Set a stage back to a checkpoint from before a proven fraud, in runs that ask
+                     for it.
     runs.py       C  Move runs through their life cycle: opened, joined, trained round by round,
                      finished, settled.
     sampling.py   C  Select the verifiers of a segment by VRF draws whose result only the drawn peer
                      knows at first.
     seats.py      C  Change the roster of a run at its round boundaries, by fixed rules.
-    segments.py   C  Accept or refuse commits and checkpoints of a run's seats, and set a stage back
-                     after a proven fraud.
+    segments.py   C  Accept or refuse commits and checkpoints of a run's seats.
     settlement.py C  Handle settlement outside: validators agree on a contract, peers withdraw to
                      it, epochs end in a statement.
+    starts.py     C  Derive the state that a segment begins with: a committed end, or one that is
+                     made from something.
     tolerance.py  C  Decide about windows that a verifier rejects in a run without exact numerics: a
                      panel of three.
     validators.py C  Choose the validators of each epoch, count the views they miss, and judge

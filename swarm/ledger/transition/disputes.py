@@ -62,9 +62,9 @@ from swarm.ledger.transition.phases import (
     reveal_end,
 )
 from swarm.ledger.transition.prices import report_bond, solver_stake
+from swarm.ledger.transition.rollbacks import set_back
 from swarm.ledger.transition.sampling import num_windows
 from swarm.ledger.transition.seats import with_changed_seat
-from swarm.ledger.transition.segments import set_back
 from swarm.primitives.codec import replace
 from swarm.types import Amount, Digest, Height, PeerId
 

@@ -26,7 +26,7 @@ from swarm.ledger.transition.payments import (
     with_contest,
 )
 from swarm.ledger.transition.phases import find_segment, is_reportable_at, open_contest
-from swarm.ledger.transition.segments import set_back
+from swarm.ledger.transition.rollbacks import set_back
 from swarm.primitives.codec import replace
 from swarm.types import Amount, PeerId
 

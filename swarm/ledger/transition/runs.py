@@ -119,6 +119,10 @@ def open_run(draft: Draft, sender: PeerId, body: OpenRun) -> None:
     except BadEncoding as error:
         raise InvalidStatement(Reason.BAD_FIELD, str(error)) from None
     check_run_spec(spec)
+    if not spec.starts:
+        raise InvalidStatement(
+            Reason.BAD_FIELD, "a run without the states that its stages begin with"
+        )
     globals_, height = draft.globals, draft.height
     unbonding = globals_.params.unbonding_epochs * globals_.params.epoch_blocks
     if spec.checks.challenge_window_blocks >= unbonding:

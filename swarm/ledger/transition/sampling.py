@@ -17,7 +17,7 @@ from swarm.config.spec import NANO, RunSpec
 from swarm.errors import InvalidStatement, Reason
 from swarm.gossip.pairing import SeatKey, final_trades, pair_up
 from swarm.ledger.state.draws import Contest, Draw, Panel
-from swarm.ledger.state.records import RoundInfo, SegmentRecord, StartKind
+from swarm.ledger.state.records import RoundInfo, SegmentRecord
 from swarm.ledger.state.state import Reader
 from swarm.ledger.transition.prices import solver_stake
 from swarm.primitives import vrf
@@ -36,24 +36,14 @@ BARE_FACTOR = 4
 """So many times as many verifiers are drawn if a lie would cost its solver no more than the pay of the lie."""
 
 
-MADE_STARTS = frozenset({StartKind.INHERITED, StartKind.CHECKPOINT, StartKind.INITIAL})
-"""Starts that are no committed end: half of the verifiers of such a segment are drawn for its first window."""
-
-
-def draw_probability(
-    spec: RunSpec, *, is_volunteer: bool, stake: int, reward_max: int, is_made: bool
-) -> int:
+def draw_probability(spec: RunSpec, *, is_volunteer: bool, stake: int, reward_max: int) -> int:
     """Return half of the verifiers that a draw should select for a segment, in billionths.
-
-    ``is_made`` is True for one whose start is no committed end. A false start is seen in the first window only,
-    and everything after it goes on from there: it must be found at once.
 
     Every segment of a volunteer has verifiers drawn. One that has less at stake than this segment could earn
     loses by a lie only what the lie would earn, so that must be found more often than it pays: with
     twice one verifier half of the first lies of free keys stood, where a third of the stake helped them.
     """
-    is_checked = is_made and spec.checks.probability_nano > 0  # a run may want no checks at all
-    if is_checked or (is_volunteer and stake < reward_max):
+    if is_volunteer and stake < reward_max:
         return BARE_FACTOR * NANO
     return NANO if is_volunteer else spec.checks.probability_nano
 
@@ -111,9 +101,7 @@ def own_window(
     if value * max(draw.stake, 1) * NANO >= 2 * record.probability_nano * stake << 64:
         return None
     windows = num_windows(record.num_steps, spec.checks.window_steps)
-    number = int.from_bytes(dice[8:16], "big")
-    is_first = record.start_kind in MADE_STARTS and number & 1
-    return 0 if is_first else (number >> 1) % windows
+    return int.from_bytes(dice[8:16], "big") % windows
 
 
 WITNESSES = 12

@@ -1,35 +1,21 @@
-"""Accept or refuse commits and checkpoints of a run's seats, and set a stage back after a proven fraud.
+"""Accept or refuse commits and checkpoints of a run's seats.
 
-Core: handlers on a draft. Raises ``InvalidStatement``.
-
-In runs that ask for it, a stage returns to a checkpoint from before the fraud:
-
-    ... C ... fraud ... verdict ... | boundary: every seat of the stage restarts from C
-
-C is the newest valid checkpoint from before the segment that was proven false. Checkpoints posted in between
-stay listed, as anchors of segments that can still be checked, and are not canonical any more. Other stages
-continue: a conviction shows nothing about their windows.
-
-Source: docs/spec/protocol.md section 6.
+Core: handlers on a draft. Raises ``InvalidStatement``. Source: docs/spec/protocol.md sections 5 and 6.
 """
 
 from swarm.errors import BrokenPromise, InvalidStatement, Reason
-from swarm.ledger.check_statements import PHI_COMPONENT, STATE_COMPONENTS
 from swarm.ledger.state.draft import Draft
 from swarm.ledger.state.records import (
     Checkpoint,
-    Rollback,
     RoundInfo,
     Run,
     RunPhase,
     Seat,
     SegmentPhase,
     SegmentRecord,
-    StartKind,
 )
 from swarm.ledger.state.state import Reader
 from swarm.ledger.transactions import (
-    START_PREFIX_BYTES,
     CommitSegment,
     PostCheckpoint,
     SeatStatement,
@@ -43,60 +29,15 @@ from swarm.ledger.transition.prices import (
     segment_tokens_max,
     solver_stake,
 )
+from swarm.ledger.transition.rollbacks import check_not_behind
 from swarm.ledger.transition.runs import checkpoints_kept, round_info
-from swarm.ledger.transition.sampling import MADE_STARTS, draw_probability, partners_of
+from swarm.ledger.transition.sampling import draw_probability, partners_of
 from swarm.ledger.transition.seats import with_changed_seat
+from swarm.ledger.transition.starts import start_of
 from swarm.primitives.codec import replace
 from swarm.primitives.merkle import blake3_hash, verify_proof
-from swarm.types import Amount, Digest, Height, RoundIndex, StageIndex
-
-ROLLBACK = "rollback"
-"""Value of ``CheckSpec.on_fraud`` of runs that are set back; the others only evict."""
-
-
-FRESH_ROUNDS = 2
-"""Rounds in which a stage's first checkpoint, or its last commit, may be news to who prepares a seat."""
-
-
-def set_back(draft: Draft, record: SegmentRecord) -> None:
-    """Let the stage of a guilty segment restart at the next boundary, unless the run is past training.
-
-    No effect if an earlier rollback undid the segment already.
-    """
-    run = draft.run(record.run)
-    is_over = run.phase in {RunPhase.COOLING, RunPhase.FINISHED, RunPhase.SETTLED}
-    old = run.rollbacks[record.stage]
-    is_undone = old.to_round <= record.round < old.boundary
-    if run.spec.checks.on_fraud != ROLLBACK or is_over or is_undone:
-        return
-    earlier = [c.round for c in run.standing(record.stage) if c.round <= record.round]
-    new = Rollback(max(earlier, default=0), run.next_round)
-    rollbacks = tuple(
-        new if stage == record.stage else back for stage, back in enumerate(run.rollbacks)
-    )
-    draft.put_run(replace(run, rollbacks=rollbacks))
-
-
-def is_set_back(run: Run, seat: Seat, stage: int, round_: RoundIndex) -> bool:
-    """Return True if a segment of ``round_`` is the first of its seat since its stage was set back."""
-    boundary = run.rollbacks[stage].boundary
-    return seat.last_commit_round < boundary <= round_
-
-
-def check_not_behind(run: Run, body: PostCheckpoint) -> None:
-    """Raise ``InvalidStatement`` for a checkpoint that a rollback undid."""
-    back = run.rollbacks[body.stage]
-    if back.to_round < body.round <= back.boundary:
-        raise InvalidStatement(Reason.WRONG_ROUND, "the stage was set back behind this checkpoint")
-
-
-def check_restart(run: Run, seat: Seat, body: CommitSegment, *, is_known_end: bool) -> None:
-    """Raise ``InvalidStatement`` if a segment continues from an undone state instead of restarting."""
-    if is_set_back(run, seat, body.stage, body.round) and is_known_end:
-        to_round = run.rollbacks[body.stage].to_round
-        raise InvalidStatement(
-            Reason.WRONG_START, f"the stage begins again from the checkpoint of round {to_round}"
-        )
+from swarm.primitives.state_parts import COMPONENTS, PHI
+from swarm.types import Amount, Height, RoundIndex
 
 
 def statement_seat(reader: Reader, body: SeatStatement) -> Seat:
@@ -124,8 +65,7 @@ def commit_segment(draft: Draft, seat: Seat, body: CommitSegment) -> None:
         raise InvalidStatement(Reason.DUPLICATE, "this segment is committed")
     _check_work(run, info, body)
     held = _held_now(draft, run, seat)
-    start_root = _start_root(held, body)
-    kind = _start_kind(draft, run, held, body, start_root)
+    kind, start_root = start_of(draft, run, held, body)
     per_check, reserved, reward = _prices(draft, run, body, info.price)
     record = SegmentRecord(
         run=run.index,
@@ -136,7 +76,6 @@ def commit_segment(draft: Draft, seat: Seat, body: CommitSegment) -> None:
         incarnation=body.incarnation,
         start_kind=kind,
         start_root=start_root,
-        source=body.source,
         end_root=body.end_root,
         trace_commit=body.trace_commit,
         sent_root=body.sent_root,
@@ -148,7 +87,7 @@ def commit_segment(draft: Draft, seat: Seat, body: CommitSegment) -> None:
         check_pay=per_check,
         reserved=reserved,
         is_volunteer=seat.is_volunteer,
-        probability_nano=_probability(draft, run, seat, body.tokens, kind),
+        probability_nano=_probability(draft, run, seat, body.tokens),
         is_paid=False,
         phase=SegmentPhase.POSTED,
         due=Height(height + draft.globals.params.beacon_delay),
@@ -195,8 +134,8 @@ def post_checkpoint(draft: Draft, seat: Seat, body: PostCheckpoint) -> None:
         verify_proof(
             segment.end_root,
             body.phi_root,
-            PHI_COMPONENT,
-            STATE_COMPONENTS,
+            PHI,
+            COMPONENTS,
             body.proof,
             blake3_hash,
         )
@@ -255,14 +194,13 @@ def _check_stake(draft: Draft, run: Run, seat: Seat) -> None:
         raise InvalidStatement(Reason.STAKE, f"{held} where a solver of this run has {wanted}")
 
 
-def _probability(draft: Draft, run: Run, seat: Seat, tokens: int, kind: StartKind) -> int:
-    """Return half of the verifiers that a draw should select, by the start and by what is at stake."""
+def _probability(draft: Draft, run: Run, seat: Seat, tokens: int) -> int:
+    """Return half of the verifiers that a draw should select, by what is at stake."""
     return draw_probability(
         run.spec,
         is_volunteer=seat.is_volunteer,
         stake=draft.account(seat.peer).stake,
         reward_max=reward_max(run.spec, tokens),
-        is_made=kind in MADE_STARTS,
     )
 
 
@@ -297,93 +235,6 @@ def _held_now(draft: Draft, run: Run, seat: Seat) -> Seat:
         if last is not None:
             return replace(seat, last_commit_round=last.round, last_end_root=last.end_root)
     return seat
-
-
-def shortened(run: Run, body: CommitSegment) -> CommitSegment:
-    """Return a commit whose start is the end of its seat's last segment, if it is, by its first bytes only."""
-    seats = run.seats[body.stage] if run.seats else ()
-    ends = [s.last_end_root for s in seats if s.index == body.seat and s.last_commit_round >= 0]
-    return replace(body, start=body.start[:START_PREFIX_BYTES]) if body.start in ends else body
-
-
-def _start_root(seat: Seat, body: CommitSegment) -> Digest:
-    """Return the root a segment starts from, which a commit may name by its first bytes."""
-    if len(body.start) > START_PREFIX_BYTES:
-        return Digest(body.start)
-    if seat.last_commit_round < 0 or not seat.last_end_root.startswith(body.start):
-        raise InvalidStatement(Reason.WRONG_START, "not the end of this seat's last segment")
-    return seat.last_end_root
-
-
-def _start_kind(
-    draft: Draft, run: Run, seat: Seat, body: CommitSegment, start_root: Digest
-) -> StartKind:
-    """Return the kind of the segment's start; raise if it may not start from there."""
-    if seat.last_commit_round >= body.round:
-        raise InvalidStatement(Reason.WRONG_ROUND, "a later segment of this seat is committed")
-    is_own_end = seat.last_commit_round >= 0 and start_root == seat.last_end_root
-    is_known_end = is_own_end or _is_committed_end(draft, run, body.stage, start_root)
-    check_restart(run, seat, body, is_known_end=is_known_end)
-    if is_known_end:
-        if body.source:
-            raise InvalidStatement(Reason.BAD_FIELD, "a committed end is made from nothing else")
-        return StartKind.CONTINUED if is_own_end else StartKind.ADOPTED
-    is_undone = is_set_back(run, seat, body.stage, body.round)
-    if seat.last_commit_round == body.round - 1 >= 0 and not is_undone:
-        raise InvalidStatement(Reason.WRONG_START, "not the end of this seat's last segment")
-    return _source_kind(draft, run, body, is_undone=is_undone)
-
-
-def may_not_begin_anew(run: Run, stage: StageIndex, round_: RoundIndex) -> bool:
-    """Return True if a segment of a round may not begin from initial weights: the stage has better ones.
-
-    A seat that was prepared when the first checkpoint came may bring them for two more rounds, and so may one
-    of a stage in which nobody has trained for longer than that.
-    """
-    is_posted = any(c.round + FRESH_ROUNDS <= round_ for c in run.standing(stage))
-    rosters = [run.seats[stage] if run.seats else (), *(info.seats[stage] for info in run.rounds)]
-    newest = max((seat.last_commit_round for roster in rosters for seat in roster), default=-1)
-    return is_posted and newest + FRESH_ROUNDS >= round_
-
-
-def _source_kind(draft: Draft, run: Run, body: CommitSegment, *, is_undone: bool) -> StartKind:
-    """Return the kind of a start by what it was made from; raise if the ledger does not know that.
-
-    Whoever replays the first window makes it again.
-    """
-    if not body.source:
-        if may_not_begin_anew(run, body.stage, body.round):
-            raise InvalidStatement(
-                Reason.WRONG_START, "the stage has a checkpoint, and who trains it"
-            )
-        return StartKind.INITIAL
-    if any(c.phi_root == body.source for c in run.standing(body.stage)):
-        return StartKind.CHECKPOINT
-    if not is_undone and _is_committed_end(draft, run, body.stage, Digest(body.source)):
-        return StartKind.INHERITED
-    raise InvalidStatement(
-        Reason.WRONG_START, "made from nothing that this stage has on the ledger"
-    )
-
-
-def _is_committed_end(draft: Draft, run: Run, stage: StageIndex, wanted: Digest) -> bool:
-    """Return True if a seat of the stage ended in this root, now or at a kept boundary.
-
-    Rosters carry the last end of each seat in them. Segments are looked up only for seats given up since,
-    because looking up all of them would make a flood of commits costly.
-    """
-    rosters = [run.seats[stage], *(info.seats[stage] for info in run.rounds)]
-    for seat in (seat for roster in rosters for seat in roster):
-        if seat.last_end_root == wanted and seat.last_commit_round >= 0:
-            return True
-    sitting = {seat.index for seat in run.seats[stage]}
-    for info in run.rounds:
-        for seat in info.seats[stage]:
-            if seat.index not in sitting:
-                found = draft.segment(run.index, info.round, stage, seat.index)
-                if found is not None and found.end_root == wanted:
-                    return True
-    return False
 
 
 def _count(draft: Draft, run: Run, record: SegmentRecord) -> None:

@@ -13,7 +13,6 @@ from typing import Protocol
 import trio
 from torch import Tensor
 
-from swarm.config.spec import RunSpec
 from swarm.errors import SwarmError, Unreachable, UsageError
 from swarm.executor import ExecutorPort
 from swarm.ledger.state.records import Run
@@ -26,7 +25,7 @@ from swarm.primitives.randomness import stream
 from swarm.training.inference.sampling import Sampling, TokenSampler
 from swarm.training.inference.sessions import REPLY_BYTES_MAX
 from swarm.training.model.stages import plan_stages
-from swarm.types import Digest, PeerId, StageIndex
+from swarm.types import PeerId
 from swarm.web.app import Action
 
 GENERATIONS_MAX = 4
@@ -47,10 +46,6 @@ SEED_MAX = (1 << 64) - 1
 
 class RootArtifacts(Weights, Protocol):
     """Weights by their hashes: ``ArtifactCache``."""
-
-    async def initial_root(self, spec: RunSpec, stage: StageIndex) -> Digest:
-        """Return the hash of the weights that a stage starts from."""
-        ...
 
 
 class GeneratingNode(HasMe, HasRun, HasHost, Protocol):
@@ -200,9 +195,8 @@ class GenerationSessions:
 
     async def _boundaries(self, run: Run) -> list[Boundary]:
         """Return the weights to generate with, newest first; last those that the run starts from."""
-        artifacts, stages = self._context.artifacts, range(run.spec.num_stages)
-        first = [await artifacts.initial_root(run.spec, StageIndex(stage)) for stage in stages]
-        return [*boundaries(run), Boundary(0, tuple(first))]
+        first = tuple(start.weights for start in run.spec.starts)
+        return [*boundaries(run), Boundary(0, first)]
 
     def _peers(self, stage: int) -> list[PeerId]:
         """Return the peers of a stage, present and recent: ourselves, then connected ones, in random order."""

@@ -66,7 +66,6 @@ class ArtifactCache:
         self._host, self._blobs, self._compute, self._store = host, blobs, compute, store
         self._token_files: OrderedDict[DataSpec, TokenArray] = OrderedDict()
         self._anchors: OrderedDict[Digest, Tensor] = OrderedDict()
-        self._initial: dict[tuple[Digest, StageIndex], Digest] = {}
         self._bases: WeakValueDictionary[Digest, Tensor] = WeakValueDictionary()
         """Weights below adapters, while a seat, a check or a text uses them: once in memory for all."""
         self._loading = trio.Lock()
@@ -142,7 +141,7 @@ class ArtifactCache:
         if found is not None:
             self._anchors.move_to_end(root)
             return found
-        if root == await self.initial_root(run.spec, stage):
+        if root == run.spec.starts[stage].weights:
             return await self.initial(run, stage)
         for checkpoint in run.checkpoints[stage]:
             if checkpoint.phi_root == root:
@@ -153,48 +152,29 @@ class ArtifactCache:
         raise Unreachable(f"no checkpoint {root.hex()[:12]} of stage {stage} is on ledger or disk")
 
     def canonical(self, run: Run, stage: StageIndex, root: Digest) -> bool:
-        """Return True if ``root`` names the initial weights of the stage or a checkpoint that the ledger took.
-
-        The initial root is computed here if ``prepare`` was not called and the spec does not name it: that
-        takes a while for a large stage.
-        """
+        """Return True if ``root`` names the stage's initial weights or a checkpoint that the ledger took."""
         if any(checkpoint.phi_root == root for checkpoint in run.checkpoints[stage]):
             return True
-        if run.spec.initial_roots:
-            return run.spec.initial_roots[stage] == root
-        known = self._initial.get((run.spec_digest, stage))
-        if known is None:
-            known = hash_of(init_flat(stage_of(run.spec, stage).plan, run.spec.seed))
-            self._initial[run.spec_digest, stage] = known
-        return known == root
-
-    async def prepare(self, spec: RunSpec) -> None:
-        """Compute the initial roots of a run's stages, so that ``canonical`` need not compute any."""
-        for stage in range(spec.num_stages):
-            await self.initial_root(spec, StageIndex(stage))
-
-    async def initial_root(self, spec: RunSpec, stage: StageIndex) -> Digest:
-        """Return the root of the weights that a stage starts from."""
-        if spec.initial_roots:
-            return spec.initial_roots[stage]
-        key = (spec.digest, stage)
-        if key not in self._initial:
-            root = seeded_root(spec, stage, self._store, self._compute, self._say)
-            self._initial[key] = await root
-        return self._initial[key]
+        return run.spec.starts[stage].weights == root
 
     async def initial(self, run: Run, stage: StageIndex) -> Tensor:
         """Return the weights that a stage starts from: seeded, or those of a pretrained model.
 
-        Raises ``Unreachable`` if these have to be fetched and no peer serves them, and as ``anchor`` does.
+        Raises ``Unreachable`` if these have to be fetched and no peer serves them, ``BadConfig`` if the run
+        names others than its seed gives, and as ``anchor`` does.
         """
         spec = run.spec
-        root = await self.initial_root(spec, stage)
+        root = spec.starts[stage].weights
         found = self._anchors.get(root)
         if found is not None:
             return found
         plan = plans_of(spec)[stage]
-        if not spec.initial_roots:
+        if not spec.is_pretrained:
+            if await seeded_root(spec, stage, self._store, self._compute, self._say) != root:
+                raise BadConfig(
+                    f"the run names other initial weights of stage {stage} than its seed gives",
+                    hint="swarm join ANOTHER_TICKET",
+                )
             return self._remember(root, await self._compute.run(_initial, plan, spec.seed))
         num_bytes = plan.num_parameters * FLOAT_BYTES
         path = await self._blobs.fetch(root, num_bytes, partial(self.peers_of, run))
@@ -240,7 +220,7 @@ class ArtifactCache:
         """
         if not self.canonical(run, stage, root):
             return None
-        is_initial = not run.spec.initial_roots and root == await self.initial_root(run.spec, stage)
+        is_initial = not run.spec.is_pretrained and root == run.spec.starts[stage].weights
         if not is_initial and not self._blobs.has(root):
             return None
         try:

@@ -12,11 +12,11 @@ from torch import Tensor
 from swarm.errors import BadConfig, InvalidStatement, Unreachable
 from swarm.events import EventKind
 from swarm.gossip.blobs.service import PATIENCE_S
-from swarm.ledger.check_statements import PHI_COMPONENT
 from swarm.ledger.state.records import Run
 from swarm.ledger.transactions import PostCheckpoint
 from swarm.node.artifacts.cache import TABLE
 from swarm.node.ports import HasBlobs, HasLedger, HasReport, HasRun, HasStore, HasWeights
+from swarm.primitives.state_parts import PHI
 from swarm.training.record.checkpoint import phi_bytes
 from swarm.types import Digest, RoundIndex, StageIndex
 from swarm.verify.transcript import component_proof
@@ -73,7 +73,7 @@ async def post(
         seat=index,
         phi_root=root,
         phi_bytes=len(data),
-        proof=component_proof(closed.components, PHI_COMPONENT),
+        proof=component_proof(closed.components, PHI),
     )
     await context.artifacts.note(run, stage, boundary, root)
     await context.ledger.submit(body)
@@ -110,7 +110,7 @@ async def newest(
             f"none of the newest checkpoints of stage {stage} (rounds {tried}) can be had yet: {last}"
         )
     phi_P = await artifacts.initial(run, stage)
-    return phi_P, await artifacts.initial_root(run.spec, stage), RoundIndex(0)
+    return phi_P, run.spec.starts[stage].weights, RoundIndex(0)
 
 
 async def tidy(

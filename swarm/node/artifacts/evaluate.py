@@ -62,10 +62,6 @@ class HeldoutArtifacts(Protocol):
         """Return the held-out tokens."""
         ...
 
-    async def initial_root(self, spec: RunSpec, stage: StageIndex) -> Digest:
-        """Return the hash of the weights that a stage starts from."""
-        ...
-
     async def anchor(self, run: Run, stage: StageIndex, root: Digest) -> Tensor:
         """Return the weights that ``root`` names."""
         ...
@@ -198,7 +194,7 @@ async def _measure(context: EvaluatingNode, run: Run, round_: int) -> Evaluation
 
 async def _weights(context: EvaluatingNode, run: Run, stage: StageIndex, round_: int) -> Tensor:
     """Return the weights that the ledger names for a stage at a boundary; 0 is the initialisation."""
-    root: Digest = await context.artifacts.initial_root(run.spec, stage)
+    root = run.spec.starts[stage].weights
     if round_:
         root = next(kept.phi_root for kept in run.checkpoints[stage] if kept.round == round_)
     return await context.artifacts.anchor(run, stage, root)

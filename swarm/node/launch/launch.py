@@ -36,10 +36,10 @@ from swarm.node.start import (
 )
 from swarm.primitives.codec import encode
 from swarm.primitives.crypto import SecretKey, peer_text
-from swarm.primitives.merkle import merkle_root
 from swarm.store import Store
 from swarm.training.model.profiles import table
-from swarm.types import NO_DIGEST, Amount, Digest, PeerId
+from swarm.training.starts import starts_of
+from swarm.types import Amount, Digest, PeerId
 
 OWNER_BALANCE = 1_000_000_000_000
 """Balance of the first account of a new network: it pays for runs, and no other account has any yet."""
@@ -118,17 +118,17 @@ async def _published_spec(
         start = await opened_start(base, file.model.init_from)
         file = with_shape(file, start.model)
     data = await publish_data(file, base, blobs, report)
-    draft = run_spec(file, data=data, init_root=NO_DIGEST)
+    draft = run_spec(file, data=data)
     check_limits(draft, genesis)
     await fits(draft)
     roots = tuple[Digest, ...]()
     if start is not None:
         roots = await publish_start(start, draft, blobs, compute, report)
     if roots and not draft.adapter.rank:
-        return run_spec(file, data=data, init_root=merkle_root(roots), initial_roots=roots)
+        return run_spec(file, data=data, starts=starts_of(draft, roots), is_pretrained=True)
     say, stages = partial(report, EventKind.PROGRESS), range(draft.num_stages)
     seeded_roots = [await seeded_root(draft, stage, store, compute, say) for stage in stages]
-    return run_spec(file, data=data, init_root=merkle_root(seeded_roots), base_roots=roots)
+    return run_spec(file, data=data, starts=starts_of(draft, seeded_roots), base_roots=roots)
 
 
 def genesis_for(file: RunFile, home: Path, secret: SecretKey) -> Genesis:

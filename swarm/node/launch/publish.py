@@ -56,7 +56,7 @@ async def publish_data(file: RunFile, base: Path, blobs: Blobs, report: EventLog
         check_hash(dataset.manifest, file.data.dataset_hash, str(dataset.folder), {})
         data = data_spec(dataset.manifest)
         check_length(file, data)
-        run_spec(file, data=data, init_root=NO_DIGEST)  # before gigabytes are read
+        run_spec(file, data=data)  # before gigabytes are read
         await _publish_dataset(dataset, blobs, report)
     else:
         report(EventKind.PROGRESS, "reading the text of the run")

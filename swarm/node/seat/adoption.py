@@ -35,12 +35,12 @@ from swarm.node.ports import (
 from swarm.placement import SLICE_BYTES, let_go
 from swarm.primitives.codec import decode, encode
 from swarm.primitives.crypto import peer_name
+from swarm.primitives.state_parts import SECOND
 from swarm.spill import file_bytes
 from swarm.training.averaging.adoption import (
     ADOPTION_PROTOCOL,
     REPLY_BYTES_MAX,
     REQUEST_BYTES_MAX,
-    V_COMPONENT,
     AdoptedState,
     OfferedState,
     StateFound,
@@ -380,6 +380,6 @@ class StateServer:
     async def _take_back(self, old: StateFound | None, new: StateFound) -> None:
         """Delete the second moments of an older state; its slow weights may have become an anchor."""
         if old is not None:
-            root = old.components[V_COMPONENT]
-            if root != new.components[V_COMPONENT]:
+            root = old.components[SECOND]
+            if root != new.components[SECOND]:
                 await drop(self._context, root)

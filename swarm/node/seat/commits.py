@@ -17,11 +17,12 @@ from swarm.events import EventKind
 from swarm.ledger.check_statements import RevealSegment
 from swarm.ledger.state.records import Run
 from swarm.ledger.transactions import CommitSegment
-from swarm.ledger.transition.segments import shortened
+from swarm.ledger.transition.starts import shortened
 from swarm.node.ports import HasGenesis, HasLedger, HasReport
 from swarm.primitives.commitments import SALT_BYTES
 from swarm.primitives.crypto import SecretKey, digest
 from swarm.primitives.edges import SentEntry
+from swarm.primitives.state_parts import ANCHOR
 from swarm.training.record.segment import SegmentLog
 from swarm.training.record.window import WindowData
 from swarm.types import Digest, RoundIndex, RunIndex, StageIndex
@@ -37,13 +38,15 @@ def commit_of(log: SegmentLog, run: RunIndex, incarnation: int, salt: bytes) -> 
         stage=log.stage,
         seat=log.seat,
         incarnation=incarnation,
-        start=roots.start_root,
-        source=b"" if log.source is None else log.source.root,
+        start=roots.start_root if log.source is None else b"",
         end_root=roots.end_root,
         trace_commit=roots.trace_commit,
         sent_root=roots.sent_root,
         num_steps=roots.num_steps,
         tokens=roots.tokens,
+        source=b"" if log.source is None else log.source.root,
+        inherited=() if log.source is None else log.source.parts,
+        anchor=log.start[ANCHOR] if log.source is not None and log.source.parts else b"",
     )
 
 

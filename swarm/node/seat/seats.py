@@ -312,7 +312,7 @@ class Seats:
         nowhere, so the seat begins again after it, with a newer anchor.
         """
         listed = run.checkpoints[shard.stage]
-        initial_root = await self._context.artifacts.initial_root(run.spec, shard.stage)
+        initial_root = run.spec.starts[shard.stage].weights
         is_sound = is_lasting(listed, info.height, shard.anchor_root, initial_root)
         live.is_shown = is_sound or live.keeper is None  # a segment without windows is not judged
         if not live.is_shown:

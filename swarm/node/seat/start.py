@@ -13,8 +13,9 @@ from torch import Tensor
 from swarm.errors import Corrupt, Unreachable
 from swarm.events import EventKind
 from swarm.ledger.state.records import Run, RunPhase, Seat
+from swarm.ledger.transition.rollbacks import is_set_back
 from swarm.ledger.transition.seats import lag_of
-from swarm.ledger.transition.segments import is_set_back, may_not_begin_anew
+from swarm.ledger.transition.starts import may_not_begin_anew
 from swarm.node.artifacts.checkpoints import newest
 from swarm.node.ports import (
     HasBlobs,

@@ -25,9 +25,9 @@ from swarm.errors import BadEncoding, BrokenPromise, PeerFault
 from swarm.primitives.codec import Message, decode
 from swarm.primitives.merkle import merkle_root
 from swarm.primitives.randomness import stream
+from swarm.primitives.state_parts import COMPONENTS, PHI, SECOND, STEPS, number_component
 from swarm.training.model.optimizer import OptimizerState
 from swarm.training.plan import RosterSeat, RoundPlan
-from swarm.training.record.segment import COMPONENTS, number_component
 from swarm.training.terms import (
     STEPS_MAX,
     Catching,
@@ -41,8 +41,6 @@ REPLY_BYTES_MAX = 1 << 10
 """Ten hashes and two numbers."""
 REPLICAS_TRIED = 3
 """Each silent replica costs the requester one fetch timeout; after so many it starts from a checkpoint."""
-V_COMPONENT, STEP_COMPONENT, PHI_COMPONENT = 2, 3, 4
-"""Indices of Adam's second moments, the step count and the slow weights among the parts of a state."""
 _HASH_BYTES = 32
 
 
@@ -100,13 +98,13 @@ def check_found(found: StateFound, end_root: Digest) -> None:
         raise BrokenPromise("a state that is not the one its seat committed")
     if not 0 <= found.step <= STEPS_MAX:
         raise BadEncoding(f"a state after {found.step} steps")
-    if number_component(found.step) != found.components[STEP_COMPONENT]:
+    if number_component(found.step) != found.components[STEPS]:
         raise BrokenPromise("a step count that is not the one its seat committed")
 
 
 def parts_given(components: Sequence[Digest]) -> tuple[Digest, Digest]:
     """Return the hashes of the tensors that travel: (slow weights, second moments)."""
-    return components[PHI_COMPONENT], components[V_COMPONENT]
+    return components[PHI], components[SECOND]
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,9 +30,7 @@ from torch import Tensor
 
 from swarm.config.spec import AdapterSpec, ModelSpec, RunSpec
 from swarm.errors import BadConfig, UsageError
-from swarm.primitives.commitments import hash_of
 from swarm.primitives.crypto import expand, framed
-from swarm.primitives.merkle import merkle_root
 from swarm.training.model.adapter import merge_into, read_adapter
 from swarm.training.model.bottleneck import (
     Receiver,
@@ -60,7 +58,6 @@ from swarm.training.model.llama import (
 )
 from swarm.training.model.operators import root_of
 from swarm.training.model.profiles import Ops, table
-from swarm.types import Digest
 
 FRAGMENT_ALIGNMENT = 128
 """Fragments start at multiples of the quantizer's block, so that no block has two partners."""
@@ -453,16 +450,6 @@ def merged(plan: StagePlan, params_P: Tensor, base_W: Tensor | None) -> Tensor:
 def init_flat(plan: StagePlan, seed: int) -> Tensor:
     """Return the initial shard of a run: uniform values by a PRF of (seed, tensor name), norms at one."""
     return torch.cat([_init_tensor(part, seed) for part in plan.tensors])
-
-
-def init_root(plans: Sequence[StagePlan], seed: int) -> Digest:
-    """Return the Merkle root over the hashes of the stages' initial shards: ``RunSpec.init_root``."""
-    return merkle_root([hash_of(init_flat(plan, seed)) for plan in plans])
-
-
-def initial_roots(spec: RunSpec, plans: Sequence[StagePlan]) -> tuple[Digest, ...]:
-    """Return the hash of each stage's initial weights, from the spec, or initialised and hashed here."""
-    return spec.initial_roots or tuple(hash_of(init_flat(plan, spec.seed)) for plan in plans)
 
 
 def run_forward(

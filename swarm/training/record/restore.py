@@ -17,6 +17,7 @@ from swarm.errors import BadEncoding, Corrupt, OutOfTurn
 from swarm.primitives.codec import replace
 from swarm.primitives.commitments import hash_of
 from swarm.primitives.merkle import merkle_root
+from swarm.primitives.state_parts import number_component, tokens_component
 from swarm.training.averaging.adoption import AdoptedState
 from swarm.training.averaging.payload import residual_numel
 from swarm.training.data.dataset import TokenSource
@@ -27,14 +28,7 @@ from swarm.training.model.optimizer import OptimizerState
 from swarm.training.model.stages import stage_of
 from swarm.training.plan import RoundPlan
 from swarm.training.record.checkpoint import RESTART_HINT, SavedShard, encode_shard
-from swarm.training.record.segment import (
-    MicrobatchRecord,
-    ShardState,
-    Source,
-    number_component,
-    snapshots_component,
-    tokens_component,
-)
+from swarm.training.record.segment import MicrobatchRecord, ShardState, Source, snapshots_component
 from swarm.training.record.window import ComputedMicrobatch
 from swarm.training.shard import Shard
 from swarm.types import Digest, RoundIndex, StageIndex

@@ -3,7 +3,7 @@
 Core: pure data. The verify package turns these into leaves and roots; training only records them.
 
 The records are the raw material of the segment's transcript. A replay starts from the state, whose parts are
-those of docs/spec/protocol.md section 5; its counters are hashed here.
+those of docs/spec/protocol.md section 5 (primitives/state_parts.py).
 
 Legend: P parameters of the shard, A those that AdamW rules, F values of one fragment, R values of the residual
 (training/averaging/payload.py).
@@ -15,16 +15,10 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from swarm.config.spec import RunSpec
-from swarm.primitives.codec import encode
-from swarm.primitives.commitments import hash_of, tensor_hash
-from swarm.primitives.crypto import fast_digest
+from swarm.primitives.commitments import hash_of
 from swarm.primitives.edges import SentEntry
+from swarm.primitives.state_parts import offered_component
 from swarm.types import NO_DIGEST, Digest, PeerId, RoundIndex, StageIndex
-
-COMPONENTS = 10
-"""Parts of a state: params, adam_m, adam_v, step, phi, outer_m, residual, anchor_root, tokens (the total, and
-at each fragment's last merge), snapshot (offered and not merged yet).
-"""
 
 MicrobatchId = tuple[int, int, int]
 """A micro-batch by its origin's numbers: (origin, step, micro-batch)."""
@@ -133,9 +127,6 @@ class SegmentLog:
         return self.loss_sum_micro // self.loss_count if self.loss_count else -1
 
 
-COUNT_BYTES = 8
-"""A count is an int64."""
-
 PendingFragment = tuple[int, int, Tensor]
 """A fragment that was offered and not merged yet: (exchange, tokens it was offered with, theta_F)."""
 
@@ -178,18 +169,6 @@ def no_trades_over(spec: RunSpec) -> list[int]:
     return [0] * outer.fragments if outer.trades_per_round > 1 else []
 
 
-def number_component(value: int) -> Digest:
-    """Return the hash of one counter as a part of the state."""
-    return tensor_hash("int64", (), value.to_bytes(COUNT_BYTES, "little", signed=True))
-
-
-def tokens_component(total: int, at_sync: Sequence[int]) -> Digest:
-    """Return the hash of the total tokens and the total at each fragment's last merge."""
-    counts = (total, *at_sync)
-    data = b"".join(count.to_bytes(COUNT_BYTES, "little", signed=True) for count in counts)
-    return tensor_hash("int64", (len(counts),), data)
-
-
 def snapshots_component(
     snapshots: Sequence[PendingFragment], trades_over: Sequence[int] = ()
 ) -> Digest:
@@ -199,15 +178,3 @@ def snapshots_component(
     """
     offered = [(exchange, tokens, hash_of(theta)) for exchange, tokens, theta in snapshots]
     return offered_component(offered, trades_over)
-
-
-def offered_component(
-    offered: Sequence[tuple[int, int, bytes]], trades_over: Sequence[int] = ()
-) -> Digest:
-    """Return ``snapshots_component`` of fragments that only their digests are known of."""
-    parts = [encode(one) for one in offered]
-    if any(trades_over):
-        parts.append(encode(tuple(trades_over)))
-    if not parts:
-        return tensor_hash("float32", (0,), b"")
-    return fast_digest("snapshots", *parts)

@@ -26,13 +26,7 @@ from swarm.training.messages import (
 )
 from swarm.training.model.optimizer import MICROBATCHES_MAX
 from swarm.training.plan import RoundPlan
-from swarm.training.record.segment import (
-    COMPONENTS,
-    NO_PARTNER,
-    MicrobatchId,
-    ShardState,
-    no_trades_over,
-)
+from swarm.training.record.segment import NO_PARTNER, MicrobatchId, ShardState, no_trades_over
 from swarm.training.shard import DROPPED_MAX
 from swarm.types import Bytes, Digest, RoundIndex, RunIndex, StageIndex
 
@@ -157,8 +151,6 @@ class WindowData:
     """True if the segment ended with this window."""
     start: ShardState
     events: tuple[Event, ...]
-    inherited: tuple[Digest, ...] = ()
-    """In the first window of a segment that begins from what another ended with: the ten parts of that end."""
     end: ShardState | None = None
     """State at the end, as the next window or segment begins with it; None in a run with exact numerics."""
 
@@ -189,7 +181,6 @@ class WindowHead(Message, frozen=True):
     """Of each fragment; behind them, in a run of several trades a round, the trades of each that are over."""
     snapshots: tuple[tuple[int, int], ...]
     """(exchange, tokens it was offered with)."""
-    inherited: tuple[bytes, ...]
     events: tuple[EventHead, ...]
     end: EndHead | None = None
 
@@ -223,10 +214,6 @@ def _check_place(spec: RunSpec, head: WindowHead) -> None:
         check_count(name, getattr(head, name))
     if head.stage >= spec.num_stages or head.round >= spec.rounds + FINAL_ROUNDS_MAX:
         raise BadEncoding("a window of a stage or round that the run does not have")
-    if len(head.inherited) not in ({0} if head.window else {0, COMPONENTS}):
-        raise BadEncoding(f"a state made from {len(head.inherited)} parts of another")
-    for part in head.inherited:
-        check_root(Digest(part))
 
 
 def _check_end(spec: RunSpec, end: EndHead) -> None:

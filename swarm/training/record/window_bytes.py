@@ -108,7 +108,6 @@ def encode_window(data: WindowData) -> list[Bytes]:
         window=key.window,
         is_last=data.is_last,
         **_numbers_of(start),
-        inherited=data.inherited,
         events=tuple(head_of(event) for event in data.events),
         end=None if end is None else EndHead(**_numbers_of(end)),
     )
@@ -151,13 +150,11 @@ def decode_window(spec: RunSpec, raw: bytes | memoryview) -> WindowData:
     events = tuple(_event(spec, event, bulk, spans) for event in head.events)
     bulk.end()
     key = WindowKey(head.run, head.round, head.stage, head.seat, head.window)
-    inherited = tuple(map(Digest, head.inherited))
     return WindowData(
         key=key,
         is_last=head.is_last,
         start=start,
         events=events,
-        inherited=inherited,
         end=end,
     )
 

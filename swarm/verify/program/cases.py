@@ -20,6 +20,7 @@ import numpy as np
 from swarm.config.spec import ModelSpec, RunSpec
 from swarm.primitives.commitments import hash_of
 from swarm.primitives.openings import tensor_content
+from swarm.primitives.state_parts import PARAMS
 from swarm.training.data.samples import sample_ids
 from swarm.training.model.exact.operators import rotary_tables
 from swarm.training.model.llama import head_width
@@ -30,7 +31,6 @@ from swarm.types import Digest, RoundIndex, StageIndex
 from swarm.verify.program.game import Case, Text
 from swarm.verify.program.microbatch import microbatch_program
 from swarm.verify.program.nodes import Program
-from swarm.verify.program.states import PARAMS
 from swarm.verify.program.update import StepNumbers, update_program
 
 

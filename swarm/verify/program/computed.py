@@ -21,6 +21,17 @@ from swarm.placement import moved
 from swarm.primitives.codec import replace
 from swarm.primitives.commitments import hash_of
 from swarm.primitives.merkle import merkle_root
+from swarm.primitives.state_parts import (
+    ANCHOR,
+    FIRST,
+    OFFERED,
+    OUTER_M,
+    PARAMS,
+    PHI,
+    RESIDUAL,
+    SECOND,
+    offered_component,
+)
 from swarm.training.averaging.payload import fragment_payload
 from swarm.training.data.dataset import TokenSource
 from swarm.training.data.samples import draw_samples
@@ -29,10 +40,7 @@ from swarm.training.model.exact.operators import rotary_tables
 from swarm.training.model.exact.selftest import trusted_kernels
 from swarm.training.model.llama import head_width
 from swarm.training.plan import RoundPlan
-from swarm.training.record.segment import (
-    MicrobatchRecord,
-    offered_component,
-)
+from swarm.training.record.segment import MicrobatchRecord
 from swarm.training.record.window import (
     AnchorSet,
     ComputedMicrobatch,
@@ -68,16 +76,6 @@ from swarm.verify.program.game import Case, Defence, Split, Walk
 from swarm.verify.program.nodes import Program
 from swarm.verify.program.opened import OpenedMicrobatch, OpenStep, Window, after_step, step_number
 from swarm.verify.program.reveal import value_roots
-from swarm.verify.program.states import (
-    ANCHOR,
-    FIRST,
-    OFFERED,
-    OUTER_M,
-    PARAMS,
-    PHI,
-    RESIDUAL,
-    SECOND,
-)
 from swarm.verify.program.tracing import Traced
 from swarm.verify.replay import Replay, given_to_partner
 from swarm.verify.transcript import microbatch_leaf

@@ -22,6 +22,7 @@ from enum import IntEnum
 
 from swarm.errors import BadEncoding, BrokenPromise, OutOfTurn
 from swarm.primitives.codec import Message, replace
+from swarm.primitives.state_parts import TOKENS
 from swarm.types import Digest
 from swarm.verify.program import game
 from swarm.verify.program.account import (
@@ -55,11 +56,7 @@ from swarm.verify.program.opened import (
     step_case,
     step_number,
 )
-from swarm.verify.program.states import (
-    TOKENS,
-    check_parts,
-    check_tokens,
-)
+from swarm.verify.program.states import check_parts, check_tokens
 
 
 class OpenTokens(Message, frozen=True, tag=11):

@@ -29,23 +29,7 @@ from swarm.gossip.trade.messages import Codec
 from swarm.primitives.codec import Message
 from swarm.primitives.commitments import tensor_hash
 from swarm.primitives.merkle import merkle_root
-from swarm.training.averaging.outer_step import WEIGHT_MAX_NANO, outer_scalars
-from swarm.training.averaging.payload import common_codec, residual_numel
-from swarm.training.messages import COUNT_MAX
-from swarm.training.record.segment import (
-    NO_PARTNER,
-    MergeRecord,
-    no_trades_over,
-    offered_component,
-    tokens_component,
-)
-from swarm.types import NO_DIGEST, Digest, PeerId, StageIndex
-from swarm.verify.program.account import Account
-from swarm.verify.program.cases import Facts, digests_of
-from swarm.verify.program.game import Case
-from swarm.verify.program.merge import MergeNumbers, copy_program, merge_program
-from swarm.verify.program.nodes import Program
-from swarm.verify.program.states import (
+from swarm.primitives.state_parts import (
     ANCHOR,
     OFFERED,
     OUTER_M,
@@ -53,9 +37,20 @@ from swarm.verify.program.states import (
     PHI,
     RESIDUAL,
     TOKENS,
-    check_changed,
-    check_tokens,
+    offered_component,
+    tokens_component,
 )
+from swarm.training.averaging.outer_step import WEIGHT_MAX_NANO, outer_scalars
+from swarm.training.averaging.payload import common_codec, residual_numel
+from swarm.training.messages import COUNT_MAX
+from swarm.training.record.segment import NO_PARTNER, MergeRecord, no_trades_over
+from swarm.types import NO_DIGEST, Digest, PeerId, StageIndex
+from swarm.verify.program.account import Account
+from swarm.verify.program.cases import Facts, digests_of
+from swarm.verify.program.game import Case
+from swarm.verify.program.merge import MergeNumbers, copy_program, merge_program
+from swarm.verify.program.nodes import Program
+from swarm.verify.program.states import check_changed, check_tokens
 from swarm.verify.transcript import merge_leaf
 
 Offered = tuple[int, int, bytes]

@@ -14,29 +14,25 @@ from swarm.errors import BadEncoding, BrokenPromise
 from swarm.primitives.codec import Message
 from swarm.primitives.commitments import leaves_root, step_leaf_digest
 from swarm.primitives.merkle import merkle_root
-from swarm.training.data.samples import sample_ids_root
-from swarm.training.messages import COUNT_MAX, NO_SEAT
-from swarm.training.model.optimizer import MICROBATCHES_MAX
-from swarm.training.record.segment import (
-    MicrobatchId,
-    MicrobatchRecord,
-    number_component,
-    tokens_component,
-)
-from swarm.training.shard import DROPPED_MAX
-from swarm.types import NO_DIGEST, Digest
-from swarm.verify.program.account import Account, Kind
-from swarm.verify.program.cases import Facts, StepRoots, draw_of, microbatch_case, update_case
-from swarm.verify.program.game import Case
-from swarm.verify.program.states import (
+from swarm.primitives.state_parts import (
     FIRST,
     PARAMS,
     SECOND,
     STEPS,
     TOKENS,
-    check_changed,
-    check_tokens,
+    number_component,
+    tokens_component,
 )
+from swarm.training.data.samples import sample_ids_root
+from swarm.training.messages import COUNT_MAX, NO_SEAT
+from swarm.training.model.optimizer import MICROBATCHES_MAX
+from swarm.training.record.segment import MicrobatchId, MicrobatchRecord
+from swarm.training.shard import DROPPED_MAX
+from swarm.types import NO_DIGEST, Digest
+from swarm.verify.program.account import Account, Kind
+from swarm.verify.program.cases import Facts, StepRoots, draw_of, microbatch_case, update_case
+from swarm.verify.program.game import Case
+from swarm.verify.program.states import check_changed, check_tokens
 from swarm.verify.transcript import microbatch_leaf
 
 

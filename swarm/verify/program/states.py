@@ -10,11 +10,8 @@ from collections.abc import Collection, Mapping, Sequence
 
 from swarm.errors import BadEncoding, BrokenPromise
 from swarm.primitives.merkle import merkle_root
+from swarm.primitives.state_parts import COMPONENTS, tokens_component
 from swarm.training.messages import COUNT_MAX
-from swarm.training.record.segment import COMPONENTS, tokens_component
-
-PARAMS, FIRST, SECOND, STEPS, PHI, OUTER_M, RESIDUAL, ANCHOR, TOKENS, OFFERED = range(COMPONENTS)
-"""Parts of a state, by number (transcript.py)."""
 
 
 def check_parts(parts: Sequence[bytes], root: bytes) -> None:

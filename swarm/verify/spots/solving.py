@@ -47,7 +47,6 @@ class Solved:
             events=events,
             microbatches=tuple(map(open_microbatch, records)),
             heads=heads,
-            inherited=log.data.inherited,
         )
         self.traces = traces_of(window.facts, self.opened, window.first_step)
 

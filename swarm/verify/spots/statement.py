@@ -59,8 +59,6 @@ class SpotOpened(Message, frozen=True):
     """Those that the step counts, without splits."""
     heads: tuple[EventHead, ...]
     """Events of the log: what others signed, without payloads."""
-    inherited: tuple[bytes, ...]
-    """Parts of the end that the first window of a segment was made from; else empty."""
 
     @property
     def digest(self) -> Digest:

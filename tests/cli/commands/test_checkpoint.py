@@ -7,7 +7,6 @@ import pytest
 from swarm.cli.commands.checkpoint import compare_weights, read_proof, trusted_network
 from swarm.config.spec import RunSpec
 from swarm.errors import BadConfig, UsageError, VerificationFailed
-from swarm.ledger.check_statements import PHI_COMPONENT, STATE_COMPONENTS
 from swarm.ledger.light import prove_entries, trusted_epoch
 from swarm.ledger.model_proof import PROOF_FILE, ModelProof, model_keys
 from swarm.ledger.transactions import PostCheckpoint
@@ -15,6 +14,7 @@ from swarm.primitives.codec import encode, replace
 from swarm.primitives.commitments import hash_of
 from swarm.primitives.crypto import digest
 from swarm.primitives.merkle import merkle_proof, merkle_root
+from swarm.primitives.state_parts import COMPONENTS, PHI
 from swarm.testing.ledger import InMemoryLedger, small_run_spec
 from swarm.training.hf.export import WEIGHTS_FILE, export_files
 from swarm.training.model.stages import init_flat, plans_of
@@ -33,8 +33,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, InMemoryLe
     run = ledger.reach_round(run, 2)
     shards = [init_flat(plan, 7) for plan in plans_of(SPEC)]
     for stage, shard in enumerate(shards):
-        components = [digest("component", bytes([stage, i])) for i in range(STATE_COMPONENTS)]
-        components[PHI_COMPONENT] = hash_of(shard)
+        components = [digest("component", bytes([stage, i])) for i in range(COMPONENTS)]
+        components[PHI] = hash_of(shard)
         end = merkle_root(components)
         ledger.block(ledger.sign(ledger.keys[0], ledger.commit(run, 1, stage, 0, end_root=end)))
         body = PostCheckpoint(
@@ -44,7 +44,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, InMemoryLe
             seat=0,
             phi_root=hash_of(shard),
             phi_bytes=4,
-            proof=tuple(merkle_proof(components, PHI_COMPONENT)),
+            proof=tuple(merkle_proof(components, PHI)),
         )
         ledger.block(ledger.sign(ledger.keys[0], body))
     block, certificate = ledger.links[-1]

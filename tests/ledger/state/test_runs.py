@@ -3,7 +3,6 @@
 import pytest
 
 from swarm.config.spec import NANO, CheckSpec
-from swarm.ledger.check_statements import PHI_COMPONENT, STATE_COMPONENTS
 from swarm.ledger.state.records import RunHead, RunPhase
 from swarm.ledger.state.runs import (
     changed_entries,
@@ -20,10 +19,12 @@ from swarm.ledger.transition.seats import with_seat
 from swarm.primitives.codec import encode, replace
 from swarm.primitives.crypto import digest
 from swarm.primitives.merkle import merkle_proof, merkle_root
+from swarm.primitives.state_parts import COMPONENTS as NUM_PARTS
+from swarm.primitives.state_parts import PHI
 from swarm.testing.ledger import InMemoryLedger, numbered_key, small_run_spec
 from swarm.types import Digest, RoundIndex, StageIndex
 
-COMPONENTS = [digest("component", bytes([i])) for i in range(STATE_COMPONENTS)]
+COMPONENTS = [digest("component", bytes([i])) for i in range(NUM_PARTS)]
 
 
 def a_life() -> InMemoryLedger:
@@ -43,9 +44,9 @@ def a_life() -> InMemoryLedger:
         round=RoundIndex(2),
         stage=StageIndex(0),
         seat=drawn,
-        phi_root=COMPONENTS[PHI_COMPONENT],
+        phi_root=COMPONENTS[PHI],
         phi_bytes=4,
-        proof=tuple(merkle_proof(COMPONENTS, PHI_COMPONENT)),
+        proof=tuple(merkle_proof(COMPONENTS, PHI)),
     )
     ledger.block(ledger.sign(key, body))
     return ledger

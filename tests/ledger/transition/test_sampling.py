@@ -6,7 +6,7 @@ from swarm.config.spec import NANO, CheckSpec
 from swarm.errors import BadSignature, InvalidStatement, Reason
 from swarm.ledger.check_statements import DataRequest
 from swarm.ledger.state.draws import Draw
-from swarm.ledger.state.records import SegmentPhase, StartKind
+from swarm.ledger.state.records import SegmentPhase
 from swarm.ledger.transactions import Stake, Unstake
 from swarm.ledger.transition.prices import solver_stake
 from swarm.ledger.transition.runs import round_info
@@ -16,13 +16,11 @@ from swarm.ledger.transition.sampling import (
     drawn_window,
     is_drawn,
     num_windows,
-    own_window,
     partners_of,
     prove_draw,
     redraw_blocks,
 )
 from swarm.primitives.codec import replace
-from swarm.primitives.crypto import digest
 from swarm.testing.ledger import STAKE, numbered_key, small_run_spec
 from swarm.types import Amount, Digest, Height, PeerId
 from tests.ledger.checking import EXACT, a_case
@@ -75,9 +73,7 @@ def test_a_volunteers_segment_is_always_drawn_for() -> None:
     draw = Draw(Height(9), Digest(bytes(32)), Amount(2))
     proof = prove_draw(key, chain, draw)
     for is_volunteer in (False, True):
-        nano = draw_probability(
-            spec, is_volunteer=is_volunteer, stake=5, reward_max=5, is_made=False
-        )
+        nano = draw_probability(spec, is_volunteer=is_volunteer, stake=5, reward_max=5)
         record = replace(case.record, probability_nano=nano)
         found = is_drawn(chain, draw, record, spec, key.peer, Amount(1), proof)
         assert found is is_volunteer
@@ -87,32 +83,10 @@ def test_a_volunteers_segment_is_always_drawn_for() -> None:
 def test_a_volunteer_with_nothing_to_lose_has_four_times_as_many_verifiers_drawn() -> None:
     spec = replace(EXACT, checks=CheckSpec(NANO // 3, 10, 120))
     found = [
-        draw_probability(spec, is_volunteer=is_volunteer, stake=stake, reward_max=5, is_made=False)
+        draw_probability(spec, is_volunteer=is_volunteer, stake=stake, reward_max=5)
         for is_volunteer, stake in ((True, 0), (True, 4), (True, 5), (False, 0))
     ]
     assert found == [4 * NANO, 4 * NANO, NANO, NANO // 3]
-
-
-@pytest.mark.rule("L91")
-def test_a_start_that_was_made_has_four_times_as_many_verifiers_half_of_them_for_its_first_window() -> (
-    None
-):
-    case = a_case(num_steps=40)
-    made = draw_probability(EXACT, is_volunteer=False, stake=99, reward_max=5, is_made=True)
-    assert made == 4 * NANO
-    unchecked = replace(EXACT, checks=CheckSpec(0, 10, 120))
-    assert not draw_probability(unchecked, is_volunteer=False, stake=99, reward_max=5, is_made=True)
-    draw, windows = Draw(Height(9), Digest(bytes(32)), Amount(2)), dict[StartKind, list[int]]()
-    for kind in (StartKind.INITIAL, StartKind.CONTINUED):
-        record = replace(case.record, probability_nano=NANO, start_kind=kind)
-        betas = (digest("beta", bytes([number])) for number in range(200))
-        found = [own_window(draw, record, EXACT, Amount(1), beta) for beta in betas]
-        windows[kind] = [found.count(window) for window in range(4)]
-        assert sum(windows[kind]) == 200
-    assert 100 < windows[StartKind.INITIAL][0] < 150, (
-        "125 expected: a half, and a quarter of the rest"
-    )
-    assert all(30 < count < 70 for count in windows[StartKind.CONTINUED])
 
 
 @pytest.mark.parametrize(("probability", "total", "wanted"), [(0, 1, False), (NANO, 2, True)])

@@ -5,7 +5,6 @@ import pytest
 from swarm.config.spec import NANO, CheckSpec
 from swarm.errors import InvalidStatement, Reason
 from swarm.gossip.pairing import SeatKey, pair_up
-from swarm.ledger.check_statements import PHI_COMPONENT, STATE_COMPONENTS
 from swarm.ledger.state.draft import Draft
 from swarm.ledger.state.records import Run, RunPhase, SegmentPhase, SegmentRecord, StartKind
 from swarm.ledger.state.state import audit_supply
@@ -21,15 +20,18 @@ from swarm.ledger.transactions import (
 from swarm.ledger.transition import checks
 from swarm.ledger.transition.prices import CHECKS_MAX, PANEL_SIZE, check_pay, segment_tokens_max
 from swarm.ledger.transition.runs import checkpoints_kept, round_info
-from swarm.ledger.transition.segments import commit_segment, may_not_begin_anew, shortened
+from swarm.ledger.transition.segments import commit_segment
+from swarm.ledger.transition.starts import may_not_begin_anew, shortened
 from swarm.primitives.codec import replace
 from swarm.primitives.crypto import SecretKey, digest
 from swarm.primitives.merkle import merkle_proof, merkle_root
+from swarm.primitives.state_parts import COMPONENTS as NUM_PARTS
+from swarm.primitives.state_parts import PHI
 from swarm.testing.ledger import InMemoryLedger, small_run_spec
 from swarm.types import Amount, RoundIndex, RunIndex, StageIndex
 
 SPEC = small_run_spec(round_blocks=3, rounds=12)
-COMPONENTS = [digest("component", bytes([i])) for i in range(STATE_COMPONENTS)]
+COMPONENTS = [digest("component", bytes([i])) for i in range(NUM_PARTS)]
 END_ROOT = merkle_root(COMPONENTS)
 
 
@@ -205,7 +207,7 @@ def test_a_segment_starts_from_its_own_end_another_end_or_afresh_after_a_pause()
     other_stage = stage.commit(run, 1, 1, 0, start=ends["0/0"])
     assert refused(stage, other_stage) is Reason.WRONG_START
     run = stage.reach_round(run, 3)
-    late = stage.commit(run, 2, 1, 0, start=digest("x", b"checkpoint"))
+    late = stage.commit(run, 2, 1, 0, start=b"")
     stage.block(stage.sign(stage.keys[0], late))
     assert record_of(stage, late).start_kind is StartKind.INITIAL
 
@@ -273,9 +275,9 @@ def checkpointed(stage: InMemoryLedger, run: Run, round_: int, **changes: object
         round=RoundIndex(round_),
         stage=StageIndex(0),
         seat=info.drawn[0],
-        phi_root=COMPONENTS[PHI_COMPONENT],
+        phi_root=COMPONENTS[PHI],
         phi_bytes=4_096,
-        proof=merkle_proof(COMPONENTS, PHI_COMPONENT),
+        proof=merkle_proof(COMPONENTS, PHI),
     )
     return replace(body, **changes)
 
@@ -310,36 +312,6 @@ def test_the_drawn_seat_posts_the_checkpoint_of_its_stage() -> None:
     assert refused(stage, body, drawn) is Reason.DUPLICATE
 
 
-NOWHERE = digest("x", b"a state that nobody else has")
-
-
-@pytest.mark.rule("L23", "L90")
-@pytest.mark.parametrize(
-    ("source", "kind"),
-    [(COMPONENTS[PHI_COMPONENT], StartKind.CHECKPOINT), (END_ROOT, StartKind.INHERITED)],
-)
-def test_a_start_that_is_no_committed_end_names_what_it_was_made_from(
-    source: bytes, kind: StartKind
-) -> None:
-    """A checkpoint or an end of its own stage; a state of another stage, or of nobody, is refused."""
-    stage, run, drawn = at_a_draw()
-    posted = checkpointed(stage, run, 2)
-    stage.block(stage.sign(drawn, stage.commit(run, 1, 0, posted.seat, end_root=END_ROOT)))
-    stage.block(stage.sign(drawn, posted))
-    ends = {s.stage: s.end_root for s in stage.state.segments(run, RoundIndex(0))}
-    late = next(seat for seat in run.seats[0] if seat.index != posted.seat)
-    run, key = stage.reach_round(run, 3), stage.key_of(late.peer)
-    for wrong in (NOWHERE, ends[StageIndex(1)], COMPONENTS[3]):
-        stray = stage.commit(run, 2, 0, late.index, start=NOWHERE, source=wrong)
-        assert refused(stage, stray, key) is Reason.WRONG_START
-    end = ends[StageIndex(0)]
-    known = stage.commit(run, 2, 0, late.index, start=end, source=end)
-    assert refused(stage, known, key) is Reason.BAD_FIELD
-    body = stage.commit(run, 2, 0, late.index, start=NOWHERE, source=source)
-    stage.block(stage.sign(key, body))
-    assert (record_of(stage, body).start_kind, record_of(stage, body).source) == (kind, source)
-
-
 @pytest.mark.rule("L90")
 def test_nobody_begins_from_initial_weights_in_a_stage_that_has_a_checkpoint_and_trains() -> None:
     stage, run, drawn = at_a_draw()
@@ -354,7 +326,7 @@ def test_nobody_begins_from_initial_weights_in_a_stage_that_has_a_checkpoint_and
             stage.block(stage.sign(drawn, stage.commit(run, round_, 0, posted.seat)))
         accepted.append(not may_not_begin_anew(run, StageIndex(0), RoundIndex(round_)))
         if not accepted[-1]:
-            anew = stage.commit(run, round_, 0, late.index, start=NOWHERE)
+            anew = stage.commit(run, round_, 0, late.index, start=b"")
             assert refused(stage, anew, stage.key_of(late.peer)) is Reason.WRONG_START
     assert accepted == [True, True, False, False, False, True], "its first news, then lost for long"
 

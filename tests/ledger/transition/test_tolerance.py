@@ -355,7 +355,7 @@ def test_every_phase_ends_by_itself_and_none_later_than_it_may() -> None:
 @pytest.mark.rule("L97", "L98")
 def test_a_friends_false_rejection_of_a_right_window_does_not_hide_the_false_one() -> None:
     """Adversary: an accomplice of a liar rejects another window first, so that the panel looks there."""
-    case = a_native_case(num_steps=50)
+    case = a_native_case(num_steps=30)
     case.draw_verifiers()
     drawn = ask(case, 4)
     assert len(set(drawn.values())) > 1, "with these dice"

@@ -26,16 +26,18 @@ from swarm.training.inference.evaluate import whole_model
 from swarm.training.inference.sampling import Sampling, generate
 from swarm.training.model.profiles import table
 from swarm.training.model.stages import init_flat, plan_stages
+from swarm.training.starts import starts_of
 from swarm.types import NO_DIGEST, Digest, Height, PeerId, RoundIndex, RunIndex, StageIndex
 from tests.fakes import FakeHost, FakeNetwork
 from tests.node.fakes import a_run
 from tests.training.pipeline import a_spec
 
 EXACT = "seq-f32/1"
-SPEC = a_spec(stages=2, numerics=EXACT)
-PLANS = plan_stages(SPEC.model, 2)
+PLAIN = a_spec(stages=2, numerics=EXACT)
+PLANS = plan_stages(PLAIN.model, 2)
 WEIGHTS = {round_: [init_flat(plan, 7 + round_) for plan in PLANS] for round_ in (0, 4, 8)}
 ROOTS = {round_: [hash_of(flat) for flat in flats] for round_, flats in WEIGHTS.items()}
+SPEC = replace(PLAIN, starts=starts_of(PLAIN, ROOTS[0]))
 PROMPT = [3, 1, 4, 1, 5]
 
 
@@ -91,9 +93,6 @@ class FakeArtifacts:
 
     def __init__(self, rounds: set[int]) -> None:
         self.rounds = rounds
-
-    async def initial_root(self, _: object, stage: StageIndex) -> Digest:
-        return ROOTS[0][stage]
 
     async def served(self, run: Run, stage: StageIndex, root: Digest) -> Tensor | None:
         held = {ROOTS[round_][stage]: WEIGHTS[round_][stage] for round_ in self.rounds}

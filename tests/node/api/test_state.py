@@ -28,7 +28,7 @@ from swarm.types import PeerId
 from swarm.verify.service import VerifierCounts
 from tests.ledger.checking import EXACT, Case, a_case
 
-ONE_STAGE = replace(EXACT, num_stages=1)
+ONE_STAGE = replace(EXACT, num_stages=1, starts=EXACT.starts[:1])
 """Both peers hold a seat of the last stage: their rates add up."""
 
 KEYS_BEFORE = {

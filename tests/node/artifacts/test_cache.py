@@ -18,11 +18,11 @@ from swarm.node.artifacts import cache as cache_module
 from swarm.node.artifacts.cache import ANCHORS_KEPT, ArtifactCache
 from swarm.primitives.codec import replace
 from swarm.primitives.commitments import hash_of
-from swarm.primitives.merkle import merkle_root
 from swarm.store import Store
 from swarm.testing.executor import InlineExecutor
-from swarm.training.model.stages import init_flat, init_root, plan_stages, plans_of
+from swarm.training.model.stages import init_flat, plan_stages, plans_of
 from swarm.training.record.checkpoint import phi_bytes
+from swarm.training.starts import starts_of, with_seeded_starts
 from swarm.types import NO_DIGEST, Digest, PeerId, StageIndex
 from tests.fakes import FakeNetwork
 
@@ -41,11 +41,11 @@ STAGE = StageIndex(1)
 
 
 def a_spec() -> RunSpec:
-    return run_spec(
+    file, data = (
         parse_run_file(RUN, "run.toml"),
-        data=DataSpec("bytes", NO_DIGEST, 1000, NO_DIGEST, 1000),
-        init_root=NO_DIGEST,
+        DataSpec("bytes", NO_DIGEST, 1000, NO_DIGEST, 1000),
     )
+    return with_seeded_starts(run_spec(file, data=data))
 
 
 class Harness:
@@ -77,7 +77,6 @@ class Harness:
 
 async def test_the_initial_weights_are_an_anchor(tmp_path: Path) -> None:
     harness = Harness(tmp_path)
-    await harness.artifacts.prepare(harness.spec)
     initial_P = init_flat(harness.plans[STAGE], harness.spec.seed)
     root = hash_of(initial_P)
     assert harness.artifacts.canonical(harness.run, STAGE, root)
@@ -85,14 +84,12 @@ async def test_the_initial_weights_are_an_anchor(tmp_path: Path) -> None:
     anchor_P = await harness.artifacts.anchor(harness.run, STAGE, root)
     assert torch.equal(anchor_P, initial_P)
     assert await harness.artifacts.anchor(harness.run, STAGE, root) is anchor_P
-    assert init_root(harness.plans, harness.spec.seed) != root
 
 
 async def test_a_checkpoint_is_read_and_hashed_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     harness = Harness(tmp_path)
-    await harness.artifacts.prepare(harness.spec)
     root, phi_P = await harness.post(4)
     hashed = list[int]()
 
@@ -177,12 +174,11 @@ async def test_the_weights_that_a_run_goes_on_from_are_fetched_by_their_names(
             await harness.blobs.add(phi_bytes(start_P), dtype="float32", shape=tuple(start_P.shape))
         )
         tensors.append(start_P)
-    spec = replace(harness.spec, initial_roots=tuple(roots), init_root=merkle_root(roots))
+    spec = replace(harness.spec, starts=starts_of(harness.spec, roots), is_pretrained=True)
     check_spec(spec)
     harness.run.spec, harness.run.spec_digest = spec, spec.digest
     for number, (root, start_P) in enumerate(zip(roots, tensors, strict=True)):
         stage = StageIndex(number)
-        assert await harness.artifacts.initial_root(spec, stage) == root
         assert harness.artifacts.canonical(harness.run, stage, root)
         assert torch.equal(await harness.artifacts.initial(harness.run, stage), start_P)
         assert torch.equal(await harness.artifacts.anchor(harness.run, stage, root), start_P)
@@ -209,7 +205,7 @@ async def test_the_weights_below_an_adapter_are_fetched_by_name_and_held_once(
         for base_W in bases
     ]
     adapter = AdapterSpec(4, 8 * NANO, ("q", "down"), tuple(roots))
-    spec = replace(harness.spec, adapter=adapter)
+    spec = with_seeded_starts(replace(harness.spec, adapter=adapter))
     check_spec(spec)
     run.spec, run.spec_digest = spec, spec.digest
     base_W = await artifacts.base(run, STAGE)
@@ -239,9 +235,8 @@ async def test_initial_weights_that_are_not_finite_are_of_no_use(tmp_path: Path)
     harness = Harness(tmp_path)
     bad_P = torch.full((harness.plans[STAGE].num_parameters,), float("nan"))
     root = await harness.blobs.add(phi_bytes(bad_P), dtype="float32", shape=tuple(bad_P.shape))
-    harness.run.spec = replace(
-        harness.spec, initial_roots=(root, root), init_root=merkle_root([root] * 2)
-    )
+    starts = starts_of(harness.spec, (root, root))
+    harness.run.spec = replace(harness.spec, starts=starts, is_pretrained=True)
     with pytest.raises(Unreachable, match="of no use"):
         await harness.artifacts.initial(harness.run, STAGE)
 

@@ -4,17 +4,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from swarm.config.spec import RunSpec
 from swarm.errors import Unreachable
 from swarm.gossip.blobs.service import PATIENCE_S
 from swarm.ledger.state.records import Checkpoint, Run
 from swarm.node.artifacts.checkpoints import NEWEST_TRIED, OLDER_HERE_PATIENCE_S, newest
 from swarm.testing.ledger import small_run_spec
-from swarm.types import Digest, Height, RoundIndex, StageIndex
+from swarm.types import Height, RoundIndex, StageIndex
 from tests.node.fakes import KEY, FakeArtifacts, FakeBlobs, FakeNode, a_digest, a_run
 
 STAGE = StageIndex(0)
-INITIAL = Digest(b"\xff" * 32)
 
 
 class SomeCheckpoints(FakeArtifacts):
@@ -40,9 +38,6 @@ class SomeCheckpoints(FakeArtifacts):
 
     async def initial(self, run: Run, stage: StageIndex) -> Tensor:
         return torch.tensor(0)
-
-    async def initial_root(self, spec: RunSpec, stage: StageIndex) -> Digest:
-        return INITIAL
 
 
 def some_rounds(*rounds: int) -> Run:
@@ -72,7 +67,7 @@ async def test_the_newest_that_a_peer_serves() -> None:
 async def test_a_young_run_starts_from_its_initial_weights() -> None:
     for run in (some_rounds(), some_rounds(2)):
         found = await newest(SomeCheckpoints().node, run, STAGE)
-        assert found == (torch.tensor(0), INITIAL, 0)
+        assert found == (torch.tensor(0), run.spec.starts[0].weights, 0)
 
 
 @pytest.mark.rule("N9")

@@ -37,13 +37,14 @@ from swarm.training.inference.evaluate import (
 )
 from swarm.training.model.profiles import NATIVE
 from swarm.training.model.stages import init_flat, plan_stages
+from swarm.training.starts import starts_of
 from swarm.types import Digest, Height, PeerId, RoundIndex, StageIndex
 from swarm.verify.ports import EventPort
 from tests.node.fakes import a_round, a_run
 from tests.training.pipeline import TEXT, a_spec
 
-SPEC = a_spec(stages=2)
-PLANS = plan_stages(SPEC.model, 2)
+PLAIN = a_spec(stages=2)
+PLANS = plan_stages(PLAIN.model, 2)
 TOKENS = np.frombuffer(TEXT, dtype=np.uint8)
 ME, OTHER = PeerId(b"m" * 32), PeerId(b"o" * 32)
 RUN16 = b"r" * 16
@@ -53,6 +54,9 @@ COST_S = 0.01
 
 def root(round_: int, stage: int) -> Digest:
     return Digest(bytes([round_, stage]) * 16)
+
+
+SPEC = replace(PLAIN, starts=starts_of(PLAIN, [root(0, stage) for stage in range(2)]))
 
 
 def weights(round_: int, stage: int) -> Tensor:
@@ -71,9 +75,6 @@ class FakeArtifacts:
             self.failures -= 1
             raise Unreachable("no peer has the held-out text")
         return TOKENS
-
-    async def initial_root(self, _: object, stage: StageIndex) -> Digest:
-        return root(0, stage)
 
     async def anchor(self, _: object, stage: StageIndex, wanted: Digest) -> Tensor:
         self.reads += 1

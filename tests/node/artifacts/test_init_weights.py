@@ -18,12 +18,11 @@ from swarm.node.launch.launch import prepare_spec
 from swarm.node.reporting import EventLog
 from swarm.primitives.codec import replace
 from swarm.primitives.commitments import hash_of
-from swarm.primitives.merkle import merkle_root
 from swarm.store import Store
 from swarm.testing.executor import InlineExecutor
 from swarm.training.hf.export import export_files
-from swarm.training.model.stages import init_flat, init_root, plan_stages, plans_of
-from swarm.types import PeerId
+from swarm.training.model.stages import init_flat, plan_stages, plans_of
+from swarm.types import Digest, PeerId
 from tests.fakes import FakeNetwork
 from tests.node.artifacts.test_cache import RUN, a_spec
 
@@ -43,6 +42,11 @@ class Counted(InlineExecutor):
         return await super().run(fn, *args)
 
 
+def seeded(spec: RunSpec) -> list[Digest]:
+    """The hashes of the initial weights of all stages."""
+    return [hash_of(init_flat(plan, spec.seed)) for plan in plans_of(spec)]
+
+
 async def test_a_stage_is_initialised_once_in_a_home(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -54,7 +58,7 @@ async def test_a_stage_is_initialised_once_in_a_home(
             await seeded_root(spec, stage, store, compute, messages.append) for stage in (0, 1)
         ]
         store.close()
-    assert merkle_root(roots) == init_root(plan_stages(spec.model, 2), spec.seed)
+    assert roots == seeded(spec)
     assert compute.computed == 2
     assert [text.split(":")[0] for text in messages] == [
         "initialising the weights of stage 0 of 2",
@@ -110,7 +114,7 @@ async def test_a_run_that_does_not_fit_is_refused_before_weights_are_computed(
     assert asked[0].data.train_bytes > 0, "with the sizes of its text"
     spec = await prepare_spec(*parts)
     assert compute.computed == 2
-    assert spec.init_root == init_root(plan_stages(spec.model, 2), spec.seed)
+    assert [start.weights for start in spec.starts] == seeded(spec)
     store.close()
 
 
@@ -141,8 +145,8 @@ async def test_a_launch_with_an_adapter_publishes_the_weights_below_and_starts_f
     made = await prepare_spec(file, tmp_path, genesis, blobs, Counted(), store, fits, report)
     assert made.adapter.base_roots == tuple(hash_of(init_flat(plan, 9)) for plan in plans)
     assert all(map(blobs.has, made.adapter.base_roots))
-    assert made.initial_roots == ()
-    assert made.init_root == init_root(plans_of(made), made.seed)
+    assert not made.is_pretrained
+    assert [start.weights for start in made.starts] == seeded(made)
     wide = file.model_copy(update={"adapter": file.adapter.model_copy(update={"rank": 33})})
     with pytest.raises(BadConfig, match="narrowest of its targets: 32"):
         await prepare_spec(wide, tmp_path, genesis, blobs, Counted(), store, fits, report)

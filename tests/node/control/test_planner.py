@@ -91,7 +91,6 @@ def a_run(*infos: RoundInfo, waiting: tuple[Waiter, ...] = ()) -> Run:
     spec = run_spec(
         file,
         data=DataSpec("bytes", NO_DIGEST, 1000, NO_DIGEST, 1000),
-        init_root=NO_DIGEST,
     )
     rosters = infos[-1].seats if infos else ((), ())
     return Run(

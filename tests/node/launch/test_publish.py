@@ -61,7 +61,7 @@ def a_node(blobs: Blobs, host: FakeHost) -> Fetching:
 
 
 def a_run(file: RunFile, data: DataSpec) -> Run:
-    return fakes.a_run(run_spec(file, data=data, init_root=NO_DIGEST))
+    return fakes.a_run(run_spec(file, data=data))
 
 
 async def publish(file: Any, base: Path, blobs: Blobs) -> tuple[DataSpec, list[str]]:  # noqa: ANN401

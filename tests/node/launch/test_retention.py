@@ -53,7 +53,6 @@ def a_spec(text: str = TEXT) -> RunSpec:
     return run_spec(
         parse_run_file(text, "run.toml"),
         data=DataSpec("bytes", NO_DIGEST, 12_000_000, NO_DIGEST, 600_000),
-        init_root=NO_DIGEST,
     )
 
 

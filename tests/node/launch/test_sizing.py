@@ -34,14 +34,14 @@ from swarm.primitives.codec import replace
 from swarm.testing.ledger import small_run_spec
 from swarm.training.devices.select import KEPT_BYTES_MAX, passes_waiting
 from swarm.training.model.stages import plan_stages, plans_of
-from swarm.types import NO_DIGEST, Digest, StageIndex
+from swarm.types import Digest, StageIndex
 
 FREE_BYTES = 1 << 50
 
 
 def packaged(name: str) -> RunSpec:
     file = parse_run_file(packaged_file(name), name)
-    spec = run_spec(file, data=planned_data(file), init_root=NO_DIGEST)
+    spec = run_spec(file, data=planned_data(file))
     return replace(
         spec,
         optimizer=replace(spec.optimizer, name="adamw"),

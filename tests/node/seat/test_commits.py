@@ -14,8 +14,9 @@ from swarm.ledger.transactions import START_PREFIX_BYTES, TAKES_MOST, Body, Comm
 from swarm.node.seat.commits import RESUBMIT_BLOCKS, WINDOWS_WAITING_MAX, Commits
 from swarm.primitives.codec import replace
 from swarm.primitives.edges import SentEntry
+from swarm.primitives.state_parts import COMPONENTS
 from swarm.testing.ledger import small_run_spec
-from swarm.training.record.segment import COMPONENTS, SegmentLog, StepRecord
+from swarm.training.record.segment import SegmentLog, StepRecord
 from swarm.training.record.window import WindowData, WindowKey
 from swarm.types import Digest, Height, RoundIndex, RunIndex, StageIndex
 from swarm.verify.transcript import state_root

@@ -6,7 +6,8 @@ from swarm.primitives.codec import replace
 from swarm.primitives.commitments import SALT_BYTES
 from swarm.primitives.crypto import digest
 from swarm.primitives.merkle import verify_proof
-from swarm.training.record.segment import COMPONENTS, SegmentLog, StepRecord
+from swarm.primitives.state_parts import COMPONENTS
+from swarm.training.record.segment import SegmentLog, StepRecord
 from swarm.types import NO_DIGEST, Digest, RoundIndex, RunIndex, StageIndex
 from swarm.verify.transcript import component_proof
 from tests.fakes import FakeNetwork

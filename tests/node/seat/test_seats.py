@@ -8,7 +8,6 @@ import pytest
 import torch
 import trio
 
-from swarm.config.spec import RunSpec
 from swarm.events import EventKind
 from swarm.ledger.state.records import Checkpoint, Rollback, RoundInfo, Run, RunPhase, Seat
 from swarm.node.context import NodeStats
@@ -24,7 +23,6 @@ from tests.node.fakes import KEY, FakeArtifacts, FakeBlobs, FakeLedger, FakeNode
 
 STAGE = StageIndex(0)
 BLOCKS = 10
-INITIAL = Digest(b"\xff" * 32)
 
 
 class FakeKeeper:
@@ -47,6 +45,7 @@ class FakePipeline:
 
 KEEPER, PIPELINE = FakeKeeper(), cast("Pipeline", FakePipeline())
 SPEC = small_run_spec(num_stages=1, round_blocks=10, rounds=20)
+INITIAL = SPEC.starts[0].weights
 
 
 def root(round_: int) -> Digest:
@@ -163,9 +162,6 @@ class Harness(FakeArtifacts):
         self.node.run = replace(self.run, **facts)
 
     # --- artifacts ---
-
-    async def initial_root(self, spec: RunSpec, stage: StageIndex) -> Digest:
-        return INITIAL
 
     async def checkpoint(
         self, run: Run, stage: StageIndex, checkpoint: Checkpoint, patience_s: float = 0.0

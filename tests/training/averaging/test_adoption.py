@@ -9,7 +9,7 @@ from swarm.config.spec import RunSpec
 from swarm.errors import BadEncoding, BrokenPromise, PeerFault
 from swarm.primitives.codec import encode
 from swarm.primitives.codec import replace as changed
-from swarm.training.averaging import adoption
+from swarm.primitives.state_parts import PHI, SECOND, STEPS
 from swarm.training.averaging.adoption import (
     REPLICAS_TRIED,
     REPLY_BYTES_MAX,
@@ -51,7 +51,7 @@ def a_state() -> StateFound:
 
 
 def test_the_parts_stand_where_the_transcript_has_them() -> None:
-    indices = (adoption.V_COMPONENT, adoption.STEP_COMPONENT, adoption.PHI_COMPONENT)
+    indices = (SECOND, STEPS, PHI)
     assert [COMPONENTS[index] for index in indices] == ["adam_v", "step", "phi"]
 
 

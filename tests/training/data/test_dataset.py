@@ -79,9 +79,9 @@ def test_the_spec_of_a_run_says_the_same() -> None:
         tokenizer_root=Digest(b"t" * 32),
     )
     file = RunFile.model_validate({"model": {"vocab_size": 1024}})
-    check_spec(run_spec(file, data=data, init_root=NO_DIGEST))
+    check_spec(run_spec(file, data=data))
     with pytest.raises(BadConfig, match="vocab_size 256 is below the 1000 token ids") as caught:
-        run_spec(RunFile(), data=data, init_root=NO_DIGEST)
+        run_spec(RunFile(), data=data)
     assert caught.value.hint == "set vocab_size = 1000 under [model]"
 
 

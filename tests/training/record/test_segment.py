@@ -1,6 +1,7 @@
 """A log counts what was measured and claims nothing that was not."""
 
-from swarm.training.record.segment import COMPONENTS, SegmentLog, StepRecord
+from swarm.primitives.state_parts import COMPONENTS
+from swarm.training.record.segment import SegmentLog, StepRecord
 from swarm.types import NO_DIGEST, RoundIndex, StageIndex
 
 

@@ -1,28 +1,11 @@
 """A state names its counters and what is on its way, and tells finite from not."""
 
-import numpy as np
 import pytest
 import torch
 
-from swarm.primitives.commitments import hash_of, tensor_hash
+from swarm.primitives.commitments import tensor_hash
 from swarm.training.model.operators import are_finite
-from swarm.training.record.segment import (
-    number_component,
-    snapshots_component,
-    tokens_component,
-)
-
-
-@pytest.mark.rule("T24", "V1")
-def test_tokens_are_the_total_followed_by_those_at_each_merge() -> None:
-    expected = np.array([700, 0, 500, 1 << 40], dtype="<i8")
-    assert tokens_component(700, (0, 500, 1 << 40)) == hash_of(torch.from_numpy(expected))
-    assert tokens_component(700, (0, 500)) != tokens_component(700, (500, 0))
-
-
-@pytest.mark.rule("V1")
-def test_a_number_is_an_int64_scalar() -> None:
-    assert number_component(7) == tensor_hash("int64", (), (7).to_bytes(8, "little"))
+from swarm.training.record.segment import snapshots_component
 
 
 @pytest.mark.rule("T24")

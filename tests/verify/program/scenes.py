@@ -110,7 +110,7 @@ def final_scene(stage: int) -> Scene:
     )
     solo = FragmentMerged(1, NO_PARTNER, 0, NO_DIGEST, None)
     events = (SnapshotTaken(0), merged, SnapshotTaken(1), solo)
-    data = dataclasses.replace(first, is_last=True, events=events, inherited=())
+    data = dataclasses.replace(first, is_last=True, events=events)
     log = Log(plan, data, TOKENS, done.anchors[stage])
     claim = result_of(log.account).claim
     window = Window(log.facts, claim, number=0, steps=0, is_last=True, anchors=())

@@ -11,7 +11,14 @@ from torch import Tensor
 from swarm.errors import PeerFault
 from swarm.gossip.trade.messages import Codec
 from swarm.primitives.codec import encode, replace
-from swarm.training.record.segment import offered_component, tokens_component
+from swarm.primitives.state_parts import (
+    ANCHOR,
+    OFFERED,
+    RESIDUAL,
+    TOKENS,
+    offered_component,
+    tokens_component,
+)
 from swarm.training.record.window import AnchorSet
 from swarm.types import NO_DIGEST, Digest
 from swarm.verify.program.account import Account, Kind, result_of
@@ -30,7 +37,6 @@ from swarm.verify.program.events import OpenAnchor, OpenCopy, OpenEnd, OpenMerge
 from swarm.verify.program.game import Pick
 from swarm.verify.program.nodes import INPUT
 from swarm.verify.program.players import Challenger, Solver
-from swarm.verify.program.states import ANCHOR, OFFERED, RESIDUAL, TOKENS
 from swarm.verify.transcript import merge_leaf, state_root
 from tests.verify.program.scenes import (
     ANYWHERE,

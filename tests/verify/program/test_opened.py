@@ -57,7 +57,7 @@ def test_a_step_that_contradicts_its_account_is_refused(change: dict[str, object
 @pytest.mark.parametrize(
     "change",
     [
-        {"origin": 1},
+        {"origin": 7},
         {"step": -1},
         {"in_activation": HASH},
         {"out_gradient": b""},

@@ -4,15 +4,8 @@ import pytest
 
 from swarm.errors import PeerFault
 from swarm.primitives.merkle import merkle_root
-from swarm.training.record.segment import COMPONENTS, tokens_component
-from swarm.verify.program.states import (
-    OFFERED,
-    STEPS,
-    TOKENS,
-    check_changed,
-    check_parts,
-    check_tokens,
-)
+from swarm.primitives.state_parts import COMPONENTS, OFFERED, STEPS, TOKENS, tokens_component
+from swarm.verify.program.states import check_changed, check_parts, check_tokens
 from swarm.verify.transcript import COMPONENTS as NAMES
 
 PARTS = tuple(bytes([number]) * 32 for number in range(COMPONENTS))

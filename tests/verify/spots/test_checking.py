@@ -43,7 +43,7 @@ from swarm.verify.spots.statement import (
 )
 from swarm.verify.transcript import state_root
 from tests.verify.program.scenes import TWO_TENSORS, TWO_TRADES, trained
-from tests.verify.windows import CHAIN, TOKENS, Harvest, Segment, going_on
+from tests.verify.windows import CHAIN, TOKENS, Harvest, Segment
 
 ITEMS = 96
 SEED = bytes(range(32))
@@ -92,7 +92,7 @@ def samples(codec: str, stage: int) -> list[Sample]:
     for (_, where, seat), segment in sorted(crop.segments.items()):
         if (where, seat) != (stage, 0):
             continue
-        start = going_on(segment.claims()[0].start_root)
+        start = segment.claims()[0].start_root
         committed = Committed(start, segment.log.num_steps, 1 + seat, segment.log.sent)
         for number, data in enumerate(segment.windows):
             log = Log(segment.plan, data, TOKENS, crop.anchors[stage])
@@ -266,7 +266,6 @@ FORGERIES: dict[str, Forge] = {
     "another sender": with_request(source=1),
     "an unsigned request": with_request(signature=bytes(64)),
     "another round": with_request(round=7),
-    "parts of another state": lambda o: replace(o, inherited=(bytes(32),) * 10),
 }
 
 
