@@ -144,9 +144,10 @@ def new_demand(body: DemandEntry, sender: PeerId, bond: int, end: int) -> Demand
     )
 
 
-def demand_order(beacon: Digest, peer: PeerId, message: EdgeMessage) -> Digest:
-    """Return the number by which a peer draws which of its messages it demands, the lowest first.
+def demand_order(beacon: Digest, peer: PeerId, label: bytes) -> Digest:
+    """Return the number by which a peer draws what it demands, the lowest first.
 
-    The beacon comes after the commit: who lies cannot know where it will be looked at.
+    The label is the signature of a message, or the name of a kind of them. The beacon comes after the commit:
+    who lies cannot know where it will be looked at.
     """
-    return fast_digest("edge-demand", beacon, peer, message.signature)
+    return fast_digest("edge-demand", beacon, peer, label)

@@ -246,9 +246,16 @@ def segment_row(record: SegmentRecord, window_steps: int) -> dict[str, object]:
         "judged": list(record.judged),
         "panel": _panel_row(record),
         "confirmed": is_confirmed(record),
-        "proved_by": peer_name(PeerId(record.proved_by)) if record.proved_by else None,
+        "proved_by": _named_in(record, SegmentPhase.GUILTY),
+        "demanded_by": _named_in(record, SegmentPhase.SILENT),
         "text": segment_text(record, window_steps),
     }
+
+
+def _named_in(record: SegmentRecord, phase: SegmentPhase) -> str | None:
+    """Return who proved a lie, or demanded what nobody showed, by the phase that it led to."""
+    is_named = record.proved_by and record.phase is phase
+    return peer_name(PeerId(record.proved_by)) if is_named else None
 
 
 def _demand_rows(record: SegmentRecord) -> list[dict[str, object]]:

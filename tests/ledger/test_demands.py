@@ -130,13 +130,16 @@ def test_the_longest_demand_and_the_longest_answer_fit_into_their_bounds() -> No
     assert parse_transaction(data).body == body
 
 
-@pytest.mark.rule("L105")
+@pytest.mark.rule("V59")
 def test_which_message_a_peer_demands_is_drawn_by_a_beacon_that_its_sender_does_not_know() -> None:
     messages = [
         sign_message(SOLVER, CHAIN, RUN_DIGEST, replace(GRADIENT, step=n)) for n in range(8)
     ]
     draws = {
-        min(messages, key=lambda m: demand_order(digest("beacon", bytes([b])), ASKER.peer, m))
+        min(
+            messages,
+            key=lambda m: demand_order(digest("beacon", bytes([b])), ASKER.peer, m.signature),
+        )
         for b in range(64)
     }
     assert draws == set(messages)

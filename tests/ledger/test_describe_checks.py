@@ -116,6 +116,7 @@ def test_what_becomes_of_a_demand_is_said() -> None:
     run_out(case)
     row = segment_row(case.record, WINDOW_STEPS)
     assert json.loads(json.dumps(row)) == row
+    assert (row["demanded_by"], row["proved_by"]) == (peer_name(second.peer), None)
     assert str(row["text"]).endswith(
         f"was not shown, and not paid: nobody showed its list, of which {peer_name(second.peer)}"
         " had demanded an entry"

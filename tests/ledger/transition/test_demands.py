@@ -12,7 +12,7 @@ from swarm.ledger.edges import EdgeMessage
 from swarm.ledger.mempool import Mempool
 from swarm.ledger.restart import restart
 from swarm.ledger.state.draft import Draft
-from swarm.ledger.state.records import SegmentPhase
+from swarm.ledger.state.records import RunPhase, SegmentPhase
 from swarm.ledger.state.state import audit_supply, genesis_state, money_in
 from swarm.ledger.transactions import Join, Transfer, Unstake
 from swarm.ledger.transition.demands import (
@@ -23,6 +23,7 @@ from swarm.ledger.transition.demands import (
 )
 from swarm.ledger.transition.phases import challenge_end, demand_end
 from swarm.ledger.transition.prices import demand_bond, reward_max, silence_fine, sufficient_fee
+from swarm.ledger.transition.runs import SETTLE_ROUNDS
 from swarm.primitives.codec import replace
 from swarm.primitives.crypto import SecretKey, digest, peer_name
 from swarm.primitives.edges import open_at
@@ -425,6 +426,22 @@ def test_a_demand_in_the_last_block_of_the_challenge_window_keeps_record_and_sta
     assert case.is_now(SegmentPhase.UNSAMPLED)
     case.ledger.block()
     assert is_silent(case)
+
+
+@pytest.mark.rule("L47", "L107")
+def test_after_a_run_is_settled_its_owner_has_the_pay_of_who_is_silent() -> None:
+    case = with_list(verified(replace(EXACT, rounds=3)))
+    run = case.ledger.state.run(case.run.index)
+    case.ledger.reach_round(run, 3 + SETTLE_ROUNDS)
+    while case.ledger.state.run(run.index).phase is not RunPhase.SETTLED:
+        case.ledger.block()
+    owner = case.ledger.key_of(run.owner)
+    before, reward = case.balance(owner), case.record.reward
+    ask(case, asker(case), OFFER)
+    run_out(case)
+    assert is_silent(case)
+    assert case.balance(owner) - before >= reward
+    assert money_in(case.record) == 0
 
 
 @pytest.mark.rule("L87", "L105")
