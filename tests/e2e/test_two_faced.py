@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.localnet import FUNDS, STAKE, HomeSetup, Localnet, State, peer_of
+from tests.e2e.localnet import STAKE, HomeSetup, Localnet, State, peer_of
 
 pytestmark = pytest.mark.e2e
 
@@ -54,12 +54,15 @@ def test_a_list_that_is_shown_to_nobody_costs_more_than_the_lie_brings(net: Loca
     net.start("liar_h", "hidden", "join", ticket, program=TWO_FACED)
 
     def silent(state: State) -> State | None:
-        audits = peer_of(state, names["liar_h"]).get("audits", {})
-        return state if audits.get("silent", 0) >= 1 else None
+        rows = [row for row in state["checks"] if row["demanded_by"] and row["phase"] == "silent"]
+        return {"row": rows[0], **state} if rows else None
 
     state = first.wait("the silence of the liar", silent)
-    liar = peer_of(state, names["liar_h"])
-    assert liar["balance"] + liar["stake"] < FUNDS, "it has less than it began with"
+    row = state["row"]
+    assert (row["name"], row["paid"]) == (names["liar_h"], False)
+    assert row["demanded_by"] in {names["launcher_h"], names["honest_h"]}
+    assert "nobody showed its list" in row["text"]
+    assert peer_of(state, names["liar_h"])["audits"]["silent"] >= 1
     for home in ("launcher_h", "honest_h"):
         peer = peer_of(state, names[home])
         assert (peer["audits"]["failed"], peer["audits"]["silent"]) == (0, 0)

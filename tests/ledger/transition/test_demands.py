@@ -573,6 +573,19 @@ def test_attack_demands_while_a_solver_is_away_cost_it_nothing_if_anybody_has_it
 
 
 @pytest.mark.rule("L107")
+def test_attack_a_liar_whose_friend_demands_its_list_loses_more_than_the_lie_has_earned() -> None:
+    """Of the fine the friend gets the part of an accuser; most of it is burned."""
+    case = a_sender(num_accounts=6, num_validators=1)
+    friend, reward = case.ledger.keys[4], case.record.reward
+    before = money(case, case.solver) + money(case, friend)
+    ask(case, friend, other(OFFER))
+    run_out(case)
+    assert is_silent(case)
+    lost = before - money(case, case.solver) - money(case, friend)
+    assert lost > reward, "and it is not paid besides"
+
+
+@pytest.mark.rule("L107")
 def test_attack_who_is_away_for_a_round_loses_one_segment_and_keeps_seat_and_stake() -> None:
     case = a_sender()
     ask(case, asker(case), ACTIVATION)
