@@ -9,6 +9,8 @@ Modules (C: pure, S: does I/O):
                                 what an auditor without a node needs.
     check_statements.py      C  Define and check the statements with which segments are checked, and
                                 the bounds that all statements share.
+    demands.py               C  Define how what a seat has signed is demanded of its list, and how
+                                the list is shown.
     describe.py              C  Render ledger state and segment checks as JSON rows and text, for
                                 ``swarm ledger`` and ``swarm run``.
     describe_checks.py       C  Render segments and their checks as JSON rows and text.

@@ -10,6 +10,7 @@ Source: docs/spec/protocol.md section 6.
 """
 
 from swarm.errors import BadEncoding
+from swarm.ledger.demands import DemandEntry, ShowEntry, check_demand_shape, check_show_shape
 from swarm.ledger.edges import EdgeFraud, check_fraud_shape
 from swarm.primitives.codec import Message
 from swarm.primitives.commitments import SALT_BYTES
@@ -203,8 +204,8 @@ BoundCheck = VerifyCommit | ContestService
 Fraud = EdgeFraud | TraceFraud
 """Proofs that convict a solver by what it has signed itself, in one transaction."""
 
-PaidCheck = DataRequest | DisputeVote | DisputeMove | Report | WitnessService | Fraud
-CheckStatement = PaidCheck | BoundCheck | RevealSegment | VerifyReveal
+PaidCheck = DataRequest | DisputeVote | DisputeMove | Report | WitnessService | Fraud | DemandEntry
+CheckStatement = PaidCheck | BoundCheck | RevealSegment | VerifyReveal | ShowEntry
 """Statements with which a segment is checked."""
 
 
@@ -241,10 +242,21 @@ def check_statement_shape(body: CheckStatement) -> None:
         case Report():
             within("window", body.window, 0, LEAVES_MAX - 1)
             check_hashes(body.commitment)
+        case EdgeFraud() | TraceFraud() | DemandEntry() | ShowEntry():
+            _check_what_was_signed(body)
+
+
+def _check_what_was_signed(body: Fraud | DemandEntry | ShowEntry) -> None:
+    match body:
         case EdgeFraud():
             check_fraud_shape(body)
         case TraceFraud():
             within("proof bytes", len(body.proof), 1, MOVE_BYTES_MAX)
+        case DemandEntry():
+            check_demand_shape(body)
+        case ShowEntry():
+            within("demand", body.demand, 0, SHORT_MAX)
+            check_show_shape(body)
 
 
 def _check_reveal(body: RevealSegment) -> None:

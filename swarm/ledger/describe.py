@@ -13,6 +13,7 @@ from swarm.ledger.check_statements import (
     VerifyCommit,
     VerifyReveal,
 )
+from swarm.ledger.demands import ShowEntry
 from swarm.ledger.describe_checks import (
     CHECK_KINDS,
     check_text,
@@ -275,7 +276,7 @@ def _free_text(state: State | None, body: FreeStatement) -> str:
             text = f"posted checkpoint {where}: {body.phi_root.hex()[:12]}, {size}B"
         case VerifyCommit() | VerifyReveal() | ContestService():
             return f"{_verifier(state, body)} {check_text(body)}"
-        case RevealSegment():
+        case RevealSegment() | ShowEntry():
             text = check_text(body)
     return f"{_sitter(run, body)} {text}"
 
@@ -287,7 +288,7 @@ def _verifier(state: State | None, body: BoundCheck | VerifyReveal) -> str:
     return peer_name(checks[body.check].peer) if body.check < len(checks) else "a verifier"
 
 
-def _sitter(run: Run | None, body: SeatStatement | RevealSegment) -> str:
+def _sitter(run: Run | None, body: SeatStatement | RevealSegment | ShowEntry) -> str:
     info = round_info(run, body.round) if run is not None else None
     rosters = [seats for seats in (info.seats if info else (), run.seats if run else ()) if seats]
     for seats in rosters:

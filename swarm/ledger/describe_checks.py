@@ -11,6 +11,7 @@ from swarm.ledger.check_statements import (
     DataRequest,
     DisputeMove,
     DisputeVote,
+    Fraud,
     Report,
     RevealSegment,
     TraceFraud,
@@ -18,6 +19,7 @@ from swarm.ledger.check_statements import (
     VerifyReveal,
     WitnessService,
 )
+from swarm.ledger.demands import DemandEntry, ShowEntry
 from swarm.ledger.edges import EdgeFraud
 from swarm.ledger.state.accusations import Dispute, Turn
 from swarm.ledger.state.draft import is_confirmed
@@ -49,7 +51,16 @@ CHECK_KINDS: dict[type[object], str] = {
     WitnessService: "witness_service",
     EdgeFraud: "edge_fraud",
     TraceFraud: "trace_fraud",
+    DemandEntry: "demand_entry",
+    ShowEntry: "show_entry",
 }
+
+SIGNED_TEXTS: dict[type[object], str] = {
+    ActivationSent: "activations",
+    GradientSent: "a gradient",
+    Offer: "a fragment",
+}
+"""Names of what a solver signs for others."""
 
 EDGE_TEXTS: dict[type[object], str] = {
     ActivationSent: "it sent activations that its list does not have",
@@ -110,14 +121,26 @@ def check_text(body: CheckStatement) -> str:
             text = f"reported window {window} of {where}"
         case ContestService(window=window):
             text = f"complains that it was not served window {window} of {where}"
-        case EdgeFraud(message=message):
-            text = f"proved a lie in {where}: {EDGE_TEXTS[type(message)]}"
-        case TraceFraud(proof=proof):
-            text = f"proved a lie in {where}: it signed something false ({len(proof):,} bytes)"
+        case EdgeFraud() | TraceFraud() | DemandEntry() | ShowEntry():
+            text = _signed_text(body, where)
         case WitnessService(is_served=is_served):
             said = "holds the log" if is_served else "could not get the log"
             text = f"{said} of the contested window of {where}"
     return text
+
+
+def _signed_text(body: Fraud | DemandEntry | ShowEntry, where: str) -> str:
+    """Return a statement about what a solver has signed for others as text."""
+    match body:
+        case EdgeFraud(message=message):
+            return f"proved a lie in {where}: {EDGE_TEXTS[type(message)]}"
+        case TraceFraud(proof=proof):
+            return f"proved a lie in {where}: it signed something false ({len(proof):,} bytes)"
+        case DemandEntry(message=message):
+            what = SIGNED_TEXTS[type(message)]
+            return f"demands the list of {where} for {what} that its solver signed"
+        case ShowEntry(demand=demand):
+            return f"has an entry of its list of {where} shown: demand {demand}"
 
 
 def replayed_steps(record: SegmentRecord, window_steps: int) -> int:
@@ -144,6 +167,8 @@ def segment_text(record: SegmentRecord, window_steps: int = 0) -> str:
         return f"{text}{_replayed_text(record, window_steps)}"
     if record.proved_by:
         who = peer_name(PeerId(record.proved_by))
+        if record.phase is SegmentPhase.SILENT:
+            return f"{text}: nobody showed its list, of which {who} had demanded an entry"
         return f"{text}: {who} proved it by what it had signed itself"
     accusers = ", ".join(sorted({peer_name(one.peer) for one in record.accusations}))
     if record.dispute is not None:
@@ -206,6 +231,7 @@ def segment_row(record: SegmentRecord, window_steps: int) -> dict[str, object]:
             }
             for contest in record.contests
         ],
+        "demands": _demand_rows(record),
         "accusers": [peer_name(accusation.peer) for accusation in record.accusations],
         "accusations": [
             {
@@ -220,9 +246,29 @@ def segment_row(record: SegmentRecord, window_steps: int) -> dict[str, object]:
         "judged": list(record.judged),
         "panel": _panel_row(record),
         "confirmed": is_confirmed(record),
-        "proved_by": peer_name(PeerId(record.proved_by)) if record.proved_by else None,
+        "proved_by": _named_in(record, SegmentPhase.GUILTY),
+        "demanded_by": _named_in(record, SegmentPhase.SILENT),
         "text": segment_text(record, window_steps),
     }
+
+
+def _named_in(record: SegmentRecord, phase: SegmentPhase) -> str | None:
+    """Return who proved a lie, or demanded what nobody showed, by the phase that it led to."""
+    is_named = record.proved_by and record.phase is phase
+    return peer_name(PeerId(record.proved_by)) if is_named else None
+
+
+def _demand_rows(record: SegmentRecord) -> list[dict[str, object]]:
+    return [
+        {
+            "name": peer_name(demand.peer),
+            "bond": demand.bond,
+            "end": demand.end,
+            "open": demand.is_open,
+            "shown": demand.index >= 0,
+        }
+        for demand in record.demands
+    ]
 
 
 def _panel_row(record: SegmentRecord) -> dict[str, object] | None:

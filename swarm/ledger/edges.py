@@ -58,18 +58,22 @@ def check_fraud_shape(body: EdgeFraud) -> None:
     """Raise ``BadEncoding`` if a field is out of bounds; the caller bounds the coordinates of the segment."""
     if len(encode(body)) > EDGE_FRAUD_BYTES_MAX:
         raise BadEncoding("a proof of more bytes than one message and one opening have")
-    opening, message = body.opening, body.message
-    if opening is not None:
-        _check_opening_shape(opening)
-    if message is None:
-        return
+    if body.opening is not None:
+        check_opening_shape(body.opening)
+    if body.message is not None:
+        check_message_shape(body.message)
+
+
+def check_message_shape(message: EdgeMessage) -> None:
+    """Raise ``BadEncoding`` if the signature of a message, or the key of an offer, is out of bounds."""
     if len(message.signature) != SIGNATURE_BYTES:
         raise BadEncoding(f"a signature of {len(message.signature)} bytes")
     if isinstance(message, Offer):
         check_key(message.key)
 
 
-def _check_opening_shape(opening: SentOpening) -> None:
+def check_opening_shape(opening: SentOpening) -> None:
+    """Raise ``BadEncoding`` for an opening that no list has."""
     if not 0 <= opening.index < opening.count <= SENT_MAX:
         raise BadEncoding("an opening outside its list")
     if not 1 <= len(opening.entries) <= 2 or len(opening.paths) != len(opening.entries):

@@ -19,7 +19,6 @@ from enum import IntEnum
 from swarm.errors import InvalidStatement, Reason
 from swarm.ledger.blocks import BODY_BYTES_MAX, BODY_TRANSACTIONS_MAX
 from swarm.ledger.check_statements import (
-    BoundCheck,
     ContestService,
     DataRequest,
     DisputeMove,
@@ -32,6 +31,7 @@ from swarm.ledger.check_statements import (
     VerifyReveal,
     WitnessService,
 )
+from swarm.ledger.demands import DemandEntry, ShowEntry
 from swarm.ledger.edges import EdgeFraud
 from swarm.ledger.free_joins import FreeJoins, Origin
 from swarm.ledger.state.draft import Draft
@@ -72,6 +72,7 @@ STATEMENT_KINDS: tuple[type[FreeStatement], ...] = (
     ContestService,
     RevealSegment,
     VerifyReveal,
+    ShowEntry,
 )
 """Kinds in the order in which a body takes them: a checkpoint needs its commit."""
 
@@ -406,13 +407,23 @@ def _slot(transaction: Transaction) -> Slot:
     body = transaction.body
     if isinstance(body, FreeStatement):
         kind = STATEMENT_KINDS.index(type(body))
-        check = body.check if isinstance(body, BoundCheck | VerifyReveal) else 0
-        return body.run, body.round, kind, body.stage, body.seat, check
+        return body.run, body.round, kind, body.stage, body.seat, _number(body)
     if isinstance(body, Evidence):
         return b"evidence", body.peer
     if isinstance(body, PaidCheck):
         return transaction.sender, *_which(body), body.run, body.round, body.stage, body.seat
     return transaction.sender, transaction.nonce
+
+
+def _number(body: FreeStatement) -> int:
+    """Return the number of a free statement among those of its kind about one segment."""
+    match body:
+        case VerifyCommit() | ContestService() | VerifyReveal():
+            return body.check
+        case ShowEntry():
+            return body.demand
+        case _:
+            return 0
 
 
 def _which(body: PaidCheck) -> tuple[int, int]:
@@ -426,8 +437,8 @@ def _which(body: PaidCheck) -> tuple[int, int]:
             return 2, body.window
         case WitnessService():
             return 3, body.check
-        case EdgeFraud() | TraceFraud():
-            return 4, 0
+        case EdgeFraud() | TraceFraud() | DemandEntry():
+            return (6 if isinstance(body, DemandEntry) else 4), 0
         case DisputeMove():
             return 5, body.window
 

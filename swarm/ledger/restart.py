@@ -94,6 +94,8 @@ def _money_of(state: State) -> tuple[Counter[PeerId], Counter[PeerId]]:
                     balances[check.peer] += check.bond
                 for accusation in entry.accusations:
                     balances[accusation.peer] += accusation.bond
+                for demand in entry.demands:
+                    balances[demand.peer] += demand.bond
                 for contest in entry.contests:
                     balances[entry.checks[contest.check].peer] += contest.bond
             case _:

@@ -32,6 +32,7 @@ from swarm.ledger.check_statements import (
     check_statement_shape,
     within,
 )
+from swarm.ledger.demands import SHOW_BYTES_MAX, ShowEntry
 from swarm.ledger.settlement_statements import (
     SettlementKey,
     SettlementStatement,
@@ -48,7 +49,15 @@ TRANSACTION_BYTES_MAX = 64 << 10
 """Bytes of an encoded transaction: a quarter of a block; the largest is the evidence of a later version."""
 
 FREE_STATEMENT_BYTES_MAX = 1024
-"""Bytes of a free statement other than a solver's reveal: a checkpoint with its four hashes has about 300."""
+"""Bytes of a free statement that opens no list: a checkpoint with its four hashes has about 300."""
+
+ENVELOPE_OF_FREE_BYTES = 16
+"""Bytes around the body of a free statement that nobody signs."""
+
+_FREE_BYTES_MAX: dict[type[object], int] = {
+    RevealSegment: REVEAL_BYTES_MAX,
+    ShowEntry: SHOW_BYTES_MAX + ENVELOPE_OF_FREE_BYTES,
+}
 
 START_PREFIX_BYTES = 8
 """Bytes of a start root that the ledger knows already: enough to tell it from an older one of the seat."""
@@ -222,7 +231,7 @@ class Evidence(Message, frozen=True, tag=26):
 SeatStatement = CommitSegment | PostCheckpoint
 """Statements that the peer of a seat signs, as the frozen roster of their round has it."""
 
-Reveal = RevealSegment | VerifyReveal
+Reveal = RevealSegment | VerifyReveal | ShowEntry
 """Statements without a signature: they open a commitment that is on the ledger."""
 
 FreeStatement = SeatStatement | BoundCheck | Reveal
@@ -307,8 +316,7 @@ def check_shape(transaction: Transaction, num_bytes: int) -> None:
     if isinstance(body, FreeStatement):
         if t.sender or t.nonce or t.fee or t.expiry:
             raise BadEncoding("a free statement has no sender, nonce, fee or expiry")
-        is_long = isinstance(body, RevealSegment)
-        if num_bytes > (REVEAL_BYTES_MAX if is_long else FREE_STATEMENT_BYTES_MAX):
+        if num_bytes > _FREE_BYTES_MAX.get(type(body), FREE_STATEMENT_BYTES_MAX):
             raise BadEncoding(f"a free statement of {num_bytes} bytes")
     else:
         if len(t.sender) != PEER_BYTES:

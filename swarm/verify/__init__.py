@@ -12,9 +12,13 @@ Modules (C: pure, S: does I/O):
                          final states as events.
     court.py          C  Judge moves of a dispute, and proofs of a lie, for the ledger: implements
                          ``ledger.transition.court.Court``.
+    demands.py        C  Derive from the ledger which lists this node demands, and which entries it
+                         shows.
     draws.py          C  Find the VRF draws that select this node, as a verifier, a witness or a
                          member of a panel.
     duties.py         C  Derive the verification duties that the ledger expects of this node now.
+    edge_notes.py     S  Keep what other seats signed for us, or for those we check, until it is
+                         compared with their lists.
     edges.py          C  Compare what seats signed and sent with the lists to which their commits
                          bind them.
     evidence.py       C  Evidence for strangers: one file with all that it takes to judge a window,

@@ -257,9 +257,10 @@ class Logs:
                     found = Comparison(answer, 0.0, 0.0)
                 else:
                     found = await self._compute.run(self._replays.compare, *given)
-                self._watch.note(await self._compute.run(self._replays.edges, log))
+                messages = await self._compute.run(self._replays.edges, log)
         except BrokenPromise as fault:
             raise await self._damaged(manifest, sought.record, fault) from None
+        await self._watch.note(messages)
         return found
 
     async def gather(
@@ -338,7 +339,7 @@ class Logs:
         ``SpotChecks.check`` does.
         """
         found = await self.spots.check(sought)
-        self._watch.note(list(edges_in_opened(found.opened)))
+        await self._watch.note(edges_in_opened(found.opened))
         self._spotted[sought.key] = found.statement
         if found.proof is not None:
             await self._accuse(sought.key, found.proof)

@@ -1,9 +1,11 @@
 """Keep, serve and fetch the lists of what seats sent, and find in them who sent something else.
 
-Shell: two tables in memory and one on the disk; every wait has an end.
+Shell: two tables in memory and two on the disk; every wait has an end.
 
     log of a window, ours or replayed --note--> messages by the segment of their sender
     final block --run--> segments on the ledger --SentLists.get--> find_lie --> EdgeFraud --> ledger
+                                                '--nobody serves it for a round--> DemandEntry --> ledger
+    final block --show--> demands of lists that are here --> ShowEntry --> ledger
 
 A list is small and its root is on the ledger, so it is served to everybody: an auditor needs no stake for it.
 """
@@ -27,15 +29,20 @@ from swarm.errors import (
 from swarm.events import EventKind
 from swarm.gossip.trade.service import TradeLinks
 from swarm.ledger.check_statements import check_seat
-from swarm.ledger.describe_checks import EDGE_TEXTS
-from swarm.ledger.edges import EdgeFraud, EdgeMessage, sender_of
+from swarm.ledger.demands import ShowEntry
+from swarm.ledger.describe_checks import EDGE_TEXTS, SIGNED_TEXTS
+from swarm.ledger.edges import EdgeFraud, EdgeMessage
+from swarm.ledger.state.accusations import Demand
 from swarm.ledger.state.records import SegmentPhase, SegmentRecord
 from swarm.ledger.state.state import State
 from swarm.primitives.codec import Message, decode, encode
-from swarm.primitives.edges import SentEntry, sent_root
+from swarm.primitives.crypto import peer_name
+from swarm.primitives.edges import SentEntry, open_place, sent_root
 from swarm.store import ITEMS_MAX, Store
 from swarm.types import NO_DIGEST, Digest, PeerId, RoundIndex, RunIndex, StageIndex
 from swarm.verify.changes import where
+from swarm.verify.demands import answers_due, demand_due
+from swarm.verify.edge_notes import EdgeNotes, packed, unpacked
 from swarm.verify.edges import SENT_BYTES_MAX, SentList, decode_list, encode_list, find_lie
 from swarm.verify.judging import SegmentKey, key_of
 from swarm.verify.log_store import is_needed
@@ -50,11 +57,11 @@ ASK_TIMEOUT_S = 20.0
 TABLE = "sent_lists"
 OTHERS_BYTES_MAX = 64 << 20
 """Bytes of lists of others that are kept in memory; the oldest are dropped first."""
-NOTES_MAX = 1 << 16
-"""Messages kept for comparison, a quarter of a kilobyte each; those of the oldest segments are dropped."""
 COMPARED_AT_ONCE = 4
+OTHERS_ASKED = 2
+"""Peers of the round that are asked for a list besides those that must have it, others at each try."""
 TRY_AGAIN_BLOCKS = 3
-"""Blocks between two tries to get a list that nobody served, or to hand in a proof that is not final."""
+"""Blocks between two tries to get a list that nobody served, or to hand in what is not final."""
 
 
 class SentRequest(Message, frozen=True):
@@ -96,7 +103,7 @@ class SentLists:
         """Store the list of a segment of our own, durably; raises ``BadConfig`` when the disk is full."""
         kept = _Kept(sent_root(entries), encode_list(entries))
         try:
-            await self._store.write_soon([(TABLE, _packed(key), kept.raw)])
+            await self._store.write_soon([(TABLE, packed(key), kept.raw)])
         except DiskFull as error:
             raise BadConfig(str(error), hint=error.hint) from None
         self._own[key] = kept
@@ -131,6 +138,12 @@ class SentLists:
                 return entries
         raise Unreachable(f"no peer serves the list of what {where(record)} sent")
 
+    def known(self, record: SegmentRecord) -> tuple[SentEntry, ...]:
+        """Return the list that a segment's commit names, which is here."""
+        raw = self._known(record)
+        assert raw is not None, "it is here"
+        return decode(SentList, raw, limit=SENT_BYTES_MAX).entries
+
     def has(self, record: SegmentRecord) -> bool:
         """Return True if the list that a segment's commit names is here."""
         return self._known(record) is not None
@@ -145,7 +158,7 @@ class SentLists:
         stale = [key for key in self._own if not is_needed(state, key, is_own=True)]
         if stale:
             try:
-                await self._store.write_soon([(TABLE, _packed(key), None) for key in stale])
+                await self._store.write_soon([(TABLE, packed(key), None) for key in stale])
             except DiskFull as error:
                 raise BadConfig(str(error), hint=error.hint) from None
         for key in stale:
@@ -188,49 +201,82 @@ class SentLists:
                     entries = decode(SentList, raw, limit=SENT_BYTES_MAX).entries
                 except BadEncoding as error:
                     raise Corrupt(f"a list of what this node sent is damaged: {error}") from None
-                self._own[_unpacked(name)] = _Kept(sent_root(entries), raw)
+                self._own[unpacked(name)] = _Kept(sent_root(entries), raw)
             after = rows[-1][0]
 
 
 class EdgeWatch:
     """Comparison of what other seats signed for us, and for those we check, with their lists."""
 
-    def __init__(self, me: PeerId, ledger: LedgerPort, lists: SentLists, report: EventPort) -> None:
+    def __init__(
+        self, host: TradeLinks, ledger: LedgerPort, store: Store, report: EventPort
+    ) -> None:
+        """Load lists and messages from the disk; raises ``Corrupt`` if they are damaged."""
         self.compared = 0
         """Messages that were found in the list of their sender."""
-        self.lists = lists
-        self._me, self._ledger, self._report = me, ledger, report
-        self._notes: OrderedDict[SegmentKey, dict[bytes, EdgeMessage]] = OrderedDict()
-        """Messages by the segment of their sender, and by signature."""
-        self._num_notes = 0
+        self.lists, self.notes = SentLists(host, ledger, store), EdgeNotes(store)
+        self._me, self._ledger, self._report = host.peer, ledger, report
         self._proofs: dict[SegmentKey, EdgeFraud] = {}
         self._tried: dict[SegmentKey, int] = {}
+        self._shown: dict[tuple[SegmentKey, int], int] = {}
 
-    def note(self, messages: Iterable[EdgeMessage]) -> None:
+    async def note(self, messages: Iterable[EdgeMessage]) -> None:
         """Keep messages until their senders' segments are on the ledger."""
-        for message in messages:
-            row = self._notes.setdefault(sender_of(message), {})
-            self._num_notes += message.signature not in row
-            row[message.signature] = message
-        while self._num_notes > NOTES_MAX:
-            _, dropped = self._notes.popitem(last=False)
-            self._num_notes -= len(dropped)
+        await self.notes.add(messages)
 
     async def run(self) -> None:
-        """Compare after every final block until cancelled."""
+        """Compare after every final block, and demand what nobody serves, until cancelled."""
         height = self._ledger.state.height
         while True:
             state = await self._ledger.wait_height(height + 1)
             height = state.height
-            due = self._due(state)
+            due = await self._due(state)
             async with trio.open_nursery() as nursery:
                 for record in due[:COMPARED_AT_ONCE]:
                     nursery.start_soon(self._compare, record)
 
-    def _due(self, state: State) -> list[SegmentRecord]:
+    async def show(self) -> None:
+        """Answer, after every final block, the demands of lists that are here, until cancelled."""
+        height = self._ledger.state.height
+        while True:
+            state = await self._ledger.wait_height(height + 1)
+            height = state.height
+            due = answers_due(state, self._me, self.lists.has)
+            self._shown = {
+                (key_of(record), number): self._shown.get((key_of(record), number), -1)
+                for record, number in due
+            }
+            for record, number in due:
+                await self._show(record, number)
+
+    async def _show(self, record: SegmentRecord, number: int) -> None:
+        key, height = (key_of(record), number), self._ledger.state.height
+        before = self._shown[key]
+        if before >= 0 and height - before < TRY_AGAIN_BLOCKS:
+            return
+        self._shown[key] = height
+        demand, entries = record.demands[number], self.lists.known(record)
+        opening = await trio.to_thread.run_sync(open_place, entries, demand.place)
+        if opening is None:
+            return
+        if record.peer == self._me and before < 0:
+            self._tell_demanded(record, demand)
+        with suppress(InvalidStatement):  # another's answer was first; else it is tried again
+            await self._ledger.submit(ShowEntry(*key_of(record), number, opening))
+
+    def _tell_demanded(self, record: SegmentRecord, demand: Demand) -> None:
+        who = peer_name(demand.peer)
+        text = (
+            f"{who} says that nobody serves it the list of what {where(record)} sent: an entry is shown on the"
+            " ledger; can peers reach this node?"
+        )
+        fields = {"round": record.round, "stage": record.stage, "seat": record.seat}
+        self._report(EventKind.WARNING, text, **fields)
+
+    async def _due(self, state: State) -> list[SegmentRecord]:
         """Return the segments to compare now; forget those that are convicted, forgotten or never came."""
         found = list[SegmentRecord]()
-        for key in list(self._notes):
+        for key in self.notes.segments():
             record = state.segment(*key)
             is_over = record is not None and record.phase is SegmentPhase.GUILTY
             if (
@@ -238,7 +284,7 @@ class EdgeWatch:
                 or not is_needed(state, key, is_own=True)
                 or (record and record.peer == self._me)
             ):
-                self._forget(key)
+                await self._forget(key)
             elif record is not None:
                 tried = self._tried.get(key, -TRY_AGAIN_BLOCKS)
                 if state.height - tried >= TRY_AGAIN_BLOCKS:
@@ -250,16 +296,16 @@ class EdgeWatch:
         self._tried[key] = self._ledger.state.height
         proof = self._proofs.get(key)
         if proof is None:
-            peers = (record.peer, *(check.peer for check in record.checks))
             try:
-                entries = await self.lists.get(record, peers)
+                entries = await self.lists.get(record, self._holders(record))
             except Unreachable:
+                await self._demand(key)
                 return
-            messages = list(self._notes.get(key, {}).values())
+            messages = self.notes.of(key)
             proof = await trio.to_thread.run_sync(find_lie, messages, record.incarnation, entries)
             if proof is None:
                 self.compared += len(messages)
-                self._forget(key)
+                await self._forget(key)
                 return
             self._proofs[key] = proof
             self._tell(record, proof)
@@ -268,6 +314,32 @@ class EdgeWatch:
         ):  # it is on its way, or another's was first; else it is tried again
             await self._ledger.submit(proof)
 
+    def _holders(self, record: SegmentRecord) -> tuple[PeerId, ...]:
+        """Return the peers to ask for a list: its solver, who checks it, two of its round, others each time."""
+        state = self._ledger.state
+        info = state.round_info(record.run, record.round)
+        seats = [seat.peer for row in info.seats for seat in row] if info is not None else []
+        others = [peer for peer in dict.fromkeys(seats) if peer != self._me]
+        first = state.height % len(others) if others else 0
+        others = (others[first:] + others[:first])[:OTHERS_ASKED]
+        return tuple(
+            dict.fromkeys((record.peer, *(check.peer for check in record.checks), *others))
+        )
+
+    async def _demand(self, key: SegmentKey) -> None:
+        """Demand a list that nobody serves, if it is time to."""
+        state = self._ledger.state
+        record = state.segment(*key)
+        body = None if record is None else demand_due(state, record, self._me, self.notes.of(key))
+        if record is None or body is None:
+            return
+        what = SIGNED_TEXTS[type(body.message)]
+        text = f"nobody serves the list of what {where(record)} sent: this node demands where it has {what}"
+        fields = {"round": record.round, "stage": record.stage, "seat": record.seat}
+        self._report(EventKind.WARNING, text, **fields)
+        with suppress(InvalidStatement):  # others were first; else it is tried again
+            await self._ledger.submit(body)
+
     def _tell(self, record: SegmentRecord, proof: EdgeFraud) -> None:
         text = (
             f"{where(record)} is false: {EDGE_TEXTS[type(proof.message)]}; the proof is on its way"
@@ -275,16 +347,7 @@ class EdgeWatch:
         fields = {"round": record.round, "stage": record.stage, "seat": record.seat}
         self._report(EventKind.WARNING, text, **fields)
 
-    def _forget(self, key: SegmentKey) -> None:
-        self._num_notes -= len(self._notes.pop(key, {}))
+    async def _forget(self, key: SegmentKey) -> None:
+        await self.notes.forget(key)
         self._proofs.pop(key, None)
         self._tried.pop(key, None)
-
-
-def _packed(key: SegmentKey) -> bytes:
-    return b"".join(number.to_bytes(8, "big") for number in key)
-
-
-def _unpacked(name: bytes) -> SegmentKey:
-    run, round_, stage, seat = (int.from_bytes(name[at : at + 8], "big") for at in range(0, 32, 8))
-    return RunIndex(run), RoundIndex(round_), StageIndex(stage), seat

@@ -57,7 +57,7 @@ from swarm.verify.log_store import LogStore, ShownBlobs
 from swarm.verify.logs import Logs
 from swarm.verify.ports import ArtifactPort, BlobsPort, EventPort, LedgerPort
 from swarm.verify.replay_process import FileReplays, Material, ReplayPort
-from swarm.verify.sent_lists import EdgeWatch, SentLists
+from swarm.verify.sent_lists import EdgeWatch
 
 CHECKS_AT_ONCE = 2
 """Windows that this node promises to replay at a time: two fit into a round on a machine that also trains."""
@@ -136,7 +136,7 @@ class Verifier:
         self._me, self._ledger, self._report = secret.peer, ledger, report
         self._checks_at_once = checks_at_once
         self._draws = Draws(secret, chain)
-        self.edges = EdgeWatch(secret.peer, ledger, SentLists(host, ledger, store), report)
+        self.edges = EdgeWatch(host, ledger, store, report)
         """Comparison of what others signed with the lists that their commits name."""
         self._logs = Logs(
             host=host,
@@ -174,6 +174,7 @@ class Verifier:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._wake)
             nursery.start_soon(self.edges.run)
+            nursery.start_soon(self.edges.show)
             nursery.start_soon(self._logs.spots.run)
             nursery.start_soon(self._background.run)
             task_status.started(None)
@@ -186,7 +187,7 @@ class Verifier:
     async def keep_window(self, run: Run, data: WindowData) -> None:
         """Store a window of our own and serve it; raises ``BadConfig`` when the disk or the quota is full."""
         await self.log_store.keep_own(run, data)
-        self.edges.note(await trio.to_thread.run_sync(list, edges_in(data)))
+        await self.edges.note(await trio.to_thread.run_sync(list, edges_in(data)))
 
     async def keep_reveal(self, body: RevealSegment, sent: Sequence[SentEntry]) -> None:
         """Store the reveal of a segment of our own and what it sent, before its commit is submitted.

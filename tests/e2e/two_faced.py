@@ -2,21 +2,26 @@
 
 ``fragment`` gives its partners the negative of its weights and lists that it gave nothing. ``pipeline`` sends
 the negative of its gradients down, or, in the first stage, of the activations of every other step up, which it
-does not count; it lists the true ones. All that either computes for itself is right.
+does not count; it lists the true ones. All that either computes for itself is right. ``hidden`` lies like
+``fragment``, serves its list to nobody, and answers no demand on the ledger.
 """
 
 import sys
 
+import trio
+
 from swarm.cli.demo.cheating_peer import become_two_faced
 from swarm.cli.main import main
 from swarm.config.spec import RunSpec
+from swarm.errors import Unreachable
 from swarm.gossip.codecs.activations import from_wire, to_wire
 from swarm.primitives.codec import replace as changed
 from swarm.training.messages import MicroBatch, MicroBatchGrad, wire_digest
 from swarm.training.pipeline import Pipeline
 from swarm.training.plan import RoundPlan
 from swarm.training.seat import SeatWorker
-from swarm.types import Digest, RoundIndex
+from swarm.types import Digest, PeerId, RoundIndex
+from swarm.verify.sent_lists import EdgeWatch, SentLists
 
 
 def send_other_values() -> None:
@@ -41,6 +46,22 @@ def send_other_values() -> None:
     Pipeline.forward = forward_negative  # type: ignore[method-assign]
 
 
+def hide_the_list() -> None:
+    """Make every trade of this process a lie, and show its list to nobody."""
+    become_two_faced()
+
+    async def refuse(self: SentLists, _peer: PeerId, raw: bytes) -> bytes:
+        del self, raw
+        raise Unreachable("this list is not here")
+
+    async def show_nothing(self: EdgeWatch) -> None:
+        del self
+        await trio.sleep_forever()
+
+    SentLists._serve = refuse  # type: ignore[method-assign]
+    EdgeWatch.show = show_nothing  # type: ignore[method-assign]
+
+
 def negative(payload: bytes, shape: tuple[int, int, int], spec: RunSpec) -> bytes:
     """Return the negative of what crosses a cut of the model."""
     form = spec.wire.activations
@@ -48,5 +69,7 @@ def negative(payload: bytes, shape: tuple[int, int, int], spec: RunSpec) -> byte
 
 
 if __name__ == "__main__":
-    {"fragment": become_two_faced, "pipeline": send_other_values}[sys.argv.pop(1)]()
+    {"fragment": become_two_faced, "pipeline": send_other_values, "hidden": hide_the_list}[
+        sys.argv.pop(1)
+    ]()
     main()

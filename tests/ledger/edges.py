@@ -157,6 +157,21 @@ def other(message: EdgeMessage) -> EdgeMessage:
     return replace(message, wire=digest("lie", message.wire))
 
 
+def message_of(record: SegmentRecord, message: EdgeMessage) -> EdgeMessage:
+    """Return one of the three messages above as the solver of a segment sends it; not signed."""
+    where = {"run": record.run, "round": record.round}
+    match message:
+        case ActivationSent():
+            place = {"stage": StageIndex(record.stage + 1), "source": record.seat}
+            return replace(message, **where, **place, incarnation=record.incarnation)
+        case GradientSent():
+            place = {"stage": record.stage, "destination": record.seat}
+            return replace(message, **where, **place, incarnation=record.incarnation)
+        case Offer(key=key):
+            key = replace(key, **where, stage=record.stage, seat=record.seat)
+            return replace(message, key=key, incarnation=record.incarnation)
+
+
 def lie_about_nothing(case: Case) -> EdgeFraud:
     """Return the proof of activations that the solver of a segment with an empty list has signed."""
     return lie_of(case.record, case.solver, case.ledger.state.chain, case.run.spec_digest)

@@ -27,13 +27,15 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from itertools import repeat
 from multiprocessing import get_context
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from swarm.config.spec import NANO, CheckSpec
 from swarm.errors import InvalidStatement
 from swarm.ledger.blocks import FINALIZE, NOTARIZE, VOTE_PURPOSES, vote_parts
 from swarm.ledger.chain import Head
 from swarm.ledger.check_statements import AMOUNT_MAX, Fraud
+from swarm.ledger.demands import DemandEntry, ShowEntry
+from swarm.ledger.edges import EdgeMessage, sender_of
 from swarm.ledger.payouts import find_log
 from swarm.ledger.settlement_statements import SettlementKey, SignPayouts, Withdraw
 from swarm.ledger.state.records import Run, RunPhase, Seat, SegmentPhase, SegmentRecord
@@ -65,6 +67,7 @@ from swarm.ledger.transition.prices import run_deposit
 from swarm.primitives.codec import encode
 from swarm.primitives.codec import replace as changed
 from swarm.primitives.crypto import SecretKey, digest
+from swarm.primitives.edges import open_place, sent_root
 from swarm.primitives.merkle import merkle_proof
 from swarm.primitives.state_parts import PHI
 from swarm.testing.ledger import (
@@ -74,12 +77,23 @@ from swarm.testing.ledger import (
     make_segment,
     small_run_spec,
 )
-from swarm.types import Amount, PeerId, RoundIndex, StageIndex, View
-from tests.ledger.edges import lie_of
+from swarm.types import NO_DIGEST, Amount, PeerId, RoundIndex, StageIndex, View
+from tests.ledger.edges import (
+    ACTIVATION,
+    GRADIENT,
+    INCARNATION,
+    OFFER,
+    SENT,
+    lie_of,
+    message_of,
+    other,
+    sign_message,
+)
 from tests.ledger.statements import contradiction_of
 
 T = TypeVar("T")
 
+MESSAGES: tuple[EdgeMessage, ...] = (ACTIVATION, GRADIENT, OFFER)
 REMEMBERED = 8
 """Accepted statements that may be offered again."""
 PEERS = 7
@@ -342,7 +356,11 @@ class Stream:
             where = (run.index, info.round, seat.stage, seat.index)
             steps = (1 + self.dice(10)) if info.consensus < 0 else 0
             tokens = self._one([5_000, 0, 5_000, 1 << 31]) if steps else 0
-            true = make_segment(self.ledger, run, *where[1:], num_steps=steps, tokens=tokens)
+            edges: dict[str, Any] = {"sent_root": sent_root(SENT), "incarnation": INCARNATION}
+            edges = edges if self.dice(3) else {}
+            true = make_segment(
+                self.ledger, run, *where[1:], num_steps=steps, tokens=tokens, **edges
+            )
             lie = self.dice(len(true.results))
             claimed = true.with_lie(lie) if not self.dice(3) else true
             self.made.setdefault(where, Made(true, claimed))
@@ -398,6 +416,8 @@ class Stream:
             self._vote(record, made)
         if not self.dice(32):
             self._prove(record)
+        if record.sent_root != NO_DIGEST and not self.dice(6):
+            self._demand(record)
 
     def _contest(self, record: SegmentRecord, claimed: CheckedSegment) -> None:
         """A verifier complains, or witnesses say what they like."""
@@ -436,11 +456,31 @@ class Stream:
 
     def _prove(self, record: SegmentRecord) -> None:
         """Somebody shows what the solver, or another, signed: it is not in its list, or it never claimed it."""
+        if record.sent_root != NO_DIGEST:
+            return
         signer = self.ledger.key_of(record.peer) if self.dice(2) else self.someone()
         run_digest = self.state.run(record.run).spec_digest
         where = (record, signer, self.state.chain, run_digest)
         lie: Fraud = lie_of(*where) if self.dice(2) else contradiction_of(*where)
         self._offer(self.someone(), lie)
+
+    def _demand(self, record: SegmentRecord) -> None:
+        """Somebody demands what the solver, or another, has signed, true or false; or somebody shows it."""
+        waiting = [at for at, one in enumerate(record.demands) if one.is_open]
+        if waiting and self.dice(3):
+            at = self._one(waiting)
+            opening = open_place(SENT, record.demands[at].place)
+            assert opening is not None, "the list has entries"
+            number = at if self.dice(6) else at + 1
+            where = (record.run, record.round, record.stage, record.seat)
+            self._offer(self.someone(), ShowEntry(*where, number, opening))
+            return
+        signer = self.ledger.key_of(record.peer) if self.dice(4) else self.someone()
+        message = message_of(record, self._one(MESSAGES))
+        message = message if self.dice(3) else other(message)
+        run_digest = self.state.run(record.run).spec_digest
+        signed = sign_message(signer, self.state.chain, run_digest, message)
+        self._offer(self.someone(), DemandEntry(*sender_of(signed), signed))
 
     def _request(self, record: SegmentRecord, claimed: CheckedSegment, key: SecretKey) -> None:
         """A drawn verifier asks, or one that hopes to be."""

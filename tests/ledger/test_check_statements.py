@@ -19,6 +19,7 @@ from swarm.ledger.check_statements import (
     WitnessService,
     check_statement_shape,
 )
+from swarm.ledger.demands import DemandEntry, ShowEntry
 from swarm.ledger.edges import EdgeFraud
 from swarm.ledger.transactions import FREE_STATEMENT_BYTES_MAX, Body, check_shape, parse_transaction
 from swarm.primitives.codec import encode, replace
@@ -41,6 +42,8 @@ CONTEST = ContestService(*SEGMENT_ID, 0, 2)
 WITNESS = WitnessService(*SEGMENT_ID, 0, True, bytes(80))
 SIGNED = replace(ACTIVATION, signature=bytes(64))
 EDGE = EdgeFraud(*SEGMENT_ID, SIGNED, open_at(SENT, 1, 2))
+DEMAND = DemandEntry(*SEGMENT_ID, SIGNED)
+SHOW = ShowEntry(*SEGMENT_ID, 2, open_at(SENT, 1, 2))
 TRACE = TraceFraud(*SEGMENT_ID, bytes(MOVE_BYTES_MAX))
 EDGES = (
     EDGE,
@@ -52,7 +55,7 @@ EDGES = (
 
 @pytest.mark.parametrize(
     "body",
-    [REQUEST, COMMIT, REVEAL, SHOWN, REPORT, CONTEST, WITNESS, TRACE, *EDGES],
+    [REQUEST, COMMIT, REVEAL, SHOWN, REPORT, CONTEST, WITNESS, TRACE, DEMAND, SHOW, *EDGES],
     ids=lambda b: type(b).__name__,
 )
 def test_what_is_said_is_what_is_read(body: Body) -> None:
@@ -108,6 +111,18 @@ def windows_of(count: int) -> RevealSegment:
         replace(TRACE, seat=1 << 16),
         replace(TRACE, proof=b""),
         replace(TRACE, proof=bytes(MOVE_BYTES_MAX + 1)),
+        replace(DEMAND, run=0),
+        replace(DEMAND, seat=1 << 16),
+        replace(DEMAND, message=ACTIVATION),
+        replace(DEMAND, message=replace(SIGNED, wire=bytes(1_000))),
+        replace(
+            DEMAND, message=replace(OFFER, key=replace(OFFER.key, exchange=-1), signature=bytes(64))
+        ),
+        replace(SHOW, run=0),
+        replace(SHOW, demand=-1),
+        replace(SHOW, demand=1 << 16),
+        replace(SHOW, opening=replace(open_at(SENT, 1), paths=())),
+        replace(SHOW, opening=replace(open_at(SENT, 1), index=9)),
         replace(EDGE, run=0),
         replace(EDGE, seat=1 << 16),
         replace(EDGE, message=ACTIVATION),

@@ -3,6 +3,7 @@
 import json
 
 from swarm.ledger.check_statements import CheckStatement, TraceFraud, WitnessService
+from swarm.ledger.demands import DemandEntry, ShowEntry
 from swarm.ledger.describe import transaction_row
 from swarm.ledger.describe_checks import (
     CHECK_KINDS,
@@ -21,9 +22,11 @@ from swarm.ledger.run_views import run_detail
 from swarm.ledger.state.records import Conviction, SegmentPhase, Verdicts
 from swarm.primitives.codec import replace
 from swarm.primitives.crypto import peer_name, peer_text
+from swarm.primitives.edges import open_at
 from swarm.testing.ledger import numbered_key
 from swarm.types import Height, RoundIndex, RunIndex, StageIndex
 from tests.ledger.checking import EXACT, a_case
+from tests.ledger.demanding import WHERE, answer, ask, run_out
 from tests.ledger.edges import (
     ACTIVATION,
     GRADIENT,
@@ -53,7 +56,8 @@ def test_every_statement_reads_as_a_sentence() -> None:
     complaint = seg.complaint(state, key.peer)
     witness = WitnessService(1, 1, 0, 1, check=0, is_served=True, proof=bytes(80))  # type: ignore[arg-type]
     up, down, given = (replace(one, signature=bytes(64)) for one in (ACTIVATION, GRADIENT, OFFER))
-    lie = "proved a lie in segment 1/0/1"
+    lie, asked = "proved a lie in segment 1/0/1", DemandEntry(*WHERE, up)
+    shown_entry = ShowEntry(*WHERE, 2, open_at(SENT, 1))
     wanted: dict[str, CheckStatement] = {
         f"drawn for window {request.window} of segment 1/0/1": request,
         "answered blind on segment 1/0/1": blind,
@@ -79,14 +83,44 @@ def test_every_statement_reads_as_a_sentence() -> None:
         f"{lie}: it signed something false (2,000 bytes)": TraceFraud(
             RunIndex(1), RoundIndex(1), StageIndex(0), 1, bytes(2_000)
         ),
+        "demands the list of segment 1/0/1 for activations that its solver signed": asked,
+        "demands the list of segment 1/0/1 for a gradient that its solver signed": replace(
+            asked, message=down
+        ),
+        "demands the list of segment 1/0/1 for a fragment that its solver signed": replace(
+            asked, message=given
+        ),
+        "has an entry of its list of segment 1/0/1 shown: demand 2": shown_entry,
     }
     assert {type(body) for body in wanted.values()} == set(CHECK_KINDS)
     for text, body in wanted.items():
         assert check_text(body) == text
-        signer = case.solver if body == seg.reveal() else key
+        signer = case.solver if body in (seg.reveal(), shown_entry) else key
         row = transaction_row(case.ledger.state, case.ledger.sign(signer, body))
         assert row["text"] == f"{peer_name(signer.peer)} {text}"
         assert row["kind"] == CHECK_KINDS[type(body)]
+
+
+def test_what_becomes_of_a_demand_is_said() -> None:
+    case = a_sender()
+    first, second = case.able[:2]
+    ask(case, first, ACTIVATION)
+    case.submit(case.solver, answer(case))
+    ask(case, second, OFFER)
+    rows = segment_row(case.record, WINDOW_STEPS)["demands"]
+    assert isinstance(rows, list)
+    assert [(row["name"], row["open"], row["shown"]) for row in rows] == [
+        (peer_name(first.peer), False, True),
+        (peer_name(second.peer), True, False),
+    ]
+    run_out(case)
+    row = segment_row(case.record, WINDOW_STEPS)
+    assert json.loads(json.dumps(row)) == row
+    assert (row["demanded_by"], row["proved_by"]) == (peer_name(second.peer), None)
+    assert str(row["text"]).endswith(
+        f"was not shown, and not paid: nobody showed its list, of which {peer_name(second.peer)}"
+        " had demanded an entry"
+    )
 
 
 def test_every_phase_has_words_and_a_verified_segment_says_by_how_many() -> None:

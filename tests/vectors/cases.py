@@ -161,7 +161,7 @@ from swarm.verify.transcript import (
     step_leaf,
     window_results,
 )
-from tests.vectors.edge_cases import SENT, frauds, signed
+from tests.vectors.edge_cases import SENT, demands, frauds, signed
 from tests.vectors.settlement_cases import settlement
 from tests.vectors.state_cases import entries, signed_records, snapshot
 from tests.vectors.window_cases import windows
@@ -467,6 +467,7 @@ def transactions() -> list[Json]:
             proof=bytes(range(80)),
         ),
         *frauds(signed(ALICE, CHAIN, RUN)),
+        *demands(signed(ALICE, CHAIN, RUN)),
     ]
     out: list[Json] = []
     for body in bodies:

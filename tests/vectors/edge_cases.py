@@ -1,6 +1,7 @@
 """Parts of the golden vectors of edges: signed messages, a list of them, and proofs of all kinds of lies."""
 
 from swarm.gossip.trade.messages import Codec, FragmentKey, Offer, fragment_digest, sign_offer
+from swarm.ledger.demands import DemandEntry, ShowEntry
 from swarm.ledger.edges import EdgeFraud
 from swarm.primitives.codec import replace
 from swarm.primitives.crypto import SecretKey, fast_digest
@@ -90,6 +91,16 @@ def signed(secret: SecretKey, chain: Digest, run: Digest) -> Messages:
         replace(DOWN, signature=down),
         sign_offer(secret, chain, GIVEN),
     )
+
+
+def demands(messages: Messages) -> list[DemandEntry | ShowEntry]:
+    """Return a demand for each message, and an answer of an entry and of two neighbours."""
+    where = (RunIndex(1), RoundIndex(7), StageIndex(1), 3)
+    return [
+        *(DemandEntry(*where, message) for message in messages),
+        ShowEntry(*where, 0, open_at(SENT, 1)),
+        ShowEntry(*where, 5, open_at(SENT, 2, 2)),
+    ]
 
 
 def frauds(messages: Messages) -> list[EdgeFraud]:

@@ -20,7 +20,7 @@ from swarm.store import Store
 from swarm.types import NO_DIGEST
 from swarm.verify.edges import encode_list
 from swarm.verify.judging import key_of
-from swarm.verify.sent_lists import NOTES_MAX, SENT_PROTOCOL, EdgeWatch, SentLists, SentRequest
+from swarm.verify.sent_lists import SENT_PROTOCOL, SentLists, SentRequest
 from tests.fakes import FakeHost, FakeNetwork
 from tests.ledger.checking import Case, a_case
 from tests.verify.simulated_network import SimulatedNetwork, a_network
@@ -171,7 +171,7 @@ async def test_a_verifier_that_saw_another_message_has_the_solver_convicted(
     case = a_case()
     async with a_network(case, tmp_path) as network:
         finder = network.able[0]
-        finder.checks.edges.note([a_lie(case)])
+        await finder.checks.edges.note([a_lie(case)])
         network.start()
         await network.until_judged()
         await network.blocks(3)
@@ -203,7 +203,7 @@ async def test_a_segment_that_was_verified_and_paid_is_convicted_too(
         await network.until_judged()
         assert case.is_now(SegmentPhase.VERIFIED)
         finder = network.able[0]
-        finder.checks.edges.note([a_lie(case)])
+        await finder.checks.edges.note([a_lie(case)])
         await network.until(SegmentPhase.GUILTY)
         await network.blocks(3)
         told(network, finder.secret.peer)
@@ -218,24 +218,11 @@ async def test_honest_messages_are_compared_and_forgotten(
         watch = network.able[0].checks.edges
         old = changed(a_lie(case), incarnation=-1)
         never = changed(a_lie(case), round=0)
-        watch.note([old, never])
-        network.solver.checks.edges.note([a_lie(case)])
+        await watch.note([old, never])
+        await network.solver.checks.edges.note([a_lie(case)])
         network.start()
         await network.until_judged()
         await network.blocks(3)
         assert case.is_now(SegmentPhase.VERIFIED)
         assert watch.compared == 1
         assert network.solver.checks.edges.compared == 0
-
-
-def test_the_messages_that_wait_are_bounded() -> None:
-    watch = EdgeWatch(a_case().solver.peer, OneRecord(None), None, None)  # type: ignore[arg-type]
-    lie = a_lie(a_case())
-    for round_ in range(5):
-        watch.note(
-            changed(lie, round=round_, signature=number.to_bytes(64, "big"))
-            for number in range(NOTES_MAX // 4)
-        )
-    assert watch._num_notes <= NOTES_MAX
-    watch.note([lie, lie])
-    assert watch._num_notes <= NOTES_MAX

@@ -2,8 +2,8 @@
 
 Modules (C: pure, S: does I/O):
 
-    accusations.py C  Define the parts of a segment's record that say who accuses it, and how that
-                      is decided.
+    accusations.py C  Define the parts of a segment's record that say who accuses it or demands its
+                      list, and how that is decided.
     draft.py       C  Build the next state: reads fall through to the base, writes stay here until
                       the block is done.
     draws.py       C  Define the draws of verifiers by a beacon, and the complaints and panels that

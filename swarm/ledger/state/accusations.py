@@ -1,4 +1,4 @@
-"""Define the parts of a segment's record that say who accuses it, and how that is decided.
+"""Define the parts of a segment's record that say who accuses it or demands its list, and how that is decided.
 
 Core: frozen structs.
 """
@@ -59,3 +59,25 @@ class Dispute(Message, frozen=True):
     solver_left: int = 0
     is_tried: bool = False
     """True if arithmetic did not decide it."""
+
+
+class Demand(Message, frozen=True):
+    """A demand to show the list of a segment at one place, and what its solver signed for that."""
+
+    peer: PeerId
+    place: tuple[int, int, int, int]
+    """Place of the entry (``primitives.edges.Place``)."""
+    is_down: bool
+    """True if the digest is that of what went down, in an entry that has two."""
+    said: Digest
+    bond: Amount
+    """Amount at risk until the list is shown; 0 once the demand is over."""
+    end: Height
+    """Height at which it is too late to show the list."""
+    index: int = -1
+    """Number of the entry that has what was signed; -1 if none was shown."""
+
+    @property
+    def is_open(self) -> bool:
+        """True while the list is waited for."""
+        return self.bond > 0

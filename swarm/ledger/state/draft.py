@@ -181,6 +181,14 @@ class Draft(Reader):
             if record.due > self.globals.last_due:
                 self.put_globals(replace(self.globals, last_due=record.due))
 
+    def note_demand(self, record: SegmentRecord, end: Height) -> None:
+        """Schedule a segment for the end of a demand, besides whatever else it is due for."""
+        assert end > self.height, "what is due now is done now"
+        segment_id = (record.run, record.round, record.stage, record.seat)
+        queue = self.due_queue(end)
+        noted = replace(queue, demands=(*queue.demands, segment_id))
+        self.changes[due_queue_key(end)] = noted
+
     def _count_shares(self, before: SegmentRecord, after: SegmentRecord) -> None:
         """Give or take the tokens of a segment that stands, or did; those before a conviction are void."""
         change = after.tokens * (stands(after) - stands(before))

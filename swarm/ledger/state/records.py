@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from swarm.config.spec import RunSpec
 from swarm.ledger.blocks import Validator
-from swarm.ledger.state.accusations import Accusation, Dispute
+from swarm.ledger.state.accusations import Accusation, Demand, Dispute
 from swarm.ledger.state.draws import Contest, Draw, Panel
 from swarm.ledger.state.payouts import SettlementEntry
 from swarm.ledger.state.shares import ShareEntry
@@ -458,9 +458,12 @@ class SegmentRecord(Message, frozen=True):
     is_undecided: bool
     """True if one of these disputes ended without a verdict."""
     proved_by: bytes = b""
-    """Peer that proved a lie by what its solver had signed itself; empty if nobody did."""
+    """Peer that proved a lie by what its solver had signed itself, or demanded an entry that nobody showed;
+    empty if there is none."""
     panel: Panel | None = None
     """Panel about a rejected window, the last one if there were several; None before."""
+    demands: tuple[Demand, ...] = ()
+    """Demands to show the list of what was sent, those that are over included."""
 
 
 class Contribution(Message, frozen=True):
@@ -531,6 +534,8 @@ class DueQueue(Message, frozen=True):
     """Segments by run, round, stage and seat; some have moved on since."""
     rounds: tuple[tuple[RunIndex, RoundIndex], ...]
     """Rounds to be forgotten, unless a segment of theirs is still in dispute."""
+    demands: tuple[tuple[RunIndex, RoundIndex, StageIndex, int], ...] = ()
+    """Segments of which a demand ends at this height; some are over since."""
 
 
 Entry = (

@@ -346,6 +346,7 @@ def money_in(entry: Entry | None) -> int:
             bonds = [check.bond for check in entry.checks]
             bonds += [accusation.bond for accusation in entry.accusations]
             bonds += [contest.bond for contest in entry.contests]
+            bonds += [demand.bond for demand in entry.demands]
             return entry.held + entry.reserved + sum(bonds)
         case _:
             return 0

@@ -11,6 +11,8 @@ Modules (C: pure, S: does I/O):
                      the majority is believed.
     court.py      C  Declare what the ledger asks where arithmetic decides: what a move leads to,
                      and whether a proof is one.
+    demands.py    C  Demand an entry of a list of what was sent, show it, and close segments of
+                     silent solvers.
     disputes.py   C  Settle disputes between accusers and solvers, and charge the side that was
                      wrong.
     frauds.py     C  Convict a solver by what it has signed itself: one transaction, no judges, no

@@ -24,6 +24,7 @@ from swarm.ledger.check_statements import (
     VerifyReveal,
     WitnessService,
 )
+from swarm.ledger.demands import DemandEntry, ShowEntry
 from swarm.ledger.edges import EdgeFraud
 from swarm.ledger.settlement_statements import SettlementKey, SignPayouts, Withdraw
 from swarm.ledger.state.draft import Draft
@@ -62,6 +63,7 @@ from swarm.ledger.transition.checks import (
     reveal_segment,
 )
 from swarm.ledger.transition.contests import bear_witness, contest
+from swarm.ledger.transition.demands import demand_entry, show_entry
 from swarm.ledger.transition.disputes import (
     Arbiter,
     join_dispute,
@@ -222,6 +224,8 @@ def _apply_free(draft: Draft, body: FreeStatement, arbiter: Arbiter) -> PeerId:
             return reveal_check(draft, body, arbiter)
         case ContestService():
             return contest(draft, body)
+        case ShowEntry():
+            return show_entry(draft, body)
         case CommitSegment():
             seat = statement_seat(draft, body)
             commit_segment(draft, seat, body)
@@ -257,18 +261,28 @@ def _apply_paid(
             fund(draft, sender, body)
         case Transfer() | Stake() | Unstake() | Validate() | Evidence():
             _apply_to_accounts(draft, body, sender)
-        case DataRequest():
-            request_data(draft, sender, body)
+        case DataRequest() | Report() | WitnessService() | DemandEntry():
+            _apply_to_checks(draft, body, sender)
         case DisputeVote() | DisputeMove():
             join_dispute(draft, sender, body, arbiter)
-        case Report():
-            report(draft, sender, body)
         case EdgeFraud() | TraceFraud():
             convict_by_proof(draft, sender, body)
-        case WitnessService():
-            bear_witness(draft, sender, body)
         case Withdraw() | SettlementKey() | SignPayouts():
             apply_settlement(draft, sender, body)
+
+
+def _apply_to_checks(
+    draft: Draft, body: DataRequest | Report | WitnessService | DemandEntry, sender: PeerId
+) -> None:
+    match body:
+        case DataRequest():
+            request_data(draft, sender, body)
+        case Report():
+            report(draft, sender, body)
+        case WitnessService():
+            bear_witness(draft, sender, body)
+        case DemandEntry():
+            demand_entry(draft, sender, body)
 
 
 def _apply_to_accounts(

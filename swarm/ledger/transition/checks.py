@@ -44,25 +44,19 @@ from swarm.ledger.transition.contests import (
     is_sustained,
     withdraw,
 )
+from swarm.ledger.transition.demands import end_demands, silence
 from swarm.ledger.transition.disputes import (
     Arbiter,
     accuse,
-    close,
     end_reveals,
     move_dispute,
 )
 from swarm.ledger.transition.payments import (
-    STRIKES_MAX,
     count,
-    evict,
-    fine_silence,
     forfeit,
     is_exact,
     lose_bond,
     pay_check,
-    rest,
-    strikes,
-    void,
     with_check,
 )
 from swarm.ledger.transition.phases import (
@@ -269,6 +263,8 @@ def meet_deadlines(draft: Draft, arbiter: Arbiter) -> Parts[None]:
         if number % PART_SEGMENTS == PART_SEGMENTS - 1:
             yield
         _meet_deadline(draft, record, arbiter)
+    for segment_id in dict.fromkeys(queue.demands):
+        end_demands(draft, segment_id)
     for round_key in queue.rounds:
         forget_round(draft, *round_key)
 
@@ -280,7 +276,7 @@ def _meet_deadline(draft: Draft, record: SegmentRecord, arbiter: Arbiter) -> Non
         case SegmentPhase.SAMPLED:
             _move_contest(draft, record)
         case SegmentPhase.SEALED:
-            _silence(draft, record)
+            silence(draft, record)
         case SegmentPhase.REVEALED:
             _end_reveals(draft, record, arbiter)
         case SegmentPhase.DOUBTED:
@@ -315,7 +311,7 @@ def _move_contest(draft: Draft, record: SegmentRecord) -> None:
     if case is not None and case.draw is None:
         draw_witnesses(draft, record, case)
     elif case is not None and is_sustained(record, case):
-        _silence(draft, record)
+        silence(draft, record)
     elif case is not None:
         _end_answers(draft, dismiss(draft, record, case))
     else:
@@ -361,16 +357,6 @@ def _close(draft: Draft, record: SegmentRecord) -> None:
         end_reveals(draft, record)
     else:
         tolerance.end(draft, record)
-
-
-def _silence(draft: Draft, record: SegmentRecord) -> None:
-    """Close the segment as silent: void its pay, fine it, and evict its peer after some strikes."""
-    record = void(draft, fine_silence(draft, record))
-    count(draft, record, record.peer, "silent")
-    if strikes(draft.contribution(record.run, record.peer)) >= STRIKES_MAX:
-        evict(draft, record)
-        rest(draft, record)
-    close(draft, record, SegmentPhase.SILENT)
 
 
 def _have_answered(record: SegmentRecord) -> bool:

@@ -48,6 +48,7 @@ from swarm.ledger.transition.payments import (
     punish_solver,
     release,
     return_bonds,
+    return_demands,
     void,
     with_check,
 )
@@ -329,6 +330,8 @@ def end_reveals(draft: Draft, record: SegmentRecord) -> None:
 
 def close(draft: Draft, record: SegmentRecord, phase: SegmentPhase) -> None:
     """Give a segment its verdict, and the rest of its verifiers' pay back to the run."""
+    if phase in {SegmentPhase.GUILTY, SegmentPhase.SILENT}:
+        record = return_demands(draft, record)
     record = release(draft, record)
     due = forget_height(record, draft.run(record.run).spec, draft.height)
     draft.put_segment(replace(record, phase=phase, due=due))

@@ -44,7 +44,7 @@ def convict_by_proof(draft: Draft, sender: PeerId, body: Fraud) -> None:
             _check_edge(draft, record, body)
         case TraceFraud():
             _check_trace(draft, record, body)
-    _convict(draft, sender, record)
+    convict_at_once(draft, sender, record)
 
 
 def _check_edge(draft: Draft, record: SegmentRecord, body: EdgeFraud) -> None:
@@ -75,8 +75,8 @@ def _check_trace(draft: Draft, record: SegmentRecord, body: TraceFraud) -> None:
         raise refusal(fault) from None
 
 
-def _convict(draft: Draft, sender: PeerId, record: SegmentRecord) -> None:
-    """Convict a solver; all others get back what they put up.
+def convict_at_once(draft: Draft, sender: PeerId, record: SegmentRecord) -> None:
+    """Convict a solver of what ``sender`` has found; all others get back what they put up.
 
     While answers are compared, the part of an accuser goes to who answered blind first and differs, or is
     burned: a solver that sees its verdict come would save it by a lie that its friend proves.

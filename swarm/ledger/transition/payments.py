@@ -114,18 +114,23 @@ def lose_bond(draft: Draft, record: SegmentRecord, check: Check) -> SegmentRecor
     return with_check(record, replace(check, bond=Amount(0)))
 
 
-def fine_silence(draft: Draft, record: SegmentRecord) -> SegmentRecord:
+def fine_silence(
+    draft: Draft, record: SegmentRecord, *, kept: int = 0, demander: PeerId | None = None
+) -> SegmentRecord:
     """Return the bonds of those that asked a silent solver, and fine it, in exact runs, more than it hoped for.
 
     Those that had answered blind have worked, and get as much as their bond out of the fine. So does a verifier
-    whose complaint was sustained, with as much as it risked, and its witnesses after it. The rest is burned:
-    nobody gains by asking and not answering. Without a request there is no fine.
+    whose complaint was sustained, with as much as it risked, and its witnesses after it. Who demanded an entry
+    that nobody showed gets the part of an accuser. The rest is burned: nobody gains by asking and not
+    answering. Without a request or a demand there is no fine. ``kept`` is pay that could not be taken back.
     """
     params, spec = draft.globals.params, draft.run(record.run).spec
     owed = request_bond(params, record)
     asked, case = [check for check in record.checks if check.bond], open_contest(record)
-    is_fined = spec.is_exact and (asked or case is not None)
-    left = _collect(draft, record.peer, silence_fine(params, spec, record) if is_fined else 0)
+    is_fined = spec.is_exact and (asked or case is not None or demander is not None)
+    fine = silence_fine(params, spec, record) + kept if is_fined else 0
+    left = _collect(draft, record.peer, fine)
+    part = left * ACCUSER_PERCENT // 100
     for check in asked:
         paid = min(owed, left) if check.phase is CheckPhase.SEALED else 0
         left -= paid
@@ -136,6 +141,9 @@ def fine_silence(draft: Draft, record: SegmentRecord) -> SegmentRecord:
         draft.credit(record.checks[case.check].peer, case.bond + paid)
         left = pay_witnesses(draft, left - paid, case.refused)
         record = with_contest(record, replace(case, is_open=False, bond=Amount(0)))
+    if demander is not None:
+        draft.credit(demander, min(part, left))
+        left -= min(part, left)
     draft.burn(left)
     return record
 
@@ -159,6 +167,13 @@ def return_bonds(draft: Draft, record: SegmentRecord) -> SegmentRecord:
     for accusation in record.accusations:
         draft.credit(accusation.peer, accusation.bond)
     return replace(record, accusations=())
+
+
+def return_demands(draft: Draft, record: SegmentRecord) -> SegmentRecord:
+    """Return the bonds of all demands that are open: nothing is waited for any more."""
+    for demand in record.demands:
+        draft.credit(demand.peer, demand.bond)
+    return replace(record, demands=tuple(replace(d, bond=Amount(0)) for d in record.demands))
 
 
 def count(draft: Draft, record: SegmentRecord, peer: PeerId, what: str) -> None:

@@ -7,13 +7,14 @@ Core: pure functions of a record.
     request --1 round--> complaint --k, 1 round--> its witnesses have decided --1 round--> no more answers
     SEALED --1 round--> the solver is silent       REVEALED --1 round--> no more open answers
     DISPUTED --3 rounds--> UNDECIDED               commit --challenge window--> forgotten
-    report --1 round--> no more reporter's answers
+    report --1 round--> no more reporter's answers      demand --1 round, at least 10 blocks--> SILENT
 """
 
 from typing import Protocol
 
 from swarm.config.spec import RunSpec
 from swarm.errors import InvalidStatement, Reason
+from swarm.ledger.state.accusations import Demand
 from swarm.ledger.state.draws import Contest
 from swarm.ledger.state.records import Check, CheckPhase, SegmentPhase, SegmentRecord
 from swarm.ledger.state.state import Reader
@@ -31,6 +32,9 @@ REVEAL_ROUNDS = 1
 
 DISPUTE_ROUNDS = 3
 """Rounds for the validators to fetch, replay and vote."""
+
+SHOW_BLOCKS_MIN = 10
+"""Blocks in which a list can be shown, at least: as many as a validator lets a leader leave an answer out."""
 
 REPORTS_MAX = 8
 """Reports of one segment that wait for a verdict: each costs every validator a replay."""
@@ -139,9 +143,20 @@ def is_reportable_at(record: SegmentRecord, spec: RunSpec, height: int) -> bool:
 def forget_height(record: SegmentRecord, spec: RunSpec, height: int) -> Height:
     """Return the height at which a judged segment is forgotten.
 
-    That is the end of its challenge window, or the next block if it has passed.
+    That is the end of its challenge window, or the next block if it has passed; never before its demands end.
     """
-    return Height(max(challenge_end(record, spec), height + 1))
+    ends = [demand.end + 1 for demand in open_demands(record)]
+    return Height(max(challenge_end(record, spec), height + 1, *ends))
+
+
+def open_demands(record: SegmentRecord) -> tuple[Demand, ...]:
+    """Return the demands of which the list is waited for."""
+    return tuple(demand for demand in record.demands if demand.is_open)
+
+
+def demand_end(spec: RunSpec, height: int) -> Height:
+    """Return the height at which a demand of ``height`` must be answered."""
+    return Height(height + max(spec.round_blocks, SHOW_BLOCKS_MIN))
 
 
 def reveal_end(spec: RunSpec, height: int) -> Height:

@@ -15,6 +15,7 @@ Source: docs/spec/verification.md section 5.
 
 from swarm.config.spec import NANO, Genesis, RunSpec
 from swarm.config.tolerance import bound_of
+from swarm.ledger.demands import SHOW_BYTES_MAX
 from swarm.ledger.state.records import Params, SegmentRecord
 from swarm.ledger.transactions import Body, Join, Leave
 from swarm.primitives.codec import encode
@@ -151,6 +152,11 @@ def report_bond(params: Params, spec: RunSpec, record: SegmentRecord, num_refute
 def contest_bond(params: Params, spec: RunSpec, record: SegmentRecord) -> Amount:
     """Return the bond of a complaint: the first report of a false accusation costs as much."""
     return report_bond(params, spec, record, 0)
+
+
+def demand_bond(params: Params) -> Amount:
+    """Return the bond of a demand: the fee of the longest answer, which costs who gives it nothing."""
+    return required_fee(params, SHOW_BYTES_MAX)
 
 
 def witness_pay(params: Params) -> Amount:

@@ -319,6 +319,10 @@ class CheckRow(Document, frozen=True):
     confirmed: bool = False
     proved_by: str | None = None
     """Peer that proved a lie by what the solver had signed itself."""
+    demands: tuple[dict[str, str | int | bool], ...] = ()
+    """Demands to show its list of what it sent, those that are over included."""
+    demanded_by: str | None = None
+    """Peer that demanded an entry of its list which nobody showed."""
     text: str = ""
 
 

@@ -17,7 +17,7 @@ from swarm.ledger.transactions import (
     Stake,
     Unstake,
 )
-from swarm.ledger.transition import checks
+from swarm.ledger.transition import demands
 from swarm.ledger.transition.prices import CHECKS_MAX, PANEL_SIZE, check_pay, segment_tokens_max
 from swarm.ledger.transition.runs import checkpoints_kept, round_info
 from swarm.ledger.transition.segments import commit_segment
@@ -353,7 +353,7 @@ def test_nobody_else_and_no_other_round_posts_a_checkpoint() -> None:
 def test_checkpoints_are_kept_newest_first_as_long_as_anybody_may_need_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(checks, "STRIKES_MAX", 1_000)  # nobody shows its leaves here
+    monkeypatch.setattr(demands, "STRIKES_MAX", 1_000)  # nobody shows its leaves here
     stage = InMemoryLedger()
     spec = replace(SPEC, rounds=100, checkpoint_rounds=8, checks=CheckSpec(NANO, 10, 3))
     run = stage.reach_round(stage.open_run(spec, escrow=900_000), 1)
