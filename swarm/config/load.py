@@ -425,7 +425,11 @@ def _spec(file: RunFile, data: DataSpec, init_root: Digest) -> RunSpec:
         price_max=run.price_max,
     )
     if checks.way == SPOTS or (checks.way == "auto" and needs_spots(spec)):
-        spec = replace(spec, checks=replace(spec.checks, window_steps=1, way=SPOTS))
+        forced = _nano(checks.forced)
+        looking = replace(spec.checks, window_steps=1, way=SPOTS, forced_nano=forced)
+        return replace(spec, checks=looking)
+    if "forced" in checks.model_fields_set:  # the bounds refuse it
+        spec = replace(spec, checks=replace(spec.checks, forced_nano=_nano(checks.forced)))
     return spec
 
 

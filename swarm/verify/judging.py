@@ -16,10 +16,11 @@ from swarm.ledger.state.records import CheckPhase, Run, SegmentPhase, SegmentRec
 from swarm.ledger.transition.phases import ANSWER_ROUNDS, DISPUTE_ROUNDS
 from swarm.ledger.transition.sampling import num_windows
 from swarm.primitives.codec import Message
-from swarm.primitives.commitments import WindowResult, verify_commit
+from swarm.primitives.commitments import WindowResult, spot_answer, verify_commit
 from swarm.training.record.window import WindowKey
 from swarm.types import Digest, PeerId, RoundIndex, RunIndex, StageIndex
 from swarm.verify.replay import REFUSED
+from swarm.verify.spots.statement import statement_digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,9 @@ def is_late(record: SegmentRecord, spec: RunSpec, height: int) -> bool:
 SegmentKey = tuple[RunIndex, RoundIndex, StageIndex, int]
 """Id of a segment: run, round, stage, seat."""
 
+ForcedKey = tuple[WindowKey, int]
+"""A window of ours, and the place of the check of it that may have approved a forced error."""
+
 ANSWER_BYTES_MAX = 1 << 10
 """Bytes of a stored answer."""
 
@@ -125,6 +129,10 @@ class OwnAnswer(Message, frozen=True):
     result: WindowResult
     root: Digest
     """Root of the log that was replayed."""
+    statement: bytes = b""
+    """Signed statement that was looked at; empty where the window was replayed."""
+    is_false: bool = False
+    """True if something in that is false."""
 
     @property
     def key(self) -> WindowKey:
@@ -136,9 +144,17 @@ class OwnAnswer(Message, frozen=True):
         """Hash of the answer: equal for verifiers that agree."""
         return self.result.claim
 
+    @property
+    def said(self) -> bytes:
+        """Digest of the statement that was looked at; empty where there is none."""
+        return statement_digest(self.statement) if self.statement else b""
+
     def commitment(self, me: PeerId) -> Digest:
         """Return the salted hash that commits verifier ``me`` to the answer and hides it."""
-        return verify_commit(self.claim, self.salt, me)
+        answer = self.claim
+        if self.statement:
+            answer = spot_answer(self.claim, Digest(self.said), is_false=self.is_false)
+        return verify_commit(answer, self.salt, me)
 
     def hidden(self, me: PeerId, check: int) -> VerifyCommit:
         """Return the statement that commits to the answer blindly; ``check`` is the place of our check."""
@@ -148,10 +164,20 @@ class OwnAnswer(Message, frozen=True):
         """Return the statement that accuses the window blindly."""
         return Report(*seat_of(self.key), self.window, self.commitment(me))
 
-    def shown(self, check: int, solvers: Digest) -> VerifyReveal:
-        """Return the statement that reveals the answer, beside the claim that the solver has shown."""
-        claim = b"" if self.claim == solvers else self.claim
-        return VerifyReveal(*seat_of(self.key), check, self.salt, claim)
+    def shown(self, check: int, solvers: Digest, *, is_forced: bool = False) -> VerifyReveal:
+        """Return the statement that reveals the answer, beside the claim that the solver has shown.
+
+        ``is_forced``: whether what was looked at was to be false, so that it is shown, too.
+        """
+        return VerifyReveal(
+            *seat_of(self.key),
+            check,
+            self.salt,
+            claim=b"" if self.claim == solvers else self.claim,
+            said=self.said,
+            is_false=self.is_false,
+            statement=self.statement if is_forced else b"",
+        )
 
 
 def key_of(record: SegmentRecord) -> SegmentKey:

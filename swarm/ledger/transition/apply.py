@@ -17,6 +17,8 @@ from swarm.ledger.check_statements import (
     DataRequest,
     DisputeMove,
     DisputeVote,
+    ForcedError,
+    Fraud,
     Report,
     RevealSegment,
     TraceFraud,
@@ -57,6 +59,7 @@ from swarm.ledger.transition.accounts import charge_fee, stake, transfer, unstak
 from swarm.ledger.transition.checks import (
     commit_check,
     meet_deadlines,
+    prove_passed,
     request_data,
     reveal_check,
     reveal_segment,
@@ -89,7 +92,7 @@ Known = Mapping[Digest, PeerId]
 
 NOTHING_KNOWN: Known = {}
 
-Judged = DisputeMove | TraceFraud
+Judged = DisputeMove | TraceFraud | ForcedError
 """Statements that the court judges: their checks cost more than a signature."""
 
 
@@ -263,12 +266,19 @@ def _apply_paid(
             join_dispute(draft, sender, body, arbiter)
         case Report():
             report(draft, sender, body)
-        case EdgeFraud() | TraceFraud():
-            convict_by_proof(draft, sender, body)
+        case EdgeFraud() | TraceFraud() | ForcedError():
+            _apply_proof(draft, sender, body, arbiter)
         case WitnessService():
             bear_witness(draft, sender, body)
         case Withdraw() | SettlementKey() | SignPayouts():
             apply_settlement(draft, sender, body)
+
+
+def _apply_proof(draft: Draft, sender: PeerId, body: Fraud | ForcedError, arbiter: Arbiter) -> None:
+    if isinstance(body, ForcedError):
+        prove_passed(draft, sender, body, arbiter)
+    else:
+        convict_by_proof(draft, sender, body)
 
 
 def _apply_to_accounts(
