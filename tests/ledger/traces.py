@@ -36,9 +36,11 @@ PLACE = 3
 """Element about which it lies."""
 
 
-def spec_of(numerics: str = "seq-f32/1") -> RunSpec:
+REPLAYED = CheckSpec(NANO, 1, 60)
+
+
+def spec_of(numerics: str = "seq-f32/1", checks: CheckSpec = REPLAYED) -> RunSpec:
     """The recorded run, with rounds as short as those of ``EXACT``."""
-    checks = CheckSpec(NANO, 1, 60)
     spec = samples(CODEC, STAGE)[0].crop.spec
     return replace(spec, round_blocks=6, rounds=40, checks=checks, numerics=numerics)
 
@@ -128,10 +130,12 @@ class Traced(Case):
         return self.states(lied()[0], window)
 
 
-def traced(*, num_accounts: int = 6, numerics: str = "seq-f32/1") -> Traced:
+def traced(
+    *, num_accounts: int = 6, numerics: str = "seq-f32/1", checks: CheckSpec = REPLAYED
+) -> Traced:
     """The commit of key 1 for round 1; beacon and digest of the run are those of the recorded one."""
     ledger = InMemoryLedger(num_accounts, 4)
-    run = ledger.open_run(spec_of(numerics))
+    run = ledger.open_run(spec_of(numerics, checks))
     ledger.block(ledger.sign(ledger.keys[SOLVER], Join(run.index)))
     run = ledger.reach_round(run, 2)
     windows = recorded()
