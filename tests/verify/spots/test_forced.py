@@ -120,9 +120,9 @@ def test_a_check_misses_a_forced_error_once_in_billions_of_tries() -> None:
     number, program = update_in(one, forced(0))
     few, missed = 16, 0
     for seed in range(200):
-        bad = flipped(program, seed_of(seed), number)
-        items = drawn(program, stream(seed_of(seed), "dice"), few)
-        missed += bad.isdisjoint(item.node for item in items)
+        false = flipped(program, seed_of(seed), number)
+        seen = drawn(program, stream(seed_of(seed), "dice"), few)
+        missed += false.isdisjoint(item.node for item in seen)
     assert 0.2 < missed / 200 < 0.6, "who looks at 16 of 1,024 items misses a third"
 
 

@@ -243,3 +243,40 @@ async def test_a_second_try_has_the_same_seed_unless_the_statement_is_another(
         assert seed == verifier.checks._seed_for(said)
         assert seed != verifier.checks._seed_for(replace(said, claim=bytes(32)))
         assert {what[2] for what in solver.checks._made} == {b"", seed}
+
+
+@pytest.mark.rule("V56")
+async def test_one_verifier_is_told_something_false_and_another_the_truth_by_a_statement_for_each(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with two_nodes(tmp_path, 512) as (solver, verifier):
+        sample, key = solver.sample, solver.sample.spot.key
+        other = Node(verifier.network.host(78), tmp_path / "other", sample, 512)
+        solver.drawn, solver.forced = verifier.host.peer, Digest(bytes(32))
+        told = await verifier.checks.check(sought(sample, solver.host.peer))
+        true = await other.checks.check(sought(sample, solver.host.peer))
+        assert isinstance(told.proof, FalseTrace)
+        assert told.statement.to == verifier.host.peer
+        assert true.proof is None
+        assert true.statement.to == other.host.peer
+        assert told.statement.claim == true.statement.claim
+        assert told.result == true.result
+        assert not verifier.host.blamed
+        shown = await solver.checks.false_elements(
+            key, verifier.host.peer, solver.forced, bytes(32)
+        )
+        assert {one.statement for one in shown} == {told.statement}, "the one that it looked at"
+
+
+@pytest.mark.rule("V51")
+async def test_a_statement_for_somebody_else_is_not_served(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with two_nodes(tmp_path) as (solver, verifier):
+        signed, another = solver.checks._signed, verifier.network.host(79).peer
+        monkeypatch.setattr(
+            solver.checks, "_signed", lambda stated, own, _: signed(stated, own, another)
+        )
+        with pytest.raises(Unreachable, match="for somebody else"):
+            await verifier.checks.check(sought(solver.sample, solver.host.peer))
+        assert verifier.host.faults() == {solver.host.peer: 1}
