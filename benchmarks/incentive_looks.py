@@ -4,8 +4,8 @@ Whom a draw forces, what is won and what is lost are the ledger's own functions,
 drawn; how many segments a verifier gets is decided by who else is there. A check has no cost here: who looks
 spends something on it besides. A third of the solvers are friends of who does not look, and show nothing of it.
 
-What a verifier does: it looks, or at 64 of its 1,024 items, or says "right", or "false", each time without that;
-or its solver is a friend that tells it what to say, and it waits for the draw that forces it.
+A verifier looks, or looks at 64 of its 1,024 items, or says "right", or "false", each time without a look; or
+its solver is a friend that tells it what to say, and it waits for the draw that forces it.
 """
 
 from collections.abc import Mapping

@@ -26,6 +26,7 @@ from swarm.config.bounds import (
     token_dtype,
 )
 from swarm.config.schema import (
+    ChecksSection,
     LedgerSection,
     ModelSection,
     NodeConfig,
@@ -428,7 +429,7 @@ def _spec(file: RunFile, data: DataSpec, init_root: Digest) -> RunSpec:
         forced = _nano(checks.forced)
         looking = replace(spec.checks, window_steps=1, way=SPOTS, forced_nano=forced)
         return replace(spec, checks=looking)
-    if "forced" in checks.model_fields_set:  # the bounds refuse it
+    if checks.forced not in {0.0, ChecksSection().forced}:  # the bounds refuse it
         spec = replace(spec, checks=replace(spec.checks, forced_nano=_nano(checks.forced)))
     return spec
 

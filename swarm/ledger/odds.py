@@ -54,13 +54,13 @@ class Odds:
 
 
 LAZY_MARGIN = 2
-"""Times as many forced checks as make laziness cost nothing: where more seats feed one than there are of its own
-stage, it has more tokens, and pays more by the check, for the same stake."""
+"""Times as many forced checks as make laziness cost nothing. A seat that is fed by more seats than its own stage
+has computes more tokens, and pays more by the check, for the same stake."""
 
 
 @dataclass(frozen=True, slots=True)
 class LookOdds:
-    """What a check at elements earns on average, in what an honest segment costs, without the work of it."""
+    """Earnings of a check at elements on average, in what an honest segment costs, without the work of it."""
 
     looks: float
     """For who looks."""

@@ -38,14 +38,13 @@ from swarm.ledger.state.draws import Contest, Panel
 from swarm.ledger.state.records import Check, CheckPhase, Contribution, SegmentPhase, SegmentRecord
 from swarm.ledger.state.state import State
 from swarm.ledger.transition.disputes import first_accusation, heard_accusation
-from swarm.ledger.transition.forced import convicts, known_seed
+from swarm.ledger.transition.forced import known_seed
 from swarm.ledger.transition.hearings import in_hearing
 from swarm.ledger.transition.phases import (
     answers_end,
     are_reveals_open,
     contest_start,
     gather_end,
-    is_reportable_at,
     open_checks,
     open_contest,
     proofs_end,
@@ -69,6 +68,7 @@ from swarm.verify.judging import (
     OwnAnswer,
     SegmentKey,
     is_late,
+    is_proof_due,
     key_of,
     seat_of,
     window_of,
@@ -303,22 +303,11 @@ def _show_forced(
 
 
 def _proofs(known: VerifierView) -> list[Submit]:
-    """Return the proofs of what was stated falsely to us, and not on purpose, once that is known.
-
-    Our own answer comes first: who has answered blind is the accuser.
-    """
-    found = list[Submit]()
+    """Return the proofs of what was stated falsely to us, and not on purpose, once that is known."""
+    found, height = list[Submit](), known.next_height
     for key, proof in known.proofs.items():
         record, run = known.state.segment(*seat_of(key)), known.state.find_run(key.run)
-        if record is None or run is None or record.phase is SegmentPhase.GUILTY:
-            continue
-        mine = _my_check(known, record)
-        is_hidden = mine is not None and mine.phase is CheckPhase.SEALED
-        may_show = are_reveals_open(record, known.next_height) or not record.claims
-        if is_hidden and may_show:
-            continue
-        is_open = is_reportable_at(record, run.spec, known.next_height)
-        if is_open and convicts(record, run.spec, known.me, key.window):
+        if record and run and is_proof_due(record, run.spec, known.me, key.window, height):
             body = TraceFraud(*key_of(record), proof)
             found.append(Submit((TraceFraud, key), body))
     return found

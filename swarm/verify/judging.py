@@ -13,7 +13,13 @@ from dataclasses import dataclass
 from swarm.config.spec import RunSpec
 from swarm.ledger.check_statements import Report, VerifyCommit, VerifyReveal
 from swarm.ledger.state.records import CheckPhase, Run, SegmentPhase, SegmentRecord
-from swarm.ledger.transition.phases import ANSWER_ROUNDS, DISPUTE_ROUNDS
+from swarm.ledger.transition.forced import convicts
+from swarm.ledger.transition.phases import (
+    ANSWER_ROUNDS,
+    DISPUTE_ROUNDS,
+    are_reveals_open,
+    is_reportable_at,
+)
 from swarm.ledger.transition.sampling import num_windows
 from swarm.primitives.codec import Message
 from swarm.primitives.commitments import WindowResult, spot_answer, verify_commit
@@ -105,6 +111,21 @@ def is_late(record: SegmentRecord, spec: RunSpec, height: int) -> bool:
     if record.dispute is None:
         return height >= record.due - ANSWER_ROUNDS * spec.round_blocks // 2
     return height >= record.dispute.deadline - DISPUTE_ROUNDS * spec.round_blocks // 2
+
+
+def is_proof_due(
+    record: SegmentRecord, spec: RunSpec, me: PeerId, window: int, height: int
+) -> bool:
+    """Return True if what was stated falsely to ``me`` about a window convicts, and is to be shown now.
+
+    Our own answer comes first: who has answered blind is the accuser.
+    """
+    if record.phase is SegmentPhase.GUILTY or not is_reportable_at(record, spec, height):
+        return False
+    hidden = any(one.peer == me and one.phase is CheckPhase.SEALED for one in record.checks)
+    if hidden and (not record.claims or are_reveals_open(record, height)):
+        return False
+    return bool(convicts(record, spec, me, window))
 
 
 SegmentKey = tuple[RunIndex, RoundIndex, StageIndex, int]

@@ -32,7 +32,7 @@ def has_verified(state: State, *, name: str) -> bool:
 def test_a_run_is_checked_at_drawn_elements(net: Localnet) -> None:
     """No log leaves its seat; honest segments are verified all the same, and a cheating peer is convicted."""
     run_file = net.run_file(
-        is_exact=True, way="spots", round_blocks=36, probability=0.25, forced=0.1
+        is_exact=True, way="spots", round_blocks=36, probability=0.3, forced=0.1
     )
     names = net.set_up(
         run_file,

@@ -2,7 +2,7 @@
 
 import json
 
-from swarm.ledger.check_statements import CheckStatement, TraceFraud, WitnessService
+from swarm.ledger.check_statements import CheckStatement, ForcedError, TraceFraud, WitnessService
 from swarm.ledger.describe import transaction_row
 from swarm.ledger.describe_checks import (
     CHECK_KINDS,
@@ -78,6 +78,15 @@ def test_every_statement_reads_as_a_sentence() -> None:
         f"{lie}: its list has two entries out of order": disorder(SENT, 0),
         f"{lie}: it signed something false (2,000 bytes)": TraceFraud(
             RunIndex(1), RoundIndex(1), StageIndex(0), 1, bytes(2_000)
+        ),
+        "showed element 2 of a forced error in segment 1/0/1, which check 0 approved": ForcedError(
+            RunIndex(1), RoundIndex(1), StageIndex(0), 1, 0, 2, bytes(2_000)
+        ),
+        "looked at segment 1/0/1: what its solver stated is false": replace(
+            shown, said=bytes(32), is_false=True
+        ),
+        "looked at segment 1/0/1: what its solver stated is false, as was to be found": replace(
+            shown, said=bytes(32), is_false=True, statement=b"said"
         ),
     }
     assert {type(body) for body in wanted.values()} == set(CHECK_KINDS)

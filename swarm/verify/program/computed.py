@@ -84,7 +84,7 @@ from swarm.verify.transcript import microbatch_leaf
 
 Values = list[Tensor]
 Said = Callable[[Program, int, int, Tensor], Tensor]
-"""What is stated of a value: of a program, the number of that among those of its event, and of the node."""
+"""Statement of a value: of a program, by the number of that among those of its event, and of the node."""
 
 
 def as_it_is(program: Program, part: int, number: int, value: Tensor) -> Tensor:

@@ -90,7 +90,7 @@ STATED_MAX = 16
 """Windows of which what is stated is remembered: for another peer it is only signed again."""
 
 Asked = tuple[PeerId, WindowKey, bytes]
-"""Who asks, a window and a seed; that is empty for the statement."""
+"""Peer that asks, window and seed; that is empty for the statement."""
 
 
 @dataclass(frozen=True, slots=True)

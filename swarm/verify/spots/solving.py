@@ -92,7 +92,7 @@ class Solved:
 
     @property
     def _said(self) -> Said:
-        """What is stated of the values of the next event."""
+        """Statement of the values of the next event."""
         return as_it_is if self._forced is None else Flips(self._forced, self._num_traces)
 
     def _event(self, at: int) -> Opened:
