@@ -54,8 +54,8 @@ class Odds:
 
 
 LAZY_MARGIN = 2
-"""Times as many forced checks as make laziness cost nothing. A seat that is fed by more seats than its own stage
-has computes more tokens, and pays more by the check, for the same stake."""
+"""Times as many forced checks as make laziness cost nothing. A seat that more seats feed than its own stage has
+computes more tokens, and pays more by the check, for the same stake."""
 
 
 @dataclass(frozen=True, slots=True)
