@@ -50,7 +50,7 @@ def test_a_run_is_checked_at_drawn_elements(net: Localnet) -> None:
     for home in ("launcher", "honest"):
         is_verified = partial(has_verified, name=names[home])
         watcher.wait(f"a verified segment of {home}", is_verified, LONG_S)
-    state = launcher.wait("the conviction", lambda s: s["convictions"] and s, LONG_S)
+    state = launcher.wait("the conviction", lambda s: s if s["convictions"] else None, LONG_S)
     assert {one["name"] for one in state["convictions"]} == {names["cheat"]}
     assert peer_of(state, names["cheat"])["audits"]["barred"]
     state = watcher.wait("its own check", lambda s: s["node"]["checks"]["agreed"] >= 1 and s)

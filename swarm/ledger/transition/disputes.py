@@ -27,7 +27,7 @@ from swarm.ledger.state.draft import APPROVING, Draft
 from swarm.ledger.state.records import Check, CheckPhase, SegmentPhase, SegmentRecord
 from swarm.ledger.state.state import Reader
 from swarm.ledger.transition.court import Outcome
-from swarm.ledger.transition.forced import end_proofs
+from swarm.ledger.transition.forced import APPROVED, end_proofs
 from swarm.ledger.transition.hearings import (
     abandon,
     asking_end,
@@ -378,7 +378,7 @@ def _convict(draft: Draft, record: SegmentRecord, dispute: Dispute, *, takes_sta
     if takes_stake and is_exact(draft, record):
         punish_solver(draft, record, first.peer, judges)
         for check in record.checks:
-            if check.phase is CheckPhase.AGREED and check.window == dispute.window:
+            if check.phase in APPROVED and check.window == dispute.window:
                 punish_approver(draft, check.peer)
     expel(draft, record)
     set_back(draft, record)

@@ -47,6 +47,9 @@ JACKPOT_CHECKS = 25
 """Pay for a forced error that is found, in checks: a verifier that looks earns a quarter more on average, where
 one check in a hundred is forced."""
 
+APPROVED = frozenset({CheckPhase.AGREED, CheckPhase.PASSED})
+"""Phases of checks that have called a window right."""
+
 SOLVER_PERCENT = 40
 """Percent of what a verifier loses that did not look, for the solver that shows it; the rest is burned."""
 
@@ -235,6 +238,6 @@ def settle_convicted(draft: Draft, record: SegmentRecord, said: Digest) -> Segme
             continue
         if check.phase is CheckPhase.FOUND:
             record = pay_check(draft, record, replace(check, phase=CheckPhase.DIFFERED))
-        elif check.phase in {CheckPhase.AGREED, CheckPhase.PASSED}:
+        elif check.phase in APPROVED:
             punish_approver(draft, check.peer)
     return record
