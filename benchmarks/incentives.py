@@ -32,6 +32,7 @@ from benchmarks.incentive_games import (
     play,
     total,
 )
+from benchmarks.incentive_looks import measure_looks
 from benchmarks.incentive_odds import (
     answered,
     caught,
@@ -161,6 +162,8 @@ def measure(quick: bool) -> Outcome:
     outcome.figures["cheat_ev_max"] = largest
     say("lazy verifiers")
     _lazy(worlds, sizes, outcome)
+    say("verifiers that look at elements")
+    measure_looks(sizes.segments // 10, outcome)
     say("self-reports")
     _self_reports(worlds, honest, sizes, outcome)
     say("silent solvers")

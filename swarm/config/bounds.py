@@ -126,6 +126,7 @@ BOUNDS: dict[str, tuple[int, int]] = {
     "exchange_ms": (100, 3_600_000),
     # checks
     "probability_nano": (0, NANO),
+    "forced_nano": (0, NANO // 2),
     "window_steps": (1, 10_000),
     "challenge_window_blocks": (1, 10_000_000),
     # genesis
@@ -511,6 +512,11 @@ def _check_time(spec: RunSpec) -> None:
         raise BadConfig(
             "checks that look at elements need windows of one step, and bits in which honest machines agree",
             hint='way = "replay" under [checks], or numerics = "seq-f32/1" under [run]',
+        )
+    if spec.checks.forced_nano and not spec.checks.spots:
+        raise BadConfig(
+            "forced errors are for checks that look at elements: who replays a window cannot answer without",
+            hint="leave forced out under [checks]",
         )
     if spec.checks.window_steps > spec.inner_steps_max:
         raise BadConfig(

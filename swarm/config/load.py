@@ -26,6 +26,7 @@ from swarm.config.bounds import (
     token_dtype,
 )
 from swarm.config.schema import (
+    ChecksSection,
     LedgerSection,
     ModelSection,
     NodeConfig,
@@ -425,7 +426,11 @@ def _spec(file: RunFile, data: DataSpec) -> RunSpec:
         price_max=run.price_max,
     )
     if checks.way == SPOTS or (checks.way == "auto" and needs_spots(spec)):
-        spec = replace(spec, checks=replace(spec.checks, window_steps=1, way=SPOTS))
+        forced = _nano(checks.forced)
+        looking = replace(spec.checks, window_steps=1, way=SPOTS, forced_nano=forced)
+        return replace(spec, checks=looking)
+    if checks.forced not in {0.0, ChecksSection().forced}:  # the bounds refuse it
+        spec = replace(spec, checks=replace(spec.checks, forced_nano=_nano(checks.forced)))
     return spec
 
 

@@ -246,6 +246,9 @@ class ChecksSection(Section):
     way: Literal["auto", "replay", "spots"] = "auto"
     """replay: a check computes a window again, from its log. spots: it looks at drawn elements of one step, and
     costs as much at any size. auto: spots where a log is longer than checkers take."""
+    forced: float = _ratio("forced", 0.01)
+    """Part of the checks at elements in which a solver states something false on purpose, so that who does not
+    look is found out; 0: none. Not used where windows are replayed."""
     challenge_window_blocks: int = Field(default=0, ge=0, le=BOUNDS["challenge_window_blocks"][1])
     """Blocks in which a verified segment can still be challenged; 0 stands for the least: 2 epochs."""
     on_fraud: Literal["evict", "rollback"] = "evict"

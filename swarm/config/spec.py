@@ -179,6 +179,9 @@ class CheckSpec(Message, frozen=True):
     way: str = "replay"
     """``replay``: a check computes a window again; ``spots``: it looks at drawn elements of one step
     (swarm/verify/spots)."""
+    forced_nano: int = 0
+    """Part of the checks, in billionths, in which the solver states something false on purpose; only where
+    checks look at elements."""
 
     @property
     def spots(self) -> bool:

@@ -57,6 +57,12 @@ REVEAL_BYTES_MAX = 20 << 10
 ATTEMPTS = 3
 """Beacon draws of verifiers for one segment, at most."""
 
+FORCED_ELEMENTS = 3
+"""Elements of a false statement that a solver shows of one that a verifier approved: a solver that makes only
+a part of them false shows all three of them once in ten thousand tries, unless the verifier sees one."""
+SPOT_BYTES_MAX = 512
+"""Bytes of the statement about a window that a verifier looked at."""
+
 PANEL = ATTEMPTS
 """Attempt of a request that offers to sit on a panel: the last draw of that selected its sender."""
 
@@ -118,6 +124,12 @@ class VerifyReveal(Message, frozen=True, tag=23):
     salt: bytes
     claim: bytes
     """Claim of its window where it differs from the solver's; empty where it is the same."""
+    said: bytes = b""
+    """Digest of the statement that it looked at; empty where it has replayed the window, and in a report."""
+    is_false: bool = False
+    """True if something in that is false."""
+    statement: bytes = b""
+    """The statement itself, where it was forced to be false; else empty."""
 
 
 class DisputeVote(Message, frozen=True, tag=24):
@@ -151,6 +163,21 @@ class TraceFraud(Message, frozen=True, tag=41):
     round: RoundIndex
     stage: StageIndex
     seat: int
+    proof: bytes
+    """As ``swarm.verify.court`` reads it."""
+
+
+class ForcedError(Message, frozen=True, tag=42):
+    """Proof of a solver that a verifier approved what was false on purpose: one element of several."""
+
+    run: RunIndex
+    round: RoundIndex
+    stage: StageIndex
+    seat: int
+    check: int
+    """Index of the check in the record of the segment."""
+    number: int
+    """Number of the drawn element, from 0."""
     proof: bytes
     """As ``swarm.verify.court`` reads it."""
 
@@ -204,7 +231,16 @@ BoundCheck = VerifyCommit | ContestService
 Fraud = EdgeFraud | TraceFraud
 """Proofs that convict a solver by what it has signed itself, in one transaction."""
 
-PaidCheck = DataRequest | DisputeVote | DisputeMove | Report | WitnessService | Fraud | DemandEntry
+PaidCheck = (
+    DataRequest
+    | DisputeVote
+    | DisputeMove
+    | Report
+    | WitnessService
+    | Fraud
+    | DemandEntry
+    | ForcedError
+)
 CheckStatement = PaidCheck | BoundCheck | RevealSegment | VerifyReveal | ShowEntry
 """Statements with which a segment is checked."""
 
@@ -231,9 +267,7 @@ def check_statement_shape(body: CheckStatement) -> None:
             _check_reveal(body)
         case VerifyReveal():
             within("check", body.check, 0, SHORT_MAX)
-            _check_salt(body.salt)
-            if body.claim:
-                check_hashes(body.claim)
+            _check_answer(body)
         case DisputeVote():
             within("window", body.window, 0, LEAVES_MAX - 1)
         case DisputeMove():
@@ -242,11 +276,11 @@ def check_statement_shape(body: CheckStatement) -> None:
         case Report():
             within("window", body.window, 0, LEAVES_MAX - 1)
             check_hashes(body.commitment)
-        case EdgeFraud() | TraceFraud() | DemandEntry() | ShowEntry():
+        case EdgeFraud() | TraceFraud() | DemandEntry() | ShowEntry() | ForcedError():
             _check_what_was_signed(body)
 
 
-def _check_what_was_signed(body: Fraud | DemandEntry | ShowEntry) -> None:
+def _check_what_was_signed(body: Fraud | DemandEntry | ShowEntry | ForcedError) -> None:
     match body:
         case EdgeFraud():
             check_fraud_shape(body)
@@ -257,6 +291,18 @@ def _check_what_was_signed(body: Fraud | DemandEntry | ShowEntry) -> None:
         case ShowEntry():
             within("demand", body.demand, 0, SHORT_MAX)
             check_show_shape(body)
+        case ForcedError():
+            within("check", body.check, 0, SHORT_MAX)
+            within("number", body.number, 0, FORCED_ELEMENTS - 1)
+            within("proof bytes", len(body.proof), 1, MOVE_BYTES_MAX)
+
+
+def _check_answer(body: VerifyReveal) -> None:
+    _check_salt(body.salt)
+    within("statement bytes", len(body.statement), 0, SPOT_BYTES_MAX)
+    check_hashes(*(part for part in (body.claim, body.said) if part))
+    if not body.said and (body.is_false or body.statement):
+        raise BadEncoding("an answer about no statement")
 
 
 def _check_reveal(body: RevealSegment) -> None:

@@ -11,6 +11,7 @@ from swarm.ledger.check_statements import (
     DataRequest,
     DisputeMove,
     DisputeVote,
+    ForcedError,
     Fraud,
     Report,
     RevealSegment,
@@ -22,7 +23,7 @@ from swarm.ledger.check_statements import (
 from swarm.ledger.demands import DemandEntry, ShowEntry
 from swarm.ledger.edges import EdgeFraud
 from swarm.ledger.state.accusations import Dispute, Turn
-from swarm.ledger.state.draft import is_confirmed
+from swarm.ledger.state.draft import APPROVING, is_confirmed
 from swarm.ledger.state.records import (
     CheckPhase,
     Contribution,
@@ -53,6 +54,7 @@ CHECK_KINDS: dict[type[object], str] = {
     TraceFraud: "trace_fraud",
     DemandEntry: "demand_entry",
     ShowEntry: "show_entry",
+    ForcedError: "forced_error",
 }
 
 SIGNED_TEXTS: dict[type[object], str] = {
@@ -108,6 +110,9 @@ def check_text(body: CheckStatement) -> str:
             text = f"answered blind on {where}"
         case RevealSegment(tokens=tokens):
             text = f"revealed {where}: {len(tokens)} windows"
+        case VerifyReveal(is_false=True, statement=statement):
+            forced = ", as was to be found" if statement else ""
+            text = f"looked at {where}: what its solver stated is false{forced}"
         case VerifyReveal(claim=claim):
             found = "it gives something else" if claim else "it gives the same"
             text = f"showed its replay of {where}: {found}"
@@ -121,7 +126,7 @@ def check_text(body: CheckStatement) -> str:
             text = f"reported window {window} of {where}"
         case ContestService(window=window):
             text = f"complains that it was not served window {window} of {where}"
-        case EdgeFraud() | TraceFraud() | DemandEntry() | ShowEntry():
+        case EdgeFraud() | TraceFraud() | DemandEntry() | ShowEntry() | ForcedError():
             text = _signed_text(body, where)
         case WitnessService(is_served=is_served):
             said = "holds the log" if is_served else "could not get the log"
@@ -129,7 +134,7 @@ def check_text(body: CheckStatement) -> str:
     return text
 
 
-def _signed_text(body: Fraud | DemandEntry | ShowEntry, where: str) -> str:
+def _signed_text(body: Fraud | DemandEntry | ShowEntry | ForcedError, where: str) -> str:
     """Return a statement about what a solver has signed for others as text."""
     match body:
         case EdgeFraud(message=message):
@@ -141,11 +146,28 @@ def _signed_text(body: Fraud | DemandEntry | ShowEntry, where: str) -> str:
             return f"demands the list of {where} for {what} that its solver signed"
         case ShowEntry(demand=demand):
             return f"has an entry of its list of {where} shown: demand {demand}"
+        case ForcedError(check=check, number=number):
+            return f"showed element {number} of a forced error in {where}, which check {check} approved"
+
+
+CHECK_TEXTS: dict[CheckPhase, str] = {
+    CheckPhase.JACKPOT: "forced error found (jackpot)",
+    CheckPhase.FOOLED: "approved a forced error",
+    CheckPhase.PASSED: "may have approved a forced error",
+    CheckPhase.FOUND: "calls it false; the proof is to come",
+}
+"""Texts of what verifiers did in runs with forced errors; of all other phases the name says it."""
+
+
+def forced_text(record: SegmentRecord) -> str:
+    """Return who found a forced error of a segment, or approved one; empty if nobody did."""
+    said = [(check.peer, CHECK_TEXTS.get(check.phase)) for check in record.checks]
+    return ", ".join(f"{peer_name(peer)}: {text}" for peer, text in said if text)
 
 
 def replayed_steps(record: SegmentRecord, window_steps: int) -> int:
     """Count the steps of the windows that another peer replayed, or looked at, and agreed with."""
-    agreed = {check.window for check in record.checks if check.phase is CheckPhase.AGREED}
+    agreed = {check.window for check in record.checks if check.phase in APPROVING}
     left = (record.num_steps - window * window_steps for window in sorted(agreed))
     return sum(max(min(window_steps, steps), 0) for steps in left)
 
@@ -157,6 +179,8 @@ def segment_text(record: SegmentRecord, window_steps: int = 0) -> str:
     """
     where = f"segment {record.round}/{record.stage}/{record.seat} of {peer_name(record.peer)}"
     text = f"{where} {PHASE_TEXTS[record.phase]}"
+    if forced := forced_text(record):
+        text += f" ({forced})"
     if record.phase is SegmentPhase.DOUBTED and record.panel is not None:
         sitting = {seat.peer for seat in record.panel.seats}
         mine = [one for one in rejections(record) if one.window == record.panel.window]
@@ -181,7 +205,7 @@ def segment_text(record: SegmentRecord, window_steps: int = 0) -> str:
 
 def _replayed_text(record: SegmentRecord, window_steps: int) -> str:
     """Return the share of a segment that was replayed, and by how many peers; empty if by none."""
-    agreed = sum(check.phase is CheckPhase.AGREED for check in record.checks)
+    agreed = sum(check.phase in APPROVING for check in record.checks)
     if not agreed or not window_steps:
         return ""
     by = f"{agreed} peer{'s' * (agreed != 1)}"

@@ -19,10 +19,12 @@ from enum import IntEnum
 from swarm.errors import InvalidStatement, Reason
 from swarm.ledger.blocks import BODY_BYTES_MAX, BODY_TRANSACTIONS_MAX
 from swarm.ledger.check_statements import (
+    FORCED_ELEMENTS,
     ContestService,
     DataRequest,
     DisputeMove,
     DisputeVote,
+    ForcedError,
     PaidCheck,
     Report,
     RevealSegment,
@@ -428,19 +430,19 @@ def _number(body: FreeStatement) -> int:
 
 def _which(body: PaidCheck) -> tuple[int, int]:
     """Return kind and number of a statement among those of one sender about one segment."""
+    if isinstance(body, EdgeFraud | TraceFraud | Report | DemandEntry):
+        return {Report: 1, DemandEntry: 7}.get(type(body), 4), 0
     match body:
         case DataRequest():
             return 0, body.attempt
-        case Report():
-            return 1, 0
         case DisputeVote():
             return 2, body.window
         case WitnessService():
             return 3, body.check
-        case EdgeFraud() | TraceFraud() | DemandEntry():
-            return (6 if isinstance(body, DemandEntry) else 4), 0
         case DisputeMove():
             return 5, body.window
+        case ForcedError():
+            return 6, body.check * FORCED_ELEMENTS + body.number
 
 
 def _lane(transaction: Transaction) -> Lane:

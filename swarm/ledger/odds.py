@@ -21,7 +21,12 @@ from functools import cache
 
 from swarm.config.spec import NANO, RunSpec
 from swarm.ledger.check_statements import ATTEMPTS
-from swarm.ledger.transition.payments import ACCUSER_PERCENT, JUDGES_PERCENT
+from swarm.ledger.transition.forced import JACKPOT_CHECKS
+from swarm.ledger.transition.payments import (
+    ACCUSER_PERCENT,
+    FALSE_WITNESS_PERCENT,
+    JUDGES_PERCENT,
+)
 from swarm.ledger.transition.prices import SILENCE_REWARDS
 from swarm.ledger.transition.sampling import BARE_FACTOR, WITNESSES, num_windows
 
@@ -48,10 +53,49 @@ class Odds:
     worst_way: str
 
 
+LAZY_MARGIN = 2
+"""Times as many forced checks as make laziness cost nothing. A seat that more seats feed than its own stage has
+computes more tokens, and pays more by the check, for the same stake."""
+
+
+@dataclass(frozen=True, slots=True)
+class LookOdds:
+    """Earnings of a check at elements on average, in what an honest segment costs, without the work of it."""
+
+    looks: float
+    """For who looks."""
+    lazy: float
+    """For who does not, and says "right" each time."""
+    says_false: float
+    """For who does not, and says "false" each time."""
+    least_forced: float
+    """Least part of forced checks that a launch accepts."""
+
+
+def look_odds_of(spec: RunSpec, stake_segments: int) -> LookOdds:
+    """Return what checks earn in a run whose checks look at elements.
+
+    A third of the solvers are friends of who does not look, and do not show it.
+    """
+    forced, pay = spec.checks.forced_nano / NANO, REWARD / spec.inner_steps_max
+    part = FALSE_WITNESS_PERCENT / 100 * stake_segments * REWARD
+    lost = (1 - FRIENDS) * (2 * pay + part)
+    win = max(pay, min(JACKPOT_CHECKS * pay, pay * (1 - forced) / (2 * forced))) if forced else pay
+    return LookOdds(
+        looks=(1 - forced) * pay + forced * win,
+        lazy=pay - forced * lost,
+        says_false=forced * win - (1 - forced) * pay,
+        least_forced=LAZY_MARGIN * pay / lost,
+    )
+
+
 def odds_of(spec: RunSpec, stake_segments: int) -> Odds:
     """Return the odds of a run with exact numerics whose solvers have the stake of so many segments."""
     windows = num_windows(spec.inner_steps_max, spec.checks.window_steps)
     drawn, new = 2 * spec.checks.probability_nano / NANO, 2.0
+    # A lie that falls on a forced statement is its verifier's jackpot, and convicts nobody.
+    seen = 1 - spec.checks.forced_nano / NANO
+    drawn, new = drawn * seen, new * seen
     stake = (1 - MONEY_BACK) * stake_segments * REWARD + REWARD
     silence = SILENCE_REWARDS * REWARD
     ways = list[tuple[float, str]]()

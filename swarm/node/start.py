@@ -5,6 +5,7 @@ Shell: reads run files, datasets, the genesis of a home and, for a ticket's expi
 Everything here is read before torch and libp2p are loaded, so that a mistake is reported at once.
 """
 
+import math
 import time
 from bisect import bisect_left
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from swarm.config.schema import RunFile, check_data
 from swarm.config.spec import NANO, Genesis, RunSpec
 from swarm.config.tolerance import SPOT_ITEMS
 from swarm.errors import BadConfig, BadEncoding, Corrupt
-from swarm.ledger.odds import Odds, odds_of
+from swarm.ledger.odds import LookOdds, Odds, look_odds_of, odds_of
 from swarm.primitives.codec import decode, encode, replace
 from swarm.ticket import Ticket, parse_ticket
 from swarm.training.data.dataset import check_hash
@@ -179,6 +180,13 @@ def check_odds(spec: RunSpec, stake_segments: int) -> None:
     if text := paying_text(odds_of(spec, stake_segments)):
         ways = [*odds_remedies(spec, stake_segments), "launch it with --force"]
         raise BadConfig(text, hint=", or ".join(ways))
+    looking = look_odds_of(spec, stake_segments)
+    if 0 < spec.checks.forced_nano < looking.least_forced * NANO:
+        least = math.ceil(looking.least_forced * 1000) / 1000
+        raise BadConfig(
+            f"{lazy_text(spec, looking)}: it must lose more",
+            hint=f"set forced to at least {least:g} in [checks], or launch it with --force",
+        )
 
 
 def unchecked_text(spec: RunSpec) -> str:
@@ -194,6 +202,20 @@ def unchecked_text(spec: RunSpec) -> str:
             " trust"
         )
     return ""
+
+
+def lazy_text(spec: RunSpec, looking: LookOdds) -> str:
+    """Return a sentence about a verifier that does not look, in a run where checks look at elements."""
+    if not spec.checks.spots:
+        return ""
+    forced = spec.checks.forced_nano / NANO
+    if not forced:
+        return "a verifier that does not look is not found out: forced is 0 in [checks]"
+    change = "gains" if looking.lazy >= 0 else "loses"
+    return (
+        f"a verifier that does not look {change} {abs(looking.lazy):.2g} of a segment's cost by each check, for"
+        f" {forced:.2%} of what it is told is false on purpose; one that looks has {looking.looks:.2g}"
+    )
 
 
 def odds_text(odds: Odds, spec: RunSpec) -> str:

@@ -86,6 +86,11 @@ def verify_commit(claim: Digest, salt: bytes, verifier: PeerId) -> Digest:
     return fast_digest("verify-commit", claim, _checked(salt), verifier)
 
 
+def spot_answer(claim: Digest, said: Digest, *, is_false: bool) -> Digest:
+    """Return the answer of a verifier that looked at elements: what it says of which statement of a window."""
+    return fast_digest("spot-answer", claim, said, b"false" if is_false else b"right")
+
+
 def _checked(salt: bytes) -> bytes:
     if len(salt) != SALT_BYTES:
         raise UsageError(f"a salt has {SALT_BYTES} bytes, not {len(salt)}")

@@ -18,7 +18,8 @@ import trio
 
 from swarm.errors import BadConfig, InvalidStatement, Unreachable, UsageError
 from swarm.events import EventKind
-from swarm.ledger.state.records import CheckPhase, SegmentPhase, SegmentRecord
+from swarm.ledger.state.draft import APPROVING
+from swarm.ledger.state.records import SegmentPhase, SegmentRecord
 from swarm.training.record.window import WindowKey
 from swarm.types import Digest, PeerId
 from swarm.verify.audit import AuditResult, AuditVerdict
@@ -62,7 +63,7 @@ def chosen(
         has_passed = record.phase in PASSED and old is not None and old.phase not in PASSED
         if not has_passed or record.peer == me or dice.random() >= rate:
             continue
-        seen = {check.window for check in record.checks if check.phase is CheckPhase.AGREED}
+        seen = {check.window for check in record.checks if check.phase in APPROVING}
         windows = range(len(record.claims))
         left = [window for window in windows if window not in seen] or list(windows)
         if left:

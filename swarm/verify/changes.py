@@ -24,6 +24,8 @@ ENDINGS: dict[CheckPhase, str] = {
     CheckPhase.AGREED: "agrees",
     CheckPhase.DIFFERED: "differs",
     CheckPhase.MISSED: "too late",
+    CheckPhase.JACKPOT: "forced error found (jackpot)",
+    CheckPhase.FOOLED: "approved a forced error",
 }
 
 

@@ -12,12 +12,12 @@ from typing import TypeVar, cast
 
 from swarm.errors import BrokenPromise, OutOfTurn, UsageError
 from swarm.ledger.check_statements import MOVE_BYTES_MAX
-from swarm.ledger.state.records import SegmentRecord
+from swarm.ledger.state.records import Check, SegmentRecord
 from swarm.ledger.state.state import Reader
-from swarm.ledger.transition.court import Outcome, Ruling
+from swarm.ledger.transition.court import Outcome, Ruling, Stated
 from swarm.ledger.transition.sampling import num_windows
 from swarm.primitives.codec import decode, encode
-from swarm.types import NO_DIGEST, Digest
+from swarm.types import NO_DIGEST, Digest, PeerId
 from swarm.verify.program.account import Account
 from swarm.verify.program.cases import Facts
 from swarm.verify.program.dispute import NO_ACCOUNT, Dispute, Move, Phase
@@ -28,11 +28,12 @@ from swarm.verify.replay import REFUSED
 from swarm.verify.spots.proof import (
     FalseTrace,
     check_contradiction,
+    check_drawn,
     check_proof,
     decode_proof,
     statement_of,
 )
-from swarm.verify.spots.statement import SpotStatement
+from swarm.verify.spots.statement import SpotStatement, check_statement, decode_statement
 
 GAME_BYTES_MAX = 4 * MOVE_BYTES_MAX
 """Bytes of a dispute between two moves: two of the longest moves, and room."""
@@ -82,6 +83,39 @@ def check_lie(reader: Reader, record: SegmentRecord, proof: bytes) -> None:
     else:
         claim = record.claims[said.window]
         _judged(lambda: check_contradiction(said, claim, record.peer, chain, facts.run_digest))
+
+
+def lie_about(proof: bytes) -> Stated:
+    """Return the statement that a proof is about, unchecked; raise ``BadEncoding`` for what is no proof."""
+    found = decode_proof(proof)
+    return _stated(statement_of(found), is_element=isinstance(found, FalseTrace))
+
+
+def stated(reader: Reader, record: SegmentRecord, statement: bytes) -> Stated:
+    """Return a statement about a window of a segment; raise ``PeerFault`` unless its solver has signed it."""
+    said = decode_statement(statement)
+    _check_subject(reader, record, said)
+    run_digest = reader.run(record.run).spec_digest
+    check_statement(said, record.peer, reader.globals.chain, run_digest)
+    return _stated(said, is_element=False)
+
+
+def _stated(said: SpotStatement, *, is_element: bool) -> Stated:
+    return Stated(said.digest, PeerId(said.to), said.window, is_element=is_element)
+
+
+def check_forced(
+    reader: Reader, record: SegmentRecord, proof: bytes, check: Check, seed: Digest, number: int
+) -> None:
+    """Raise ``PeerFault`` unless a proof shows a drawn element of what is false on purpose for a check."""
+    found = decode_proof(proof)
+    if not isinstance(found, FalseTrace):
+        raise BrokenPromise("a statement without an element of it")
+    _check_subject(reader, record, found.statement)
+    facts, chain = facts_of(reader, record), reader.globals.chain
+    said, dice = Digest(check.said), check.dice
+    _judged(lambda: check_drawn(found, facts, said, seed, dice, number))
+    _judged(lambda: check_proof(found, facts, record.peer, chain, facts.run_digest))
 
 
 def _check_subject(reader: Reader, record: SegmentRecord, said: SpotStatement) -> None:

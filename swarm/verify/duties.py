@@ -26,7 +26,9 @@ from swarm.ledger.check_statements import (
     DataRequest,
     DisputeMove,
     DisputeVote,
+    ForcedError,
     RevealSegment,
+    TraceFraud,
     VerifyCommit,
     VerifyReveal,
     WitnessService,
@@ -36,6 +38,7 @@ from swarm.ledger.state.draws import Contest, Panel
 from swarm.ledger.state.records import Check, CheckPhase, Contribution, SegmentPhase, SegmentRecord
 from swarm.ledger.state.state import State
 from swarm.ledger.transition.disputes import first_accusation, heard_accusation
+from swarm.ledger.transition.forced import known_seed
 from swarm.ledger.transition.hearings import in_hearing
 from swarm.ledger.transition.phases import (
     answers_end,
@@ -44,6 +47,7 @@ from swarm.ledger.transition.phases import (
     gather_end,
     open_checks,
     open_contest,
+    proofs_end,
 )
 from swarm.ledger.transition.prices import (
     CHECKS_MAX,
@@ -59,7 +63,16 @@ from swarm.ledger.transition.tolerance import is_fresh
 from swarm.training.record.window import WindowKey
 from swarm.types import Amount, Height, PeerId
 from swarm.verify.draws import SelectedDraw
-from swarm.verify.judging import OwnAnswer, SegmentKey, is_late, key_of, window_of
+from swarm.verify.judging import (
+    ForcedKey,
+    OwnAnswer,
+    SegmentKey,
+    is_late,
+    is_proof_due,
+    key_of,
+    seat_of,
+    window_of,
+)
 
 SILENT_SHARE = 8
 """Verified segments that outweigh one silent segment: a solver with fewer of them is often silent."""
@@ -104,8 +117,11 @@ Statement = (
     | DisputeMove
     | ContestService
     | WitnessService
+    | TraceFraud
+    | ForcedError
 )
-StepKey = tuple[type[Statement], WindowKey]
+StepKey = tuple[type[Statement], WindowKey] | tuple[type[Statement], WindowKey, int]
+"""Kind and window of a statement, and its number, where there are several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +183,16 @@ class SitWindow:
     key: WindowKey
 
 
-DutyStep = Submit | JudgeWindow | CheckWindow | HoldWindow | FindMove | SitWindow
+@dataclass(frozen=True, slots=True)
+class ProveForced:
+    """Step that finds what shows that a verifier approved an error of ours; several ``Submit`` follow."""
+
+    key: WindowKey
+    place: int
+    """Place of its check in the record."""
+
+
+DutyStep = Submit | JudgeWindow | CheckWindow | HoldWindow | FindMove | SitWindow | ProveForced
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +216,10 @@ class VerifierView:
     """Verdicts of this node on disputed windows: True if the solver is guilty."""
     moves: Mapping[MoveKey, bytes | None]
     """Moves of this node in disputes; None where it has none to make."""
+    proofs: Mapping[WindowKey, bytes]
+    """Proofs that something was stated falsely to this node as a verifier, on purpose or not."""
+    forced: Mapping[ForcedKey, tuple[bytes, ...]]
+    """Proofs that verifiers approved what this node made false on purpose; empty where it was not false."""
     sent: Mapping[StepKey, Height]
     """Height of the state at which each statement was last submitted."""
     checks_max: int
@@ -217,6 +246,7 @@ def next_duties(known: VerifierView) -> tuple[DutyStep, ...]:
     for record in known.segments:
         spec = known.state.run(record.run).spec
         submissions += _show_own(known, record)
+        _show_forced(known, record, spec, submissions, checked)
         if not is_checked(spec):
             continue
         if _is_judge(known, record):
@@ -231,6 +261,7 @@ def next_duties(known: VerifierView) -> tuple[DutyStep, ...]:
                 owed += [record] * (len(checked) - before)
         if _takes_requests(known, record, spec):
             open_draws.append(record)
+    submissions += _proofs(known)
     submissions += _requests(known, open_draws, owed)
     if len(owed) < known.checks_max:
         submissions += _offers(known)
@@ -245,6 +276,41 @@ def _show_own(known: VerifierView, record: SegmentRecord) -> list[Submit]:
     if record.peer != known.me or not is_due or body is None:
         return []
     return [Submit((RevealSegment, window_of(record, 0)), body)]
+
+
+def _show_forced(
+    known: VerifierView,
+    record: SegmentRecord,
+    spec: RunSpec,
+    submissions: list[Submit],
+    work: list[tuple[int, DutyStep]],
+) -> None:
+    """Add the steps by which we show that a verifier approved what we had stated falsely on purpose."""
+    if record.peer != known.me or record.phase not in SHOWN:
+        return
+    for place, check in enumerate(record.checks):
+        if check.phase is not CheckPhase.PASSED:
+            continue
+        key, end = window_of(record, check.window), proofs_end(record, spec)
+        proofs = known.forced.get((key, place))
+        if proofs is None:
+            work.append((end, ProveForced(key, place)))
+            continue
+        for number, proof in enumerate(proofs):
+            if not check.proved >> number & 1:
+                body = ForcedError(*key_of(record), place, number, proof)
+                submissions.append(Submit((ForcedError, key, place * len(proofs) + number), body))
+
+
+def _proofs(known: VerifierView) -> list[Submit]:
+    """Return the proofs of what was stated falsely to us, and not on purpose, once that is known."""
+    found, height = list[Submit](), known.next_height
+    for key, proof in known.proofs.items():
+        record, run = known.state.segment(*seat_of(key)), known.state.find_run(key.run)
+        if record and run and is_proof_due(record, run.spec, known.me, key.window, height):
+            body = TraceFraud(*key_of(record), proof)
+            found.append(Submit((TraceFraud, key), body))
+    return found
 
 
 def _is_judge(known: VerifierView, record: SegmentRecord) -> bool:
@@ -369,7 +435,8 @@ def _check(
     elif check.phase is CheckPhase.SEALED and record.phase in SHOWN and answer is not None:
         is_mine = answer.commitment(known.me) == check.commitment
         if is_mine and are_reveals_open(record, height):
-            body = answer.shown(place, record.claims[check.window])
+            is_forced = known_seed(record, spec, check) is not None
+            body = answer.shown(place, record.claims[check.window], is_forced=is_forced)
             submissions.append(Submit((VerifyReveal, key), body))
 
 

@@ -12,11 +12,13 @@ import trio
 from swarm.errors import BadConfig, SwarmError, Unreachable
 from swarm.events import EventKind
 from swarm.ledger.state.records import SegmentRecord
+from swarm.primitives.codec import encode
 from swarm.primitives.commitments import SALT_BYTES, WindowResult
 from swarm.training.record.window import WindowKey
 from swarm.types import Digest, PeerId
 from swarm.verify.changes import where
 from swarm.verify.judging import (
+    ForcedKey,
     OwnAnswer,
     SegmentKey,
     Sought,
@@ -66,6 +68,8 @@ class Jobs:
     ) -> None:
         self.verdicts: dict[WindowKey, bool] = {}
         """Verdicts on disputed and doubted windows: True if the solver is guilty, or is rejected."""
+        self.forced: dict[ForcedKey, tuple[bytes, ...]] = {}
+        """Proofs that verifiers approved errors of ours, by window and place of the check."""
         self._found: dict[WindowKey, OwnAnswer] = {}
         """Answers of panels, until they are on the disk."""
         self._me, self._ledger, self._log_store, self._logs = me, ledger, log_store, logs
@@ -77,11 +81,25 @@ class Jobs:
         for key in [key for key in self.verdicts if seat_of(key) not in live]:
             del self.verdicts[key]
             self._found.pop(key, None)
+        for one in [one for one in self.forced if seat_of(one[0]) not in live]:
+            del self.forced[one]
         self._warned = {key for key in self._warned if seat_of(key) in live}
 
     async def check(self, key: WindowKey) -> None:
         """Replay the first log of a window that can be had, and store the answer on the disk."""
         await self._ask_until(key, self._answer)
+
+    async def prove_forced(self, key: WindowKey, place: int) -> None:
+        """Find what shows that a verifier approved an error that we made on purpose, if we did."""
+        try:
+            found = await self._logs.false_elements(key, place)
+        except (Unreachable, BadConfig) as error:
+            sought = self._find(key)
+            if sought is not None:
+                self._warn(key, sought.record, error)
+            await trio.sleep(TRY_AGAIN_S)
+            return
+        self.forced[key, place] = tuple(map(encode, found))
 
     async def hold(self, key: WindowKey) -> None:
         """Fetch a log of a contested window, as a witness, and keep it for who was not served."""
@@ -194,12 +212,35 @@ class Jobs:
         """Replay the first log that can be had; return True if an answer is on the disk."""
         key = sought.key
         for manifest in self._log_store.manifests(key):
+            if sought.run.spec.checks.spots:
+                return await self._look(sought, manifest)
             answer = await self._try(manifest, sought, sought.sources(self._me), urgent=False)
             if answer is not None:
                 salt, window_id = secrets.token_bytes(SALT_BYTES), (*seat_of(key), key.window)
                 mine = OwnAnswer(*window_id, salt, answer, manifest.root)
                 return await self._keep(mine, sought.record)
         return False
+
+    async def _look(self, sought: Sought, manifest: WindowManifest) -> bool:
+        """Check a window at elements; return True if an answer is on the disk, and before it what proves it."""
+        key, salt = sought.key, secrets.token_bytes(SALT_BYTES)
+        try:
+            found = await self._logs.look(sought)
+            if found.proof is not None:
+                await self._log_store.keep_proof(key, encode(found.proof))
+        except (Unreachable, BadConfig) as error:
+            self._warn(key, sought.record, error)
+            return False
+        answer = OwnAnswer(
+            *seat_of(key),
+            window=key.window,
+            salt=salt,
+            result=found.result,
+            root=manifest.root,
+            statement=encode(found.statement),
+            is_false=found.proof is not None,
+        )
+        return await self._keep(answer, sought.record)
 
     async def _keep(self, answer: OwnAnswer, record: SegmentRecord) -> bool:
         try:

@@ -13,13 +13,20 @@ from dataclasses import dataclass
 from swarm.config.spec import RunSpec
 from swarm.ledger.check_statements import Report, VerifyCommit, VerifyReveal
 from swarm.ledger.state.records import CheckPhase, Run, SegmentPhase, SegmentRecord
-from swarm.ledger.transition.phases import ANSWER_ROUNDS, DISPUTE_ROUNDS
+from swarm.ledger.transition.forced import convicts
+from swarm.ledger.transition.phases import (
+    ANSWER_ROUNDS,
+    DISPUTE_ROUNDS,
+    are_reveals_open,
+    is_reportable_at,
+)
 from swarm.ledger.transition.sampling import num_windows
 from swarm.primitives.codec import Message
-from swarm.primitives.commitments import WindowResult, verify_commit
+from swarm.primitives.commitments import WindowResult, spot_answer, verify_commit
 from swarm.training.record.window import WindowKey
 from swarm.types import Digest, PeerId, RoundIndex, RunIndex, StageIndex
 from swarm.verify.replay import REFUSED
+from swarm.verify.spots.statement import statement_digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +113,26 @@ def is_late(record: SegmentRecord, spec: RunSpec, height: int) -> bool:
     return height >= record.dispute.deadline - DISPUTE_ROUNDS * spec.round_blocks // 2
 
 
+def is_proof_due(
+    record: SegmentRecord, spec: RunSpec, me: PeerId, window: int, height: int
+) -> bool:
+    """Return True if what was stated falsely to ``me`` about a window convicts, and is to be shown now.
+
+    Our own answer comes first: who has answered blind is the accuser.
+    """
+    if record.phase is SegmentPhase.GUILTY or not is_reportable_at(record, spec, height):
+        return False
+    hidden = any(one.peer == me and one.phase is CheckPhase.SEALED for one in record.checks)
+    if hidden and (not record.claims or are_reveals_open(record, height)):
+        return False
+    return bool(convicts(record, spec, me, window))
+
+
 SegmentKey = tuple[RunIndex, RoundIndex, StageIndex, int]
 """Id of a segment: run, round, stage, seat."""
+
+ForcedKey = tuple[WindowKey, int]
+"""A window of ours, and the place of the check of it that may have approved a forced error."""
 
 ANSWER_BYTES_MAX = 1 << 10
 """Bytes of a stored answer."""
@@ -125,6 +150,10 @@ class OwnAnswer(Message, frozen=True):
     result: WindowResult
     root: Digest
     """Root of the log that was replayed."""
+    statement: bytes = b""
+    """Signed statement that was looked at; empty where the window was replayed."""
+    is_false: bool = False
+    """True if something in that is false."""
 
     @property
     def key(self) -> WindowKey:
@@ -136,9 +165,17 @@ class OwnAnswer(Message, frozen=True):
         """Hash of the answer: equal for verifiers that agree."""
         return self.result.claim
 
+    @property
+    def said(self) -> bytes:
+        """Digest of the statement that was looked at; empty where there is none."""
+        return statement_digest(self.statement) if self.statement else b""
+
     def commitment(self, me: PeerId) -> Digest:
         """Return the salted hash that commits verifier ``me`` to the answer and hides it."""
-        return verify_commit(self.claim, self.salt, me)
+        answer = self.claim
+        if self.statement:
+            answer = spot_answer(self.claim, Digest(self.said), is_false=self.is_false)
+        return verify_commit(answer, self.salt, me)
 
     def hidden(self, me: PeerId, check: int) -> VerifyCommit:
         """Return the statement that commits to the answer blindly; ``check`` is the place of our check."""
@@ -148,10 +185,20 @@ class OwnAnswer(Message, frozen=True):
         """Return the statement that accuses the window blindly."""
         return Report(*seat_of(self.key), self.window, self.commitment(me))
 
-    def shown(self, check: int, solvers: Digest) -> VerifyReveal:
-        """Return the statement that reveals the answer, beside the claim that the solver has shown."""
-        claim = b"" if self.claim == solvers else self.claim
-        return VerifyReveal(*seat_of(self.key), check, self.salt, claim)
+    def shown(self, check: int, solvers: Digest, *, is_forced: bool = False) -> VerifyReveal:
+        """Return the statement that reveals the answer, beside the claim that the solver has shown.
+
+        ``is_forced``: whether what was looked at was to be false, so that it is shown, too.
+        """
+        return VerifyReveal(
+            *seat_of(self.key),
+            check,
+            self.salt,
+            claim=b"" if self.claim == solvers else self.claim,
+            said=self.said,
+            is_false=self.is_false,
+            statement=self.statement if is_forced else b"",
+        )
 
 
 def key_of(record: SegmentRecord) -> SegmentKey:

@@ -40,6 +40,7 @@ from swarm.types import Bytes, Digest, PeerId
 from swarm.verify.judging import ANSWER_BYTES_MAX, OwnAnswer, SegmentKey, seat_of
 from swarm.verify.manifest import MANIFEST_BYTES_MAX, MANIFESTS_MAX, WindowManifest, sign_manifest
 from swarm.verify.ports import BlobsPort
+from swarm.verify.spots.proof import decode_proof, statement_of
 
 
 def is_needed(state: State, segment_id: SegmentKey, *, is_own: bool) -> bool:
@@ -58,7 +59,7 @@ def is_needed(state: State, segment_id: SegmentKey, *, is_own: bool) -> bool:
 
 
 MANIFESTS, ANSWERS, REVEALS = "windows", "window_answers", "own_reveals"
-SHOWN = "shown_blobs"
+SHOWN, PROOFS = "shown_blobs", "spot_proofs"
 
 
 class _Kept(Message, frozen=True):
@@ -75,6 +76,8 @@ class LogStore:
     def __init__(self, store: Store, blobs: BlobsPort, secret: SecretKey, chain: Digest) -> None:
         self.answers: dict[WindowKey, OwnAnswer] = {}
         self.reveals: dict[SegmentKey, RevealSegment] = {}
+        self.proofs: dict[WindowKey, bytes] = {}
+        """Proofs of what was stated falsely to this node as a verifier, on purpose or not."""
         self.packing_s = 0.0
         """Processor seconds spent on packing our own logs into blobs."""
         self._kept: dict[WindowKey, dict[Digest, _Kept]] = {}
@@ -144,6 +147,11 @@ class LogStore:
         await self._write([(ANSWERS, _name(answer.key), encode(answer))])
         self.answers[answer.key] = answer
 
+    async def keep_proof(self, key: WindowKey, proof: bytes) -> None:
+        """Store the proof that something stated to this node is false, durably."""
+        await self._write([(PROOFS, _name(key), proof)])
+        self.proofs[key] = proof
+
     async def keep_reveal(self, body: RevealSegment) -> None:
         """Store the reveal of a segment of our own, durably."""
         segment_id = (body.run, body.round, body.stage, body.seat)
@@ -162,12 +170,16 @@ class LogStore:
             for segment_id in self.reveals
             if not is_needed(state, segment_id, is_own=True)
         ]
+        proved = [key for key in self.proofs if not is_needed(state, seat_of(key), is_own=False)]
         changes: list[Change] = [(ANSWERS, _name(key), None) for key in stale]
+        changes += [(PROOFS, _name(key), None) for key in proved]
         changes += [(REVEALS, _packed(segment_id), None) for segment_id in shown]
         if changes:
             await self._write(changes)
         for key in stale:
             self.answers.pop(key, None)
+        for key in proved:
+            self.proofs.pop(key, None)
         for segment_id in shown:
             self.reveals.pop(segment_id, None)
 
@@ -213,6 +225,8 @@ class LogStore:
             for raw in _rows(self._store, ANSWERS):
                 answer = decode(OwnAnswer, raw, limit=ANSWER_BYTES_MAX)
                 self.answers[answer.key] = answer
+            for raw in _rows(self._store, PROOFS):
+                self.proofs[statement_of(decode_proof(raw)).key] = raw
             for raw in _rows(self._store, REVEALS):
                 body = decode(RevealSegment, raw, limit=REVEAL_BYTES_MAX)
                 self.reveals[body.run, body.round, body.stage, body.seat] = body

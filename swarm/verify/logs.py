@@ -17,7 +17,8 @@ from swarm.events import EventKind
 from swarm.executor import ExecutorPort
 from swarm.gossip.trade.service import TradeLinks
 from swarm.ledger.state.records import Run, SegmentRecord
-from swarm.ledger.transition.phases import open_checks
+from swarm.ledger.transition.forced import known_seed, seed_for
+from swarm.ledger.transition.phases import open_checks, open_contest
 from swarm.primitives.codec import encode
 from swarm.primitives.commitments import WindowResult
 from swarm.primitives.crypto import SecretKey, peer_name
@@ -46,8 +47,8 @@ from swarm.verify.replay_process import Log, Material, ReplayPort, read_filled
 from swarm.verify.round_plan import past_plan
 from swarm.verify.sent_lists import EdgeWatch
 from swarm.verify.spots.checking import Spot, anchors_in, edges_in_opened
-from swarm.verify.spots.proof import TraceProof, trace_fraud
-from swarm.verify.spots.service import OwnWindow, SpotChecks
+from swarm.verify.spots.proof import FalseTrace, TraceProof, trace_fraud
+from swarm.verify.spots.service import OwnWindow, SpotChecks, SpotResult
 from swarm.verify.spots.statement import SpotStatement
 from swarm.verify.tolerance import Comparison
 
@@ -134,6 +135,7 @@ class Logs:
             spot=self._spot,
             admits=self._admits,
             is_drawn=self._is_drawn,
+            forced=self._forced,
         )
         """Spot checks of windows, in runs that are checked so."""
         blobs.keep_back(self._is_kept_back)
@@ -332,23 +334,43 @@ class Logs:
         window = window_of(state, record, sought.key.window)
         return Spot(window, plan, sought.key, committed, tokens)
 
-    async def _check_spots(self, sought: Sought) -> WindowResult:
-        """Check a window at elements; a lie that is found goes to the ledger, with its proof.
+    async def look(self, sought: Sought) -> SpotResult:
+        """Check a window at elements; raise as ``SpotChecks.check`` does.
 
-        Returns ``REFUSED`` for a window that is proven false, or has an anchor that is not canonical. Raises as
-        ``SpotChecks.check`` does.
+        Its result is ``REFUSED`` where an anchor is set that is not canonical.
         """
         found = await self.spots.check(sought)
         await self._watch.note(edges_in_opened(found.opened))
         self._spotted[sought.key] = found.statement
-        if found.proof is not None:
-            await self._accuse(sought.key, found.proof)
-            return REFUSED
         for root in anchors_in(found.opened):
             stage, canonical = sought.key.stage, self._artifacts.canonical
             if not await self._compute.run(canonical, sought.run, stage, root):
-                return REFUSED
+                return replace(found, result=REFUSED)
+        return found
+
+    async def _check_spots(self, sought: Sought) -> WindowResult:
+        """Check a window at elements; a lie that is found goes to the ledger, with its proof.
+
+        Returns ``REFUSED`` for a window that is proven false, or that ``look`` refuses; raises as that does.
+        """
+        found = await self.look(sought)
+        if found.proof is not None:
+            await self._accuse(sought.key, found.proof)
+            return REFUSED
         return found.result
+
+    async def false_elements(self, key: WindowKey, place: int) -> list[FalseTrace]:
+        """Return what shows that a verifier approved what was false on purpose; empty if that was not false.
+
+        ``place``: that of its check in the record. Raises ``Unreachable`` if the window is not here.
+        """
+        sought, _ = self._own(key)
+        check = sought.record.checks[place]
+        seed = known_seed(sought.record, sought.run.spec, check)
+        if seed is None:
+            return []
+        found = await self.spots.false_elements(key, check.peer, seed, check.dice)
+        return [one for one in found if one.statement.digest == check.said]
 
     async def accuse_contradictions(self) -> None:
         """Accuse every solver that has shown something else on the ledger than it stated to this node."""
@@ -369,9 +391,14 @@ class Logs:
     def _admits(self, peer: PeerId, key: WindowKey) -> bool:
         """Return True if a peer may ask for a spot check of a window of our own now."""
         try:
-            self._own(key)
+            sought, _ = self._own(key)
         except Unreachable:
             return False
+        if sought.run.spec.checks.forced_nano and not sought.record.claims:
+            # Who could compare what others are told would know without looking whether it is told the truth.
+            case = open_contest(sought.record)
+            is_heard = case is not None and case.window == key.window and self._has_stake(peer)
+            return is_heard or self._is_drawn(peer, key)
         return self._has_stake(peer) or self._free_audits.admit(peer, key, trio.current_time())
 
     def _is_drawn(self, peer: PeerId, key: WindowKey) -> bool:
@@ -379,6 +406,17 @@ class Logs:
         record = self._ledger.state.segment(*seat_of(key))
         open_ = () if record is None else open_checks(record)
         return any((one.peer, one.window) == (peer, key.window) for one in open_)
+
+    def _forced(self, peer: PeerId, key: WindowKey) -> Digest | None:
+        """Return the seed of what a peer is to be told falsely of a window of ours; None for the truth."""
+        state, shown = self._ledger.state, self._log_store.reveals.get(seat_of(key))
+        record, run = state.segment(*seat_of(key)), state.find_run(key.run)
+        if record is None or run is None or shown is None:
+            return None
+        for check in open_checks(record):
+            if (check.peer, check.window) == (peer, key.window):
+                return seed_for(record, run.spec, check, shown.salt)
+        return None
 
     def _is_kept_back(self, root: Digest) -> bool:
         """Return True for a log of ours that nobody needs: some have gigabytes, and the state of a seat."""

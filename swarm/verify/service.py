@@ -42,6 +42,7 @@ from swarm.verify.duties import (
     FindMove,
     HoldWindow,
     JudgeWindow,
+    ProveForced,
     SitWindow,
     StepKey,
     Submit,
@@ -70,6 +71,10 @@ JUMP_BLOCKS = 16
 TIDY_BLOCKS = 20
 """Blocks between two searches of the disk for data that can no longer be requested."""
 
+ANSWERED = frozenset(
+    {CheckPhase.AGREED, CheckPhase.DIFFERED, CheckPhase.JACKPOT, CheckPhase.FOOLED}
+)
+"""Phases of checks that were answered and revealed."""
 QUIET = frozenset({Reason.DUPLICATE, Reason.WRONG_PHASE, Reason.FULL, Reason.UNKNOWN_SEGMENT})
 """Refusals that are not reported: heights differ, or the statement is already on its way."""
 
@@ -91,6 +96,8 @@ class VerifierCounts:
     differed: int = 0
     missed: int = 0
     """Windows that were requested and not answered or not revealed in time."""
+    jackpots: int = 0
+    """Errors that others had made on purpose, and this node found."""
     judged: int = 0
     """Disputed windows on which this node found a verdict."""
     convicted: int = 0
@@ -262,7 +269,7 @@ class Verifier:
         not be shown any more, and would cost the bond.
         """
         known = self.log_store.answers.get(answer.key)
-        if known is not None and known.claim == answer.claim:
+        if known is not None and known.claim == answer.claim and not known.statement:
             return known
         record = self._ledger.state.segment(*seat_of(answer.key))
         if record is not None and any(check.peer == self._me for check in open_checks(record)):
@@ -321,6 +328,8 @@ class Verifier:
             reveals=self.log_store.reveals,
             verdicts=self._work.verdicts,
             moves=self._hearings.moves,
+            proofs=self.log_store.proofs,
+            forced=self._work.forced,
             sent=self._sent,
             checks_max=self._checks_at_once,
         )
@@ -359,6 +368,8 @@ class Verifier:
                     await self._hearings.find(step.move)
                 elif isinstance(step, HoldWindow):
                     await self._work.hold(step.key)
+                elif isinstance(step, ProveForced):
+                    await self._work.prove_forced(step.key, step.place)
                 elif isinstance(step, SitWindow):
                     await self._work.sit(step.key)
                 elif not isinstance(step, Submit):
@@ -372,7 +383,8 @@ class Verifier:
         before, after = self._watch.look(state)
         self._background.note(before, after)
         for one in find_changes(before, after, self._me):
-            self.counts.done += one.ending in {CheckPhase.AGREED, CheckPhase.DIFFERED}
+            self.counts.done += one.ending in ANSWERED
+            self.counts.jackpots += one.ending is CheckPhase.JACKPOT
             self.counts.agreed += one.ending is CheckPhase.AGREED
             self.counts.differed += one.ending is CheckPhase.DIFFERED
             self.counts.missed += one.ending is CheckPhase.MISSED

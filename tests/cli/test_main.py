@@ -181,6 +181,19 @@ def test_a_dry_run_says_whether_a_lie_pays(
     assert told is pays
 
 
+def test_a_dry_run_says_what_a_verifier_loses_that_does_not_look(
+    run_cli: RunCli, tmp_path: Path
+) -> None:
+    text = '[run]\nnumerics = "seq-f32/1"\n[checks]\nway = "spots"\n'
+    (tmp_path / "a.toml").write_text(text, "utf-8")
+    _, out, _ = run_cli("launch", "a.toml", "--dry-run")
+    said = "looking a verifier that does not look loses 0.025 of a segment's cost by each check"
+    assert said in out
+    assert "1.00% of what it is told is false on purpose; one that looks has 0.031" in out
+    plan = json.loads(run_cli("launch", "a.toml", "--dry-run", "--json")[1])
+    assert plan["look_odds"]["lazy"] < 0 < plan["look_odds"]["looks"]
+
+
 @pytest.mark.rule("N22")
 def test_a_run_in_which_lies_pay_is_refused_with_what_would_do(
     run_cli: RunCli, tmp_path: Path

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from swarm.config.bounds import LEARNING_RATES_MAX, num_parameters
+from swarm.config.bounds import LEARNING_RATES_MAX, check_spec, num_parameters
 from swarm.config.load import (
     NodeConfig,
     RunFile,
@@ -280,3 +280,24 @@ def test_a_genesis_without_validators_or_seed_is_refused() -> None:
         genesis_of(RunFile(), validators={}, accounts={}, seed=bytes(32))
     with pytest.raises(BadConfig, match="32 bytes"):
         genesis_of(RunFile(), validators={PeerId(bytes(32)): 1}, accounts={}, seed=b"")
+
+
+SPOTS_TEXT = '[run]\nnumerics = "seq-f32/1"\n[checks]\nway = "spots"\n'
+
+
+@pytest.mark.rule("L102")
+def test_forced_errors_are_for_checks_that_look_at_elements() -> None:
+    """One in a hundred there, or as many as the file says; elsewhere none, and more than none is refused."""
+    assert a_spec(SPOTS_TEXT).checks.forced_nano == NANO // 100
+    assert a_spec(SPOTS_TEXT + "forced = 0.5").checks.forced_nano == NANO // 2
+    assert a_spec(SPOTS_TEXT + "forced = 0.0").checks.forced_nano == 0
+    assert a_spec().checks.forced_nano == 0
+    assert a_spec("[checks]\nforced = 0.0").checks.forced_nano == 0
+    with pytest.raises(BadConfig, match=r"forced errors are for checks that look at elements"):
+        check_spec(a_spec('[checks]\nway = "replay"\nforced = 0.1'))
+    with pytest.raises(BadConfig, match="forced"):
+        a_spec(SPOTS_TEXT + "forced = 0.51")
+    spec = a_spec(SPOTS_TEXT)
+    for forced in (-1, NANO // 2 + 1):
+        with pytest.raises(BadConfig, match="forced"):
+            check_spec(replace(spec, checks=replace(spec.checks, forced_nano=forced)))

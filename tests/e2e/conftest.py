@@ -11,8 +11,8 @@ import pytest
 from tests.e2e.localnet import Localnet, Node
 
 LONGEST_FIRST = (
-    "founder life models readme strangers adapter checking own_dataset spots steering devices two_faced"
-    " finished whistle fetch forgetful"
+    "founder life models readme strangers adapter checking own_dataset spots forced steering devices"
+    " two_faced finished whistle fetch forgetful"
 )
 """Modules in the order in which they are handed out, so that the workers end at about the same time."""
 

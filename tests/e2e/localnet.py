@@ -68,6 +68,7 @@ exchange_s = 2.0
 probability = {probability}
 window_steps = {window_steps}
 way = "{way}"
+{forced}
 challenge_window_blocks = 120
 [ledger]
 block_interval_s = 0.5
@@ -243,12 +244,14 @@ class Localnet:
         epoch_blocks: int = 60,
         window_steps: int = 0,
         way: str = "replay",
+        forced: float = 0.0,
     ) -> Path:
         """A run that a lone slow core trains in fractions of a second per round.
 
         ``round_blocks``: blocks of half a second per round; 0 stands for as few as the steps need.
         ``window_steps``: steps that a verifier replays; 0 for fewer than a segment has, where that can be.
-        ``way``: whether checks replay windows, or look at elements.
+        ``way``: whether checks replay windows, or look at elements; ``forced``: part of those in which a
+        solver states something false on purpose.
         """
         path = self.folder / f"run-{rounds}{'-exact' * is_exact}{round_blocks or ''}.toml"
         numerics = "seq-f32/1" if is_exact else "native"
@@ -261,6 +264,7 @@ class Localnet:
             probability=probability,
             window_steps=window_steps or usual,
             way=way,
+            forced=f"forced = {forced}" if way == "spots" else "",
             epoch_blocks=epoch_blocks,
             unbonding_epochs=UNBONDING_BLOCKS // epoch_blocks,
         )

@@ -4,7 +4,7 @@ from swarm.ledger.check_statements import TraceFraud
 from swarm.ledger.state.records import SegmentRecord
 from swarm.primitives.codec import encode, replace
 from swarm.primitives.crypto import SecretKey, digest
-from swarm.types import Digest
+from swarm.types import Digest, PeerId
 from swarm.verify.spots.proof import trace_fraud
 from swarm.verify.spots.statement import SpotStatement
 
@@ -19,6 +19,7 @@ def contradiction_of(
         stage=record.stage,
         seat=record.seat,
         window=window,
+        to=PeerId(bytes(32)),
         claim=digest("lie", b"claim"),
         opened=digest("lie", b"opened"),
         traces=digest("lie", b"traces"),

@@ -2,7 +2,7 @@
 
 import json
 
-from swarm.ledger.check_statements import CheckStatement, TraceFraud, WitnessService
+from swarm.ledger.check_statements import CheckStatement, ForcedError, TraceFraud, WitnessService
 from swarm.ledger.demands import DemandEntry, ShowEntry
 from swarm.ledger.describe import transaction_row
 from swarm.ledger.describe_checks import (
@@ -91,6 +91,15 @@ def test_every_statement_reads_as_a_sentence() -> None:
             asked, message=given
         ),
         "has an entry of its list of segment 1/0/1 shown: demand 2": shown_entry,
+        "showed element 2 of a forced error in segment 1/0/1, which check 0 approved": ForcedError(
+            RunIndex(1), RoundIndex(1), StageIndex(0), 1, 0, 2, bytes(2_000)
+        ),
+        "looked at segment 1/0/1: what its solver stated is false": replace(
+            shown, said=bytes(32), is_false=True
+        ),
+        "looked at segment 1/0/1: what its solver stated is false, as was to be found": replace(
+            shown, said=bytes(32), is_false=True, statement=b"said"
+        ),
     }
     assert {type(body) for body in wanted.values()} == set(CHECK_KINDS)
     for text, body in wanted.items():

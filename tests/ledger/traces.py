@@ -15,7 +15,7 @@ from swarm.primitives.codec import replace
 from swarm.primitives.crypto import SecretKey
 from swarm.testing.ledger import CheckedSegment, InMemoryLedger
 from swarm.training.record.window import WindowKey
-from swarm.types import RoundIndex, RunIndex, StageIndex
+from swarm.types import PeerId, RoundIndex, RunIndex, StageIndex
 from swarm.verify.program.account import Kind
 from swarm.verify.program.computed import Log, Step
 from swarm.verify.program.nodes import INPUT
@@ -26,19 +26,21 @@ from swarm.verify.spots.proof import FalseTrace
 from swarm.verify.spots.solving import Solved
 from swarm.verify.spots.statement import SpotStatement, UpdateTrace, trace_path
 from tests.ledger.checking import SOLVER, Case, goes_on
-from tests.verify.spots.test_checking import FalseStep, Liar, Sample, samples
+from tests.verify.spots.test_checking import VERIFIER, FalseStep, Liar, Sample, samples
 
 CODEC, STAGE, ROUND, SEAT = "int8", 0, 1, 1
 """The segment of the solver of ``a_case``, in the run of which a seat of the same stage was recorded."""
-WINDOW = 1
+WINDOW = 2
 """Window that has nothing but a step: the solver lies about its update."""
 PLACE = 3
 """Element about which it lies."""
 
 
-def spec_of(numerics: str = "seq-f32/1") -> RunSpec:
+REPLAYED = CheckSpec(NANO, 1, 60)
+
+
+def spec_of(numerics: str = "seq-f32/1", checks: CheckSpec = REPLAYED) -> RunSpec:
     """The recorded run, with rounds as short as those of ``EXACT``."""
-    checks = CheckSpec(NANO, 1, 60)
     spec = samples(CODEC, STAGE)[0].crop.spec
     return replace(spec, round_blocks=6, rounds=40, checks=checks, numerics=numerics)
 
@@ -104,27 +106,36 @@ class Traced(Case):
         return WindowKey(RunIndex(1), RoundIndex(ROUND), StageIndex(STAGE), SEAT, window)
 
     def states(
-        self, solved: Solved, number: int, by: SecretKey | None = None, **changes: object
+        self,
+        solved: Solved,
+        number: int,
+        by: SecretKey | None = None,
+        to: PeerId | None = None,
+        **changes: object,
     ) -> SpotStatement:
         """What the solver, or another, signs about a window; ``changes`` are of its coordinates."""
         key = replace(self.key(number), **changes)
         chain, digest = self.ledger.state.chain, self.ledger.state.run(RunIndex(1)).spec_digest
-        return solved.statement(by or self.solver, chain, digest, key)
+        return solved.statement(by or self.solver, chain, digest, key, to or VERIFIER)
 
-    def lie(self, by: SecretKey | None = None, **changes: object) -> FalseTrace:
+    def lie(
+        self, by: SecretKey | None = None, to: PeerId | None = None, **changes: object
+    ) -> FalseTrace:
         """The proof of a lie that the solver, or another, has signed for this segment, or for another."""
         liar, found = lied()
-        return replace(found, statement=self.states(liar, WINDOW, by, **changes))
+        return replace(found, statement=self.states(liar, WINDOW, by, to, **changes))
 
     def contradiction(self, window: int = WINDOW) -> SpotStatement:
         """A signed statement about a window whose claim is not the one that the solver shows."""
         return self.states(lied()[0], window)
 
 
-def traced(*, num_accounts: int = 6, numerics: str = "seq-f32/1") -> Traced:
+def traced(
+    *, num_accounts: int = 6, numerics: str = "seq-f32/1", checks: CheckSpec = REPLAYED
+) -> Traced:
     """The commit of key 1 for round 1; beacon and digest of the run are those of the recorded one."""
     ledger = InMemoryLedger(num_accounts, 4)
-    run = ledger.open_run(spec_of(numerics))
+    run = ledger.open_run(spec_of(numerics, checks))
     ledger.block(ledger.sign(ledger.keys[SOLVER], Join(run.index)))
     run = ledger.reach_round(run, 2)
     windows = recorded()

@@ -8,7 +8,7 @@ import pytest
 from swarm.config.load import genesis_of, parse_run_file, planned_spec, read_run_file
 from swarm.config.schema import RECIPES, NodeConfig, RunFile, run_template
 from swarm.errors import BadConfig, BadTicket, VerificationFailed
-from swarm.ledger.odds import odds_of
+from swarm.ledger.odds import look_odds_of, odds_of
 from swarm.node.join.join import NO_RUN, RUN_KEY, TABLE, targets_of, wanted_run
 from swarm.node.start import (
     Join,
@@ -18,6 +18,7 @@ from swarm.node.start import (
     check_odds,
     fitted,
     fitted_to,
+    lazy_text,
     paying_text,
     prepared,
     save_genesis,
@@ -132,6 +133,24 @@ def test_a_run_in_which_nothing_is_checked_is_not_refused(tmp_path: Path) -> Non
         start = Launch(parse_run_file(text, "a.toml"))
         assert prepared(start, tmp_path) == start
         assert cause in unchecked_text(planned_spec(start.file))
+
+
+@pytest.mark.rule("N22", "V56")
+def test_a_run_in_which_it_pays_not_to_look_is_refused_with_what_would_do() -> None:
+    looked_at = '[run]\nnumerics = "seq-f32/1"\n[checks]\nway = "spots"\n'
+    few = f"{looked_at}forced = FORCED\n[training]\ninner_steps_max = 12"
+    for forced, is_refused in (("0.01", True), ("0.03", True), ("0.045", False), ("0.0", False)):
+        spec = planned_spec(parse_run_file(few.replace("FORCED", forced), "a.toml"))
+        text = lazy_text(spec, look_odds_of(spec, 60))
+        if not is_refused:
+            check_odds(spec, 60)
+            assert ("loses" in text) is (forced != "0.0")
+            assert ("is not found out" in text) is (forced == "0.0")
+            continue
+        with pytest.raises(BadConfig, match="it must lose more") as caught:
+            check_odds(spec, 60)
+        assert "set forced to at least 0.041 in [checks]" in caught.value.hint
+    assert not lazy_text(planned_spec(RunFile()), look_odds_of(planned_spec(RunFile()), 60))
 
 
 @pytest.mark.rule("N22")

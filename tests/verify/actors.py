@@ -25,12 +25,13 @@ from swarm.verify.duties import (
     HoldWindow,
     JudgeWindow,
     MoveKey,
+    ProveForced,
     StepKey,
     Submit,
     VerifierView,
     next_duties,
 )
-from swarm.verify.judging import OwnAnswer, SegmentKey, seat_of, window_of
+from swarm.verify.judging import ForcedKey, OwnAnswer, SegmentKey, seat_of, window_of
 from tests.ledger.checking import Case
 
 FINAL = {
@@ -107,6 +108,10 @@ class Actor:
     verdicts: dict[WindowKey, bool] = field(default_factory=dict)
     held: set[WindowKey] = field(default_factory=set)
     moves: dict[MoveKey, bytes | None] = field(default_factory=dict)
+    proofs: dict[WindowKey, bytes] = field(default_factory=dict)
+    forced: dict[ForcedKey, tuple[bytes, ...]] = field(default_factory=dict)
+    proving: Callable[[ProveForced], tuple[bytes, ...]] = lambda _: ()
+    """What this actor shows of errors that it made on purpose."""
     moving: Callable[[FindMove], bytes | None] = lambda _: None
     """What this actor says in a dispute that arithmetic decides."""
     sent: dict[StepKey, Height] = field(default_factory=dict)
@@ -135,6 +140,8 @@ class Actor:
                 reveals=self.reveals,
                 verdicts=self.verdicts,
                 moves=self.moves,
+                proofs=self.proofs,
+                forced=self.forced,
                 sent=self.sent,
                 checks_max=self.checks_max,
             )
@@ -161,6 +168,9 @@ class Actor:
         assert not isinstance(step, Submit)
         if isinstance(step, FindMove):
             self.moves[step.move] = self.moving(step)
+            return
+        if isinstance(step, ProveForced):
+            self.forced[step.key, step.place] = self.proving(step)
             return
         found = self.replay(step.key)
         if found is None:

@@ -11,7 +11,7 @@ from swarm.cli.terminal import Terminal
 from swarm.config.load import genesis_of, planned_data, run_spec, with_shape
 from swarm.config.schema import NodeConfig, RunFile
 from swarm.config.spec import DataSpec, Genesis, RunSpec
-from swarm.ledger.odds import Odds, odds_of
+from swarm.ledger.odds import Odds, look_odds_of, odds_of
 from swarm.ledger.transition.prices import solver_stake
 from swarm.node.launch.fit import memory_bytes
 from swarm.node.launch.launch import check_limits
@@ -20,6 +20,7 @@ from swarm.node.launch.sizing import MIB, Sizing, sizing_of, tolerance_text
 from swarm.node.seat.compute import present
 from swarm.node.start import (
     Launch,
+    lazy_text,
     odds_remedies,
     odds_text,
     paying_text,
@@ -234,7 +235,12 @@ def check_launch(screen: Terminal, start: Launch, config: NodeConfig) -> None:
         odds = odds_of(spec, genesis.stake_segments)
         notes += odds_notes(spec, odds, genesis.stake_segments)
         where = exact_text(config.compute.device, present())
-        lines += [odds_line(odds, spec, screen.ink), devices_line(where, screen.ink)]
+        lines += [odds_line(odds, spec, screen.ink)]
+        if spec.checks.spots:
+            looking = look_odds_of(spec, genesis.stake_segments)
+            lines.append(f"{screen.ink.paint('dim', pad('looking', 7))} {lazy_text(spec, looking)}")
+            found["look_odds"] = asdict(looking)
+        lines.append(devices_line(where, screen.ink))
         found |= {"odds": asdict(odds), "device": where}
     screen.data({**dry_run_object(spec, sizing, text, notes), **found}, lines)
     for note in notes:

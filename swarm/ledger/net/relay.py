@@ -23,7 +23,7 @@ from swarm.errors import (
     Unreachable,
 )
 from swarm.host.service import Host
-from swarm.ledger.check_statements import TraceFraud
+from swarm.ledger.check_statements import ForcedError, TraceFraud
 from swarm.ledger.free_joins import Origin
 from swarm.ledger.mempool import Mempool
 from swarm.ledger.net.archive import Archive, FinalBlock
@@ -296,7 +296,7 @@ class Relay:
                 if refusal.reason is Reason.BAD_SIGNATURE:
                     # Other reasons can come from a difference in height; a bad signature never does.
                     raise BadSignature("a transaction without a valid signature") from None
-                if refusal.reason is Reason.BAD_PROOF and _is_trace_fraud(data):
+                if refusal.reason is Reason.BAD_PROOF and _is_proof(data):
                     # Nor does a trace that proves nothing, and each costs a judgement without a fee.
                     raise BrokenPromise("a proof of a lie that proves nothing") from None
             await trio.lowlevel.checkpoint()
@@ -346,5 +346,5 @@ class Relay:
         self._nonces.pop(name, None)
 
 
-def _is_trace_fraud(data: bytes) -> bool:
-    return isinstance(parse_transaction(data).body, TraceFraud)
+def _is_proof(data: bytes) -> bool:
+    return isinstance(parse_transaction(data).body, TraceFraud | ForcedError)

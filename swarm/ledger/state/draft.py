@@ -64,6 +64,11 @@ JUDGED = frozenset(
 """Phases that are counted; each count has the name of its phase."""
 
 
+APPROVING = frozenset({CheckPhase.AGREED, CheckPhase.JACKPOT})
+"""Phases of checks by which a segment is verified: who found an error that was forced has looked, and all that
+was opened beside it is as it should be."""
+
+
 def stands(record: SegmentRecord) -> bool:
     """Return True if the segment was verified, or accused and cleared."""
     return record.phase in {SegmentPhase.VERIFIED, SegmentPhase.CLEARED}
@@ -71,7 +76,7 @@ def stands(record: SegmentRecord) -> bool:
 
 def is_confirmed(record: SegmentRecord) -> bool:
     """Return True if the segment stands and another peer's replay agreed with the revealed leaves."""
-    return stands(record) and any(check.phase is CheckPhase.AGREED for check in record.checks)
+    return stands(record) and any(check.phase in APPROVING for check in record.checks)
 
 
 def recounted(

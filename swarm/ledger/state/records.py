@@ -62,7 +62,15 @@ class CheckPhase(StrEnum):
     AGREED = "agreed"
     DIFFERED = "differed"
     MISSED = "missed"
-    """It did not answer or reveal in time."""
+    """It did not answer or reveal in time, or proved nothing of what it called false."""
+    FOUND = "found"
+    """It calls the statement of its solver false; the proof that convicts is to come."""
+    PASSED = "passed"
+    """It calls a statement right that was to be false on purpose; its solver may show that it was."""
+    JACKPOT = "jackpot"
+    """It found an error that its solver had made on purpose."""
+    FOOLED = "fooled"
+    """It approved such an error: it had not looked."""
     SPARED = "spared"
     """It offered to sit on a panel, and was not needed, or the panel did not come about."""
 
@@ -82,6 +90,14 @@ class Check(Message, frozen=True):
     """True if it was not drawn, but chose the window itself."""
     bond: Amount
     """Amount at risk until its answer is revealed; then it is back, lost, or in its accusation."""
+    attempt: int = 0
+    """Index of the draw that selected it; of no meaning for a report."""
+    said: bytes = b""
+    """Digest of the statement that it looked at, once it has answered; empty where windows are replayed."""
+    dice: bytes = b""
+    """Seed of the elements by which its solver shows a forced error that it passed; else empty."""
+    proved: int = 0
+    """Bit n is set if the n-th of these was shown."""
 
 
 NOBODY = PeerId(b"")
@@ -464,6 +480,8 @@ class SegmentRecord(Message, frozen=True):
     """Panel about a rejected window, the last one if there were several; None before."""
     demands: tuple[Demand, ...] = ()
     """Demands to show the list of what was sent, those that are over included."""
+    salt: bytes = b""
+    """Salt of its trace commit; empty before its solver's reveal."""
 
 
 class Contribution(Message, frozen=True):

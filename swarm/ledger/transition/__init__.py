@@ -15,6 +15,8 @@ Modules (C: pure, S: does I/O):
                      silent solvers.
     disputes.py   C  Settle disputes between accusers and solvers, and charge the side that was
                      wrong.
+    forced.py     C  Judge answers about statements that a solver may have made false on purpose:
+                     who looked, and who did not.
     frauds.py     C  Convict a solver by what it has signed itself: one transaction, no judges, no
                      hearing.
     funding.py    C  Fund a run: its owner adds to the escrow, and shareholders go on with a run

@@ -17,6 +17,8 @@ from swarm.ledger.check_statements import (
     DataRequest,
     DisputeMove,
     DisputeVote,
+    ForcedError,
+    Fraud,
     Report,
     RevealSegment,
     TraceFraud,
@@ -58,6 +60,7 @@ from swarm.ledger.transition.accounts import charge_fee, stake, transfer, unstak
 from swarm.ledger.transition.checks import (
     commit_check,
     meet_deadlines,
+    prove_passed,
     request_data,
     reveal_check,
     reveal_segment,
@@ -91,7 +94,7 @@ Known = Mapping[Digest, PeerId]
 
 NOTHING_KNOWN: Known = {}
 
-Judged = DisputeMove | TraceFraud
+Judged = DisputeMove | TraceFraud | ForcedError
 """Statements that the court judges: their checks cost more than a signature."""
 
 
@@ -265,8 +268,8 @@ def _apply_paid(
             _apply_to_checks(draft, body, sender)
         case DisputeVote() | DisputeMove():
             join_dispute(draft, sender, body, arbiter)
-        case EdgeFraud() | TraceFraud():
-            convict_by_proof(draft, sender, body)
+        case EdgeFraud() | TraceFraud() | ForcedError():
+            _apply_proof(draft, sender, body, arbiter)
         case Withdraw() | SettlementKey() | SignPayouts():
             apply_settlement(draft, sender, body)
 
@@ -283,6 +286,13 @@ def _apply_to_checks(
             bear_witness(draft, sender, body)
         case DemandEntry():
             demand_entry(draft, sender, body)
+
+
+def _apply_proof(draft: Draft, sender: PeerId, body: Fraud | ForcedError, arbiter: Arbiter) -> None:
+    if isinstance(body, ForcedError):
+        prove_passed(draft, sender, body, arbiter)
+    else:
+        convict_by_proof(draft, sender, body)
 
 
 def _apply_to_accounts(

@@ -30,6 +30,7 @@ from swarm.ledger.check_statements import (
     ATTEMPTS,
     PANEL,
     DataRequest,
+    ForcedError,
     RevealSegment,
     VerifyCommit,
     VerifyReveal,
@@ -51,6 +52,12 @@ from swarm.ledger.transition.disputes import (
     end_reveals,
     move_dispute,
 )
+from swarm.ledger.transition.forced import (
+    end_proofs,
+    judge_answer,
+    prove_forced,
+    punish_silence,
+)
 from swarm.ledger.transition.payments import (
     count,
     forfeit,
@@ -60,14 +67,17 @@ from swarm.ledger.transition.payments import (
     with_check,
 )
 from swarm.ledger.transition.phases import (
+    SegmentId,
     answers_end,
     are_reveals_open,
     check_at,
     find_segment,
     gather_end,
+    is_open_for_checks,
     is_waiting_for_answers,
     open_checks,
     open_contest,
+    proofs_end,
     reveal_end,
 )
 from swarm.ledger.transition.prices import CHECKS_MAX, request_bond
@@ -80,7 +90,13 @@ from swarm.ledger.transition.sampling import (
     redraw_blocks,
 )
 from swarm.primitives.codec import replace
-from swarm.primitives.commitments import WindowResult, trace_commit, trace_root, verify_commit
+from swarm.primitives.commitments import (
+    WindowResult,
+    spot_answer,
+    trace_commit,
+    trace_root,
+    verify_commit,
+)
 from swarm.primitives.parts import Parts
 from swarm.types import NO_DIGEST, Amount, Digest, Height, PeerId
 
@@ -165,6 +181,7 @@ def request_data(draft: Draft, sender: PeerId, body: DataRequest) -> None:
         commit_height=Height(0),
         is_report=False,
         bond=bond,
+        attempt=body.attempt,
     )
     record = replace(with_check(record, check), phase=SegmentPhase.SAMPLED)
     due = record.due if under_way else gather_end(record, spec)
@@ -204,7 +221,7 @@ def reveal_segment(draft: Draft, body: RevealSegment) -> PeerId:
     spec, height = draft.run(record.run).spec, draft.height
     steps = spec.checks.window_steps
     claims = shown_claims(record, steps, body, with_leaves=spec.is_exact)
-    record = replace(record, claims=claims, shown_height=height)
+    record = replace(record, claims=claims, shown_height=height, salt=body.salt)
     for check in record.checks:
         if check.phase is CheckPhase.MISSED:
             record = lose_bond(draft, record, check)
@@ -227,11 +244,19 @@ def reveal_check(draft: Draft, body: VerifyReveal, arbiter: Arbiter) -> PeerId:
     shown = record.claims[check.window]
     if body.claim == shown:
         raise InvalidStatement(Reason.BAD_FIELD, "what is equal to the solver's is left out")
-    claim = Digest(body.claim or shown)
-    if verify_commit(claim, body.salt, check.peer) != check.commitment:
+    claim, spec = Digest(body.claim or shown), draft.run(record.run).spec
+    is_spot = spec.checks.spots and not check.is_report
+    if bool(body.said) != is_spot:
+        raise InvalidStatement(Reason.BAD_FIELD, "a statement goes with a check of elements alone")
+    answer = spot_answer(claim, Digest(body.said), is_false=body.is_false) if is_spot else claim
+    if verify_commit(answer, body.salt, check.peer) != check.commitment:
         raise InvalidStatement(Reason.BAD_PROOF, "not the answer it gave blind")
     count(draft, record, check.peer, "checked")
     is_same = claim == shown
+    if is_spot and (is_same or body.is_false):
+        draft.put_segment(judge_answer(draft, record, check, body))
+        _end_if_over(draft, body, arbiter)
+        return check.peer
     answered = replace(check, phase=CheckPhase.AGREED if is_same else CheckPhase.DIFFERED)
     if record.phase is SegmentPhase.DOUBTED:
         tolerance.note_shown(draft, with_check(record, answered))
@@ -242,10 +267,21 @@ def reveal_check(draft: Draft, body: VerifyReveal, arbiter: Arbiter) -> PeerId:
         accuse(draft, record, check, claim)
     else:  # its bond stays: a panel decides
         draft.put_segment(with_check(record, answered))
-    record = find_segment(draft, body, SegmentPhase.REVEALED, SegmentPhase.DISPUTED)
+    _end_if_over(draft, body, arbiter)
+    return check.peer
+
+
+def prove_passed(draft: Draft, sender: PeerId, body: ForcedError, arbiter: Arbiter) -> None:
+    """Take what a solver shows of an error that it made on purpose, and a verifier approved."""
+    draft.put_segment(prove_forced(draft, sender, body))
+    _end_if_over(draft, body, arbiter)
+
+
+def _end_if_over(draft: Draft, segment_id: SegmentId, arbiter: Arbiter) -> None:
+    """End the reveals if nothing is waited for any more."""
+    record = find_segment(draft, segment_id, SegmentPhase.REVEALED, SegmentPhase.DISPUTED)
     if not are_reveals_open(record, draft.height):
         _end_reveals(draft, record, arbiter)
-    return check.peer
 
 
 def _agree(draft: Draft, record: SegmentRecord, check: Check) -> SegmentRecord:
@@ -343,10 +379,14 @@ def _end_reveals(draft: Draft, record: SegmentRecord, arbiter: Arbiter) -> None:
     for check in record.checks:
         if check.phase is CheckPhase.SEALED and not are_reveals_open(record, draft.height):
             count(draft, record, check.peer, "missed")
+            punish_silence(draft, record, check)
             missed = replace(check, phase=CheckPhase.MISSED)
             record = (forfeit if check.is_report else lose_bond)(draft, record, missed)
+    end = proofs_end(record, draft.run(record.run).spec)
     if record.dispute is not None:
         move_dispute(draft, record, arbiter)
+    elif is_open_for_checks(record) and draft.height < end:
+        draft.put_segment(replace(record, due=end))
     else:
         _close(draft, record)
 
@@ -354,7 +394,7 @@ def _end_reveals(draft: Draft, record: SegmentRecord, arbiter: Arbiter) -> None:
 def _close(draft: Draft, record: SegmentRecord) -> None:
     """Close a segment once all answers are shown, or let a panel decide where one rejects it."""
     if is_exact(draft, record):
-        end_reveals(draft, record)
+        end_reveals(draft, end_proofs(draft, record))
     else:
         tolerance.end(draft, record)
 

@@ -14,9 +14,9 @@ from importlib import import_module
 from typing import Protocol, cast
 
 from swarm.errors import BadEncoding, InvalidStatement, OutOfTurn, PeerFault, Reason
-from swarm.ledger.state.records import SegmentRecord
+from swarm.ledger.state.records import Check, SegmentRecord
 from swarm.ledger.state.state import Reader
-from swarm.types import Digest
+from swarm.types import Digest, PeerId
 
 COURT = "swarm.verify.court"
 """Module that implements ``Court``."""
@@ -40,6 +40,18 @@ class Ruling:
     game: bytes
     outcome: Outcome
     is_solvers_turn: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """Statement of a solver about a window, as far as the ledger knows it."""
+
+    digest: Digest
+    to: PeerId
+    """Peer that it is for."""
+    window: int
+    is_element: bool
+    """True if a proof shows an element under it, and not its claim alone."""
 
 
 class Court(Protocol):
@@ -69,6 +81,26 @@ class Court(Protocol):
 
     def check_lie(self, reader: Reader, record: SegmentRecord, proof: bytes) -> None:
         """Raise unless a proof shows that the solver of a segment has signed something false about a window."""
+        ...
+
+    def lie_about(self, proof: bytes) -> Stated:
+        """Return the statement that a proof is about, unchecked."""
+        ...
+
+    def stated(self, reader: Reader, record: SegmentRecord, statement: bytes) -> Stated:
+        """Return a statement about a window of a segment; raise unless its solver has signed it."""
+        ...
+
+    def check_forced(
+        self,
+        reader: Reader,
+        record: SegmentRecord,
+        proof: bytes,
+        check: Check,
+        seed: Digest,
+        number: int,
+    ) -> None:
+        """Raise unless a proof shows a drawn element of what a solver made false on purpose for a check."""
         ...
 
 

@@ -23,10 +23,11 @@ from enum import StrEnum
 from swarm.errors import InvalidStatement, Reason
 from swarm.ledger.check_statements import DisputeMove, DisputeVote, Report
 from swarm.ledger.state.accusations import Accusation, Ballot, Dispute, Turn
-from swarm.ledger.state.draft import Draft
+from swarm.ledger.state.draft import APPROVING, Draft
 from swarm.ledger.state.records import Check, CheckPhase, SegmentPhase, SegmentRecord
 from swarm.ledger.state.state import Reader
 from swarm.ledger.transition.court import Outcome
+from swarm.ledger.transition.forced import APPROVED, end_proofs
 from swarm.ledger.transition.hearings import (
     abandon,
     asking_end,
@@ -58,8 +59,8 @@ from swarm.ledger.transition.phases import (
     are_reveals_open,
     find_segment,
     forget_height,
+    is_open_for_checks,
     is_reportable_at,
-    is_waiting_for_answers,
     reveal_end,
 )
 from swarm.ledger.transition.prices import report_bond, solver_stake
@@ -315,7 +316,7 @@ def end_reveals(draft: Draft, record: SegmentRecord) -> None:
         phase = SegmentPhase.UNDECIDED
     elif record.judged:
         phase = SegmentPhase.CLEARED
-    elif any(c.phase is CheckPhase.AGREED and not c.is_report for c in record.checks):
+    elif any(c.phase in APPROVING and not c.is_report for c in record.checks):
         phase = SegmentPhase.VERIFIED
     else:
         phase = SegmentPhase.UNSAMPLED
@@ -332,7 +333,7 @@ def close(draft: Draft, record: SegmentRecord, phase: SegmentPhase) -> None:
     """Give a segment its verdict, and the rest of its verifiers' pay back to the run."""
     if phase in {SegmentPhase.GUILTY, SegmentPhase.SILENT}:
         record = return_demands(draft, record)
-    record = release(draft, record)
+    record = release(draft, end_proofs(draft, record))
     due = forget_height(record, draft.run(record.run).spec, draft.height)
     draft.put_segment(replace(record, phase=phase, due=due))
 
@@ -380,7 +381,7 @@ def _convict(draft: Draft, record: SegmentRecord, dispute: Dispute, *, takes_sta
     if takes_stake and is_exact(draft, record):
         punish_solver(draft, record, first.peer, judges)
         for check in record.checks:
-            if check.phase is CheckPhase.AGREED and check.window == dispute.window:
+            if check.phase in APPROVED and check.window == dispute.window:
                 punish_approver(draft, check.peer)
     expel(draft, record)
     set_back(draft, record)
@@ -411,7 +412,7 @@ def _go_on(draft: Draft, record: SegmentRecord) -> None:
     """Go on after an accusation is settled: with the next one, with answers still to come, or to the end."""
     if record.accusations:
         _open_next(draft, record)
-    elif is_waiting_for_answers(record):
+    elif is_open_for_checks(record):
         record = replace(record, phase=SegmentPhase.REVEALED)
         draft.put_segment(replace(record, due=max(record.reveals_end, Height(draft.height + 1))))
     else:

@@ -13,9 +13,10 @@ from swarm.errors import BadSignature, InvalidStatement, PeerFault, Reason
 from swarm.ledger.check_statements import Fraud, TraceFraud
 from swarm.ledger.edges import EdgeFraud, check_fraud
 from swarm.ledger.state.draft import Draft
-from swarm.ledger.state.records import SegmentPhase, SegmentRecord
-from swarm.ledger.transition.court import refusal, the_court
+from swarm.ledger.state.records import CheckPhase, SegmentPhase, SegmentRecord
+from swarm.ledger.transition.court import Stated, refusal, the_court
 from swarm.ledger.transition.disputes import close, first_accusation
+from swarm.ledger.transition.forced import refuse_forced, settle_convicted
 from swarm.ledger.transition.payments import (
     expel,
     is_exact,
@@ -42,9 +43,12 @@ def convict_by_proof(draft: Draft, sender: PeerId, body: Fraud) -> None:
     match body:
         case EdgeFraud():
             _check_edge(draft, record, body)
+            _convict(draft, sender, record, _finder(record, sender))
         case TraceFraud():
-            _check_trace(draft, record, body)
-    convict_at_once(draft, sender, record)
+            said = _check_trace(draft, record, body)
+            finder = _finder(record, sender, said.digest)
+            record = settle_convicted(draft, record, said.digest)
+            _convict(draft, sender, record, finder)
 
 
 def _check_edge(draft: Draft, record: SegmentRecord, body: EdgeFraud) -> None:
@@ -59,8 +63,8 @@ def _check_edge(draft: Draft, record: SegmentRecord, body: EdgeFraud) -> None:
     )
 
 
-def _check_trace(draft: Draft, record: SegmentRecord, body: TraceFraud) -> None:
-    """Raise unless a solver has stated something false about a window.
+def _check_trace(draft: Draft, record: SegmentRecord, body: TraceFraud) -> Stated:
+    """Return what a solver has stated of a window, if something in it is false, and not on purpose; else raise.
 
     A signature in the proof that is not the solver's never comes from a difference in height, so who passes
     such a proof on is blamed for it, as for the signature of a transaction.
@@ -68,20 +72,28 @@ def _check_trace(draft: Draft, record: SegmentRecord, body: TraceFraud) -> None:
     if not is_exact(draft, record):
         raise InvalidStatement(Reason.WRONG_PHASE, "honest machines differ in a run like this")
     try:
+        said = the_court().lie_about(body.proof)
+        if said.is_element:
+            refuse_forced(record, draft.run(record.run).spec, said)
         the_court().check_lie(draft, record, body.proof)
     except BadSignature as fault:
         raise InvalidStatement(Reason.BAD_SIGNATURE, str(fault)) from None
     except PeerFault as fault:
         raise refusal(fault) from None
+    return said
 
 
 def convict_at_once(draft: Draft, sender: PeerId, record: SegmentRecord) -> None:
-    """Convict a solver of what ``sender`` has found; all others get back what they put up.
+    """Convict a solver of what ``sender`` has found."""
+    _convict(draft, sender, record, _finder(record, sender))
+
+
+def _convict(draft: Draft, sender: PeerId, record: SegmentRecord, finder: PeerId | None) -> None:
+    """Convict a solver; all others get back what they put up.
 
     While answers are compared, the part of an accuser goes to who answered blind first and differs, or is
     burned: a solver that sees its verdict come would save it by a lie that its friend proves.
     """
-    finder = _finder(record, sender)
     for check in record.checks:
         draft.credit(check.peer, check.bond)
         record = with_check(record, replace(check, bond=Amount(0)))
@@ -97,10 +109,16 @@ def convict_at_once(draft: Draft, sender: PeerId, record: SegmentRecord) -> None
     close(draft, replace(record, dispute=None, proved_by=sender), SegmentPhase.GUILTY)
 
 
-def _finder(record: SegmentRecord, sender: PeerId) -> PeerId | None:
-    """Return who gets the part of an accuser for a proof; None if nobody does."""
+def _finder(record: SegmentRecord, sender: PeerId, said: bytes = b"") -> PeerId | None:
+    """Return who gets the part of an accuser for a proof; None if nobody does.
+
+    ``said``: digest of the statement that convicts: a verifier that called it false blind has found it.
+    """
     if record.phase not in {SegmentPhase.REVEALED, SegmentPhase.DISPUTED}:
         return sender
+    for check in record.checks:
+        if check.phase is CheckPhase.FOUND and check.said == said:
+            return check.peer
     if record.dispute is None:
         return None
     return first_accusation(record, record.dispute.window).peer

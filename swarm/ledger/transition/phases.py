@@ -93,6 +93,22 @@ def is_waiting_for_answers(record: SegmentRecord) -> bool:
     return any(check.phase is CheckPhase.SEALED for check in record.checks)
 
 
+PROVED_LATER = frozenset({CheckPhase.FOUND, CheckPhase.PASSED})
+"""Phases of checks in which a proof is waited for."""
+
+
+def is_open_for_checks(record: SegmentRecord) -> bool:
+    """Return True if an answer, or a proof that goes with one, is waited for."""
+    is_proof_due = any(check.phase in PROVED_LATER for check in record.checks)
+    return is_proof_due or is_waiting_for_answers(record)
+
+
+def proofs_end(record: SegmentRecord, spec: RunSpec) -> Height:
+    """Return the height from which on no proof is waited for that goes with an answer."""
+    late = any(check.phase in PROVED_LATER for check in record.checks)
+    return Height(record.reveals_end + late * REVEAL_ROUNDS * spec.round_blocks)
+
+
 def gather_end(record: SegmentRecord, spec: RunSpec) -> Height:
     """Return the height from which on requests for a window are refused."""
     return Height(min(check.height for check in open_checks(record)) + redraw_blocks(spec))

@@ -57,6 +57,8 @@ class OwnChecks(Document, frozen=True):
     differed: int = 0
     missed: int = 0
     judged: int = 0
+    jackpots: int = 0
+    """Errors that others had made on purpose, and this node found."""
 
 
 class OwnSeconds(Document, frozen=True):

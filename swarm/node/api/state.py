@@ -173,6 +173,7 @@ class StateBuilder:
             differed=counts.differed,
             missed=counts.missed,
             judged=counts.judged,
+            jackpots=counts.jackpots,
         )
 
     def _seconds(self) -> OwnSeconds:

@@ -17,7 +17,7 @@ from swarm.errors import BadConfig, InvalidStatement, SwarmError
 from swarm.events import EventKind
 from swarm.executor import ExecutorPort
 from swarm.gossip.blobs.service import Blobs
-from swarm.ledger.odds import odds_of
+from swarm.ledger.odds import look_odds_of, odds_of
 from swarm.ledger.state.state import State
 from swarm.ledger.transactions import OpenRun, Stake
 from swarm.ledger.transition.prices import run_deposit, solver_stake, sufficient_fee
@@ -29,6 +29,7 @@ from swarm.node.reporting import EventLog
 from swarm.node.start import (
     Launch,
     check_odds,
+    lazy_text,
     odds_text,
     paying_text,
     saved_genesis,
@@ -69,6 +70,8 @@ def report_odds(start: Launch, genesis: Genesis, report: EventLog) -> None:
         worst_nano=round(odds.worst * NANO),
         worst_way=odds.worst_way,
     )
+    if looking := lazy_text(spec, look_odds_of(spec, genesis.stake_segments)):
+        report(EventKind.PROGRESS, looking)
     if paying := paying_text(odds):
         report(EventKind.WARNING, paying)
 

@@ -9,7 +9,7 @@ at a time. A copy and a merge have one program each, with the values of one frag
 Legend: P parameters of the shard, B batch, T time.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -81,6 +81,14 @@ from swarm.verify.replay import Replay, given_to_partner
 from swarm.verify.transcript import microbatch_leaf
 
 Values = list[Tensor]
+Said = Callable[[Program, int, int, Tensor], Tensor]
+"""Statement of a value: of a program, by the number of that among those of its event, and of the node."""
+
+
+def as_it_is(program: Program, part: int, number: int, value: Tensor) -> Tensor:
+    """Return what an honest trace states of a value: itself."""
+    del program, part, number
+    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +146,11 @@ class Log:
 class Step:
     """One step of a window, computed by its programs."""
 
-    def __init__(self, window: Window, log: Log, event: int, account: Account) -> None:
-        self._log = log
+    def __init__(
+        self, window: Window, log: Log, event: int, account: Account, said: Said = as_it_is
+    ) -> None:
+        """``said``: what is stated of the values between what its programs take and make."""
+        self._log, self._said = log, said
         shard, taken = log.before(event)
         assert isinstance(taken, StepTaken), "the event is a step"
         self._taken = taken
@@ -194,7 +205,9 @@ class Step:
 
     def traced(self, part: int) -> Traced:
         """Run the program of a part, and keep its digests."""
-        return Traced(self.program(part), self._given_to(part), partial(self.watched, part))
+        program = self.program(part)
+        said = partial(self._said, program, part)
+        return Traced(program, self._given_to(part), partial(self.watched, part), said)
 
     def watched(self, part: int, number: int, value: Tensor) -> Tensor:
         """Return what stands in the place of a computed value: itself."""
@@ -283,14 +296,16 @@ class Step:
 class Traded:
     """A copy or a merge of a window: its program and the values of it."""
 
-    def __init__(self, program: Program, given: Mapping[str, Tensor]) -> None:
+    def __init__(self, program: Program, given: Mapping[str, Tensor], said: Said) -> None:
         self.program, self._given = program, given
+        self._said = partial(said, program, 0)
         self.values = program.run(trusted_kernels().kernels, given, self.watched)
-        self.roots = value_roots(program, self.values)
+        stated = [self._said(number, value) for number, value in enumerate(self.values)]
+        self.roots = value_roots(program, stated)
 
     def traced(self) -> Traced:
         """Run the program again, and keep its digests."""
-        return Traced(self.program, self._given, self.watched)
+        return Traced(self.program, self._given, self.watched, self._said)
 
     def watched(self, number: int, value: Tensor) -> Tensor:
         """Return what stands in the place of a computed value: itself."""
@@ -312,14 +327,14 @@ class Traded:
 class Copied(Traded):
     """One copy of a window, computed by its program."""
 
-    def __init__(self, window: Window, log: Log, event: int) -> None:
+    def __init__(self, window: Window, log: Log, event: int, said: Said = as_it_is) -> None:
         shard, taken = log.before(event)
         assert isinstance(taken, SnapshotTaken), "the event is a copy"
         self._facts = facts = window.facts
         fragment = facts.spec.outer.fragment_of(taken.exchange)
         program = copy_program_of(facts.spec, facts.stage, fragment)
-        super().__init__(program, {"params": shard.params_P})
-        said = OpenCopy(
+        super().__init__(program, {"params": shard.params_P}, said)
+        opened = OpenCopy(
             account=NO_ACCOUNT,
             before=shard.components(),
             after=(),
@@ -331,7 +346,8 @@ class Copied(Traded):
             trace=merkle_root(self.roots),
             hashes=(),
         )
-        self.said: OpenCopy = replace(said, after=_changed(said.before, after_copy(facts, said)))
+        after = _changed(opened.before, after_copy(facts, opened))
+        self.said: OpenCopy = replace(opened, after=after)
         """Statement that opens it, without account and split."""
 
     def opened(self, account: Account) -> OpenCopy:
@@ -343,24 +359,24 @@ class Copied(Traded):
 class Merged(Traded):
     """One merge of a window, computed by its program."""
 
-    def __init__(self, window: Window, log: Log, event: int) -> None:
+    def __init__(self, window: Window, log: Log, event: int, said: Said = as_it_is) -> None:
         shard, merged = log.before(event)
         assert isinstance(merged, FragmentMerged), "the event is a merge"
         self._facts = facts = window.facts
-        said = _merge_in(log, shard, merged)
-        program = merge_program_of(facts.spec, facts.stage, numbers_of(facts, said))
-        super().__init__(program, _given_to_merge(shard, merged))
+        opened = _merge_in(log, shard, merged)
+        program = merge_program_of(facts.spec, facts.stage, numbers_of(facts, opened))
+        super().__init__(program, _given_to_merge(shard, merged), said)
         weight = program.outputs.get("weight")
-        said = replace(
-            said,
+        opened = replace(
+            opened,
             my_payload=self.digest("my_payload"),
             weight_nano=0 if weight is None else int(self.values[weight]),
             trace=merkle_root(self.roots),
         )
         parts = {"params": PARAMS, "phi": PHI, "outer_m": OUTER_M, "residual": RESIDUAL}
         made = {part: self.digest(name) for name, part in parts.items() if name in program.outputs}
-        after = _changed(said.before, after_merge(facts, said) | made)
-        self.said: OpenMerge = replace(said, after=after)
+        after = _changed(opened.before, after_merge(facts, opened) | made)
+        self.said: OpenMerge = replace(opened, after=after)
         """Statement that opens it, without account and split."""
 
     def opened(self, account: Account) -> OpenMerge:

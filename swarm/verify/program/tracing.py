@@ -25,13 +25,15 @@ class Traced:
         program: Program,
         given: Mapping[str, Tensor],
         watch: Callable[[int, Tensor], Tensor] = lambda _, value: value,
+        said: Callable[[int, Tensor], Tensor] = lambda _, value: value,
     ) -> None:
-        """``watch`` is that of ``Program.run``."""
-        self.program = program
+        """Run it; ``watch`` is that of ``Program.run``, and ``said`` changes what is stated of values alone."""
+        self.program, self.said = program, said
         self._given, self._watch = given, watch
         alive = dict[int, Tensor]()
         self.roots = [
-            tree_of(program.nodes[number], alive[number]).digest for number in self.computing(alive)
+            tree_of(program.nodes[number], said(number, alive[number])).digest
+            for number in self.computing(alive)
         ]
         """Digests of the values of all nodes."""
         self.outputs = {name: alive[number] for name, number in program.outputs.items()}

@@ -7,6 +7,8 @@ Modules (C: pure, S: does I/O):
     elements.py  C  Draw elements of a trace, show them with all that they are computed from, and
                     check what is shown.
     exchange.py  C  Define how a verifier asks a solver for the spot check of a window.
+    forced.py    C  Make a statement false on purpose, where the draw of a verifier forces it, and
+                    draw what shows that it was.
     proof.py     C  Prove that a solver stated something false: one element of one trace, or a claim
                     that is not the ledger's.
     service.py   S  Check the windows of others at drawn elements, and show those of our own: the

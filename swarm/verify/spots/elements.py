@@ -154,7 +154,7 @@ def _shown_item(
 
     def opened(at: int, ranges: list[tuple[int, int]]) -> Operand:
         if at not in trees:
-            trees[at] = tree_of(nodes[at], alive[at])
+            trees[at] = tree_of(nodes[at], traced.said(at, alive[at]))
         openings = tuple(trees[at].opening(*part) for part in leaves_of(nodes[at], ranges))
         return Operand(traced.roots[at], traced.path(at), openings)
 

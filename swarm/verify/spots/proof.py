@@ -20,9 +20,11 @@ from swarm.types import Digest, PeerId
 from swarm.verify.program.cases import Facts
 from swarm.verify.program.reveal import Operand, Reveal
 from swarm.verify.spots.elements import FalseElement, check_false
+from swarm.verify.spots.forced import element_of
 from swarm.verify.spots.statement import (
     SpotStatement,
     TraceSaid,
+    UpdateTrace,
     check_statement,
     check_trace,
     program_of,
@@ -67,6 +69,24 @@ def check_contradiction(
     if said.claim == claim:
         raise BrokenPromise("a statement with the claim that is on the ledger")
     check_statement(said, peer, chain, run_digest)
+
+
+def check_drawn(
+    proof: FalseTrace, facts: Facts, said: Digest, seed: Digest, dice: bytes, number: int
+) -> None:
+    """Raise ``PeerFault`` unless a proof is about the drawn element of the update in a certain statement.
+
+    Of all that a statement is about it is the update, at which every verifier looks. That the element is false
+    is for ``check_proof``.
+    """
+    if proof.statement.digest != said:
+        raise BrokenPromise("another statement than the one that was approved")
+    if not isinstance(proof.trace, UpdateTrace):
+        raise BrokenPromise("not the program that everybody looks at")
+    program = program_of(facts, proof.trace)
+    item = element_of(program, seed, proof.number, dice, number)
+    if (proof.reveal.node, proof.reveal.place) != (item.node, item.place):
+        raise BrokenPromise("another element than the one that was drawn")
 
 
 def check_proof(

@@ -3,7 +3,7 @@
 Shell: asks the solver, fetches what it shows, and blames it for faults; computes its own windows one at a time.
 
     verifier   statement --> opened, checked --> a seed of its own --> shown, checked --> a result, or a proof
-    solver     log --> statement and opened, once | seed --> shown, for each verifier
+    solver     log --> statement and opened | seed --> shown; both for each verifier, and to some of them false
 
 Whoever asks gets an answer at once: what is not there yet is put in a queue, and asked for again. Peers whose
 answers the ledger waits for have a queue of their own, which goes first: others could else keep it from them.
@@ -29,6 +29,7 @@ from swarm.training.record.window import WindowKey
 from swarm.types import Digest, PeerId
 from swarm.verify.judging import Sought
 from swarm.verify.ports import BlobsPort, LedgerPort
+from swarm.verify.program.account import result_of
 from swarm.verify.program.computed import Log
 from swarm.verify.program.opened import Window
 from swarm.verify.spots.checking import (
@@ -55,7 +56,14 @@ from swarm.verify.spots.exchange import (
 )
 from swarm.verify.spots.proof import FalseTrace
 from swarm.verify.spots.solving import Solved
-from swarm.verify.spots.statement import SpotOpened, SpotStatement, check_statement, decode_opened
+from swarm.verify.spots.statement import (
+    SpotOpened,
+    SpotStatement,
+    TraceSaid,
+    check_statement,
+    decode_opened,
+    sign_statement,
+)
 
 ASK_TIMEOUT_S = 10.0
 """Seconds for a reply of a few hundred bytes."""
@@ -78,8 +86,11 @@ KEPT_MAX = 64
 SERVED_MAX = 16
 SERVED_PER_PEER_MAX = 4
 
-Asked = tuple[WindowKey, bytes]
-"""A window and a seed; empty for the statement."""
+STATED_MAX = 16
+"""Windows of which what is stated is remembered: for another peer it is only signed again."""
+
+Asked = tuple[PeerId, WindowKey, bytes]
+"""Peer that asks, window and seed; that is empty for the statement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +110,15 @@ class OwnWindow:
     window: Window
     log: Log
     spot: Spot
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """All that is stated of a window, without who it is for."""
+
+    claim: Digest
+    opened: SpotOpened
+    traces: tuple[TraceSaid, ...]
 
 
 T = TypeVar("T")
@@ -146,13 +166,16 @@ class SpotChecks:
         spot: SpotSource,
         admits: Callable[[PeerId, WindowKey], bool],
         is_drawn: Callable[[PeerId, WindowKey], bool],
+        forced: Callable[[PeerId, WindowKey], Digest | None],
         items: int = SPOT_ITEMS,
     ) -> None:
         """Serve the protocol.
 
         ``admits``: whether a peer may ask for a window now; ``is_drawn``: whether the ledger waits for it to
-        check that, so that it is served first; ``items``: as many as a check has.
+        check that, so that it is served first; ``forced``: the seed of what is to be stated falsely to it, None
+        for the truth; ``items``: as many as a check has.
         """
+        self._forced = forced
         self._items = items
         self._host, self._secret, self._ledger, self._blobs = host, secret, ledger, blobs
         self._compute, self._turn, self._own, self._spot = compute, turn, own, spot
@@ -161,6 +184,7 @@ class SpotChecks:
         self._drawn: OrderedDict[Asked, None] = OrderedDict()
         self._queue: OrderedDict[Asked, None] = OrderedDict()
         self._seeds: OrderedDict[tuple[PeerId, WindowKey], set[bytes]] = OrderedDict()
+        self._stated: OrderedDict[tuple[WindowKey, Digest | None], Stated] = OrderedDict()
         self._under_way: Asked | None = None
         self._own_seeds: OrderedDict[bytes, bytes] = OrderedDict()
         self._is_due = trio.Event()
@@ -195,6 +219,8 @@ class SpotChecks:
         solver, chain = sought.record.peer, self._ledger.state.chain
         found = await self._ask(sought, b"")
         check_statement(found.statement, solver, chain, sought.run.spec_digest)
+        if found.statement.to != self._host.peer:
+            raise BrokenPromise("a statement for somebody else")
         opened = decode_opened(await self._fetched(found, solver))
         traces = await self._worked(check_opened, spot, found.statement, opened)
         seed = self._seed_for(found.statement)
@@ -264,7 +290,7 @@ class SpotChecks:
 
     async def _serve(self, peer: PeerId, raw: bytes) -> bytes:
         asked = decode_request(raw)
-        what = (asked.key, asked.seed)
+        what = (peer, asked.key, asked.seed)
         if what in self._made:
             return encode(self._made[what])
         if not self._admits(peer, asked.key) or not self._is_within(peer, asked):
@@ -288,29 +314,63 @@ class SpotChecks:
 
     async def _make(self, asked: Asked) -> None:
         """Compute a statement, or what a seed asks for, and keep it as a blob."""
-        key, seed = asked
-        own = await self._own(key)
-        chain, run_digest = self._ledger.state.chain, own.spot.plan.run_digest
-        given = (own, self._secret, chain, run_digest, seed, self._items)
-        statement, raw = await self._worked(_made, *given)
+        peer, key, seed = asked
+        own, forced = await self._own(key), self._forced(peer, key)
+        shown = b""
+        if seed or (key, forced) not in self._stated:
+            made, shown = await self._worked(_made, own, forced, seed, self._items)
+            self._stated[key, forced] = made
+            while len(self._stated) > STATED_MAX:
+                self._stated.popitem(last=False)
+        stated = self._stated[key, forced]
+        raw = shown if seed else encode(stated.opened)
         root = await self._shelf.put(raw)
-        self._made[asked] = SpotFound(statement, root, len(raw))
+        self._made[asked] = SpotFound(self._signed(stated, own, peer), root, len(raw))
         while len(self._made) > KEPT_MAX:
             _, old = self._made.popitem(last=False)
-            await self._shelf.drop(old.root)
+            if all(other.root != old.root for other in self._made.values()):
+                await self._shelf.drop(old.root)
+
+    def _signed(self, stated: Stated, own: OwnWindow, peer: PeerId) -> SpotStatement:
+        chain, spot = self._ledger.state.chain, own.spot
+        where = (self._secret, chain, spot.plan.run_digest, spot.key, peer)
+        return sign_statement(*where, stated.claim, stated.opened, stated.traces)
+
+    async def false_elements(
+        self, key: WindowKey, to: PeerId, seed: Digest, dice: bytes
+    ) -> list[FalseTrace]:
+        """Return what shows that a statement of ours for a peer was false on purpose.
+
+        Raises ``Unreachable`` if the log of the window is not here.
+        """
+        own = await self._own(key)
+        where = (self._secret, self._ledger.state.chain, own.spot.plan.run_digest)
+        return await self._worked(_false_elements, own, *where, to, seed, dice)
 
     async def _worked(self, function: Callable[[*Ts], T], *given: *Ts) -> T:
         async with self._turn():
             return await self._compute.run(function, *given)
 
 
-def _made(
-    own: OwnWindow, secret: SecretKey, chain: Digest, run_digest: Digest, seed: bytes, items: int
-) -> tuple[SpotStatement, bytes]:
-    """Return the statement about a window, and what it has the digest of, or what a seed asks for."""
-    solved = Solved(own.window, own.log)
-    statement = solved.statement(secret, chain, run_digest, own.spot.key)
+def _made(own: OwnWindow, forced: Digest | None, seed: bytes, items: int) -> tuple[Stated, bytes]:
+    """Return what is stated of a window, and what a seed asks for, encoded."""
+    solved = Solved(own.window, own.log, forced)
+    stated = Stated(result_of(solved.account).claim, solved.opened, solved.traces)
     if not seed:
-        return statement, encode(solved.opened)
+        return stated, b""
     asked = wanted(own.spot, solved.opened, solved.traces, seed, items)
-    return statement, encode(solved.shown(asked))
+    return stated, encode(solved.shown(asked))
+
+
+def _false_elements(
+    own: OwnWindow,
+    secret: SecretKey,
+    chain: Digest,
+    run_digest: Digest,
+    to: PeerId,
+    seed: Digest,
+    dice: bytes,
+) -> list[FalseTrace]:
+    solved = Solved(own.window, own.log, seed)
+    said = solved.statement(secret, chain, run_digest, own.spot.key, to)
+    return solved.false_elements(said, dice)

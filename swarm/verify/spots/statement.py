@@ -16,7 +16,7 @@ from typing import cast
 
 from swarm.errors import BadEncoding, BrokenPromise
 from swarm.gossip.trade.messages import Codec
-from swarm.ledger.check_statements import LEAVES_MAX, check_seat, within
+from swarm.ledger.check_statements import LEAVES_MAX, SPOT_BYTES_MAX, check_seat, within
 from swarm.primitives.codec import Message, decode, encode, replace
 from swarm.primitives.crypto import SecretKey, fast_digest, verify
 from swarm.primitives.merkle import merkle_proof, merkle_root, verify_proof
@@ -44,7 +44,7 @@ TRACES_MAX = 2 * MICROBATCHES_MAX
 """Traces of a window: one of each micro-batch, of an update, and of each copy and merge."""
 OPENED_BYTES_MAX = 1 << 20
 """Bytes of an encoded ``SpotOpened``: about 700 of each micro-batch, and little else."""
-STATEMENT_BYTES_MAX = 512
+STATEMENT_BYTES_MAX = SPOT_BYTES_MAX
 
 Opened = OpenStep | OpenCopy | OpenMerge | OpenAnchor | OpenEnd
 
@@ -115,6 +115,8 @@ class SpotStatement(Message, frozen=True, tag=2):
     stage: StageIndex
     seat: int
     window: int
+    to: PeerId
+    """Peer that it is for: what another was told says nothing about what this one found."""
     claim: Digest
     opened: Digest
     traces: Digest
@@ -127,6 +129,16 @@ class SpotStatement(Message, frozen=True, tag=2):
         """Key of the window."""
         return WindowKey(self.run, self.round, self.stage, self.seat, self.window)
 
+    @property
+    def digest(self) -> Digest:
+        """Digest that the answer of a verifier has of it."""
+        return statement_digest(encode(self))
+
+
+def statement_digest(raw: bytes) -> Digest:
+    """Return the digest of an encoded statement."""
+    return fast_digest("spot-statement", raw)
+
 
 # --- what is signed ---
 
@@ -136,14 +148,15 @@ def sign_statement(
     chain: Digest,
     run_digest: Digest,
     key: WindowKey,
+    to: PeerId,
     claim: Digest,
     opened: SpotOpened,
     traces: tuple[TraceSaid, ...],
 ) -> SpotStatement:
-    """Return this node's statement about a window of its own."""
+    """Return this node's statement about a window of its own, for a peer."""
     where = (key.run, key.round, key.stage, key.seat, key.window)
     root = merkle_root(list(map(encode, traces)))
-    unsigned = SpotStatement(*where, claim, opened.digest, root, len(traces), signature=b"")
+    unsigned = SpotStatement(*where, to, claim, opened.digest, root, len(traces), signature=b"")
     signature = secret.sign("spot", chain, run_digest, encode(unsigned))
     return replace(unsigned, signature=signature)
 
@@ -153,7 +166,7 @@ def check_statement(said: SpotStatement, peer: PeerId, chain: Digest, run_digest
     check_seat(said.run, said.round, said.stage, said.seat)
     within("window", said.window, 0, LEAVES_MAX - 1)
     within("traces", said.num_traces, 1, TRACES_MAX)
-    if any(len(part) != 32 for part in (said.claim, said.opened, said.traces)):
+    if any(len(part) != 32 for part in (said.to, said.claim, said.opened, said.traces)):
         raise BadEncoding("a hash that has not 32 bytes")
     unsigned = encode(replace(said, signature=b""))
     verify(peer, said.signature, "spot", chain, run_digest, unsigned)
@@ -224,6 +237,11 @@ def bare(event: Opened) -> Opened:
     if isinstance(event, OpenCopy | OpenMerge):
         return replace(event, account=NO_ACCOUNT, hashes=())
     return replace(event, account=NO_ACCOUNT)
+
+
+def decode_statement(raw: bytes) -> SpotStatement:
+    """Decode a statement; raise ``BadEncoding``."""
+    return decode(SpotStatement, raw, limit=STATEMENT_BYTES_MAX)
 
 
 def decode_opened(raw: bytes) -> SpotOpened:

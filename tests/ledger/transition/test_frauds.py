@@ -14,19 +14,20 @@ from swarm.ledger.state.records import SegmentPhase
 from swarm.ledger.transactions import parse_transaction, sign_transaction
 from swarm.ledger.transition import frauds
 from swarm.ledger.transition.apply import check_transaction
-from swarm.ledger.transition.court import Court, the_court
+from swarm.ledger.transition.court import Court, Stated, the_court
 from swarm.ledger.transition.disputes import first_accusation
 from swarm.ledger.transition.phases import challenge_end
 from swarm.ledger.transition.prices import required_fee
 from swarm.primitives.codec import encode, replace
 from swarm.primitives.crypto import SecretKey
 from swarm.testing.ledger import STAKE
-from swarm.types import Amount, RoundIndex, RunIndex, StageIndex
+from swarm.types import Amount, Digest, RoundIndex, RunIndex, StageIndex
 from swarm.verify.spots.proof import FalseTrace, TraceProof, trace_fraud
 from swarm.verify.spots.statement import UpdateTrace
 from tests.ledger.edges import lie_about_nothing
 from tests.ledger.traces import WINDOW, Traced, elements_of, honest, lied, recorded, traced
 from tests.ledger.transition.test_edge_convictions import assert_gone, convict
+from tests.verify.spots.test_checking import VERIFIER
 from tests.verify.windows import CHAIN
 
 
@@ -140,7 +141,7 @@ def of_another_chain(case: Traced) -> FalseTrace:
     """A proof whose solver signed it in a network that is not this one."""
     liar, found = lied()
     digest = case.ledger.state.run(case.run.index).spec_digest
-    said = liar.statement(case.solver, CHAIN, digest, case.key(WINDOW))
+    said = liar.statement(case.solver, CHAIN, digest, case.key(WINDOW), VERIFIER)
     return replace(found, statement=said)
 
 
@@ -326,6 +327,10 @@ def test_a_proof_pays_for_its_bytes_and_is_signed_before_it_is_judged(
 
     class Counting:
         """A court that counts what it is asked."""
+
+        def lie_about(self, proof: bytes) -> Stated:
+            del proof
+            return Stated(Digest(bytes(32)), VERIFIER, 0, is_element=True)
 
         def check_lie(self, reader: object, record: object, proof: bytes) -> None:
             del reader, record

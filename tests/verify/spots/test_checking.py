@@ -16,6 +16,7 @@ from swarm.ledger.check_statements import MOVE_BYTES_MAX
 from swarm.primitives.codec import decode, encode, replace
 from swarm.primitives.commitments import leaves_root, step_leaf_digest
 from swarm.primitives.crypto import SecretKey
+from swarm.testing.ledger import numbered_key
 from swarm.training.record.window import StepTaken
 from swarm.types import NO_DIGEST, Digest
 from swarm.verify.program.account import Account, Kind
@@ -46,6 +47,8 @@ from tests.verify.program.scenes import TWO_TENSORS, TWO_TRADES, trained
 from tests.verify.windows import CHAIN, TOKENS, Harvest, Segment
 
 ITEMS = 96
+VERIFIER = numbered_key(77).peer
+"""Whom statements are for."""
 SEED = bytes(range(32))
 CODECS = ("int8", TWO_TENSORS, TWO_TRADES)
 
@@ -67,7 +70,7 @@ class Sample:
     def said(self, solved: Solved) -> SpotStatement:
         """What the solver signs."""
         plan = self.spot.plan
-        return solved.statement(self.secret, CHAIN, plan.run_digest, self.spot.key)
+        return solved.statement(self.secret, CHAIN, plan.run_digest, self.spot.key, VERIFIER)
 
     def find(self, solved: Solved, items: int = ITEMS) -> FalseTrace | None:
         """What a verifier finds in what a solver says; raises ``PeerFault`` where it is refused."""

@@ -5,7 +5,7 @@ import pytest
 from swarm.errors import BadEncoding
 from swarm.primitives.codec import encode, replace
 from swarm.training.record.window import WindowKey
-from swarm.types import NO_DIGEST, Digest, RoundIndex, RunIndex, StageIndex
+from swarm.types import NO_DIGEST, Digest, PeerId, RoundIndex, RunIndex, StageIndex
 from swarm.verify.spots.exchange import (
     SHOWN_BYTES_MAX,
     SpotFound,
@@ -24,6 +24,7 @@ STATEMENT = SpotStatement(
     round=KEY.round,
     stage=KEY.stage,
     seat=KEY.seat,
+    to=PeerId(bytes([9]) * 32),
     window=KEY.window,
     claim=NO_DIGEST,
     opened=NO_DIGEST,

@@ -27,6 +27,7 @@ from swarm.verify.spots.statement import (
     trace_path,
 )
 from tests.ledger.traces import WINDOW, honest, lied, recorded
+from tests.verify.spots.test_checking import VERIFIER
 from tests.verify.windows import CHAIN
 
 
@@ -113,7 +114,7 @@ def test_attack_a_solver_that_signs_traces_of_anything_stops_no_replica() -> Non
     for _ in range(400):
         traces = (some_trace(rng),)
         claim = found.statement.claim
-        signed = (one.secret, CHAIN, run, one.spot.key, claim, liar.opened, traces)
+        signed = (one.secret, CHAIN, run, one.spot.key, VERIFIER, claim, liar.opened, traces)
         proof = replace(
             found,
             statement=sign_statement(*signed),

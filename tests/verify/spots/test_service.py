@@ -17,7 +17,7 @@ from swarm.primitives.codec import decode, encode, replace
 from swarm.store import Store
 from swarm.testing.executor import InlineExecutor
 from swarm.training.record.window import WindowKey
-from swarm.types import PeerId
+from swarm.types import Digest, PeerId
 from swarm.verify.judging import Sought
 from swarm.verify.log_store import ShownBlobs
 from swarm.verify.ports import LedgerPort
@@ -63,6 +63,7 @@ class Node:
         self.is_admitted = True
         folder.mkdir()
         self.drawn: PeerId | None = None
+        self.forced: Digest | None = None
         self.blobs = Blobs(folder / "blobs", host, quota_bytes=1 << 30)
         self.store = Store.open(folder / "store.sqlite")
         ledger = cast("LedgerPort", SimpleNamespace(state=SimpleNamespace(chain=CHAIN)))
@@ -78,6 +79,7 @@ class Node:
             spot=self._spot,
             admits=lambda *_: self.is_admitted,
             is_drawn=lambda peer, _: peer == self.drawn,
+            forced=lambda peer, _: self.forced if peer == self.drawn else None,
             items=items,
         )
 
@@ -137,7 +139,7 @@ async def test_a_lie_comes_back_as_its_proof(
         sample = solver.sample
         honest = Step(sample.spot.window, sample.log, 0, sample.log.account)
         lie = (honest.update, honest.program(honest.update).outputs["params"])
-        monkeypatch.setattr(service, "Solved", lambda window, log: Liar(window, log, lie))
+        monkeypatch.setattr(service, "Solved", lambda window, log, _: Liar(window, log, lie))
         found = await verifier.checks.check(sought(sample, solver.host.peer))
         assert isinstance(found.proof, FalseTrace)
         sample.check(found.proof)
@@ -150,8 +152,8 @@ async def test_a_solver_that_shows_something_else_is_blamed_and_has_served_nothi
     async with two_nodes(tmp_path) as (solver, verifier):
 
         class Forger(Solved):
-            def __init__(self, window: Window, log: Log) -> None:
-                super().__init__(window, log)
+            def __init__(self, window: Window, log: Log, forced: Digest | None) -> None:
+                super().__init__(window, log, forced)
                 account = replace(self.opened.account, tokens=1)
                 self.opened = replace(self.opened, account=account)
 
@@ -240,4 +242,41 @@ async def test_a_second_try_has_the_same_seed_unless_the_statement_is_another(
         seed = verifier.checks._seed_for(said)
         assert seed == verifier.checks._seed_for(said)
         assert seed != verifier.checks._seed_for(replace(said, claim=bytes(32)))
-        assert {what[1] for what in solver.checks._made} == {b"", seed}
+        assert {what[2] for what in solver.checks._made} == {b"", seed}
+
+
+@pytest.mark.rule("V56")
+async def test_one_verifier_is_told_something_false_and_another_the_truth_by_a_statement_for_each(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with two_nodes(tmp_path, 512) as (solver, verifier):
+        sample, key = solver.sample, solver.sample.spot.key
+        other = Node(verifier.network.host(78), tmp_path / "other", sample, 512)
+        solver.drawn, solver.forced = verifier.host.peer, Digest(bytes(32))
+        told = await verifier.checks.check(sought(sample, solver.host.peer))
+        true = await other.checks.check(sought(sample, solver.host.peer))
+        assert isinstance(told.proof, FalseTrace)
+        assert told.statement.to == verifier.host.peer
+        assert true.proof is None
+        assert true.statement.to == other.host.peer
+        assert told.statement.claim == true.statement.claim
+        assert told.result == true.result
+        assert not verifier.host.blamed
+        shown = await solver.checks.false_elements(
+            key, verifier.host.peer, solver.forced, bytes(32)
+        )
+        assert {one.statement for one in shown} == {told.statement}, "the one that it looked at"
+
+
+@pytest.mark.rule("V51")
+async def test_a_statement_for_somebody_else_is_not_served(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with two_nodes(tmp_path) as (solver, verifier):
+        signed, another = solver.checks._signed, verifier.network.host(79).peer
+        monkeypatch.setattr(
+            solver.checks, "_signed", lambda stated, own, _: signed(stated, own, another)
+        )
+        with pytest.raises(Unreachable, match="for somebody else"):
+            await verifier.checks.check(sought(solver.sample, solver.host.peer))
+        assert verifier.host.faults() == {solver.host.peer: 1}
