@@ -29,16 +29,22 @@ from itertools import repeat
 from multiprocessing import get_context
 from typing import Any, Protocol, TypeVar
 
-from swarm.config.spec import NANO, CheckSpec
+from swarm.config.spec import NANO, SPOTS, CheckSpec
 from swarm.errors import InvalidStatement
 from swarm.ledger.blocks import FINALIZE, NOTARIZE, VOTE_PURPOSES, vote_parts
 from swarm.ledger.chain import Head
-from swarm.ledger.check_statements import AMOUNT_MAX, Fraud
+from swarm.ledger.check_statements import (
+    AMOUNT_MAX,
+    ForcedError,
+    Fraud,
+    VerifyCommit,
+    VerifyReveal,
+)
 from swarm.ledger.demands import DemandEntry, ShowEntry
 from swarm.ledger.edges import EdgeMessage, sender_of
 from swarm.ledger.payouts import find_log
 from swarm.ledger.settlement_statements import SettlementKey, SignPayouts, Withdraw
-from swarm.ledger.state.records import Run, RunPhase, Seat, SegmentPhase, SegmentRecord
+from swarm.ledger.state.records import Check, Run, RunPhase, Seat, SegmentPhase, SegmentRecord
 from swarm.ledger.state.state import State, account_key, audit_supply, decode_state, encode_state
 from swarm.ledger.transactions import (
     BackOwner,
@@ -63,9 +69,11 @@ from swarm.ledger.transactions import (
     parse_transaction,
 )
 from swarm.ledger.transition.apply import apply_block, apply_transaction, begin_block
+from swarm.ledger.transition.forced import known_seed
 from swarm.ledger.transition.prices import run_deposit
 from swarm.primitives.codec import encode
 from swarm.primitives.codec import replace as changed
+from swarm.primitives.commitments import spot_answer, verify_commit
 from swarm.primitives.crypto import SecretKey, digest
 from swarm.primitives.edges import open_place, sent_root
 from swarm.primitives.merkle import merkle_proof
@@ -76,6 +84,7 @@ from swarm.testing.ledger import (
     end_components,
     make_segment,
     small_run_spec,
+    verifier_salt,
 )
 from swarm.types import NO_DIGEST, Amount, PeerId, RoundIndex, StageIndex, View
 from tests.ledger.edges import (
@@ -89,6 +98,7 @@ from tests.ledger.edges import (
     other,
     sign_message,
 )
+from tests.ledger.forcing import signed
 from tests.ledger.statements import contradiction_of
 
 T = TypeVar("T")
@@ -116,6 +126,7 @@ SETTINGS: dict[str, object] = {
 }
 SPEC = small_run_spec(rounds=5, **SETTINGS)
 NATIVE = changed(SPEC, numerics="native")
+LOOKED_AT = changed(SPEC, checks=CheckSpec(NANO, 1, 30, way=SPOTS, forced_nano=NANO // 2))
 ROLLBACK = changed(SPEC, checks=changed(SPEC.checks, on_fraud="rollback"))
 LONG = small_run_spec(num_stages=1, rounds=60, **SETTINGS)
 """A run of which some rounds are trained well: it ends early, and has shares and a checkpoint to go on with."""
@@ -280,7 +291,7 @@ class Stream:
     # --- what is signed ---
 
     def _open(self) -> OpenRun:
-        spec = self._one([SPEC, SPEC, NATIVE, ROLLBACK])
+        spec = self._one([SPEC, SPEC, NATIVE, ROLLBACK, LOOKED_AT])
         escrow = self._one([100_000, 20_000, run_deposit(self.state.params, spec), 1])
         return OpenRun(encode(spec), Amount(escrow))
 
@@ -407,9 +418,7 @@ class Stream:
                 is_shown = phase is not SegmentPhase.SAMPLED
                 view = self._like(made, check.peer)
                 if check.window < len(view.results):
-                    say = view.shown if is_shown else view.blind
-                    answer = say(self.state, check.peer, check.window)
-                    self._offer(self.ledger.key_of(check.peer), answer)
+                    self._answer(record, view, check, is_shown=is_shown)
         if phase not in {SegmentPhase.POSTED, SegmentPhase.SAMPLED, SegmentPhase.SEALED}:
             self._report(made)
         if phase is SegmentPhase.DISPUTED or not self.dice(16):
@@ -418,6 +427,37 @@ class Stream:
             self._prove(record)
         if record.sent_root != NO_DIGEST and not self.dice(6):
             self._demand(record)
+
+    def _answer(
+        self, record: SegmentRecord, view: CheckedSegment, check: Check, *, is_shown: bool
+    ) -> None:
+        """A verifier answers, or shows that; what it looked at is right or false as its key has it."""
+        key, spec = self.ledger.key_of(check.peer), self.state.run(record.run).spec
+        if not spec.checks.spots or check.is_report:
+            say = view.shown if is_shown else view.blind
+            self._offer(key, say(self.state, check.peer, check.window))
+            return
+        solver, salt = self.ledger.key_of(record.peer), verifier_salt(check.peer)
+        said = signed(self.ledger, view, solver, check.peer, check.window)
+        is_false, place = check.peer[1] % 2 == 1, record.checks.index(check)
+        where = (record.run, record.round, record.stage, record.seat, place)
+        if not is_shown:
+            answer = spot_answer(said.claim, said.digest, is_false=is_false)
+            hidden = verify_commit(answer, salt, check.peer)
+            self._offer(key, VerifyCommit(*where, check.window, hidden))
+            return
+        shown = record.claims[check.window] if record.claims else said.claim
+        is_forced = known_seed(record, spec, check) is not None
+        body = VerifyReveal(
+            *where,
+            salt,
+            b"" if said.claim == shown else said.claim,
+            said.digest,
+            is_false,
+            encode(said) if is_forced else b"",
+        )
+        self._offer(key, body)
+        self._offer(solver, ForcedError(*where, self.dice(3), b"nothing"))
 
     def _contest(self, record: SegmentRecord, claimed: CheckedSegment) -> None:
         """A verifier complains, or witnesses say what they like."""

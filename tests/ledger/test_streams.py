@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from swarm.ledger.check_statements import ForcedError
 from swarm.ledger.transactions import Body
 from swarm.ledger.transition import disputes
 from tests.ledger.streams import Stream, play
@@ -27,13 +28,16 @@ def test_streams_of_all_kinds_of_transactions_leave_no_money_and_no_segment_behi
     """After the first streams more are played only until every kind was both accepted and refused."""
     accepted, refused = Counter[str](), set[str]()
     kinds = {kind.__name__ for kind in get_args(Body)}
+    shown = {
+        ForcedError.__name__
+    }  # takes a real trace: tests/ledger/transition/test_forced_errors.py
     for seed in range(SEEDS_MAX):
-        if seed >= SEEDS and kinds == set(accepted) and kinds <= refused:
+        if seed >= SEEDS and kinds - shown == set(accepted) and kinds <= refused:
             break
         stream = play(seed, STEPS)
         accepted.update(stream.kinds)
         refused |= {text.partition(":")[0] for text in stream.refusals}
-    assert kinds == set(accepted), "a kind that no stream brought in: make it likelier"
+    assert kinds - shown == set(accepted), "a kind that no stream brought in: make it likelier"
     assert kinds <= refused
 
 

@@ -63,6 +63,8 @@ class CheckPhase(StrEnum):
     DIFFERED = "differed"
     MISSED = "missed"
     """It did not answer or reveal in time, or proved nothing of what it called false."""
+    SPARED = "spared"
+    """It offered to sit on a panel, and was not needed, or the panel did not come about."""
     FOUND = "found"
     """It calls the statement of its solver false; the proof that convicts is to come."""
     PASSED = "passed"
@@ -71,8 +73,6 @@ class CheckPhase(StrEnum):
     """It found an error that its solver had made on purpose."""
     FOOLED = "fooled"
     """It approved such an error: it had not looked."""
-    SPARED = "spared"
-    """It offered to sit on a panel, and was not needed, or the panel did not come about."""
 
 
 class Check(Message, frozen=True):

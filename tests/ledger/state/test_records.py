@@ -56,5 +56,6 @@ def test_names_of_phases_are_final() -> None:
     tolerance = ["doubted", "within", "rejected"]
     assert [*map(str, SegmentPhase)] == before + judged + tolerance
     assert [*map(str, CheckPhase)] == [
-        *("requested", "sealed", "agreed", "differed", "missed", "spared")
+        *("requested", "sealed", "agreed", "differed", "missed", "spared"),
+        *("found", "passed", "jackpot", "fooled"),
     ]
