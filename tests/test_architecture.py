@@ -62,7 +62,7 @@ LINES_MAX = 600
 FUNCTION_LINES_MAX = 60
 FIELDS_BY_POSITION_MAX = 5
 MODULES_MAX = (
-    322  # 277 before moves, a tolerance, evidence in a file, kernels of a GPU, and spot checks
+    330  # 277 before moves, a tolerance, evidence in a file, kernels of a GPU, and spot checks
 )
 """More files than this, and ideas are being cut by the ruler."""
 

@@ -36,8 +36,10 @@ from swarm.ledger.chain import Head
 from swarm.ledger.check_statements import AMOUNT_MAX, PHI_COMPONENT, Fraud
 from swarm.ledger.payouts import find_log
 from swarm.ledger.settlement_statements import SettlementKey, SignPayouts, Withdraw
-from swarm.ledger.state.records import Run, RunPhase, Seat, SegmentPhase, SegmentRecord
+from swarm.ledger.state.records import Checkpoint, Run, RunPhase, Seat, SegmentPhase, SegmentRecord
 from swarm.ledger.state.state import State, account_key, audit_supply, decode_state, encode_state
+from swarm.ledger.state.storage import Storage, receipts
+from swarm.ledger.storage_statements import StoreReceipt
 from swarm.ledger.transactions import (
     BackOwner,
     Body,
@@ -62,18 +64,21 @@ from swarm.ledger.transactions import (
 )
 from swarm.ledger.transition.apply import apply_block, apply_transaction, begin_block
 from swarm.ledger.transition.prices import run_deposit
+from swarm.ledger.transition.storage import prove_storage
 from swarm.primitives.codec import encode
 from swarm.primitives.codec import replace as changed
 from swarm.primitives.crypto import SecretKey, digest
 from swarm.primitives.merkle import merkle_proof
 from swarm.testing.ledger import (
+    PHI_BYTES,
     CheckedSegment,
     InMemoryLedger,
     end_components,
+    invented_phi,
     make_segment,
     small_run_spec,
 )
-from swarm.types import Amount, PeerId, RoundIndex, StageIndex, View
+from swarm.types import Amount, Digest, PeerId, RoundIndex, StageIndex, View
 from tests.ledger.edges import lie_of
 from tests.ledger.statements import contradiction_of
 
@@ -155,6 +160,8 @@ class Stream:
     made: dict[tuple[int, int, int, int], Made] = field(
         default_factory=dict[tuple[int, int, int, int], Made]
     )
+    weights: dict[Digest, bytes] = field(default_factory=dict[Digest, bytes])
+    """Weights of the checkpoints that were offered."""
     body: list[bytes] = field(default_factory=list[bytes])
     """What the next block has so far."""
     accepted: list[bytes] = field(default_factory=list[bytes])
@@ -202,6 +209,7 @@ class Stream:
                 for seat in (seat for roster in info.seats for seat in roster):
                     self._commit_well(run, info.round, seat)
             self._post(run)
+            self._hold(run)
             for record in self.segments():
                 self._check_well(record)
             self._pass_time(1)
@@ -309,7 +317,7 @@ class Stream:
             key = self.ledger.key_of(self._one(self._members(run)))
             self._offer(key, Leave(run.index))
         elif chance < 15:
-            self._post(run)
+            (self._post if self.dice(2) else self._hold)(run)
         else:
             index = run.index
             steers: list[Body] = [
@@ -364,10 +372,34 @@ class Stream:
             stage=StageIndex(stage),
             seat=max(index, 0),
             phi_root=leaves[PHI_COMPONENT],
-            phi_bytes=4,
+            phi_bytes=PHI_BYTES,
             proof=merkle_proof(leaves, PHI_COMPONENT),
         )
+        self.weights[body.phi_root] = invented_phi(encode(where))
         self._offer(key, body)
+
+    def _hold(self, run: Run) -> None:
+        """Somebody says that it holds a checkpoint, or shows its leaves: mostly who should."""
+        stage = self.dice(run.spec.num_stages)
+        if not run.checkpoints[stage]:
+            return
+        kept = self._one(run.checkpoints[stage])
+        storage = self.state.storage(run.index, stage, kept.round)
+        if storage is None:
+            return
+        for holder in storage.holders if self.dice(8) else ():
+            self._say_held(run, StageIndex(stage), kept, storage, holder.peer)
+        if not self.dice(4):
+            self._say_held(run, StageIndex(stage), kept, storage, self.someone().peer)
+
+    def _say_held(
+        self, run: Run, stage: StageIndex, kept: Checkpoint, storage: Storage, peer: PeerId
+    ) -> None:
+        receipt = StoreReceipt(run.index, kept.round, stage, peer)
+        is_held = any(holder.peer == peer for holder in receipts(storage))
+        data = memoryview(self.weights[kept.phi_root])
+        proof = prove_storage(kept, storage, receipt, data)
+        self._offer(self.ledger.key_of(peer), proof if is_held else receipt)
 
     def _check(self, record: SegmentRecord) -> None:
         """What somebody may sign about a segment: mostly what its phase asks for."""

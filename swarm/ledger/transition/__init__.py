@@ -36,6 +36,8 @@ Modules (C: pure, S: does I/O):
                      after a proven fraud.
     settlement.py C  Handle settlement outside: validators agree on a contract, peers withdraw to
                      it, epochs end in a statement.
+    storage.py    C  Have each checkpoint held by peers of other stages, and ask them in every epoch
+                     to show that they do.
     tolerance.py  C  Decide about windows that a verifier rejects in a run without exact numerics: a
                      panel of three.
     validators.py C  Choose the validators of each epoch, count the views they miss, and judge

@@ -46,6 +46,7 @@ from swarm.ledger.transition.prices import (
 from swarm.ledger.transition.runs import checkpoints_kept, round_info
 from swarm.ledger.transition.sampling import MADE_STARTS, draw_probability, partners_of
 from swarm.ledger.transition.seats import with_changed_seat
+from swarm.ledger.transition.storage import note_checkpoints
 from swarm.primitives.codec import replace
 from swarm.primitives.merkle import blake3_hash, verify_proof
 from swarm.types import Amount, Digest, Height, RoundIndex, StageIndex
@@ -217,6 +218,7 @@ def post_checkpoint(draft: Draft, seat: Seat, body: PostCheckpoint) -> None:
         tuple(newest) if i == body.stage else old for i, old in enumerate(run.checkpoints)
     )
     draft.put_run(replace(run, checkpoints=checkpoints))
+    note_checkpoints(draft, run.index, body.stage, kept, newest)
     work = draft.contribution(run.index, seat.peer)
     draft.put_contribution(run.index, seat.peer, replace(work, checkpoints=work.checkpoints + 1))
 
