@@ -15,6 +15,8 @@ GONE_S = 30.0
 """A killed peer shows on the map within 15 s on a free machine."""
 REST_S = 240.0
 """A peer that was away twice may have a fourth silent segment, and rests four epochs: two minutes."""
+SHOWN_S = 120.0
+"""A checkpoint, a receipt for it, and an epoch that begins after that."""
 STOP_S = 3.0
 
 
@@ -74,6 +76,16 @@ def test_the_read_commands_agree(net: Localnet, launcher: Node, joiner: Node) ->
 
     wish = ("generate", "--swarm", "-p", "def f(", "--count", "12", "--temperature", "0")
     assert net.swarm(*wish, home=joiner.home).stdout.startswith("def f(")
+
+
+@pytest.mark.rule("N23")
+def test_a_peer_of_another_stage_holds_a_checkpoint_and_shows_it(launcher: Node) -> None:
+    """Each of the two has a stage by now, and holds what the other posts."""
+
+    def is_shown(state: State) -> bool:
+        return any("shown in epoch" in text for text in state["run"]["storage"])
+
+    launcher.wait("drawn leaves of a held checkpoint", is_shown, SHOWN_S)
 
 
 def test_after_kill_minus_nine_it_comes_back_as_itself(launcher: Node, joiner: Node) -> None:

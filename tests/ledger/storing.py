@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from swarm.config.spec import NANO, CheckSpec, RunSpec
 from swarm.errors import InvalidStatement, Reason
 from swarm.ledger.check_statements import PHI_COMPONENT
@@ -14,18 +16,18 @@ from swarm.ledger.transactions import Join, PostCheckpoint
 from swarm.ledger.transition.runs import boundary_height
 from swarm.ledger.transition.storage import prove_storage
 from swarm.primitives.codec import encode
+from swarm.primitives.commitments import tensor_hash
 from swarm.primitives.crypto import SecretKey
-from swarm.primitives.merkle import merkle_proof
+from swarm.primitives.merkle import merkle_proof, merkle_root
 from swarm.testing.ledger import (
     PHI_BYTES,
     CheckedSegment,
     InMemoryLedger,
     end_components,
-    invented_phi,
     make_segment,
     small_run_spec,
 )
-from swarm.types import PeerId, RoundIndex, RunIndex, StageIndex
+from swarm.types import Digest, PeerId, RoundIndex, RunIndex, StageIndex
 
 EPOCH = 40
 SPEC = small_run_spec(
@@ -51,6 +53,8 @@ class Kept:
     made: dict[tuple[int, int, int], CheckedSegment] = field(
         default_factory=dict[tuple[int, int, int], CheckedSegment]
     )
+    sizes: tuple[int, ...] = (PHI_BYTES, PHI_BYTES)
+    """Bytes of the weights of each stage."""
     weights: dict[tuple[int, int], bytes] = field(default_factory=dict[tuple[int, int], bytes])
 
     def __post_init__(self) -> None:
@@ -104,8 +108,9 @@ class Kept:
         signed = list[bytes]()
         for seat in (seat for roster in info.seats for seat in roster):
             where = round_, seat.stage, seat.index
+            end_root = merkle_root(self._ends(where))
             self.made[where] = make_segment(
-                self.ledger, self.run, *where, num_steps=5, tokens=5_000
+                self.ledger, self.run, *where, num_steps=5, tokens=5_000, end_root=end_root
             )
             key = self.ledger.key_of(seat.peer)
             signed.append(self.ledger.sign(key, self.made[where].commit))
@@ -118,19 +123,28 @@ class Kept:
             if index < 0:
                 continue  # nobody of the stage was able to
             seat = next(seat for seat in info.seats[stage] if seat.index == index)
-            name = encode((self.index, round_ - 1, stage, index))
-            parts = end_components(name)
-            self.weights[stage, round_] = invented_phi(name)
+            parts = self._ends((round_ - 1, stage, index))
+            self.weights[stage, round_] = self._phi((round_ - 1, stage, index))
             body = PostCheckpoint(
                 run=self.index,
                 round=RoundIndex(round_),
                 stage=StageIndex(stage),
                 seat=index,
                 phi_root=parts[PHI_COMPONENT],
-                phi_bytes=PHI_BYTES,
+                phi_bytes=self.sizes[stage],
                 proof=merkle_proof(parts, PHI_COMPONENT),
             )
             self.tick(self.ledger.sign(self.ledger.key_of(seat.peer), body))
+
+    def _phi(self, where: tuple[int, int, int]) -> bytes:
+        """Return the slow weights at the end of a segment: some finite numbers."""
+        dice = np.random.default_rng(where)
+        return dice.standard_normal(self.sizes[where[1]] // 4).astype("<f4").tobytes()
+
+    def _ends(self, where: tuple[int, int, int]) -> list[Digest]:
+        parts, data = end_components(encode(where)), self._phi(where)
+        parts[PHI_COMPONENT] = tensor_hash("float32", (len(data) // 4,), data)
+        return parts
 
     def receipt(self, peer: PeerId) -> StoreReceipt:
         return StoreReceipt(self.index, self.round, STAGE, peer)
