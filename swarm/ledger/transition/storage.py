@@ -12,6 +12,8 @@ leaves of 1 KiB for each receipt of the newest checkpoint of a stage that anybod
 which a lost stage begins again, and a proof takes some 20 KB of a block. No stake is touched: whoever shows
 nothing loses its receipt, and others see it.
 
+An epoch asks for a checkpoint at a block of its first quarter that follows from run, stage and round.
+
 Source: docs/spec/verification.md section 5.
 """
 
@@ -46,6 +48,10 @@ PROOF_BLOCKS_MIN = 20
 
 PASSED_MAX = 32
 """Peers remembered that were drawn for a checkpoint in vain; the first of more are drawn like others again."""
+
+ASKING = 4
+"""Checkpoints are asked for in the first quarter of an epoch, each at a block of its own: all runs may list
+131,072 of them, and looking at all in one block would hold up every validator."""
 
 _FLOAT_BYTES = 4
 
@@ -88,10 +94,10 @@ def move_storage(draft: Draft, index: RunIndex, stage: StageIndex, round_: Round
     if found:
         able = _able(run, stage, found[0].peer)
         storage = _drawn(draft, run, found[0], stage, able, _kept(draft, run, able, storage))
-        storage = _asked(draft, run, stage, round_, storage)
+        storage = _asked(draft, run, found[0], stage, storage)
     else:  # undone or void: it is no start any more
         storage = replace(storage, holders=(), unheld=Height(0))
-    due = _next_due(draft, run, storage)
+    due = _next_due(draft, run, _look(draft.globals.params, index, stage, round_), storage)
     draft.put_storage(index, stage, round_, replace(storage, due=due))
 
 
@@ -276,25 +282,32 @@ def _drawn(
     )
 
 
-def _asked(draft: Draft, run: Run, stage: int, round_: int, storage: Storage) -> Storage:
-    """Return the storage with leaves drawn at the begin of an epoch, if nothing newer of the stage is held."""
-    if draft.height % draft.globals.params.epoch_blocks or not receipts(storage):
+def _look(params: Params, run: int, stage: int, round_: int) -> int:
+    """Return the block of every epoch, from 0, at which a storage is looked at."""
+    return (run + stage + round_) % max(params.epoch_blocks // ASKING, 1)
+
+
+def _asked(draft: Draft, run: Run, checkpoint: Checkpoint, stage: int, storage: Storage) -> Storage:
+    """Return the storage with leaves drawn, once in an epoch, if nothing newer of the stage is held."""
+    params = draft.globals.params
+    look = _look(params, run.index, stage, checkpoint.round)
+    if draft.height % params.epoch_blocks != look or not receipts(storage):
         return storage
-    newer = [c.round for c in run.standing(stage) if c.round > round_]
+    newer = [c.round for c in run.standing(stage) if c.round > checkpoint.round]
     others = (draft.storage(run.index, stage, number) for number in newer)
     if any(other is not None and receipts(other) for other in others):
         return storage
     return replace(storage, asked=draft.height, seed=draft.globals.beacon)
 
 
-def _next_due(draft: Draft, run: Run, storage: Storage) -> Height:
-    """Return the first height at which something about a storage is due: an epoch begins, at the latest."""
+def _next_due(draft: Draft, run: Run, look: int, storage: Storage) -> Height:
+    """Return the height at which something about a storage is due: its block of an epoch, at the latest."""
     params, height, patience = (
         draft.globals.params,
         draft.height,
         RECEIPT_ROUNDS * run.spec.round_blocks,
     )
-    dates = [(height // params.epoch_blocks + 1) * params.epoch_blocks]
+    dates = [height + (look - height - 1) % params.epoch_blocks + 1]
     dates += [holder.drawn + patience for holder in storage.holders if not holder.receipt]
     if len(storage.holders) < HOLDERS:
         dates.append(height + patience)

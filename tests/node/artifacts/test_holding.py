@@ -244,13 +244,15 @@ async def test_weights_that_cannot_be_had_cost_a_word_and_are_tried_again(
     network = Network(tmp_path)
     kept = network.kept
     peer = network.peers[kept.draw()[0]]
-    monkeypatch.setattr(peer.artifacts, "keep", partial(peer.artifacts.keep, patience_s=0.1))
+    keep = peer.artifacts.keep
+    monkeypatch.setattr(peer.artifacts, "keep", partial(keep, patience_s=0.1))
     async with trio.open_nursery() as nursery:
         holding = peer.holding(nursery)
         await until(peer, holding, lambda: peer.node.report.events)
         assert "is not held for others yet: no peer serves" in peer.node.report.texts()[-1]
         assert peer.ledger.said == []
         await network.publish()
+        monkeypatch.setattr(peer.artifacts, "keep", keep)
         kept.to_height(kept.state.height + RETRY_BLOCKS)
         await until(peer, holding, lambda: peer.ledger.said)
     assert isinstance(peer.ledger.said[-1], StoreReceipt)
