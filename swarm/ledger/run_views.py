@@ -139,21 +139,28 @@ def storage_row(state: State, run: Run, stage: int, round_: int) -> Row:
 
 
 def storage_text(state: State, run: Run, stage: int) -> str:
-    """Return who holds the newest checkpoint of a stage, as one line."""
-    newest = run.standing(stage)[0]
-    row = storage_row(state, run, stage, newest.round)
-    held, drawn, epoch = row["receipts"], row["holders"], row["proven_epoch"]
-    assert isinstance(held, list), "as made above"
+    """Return who holds the newest checkpoint of a stage that anybody holds, and what a newer one lacks."""
+    rows = [(c.round, storage_row(state, run, stage, c.round)) for c in run.standing(stage)]
+    held = next(((number, row) for number, row in rows if row["receipts"]), None)
+    newest, row = rows[0]
+    texts = list[str]()
+    if held is not None:
+        texts.append(f"checkpoint of round {held[0]}: {_held_text(held[1])}")
+    since, drawn = row["held_by_nobody_since"], row["holders"]
     assert isinstance(drawn, list), "as made above"
-    since = row["held_by_nobody_since"]
-    if held:
-        text = "held by " + ", ".join(map(str, held))
-        text += f", shown in epoch {epoch}" if epoch is not None else ", not shown yet"
-    elif since:
-        text = f"held by nobody since block {since}"
-    else:
+    if since:
+        texts.append(f"checkpoint of round {newest}: held by nobody since block {since}")
+    elif held is None:
         text = f"{len(drawn)} drawn to hold it" if drawn else "nobody drawn to hold it yet"
-    return f"checkpoint of round {newest.round}: {text}"
+        texts.append(f"checkpoint of round {newest}: {text}")
+    return "; ".join(texts)
+
+
+def _held_text(row: Row) -> str:
+    names, epoch = row["receipts"], row["proven_epoch"]
+    assert isinstance(names, list), "as made above"
+    shown = f"shown in epoch {epoch}" if epoch is not None else "not shown yet"
+    return f"held by {', '.join(map(str, names))}, {shown}"
 
 
 def _seat_row(seat: Seat) -> Row:

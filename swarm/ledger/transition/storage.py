@@ -12,7 +12,7 @@ leaves of 1 KiB for each receipt of the newest checkpoint of a stage that anybod
 which a lost stage begins again, and a proof takes some 20 KB of a block. No stake is touched: whoever shows
 nothing loses its receipt, and others see it.
 
-An epoch asks for a checkpoint at a block of its first quarter that follows from run, stage and round.
+An epoch asks a stage at a block of its first quarter that follows from run and stage.
 
 Source: docs/spec/verification.md section 5.
 """
@@ -50,8 +50,8 @@ PASSED_MAX = 32
 """Peers remembered that were drawn for a checkpoint in vain; the first of more are drawn like others again."""
 
 ASKING = 4
-"""Checkpoints are asked for in the first quarter of an epoch, each at a block of its own: all runs may list
-131,072 of them, and looking at all in one block would hold up every validator."""
+"""Stages are asked in the first quarter of an epoch, each at a block of its own: all runs may list 131,072
+checkpoints, and looking at all of them in one block would hold up every validator."""
 
 _FLOAT_BYTES = 4
 
@@ -97,7 +97,7 @@ def move_storage(draft: Draft, index: RunIndex, stage: StageIndex, round_: Round
         storage = _asked(draft, run, found[0], stage, storage)
     else:  # undone or void: it is no start any more
         storage = replace(storage, holders=(), unheld=Height(0))
-    due = _next_due(draft, run, _look(draft.globals.params, index, stage, round_), storage)
+    due = _next_due(draft, run, _look(draft.globals.params, index, stage), storage)
     draft.put_storage(index, stage, round_, replace(storage, due=due))
 
 
@@ -282,15 +282,15 @@ def _drawn(
     )
 
 
-def _look(params: Params, run: int, stage: int, round_: int) -> int:
-    """Return the block of every epoch, from 0, at which a storage is looked at."""
-    return (run + stage + round_) % max(params.epoch_blocks // ASKING, 1)
+def _look(params: Params, run: int, stage: int) -> int:
+    """Return the block of every epoch, from 0, at which the checkpoints of a stage are looked at."""
+    return (run + stage) % max(params.epoch_blocks // ASKING, 1)
 
 
 def _asked(draft: Draft, run: Run, checkpoint: Checkpoint, stage: int, storage: Storage) -> Storage:
     """Return the storage with leaves drawn, once in an epoch, if nothing newer of the stage is held."""
     params = draft.globals.params
-    look = _look(params, run.index, stage, checkpoint.round)
+    look = _look(params, run.index, stage)
     if draft.height % params.epoch_blocks != look or not receipts(storage):
         return storage
     newer = [c.round for c in run.standing(stage) if c.round > checkpoint.round]
