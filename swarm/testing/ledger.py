@@ -37,7 +37,6 @@ from swarm.ledger.blocks import (
 from swarm.ledger.chain import Head, compose_block, extend, genesis_head
 from swarm.ledger.check_statements import (
     PANEL,
-    PHI_COMPONENT,
     STATE_COMPONENTS,
     ContestService,
     DataRequest,
@@ -67,12 +66,11 @@ from swarm.primitives.codec import replace as changed
 from swarm.primitives.commitments import (
     SALT_BYTES,
     WindowResult,
-    tensor_hash,
     trace_commit,
     trace_root,
     verify_commit,
 )
-from swarm.primitives.crypto import SecretKey, digest, expand
+from swarm.primitives.crypto import SecretKey, digest
 from swarm.primitives.merkle import merkle_root
 from swarm.types import NO_DIGEST, Amount, Digest, PeerId, RoundIndex, RunIndex, StageIndex, View
 
@@ -282,20 +280,9 @@ class InMemoryLedger:
         )
 
 
-PHI_BYTES = 20_000
-"""Bytes of invented slow weights: some 20 leaves."""
-
-
 def end_components(name: bytes) -> list[Digest]:
     """Return the invented parts of the state at the end of a segment; ``name`` encodes its coordinates."""
-    parts = [digest("component", name, bytes([index])) for index in range(STATE_COMPONENTS)]
-    parts[PHI_COMPONENT] = tensor_hash("float32", (PHI_BYTES // 4,), invented_phi(name))
-    return parts
-
-
-def invented_phi(name: bytes) -> bytes:
-    """Return the invented slow weights at the end of a segment."""
-    return expand(name, "invented-phi", PHI_BYTES)
+    return [digest("component", name, bytes([index])) for index in range(STATE_COMPONENTS)]
 
 
 SALT = bytes(range(16))

@@ -20,7 +20,6 @@ from swarm.primitives.commitments import tensor_hash
 from swarm.primitives.crypto import SecretKey
 from swarm.primitives.merkle import merkle_proof, merkle_root
 from swarm.testing.ledger import (
-    PHI_BYTES,
     CheckedSegment,
     InMemoryLedger,
     end_components,
@@ -35,6 +34,8 @@ SPEC = small_run_spec(
 )
 FIRST = RoundIndex(4)
 """Round of the checkpoint: the owner has yielded what others carry by then."""
+PHI_BYTES = 20_000
+"""Bytes of invented slow weights: some 20 leaves."""
 STAGE = StageIndex(0)
 """Stage whose checkpoint is looked at."""
 

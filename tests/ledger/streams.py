@@ -67,14 +67,13 @@ from swarm.ledger.transition.prices import run_deposit
 from swarm.ledger.transition.storage import prove_storage
 from swarm.primitives.codec import encode
 from swarm.primitives.codec import replace as changed
-from swarm.primitives.crypto import SecretKey, digest
-from swarm.primitives.merkle import merkle_proof
+from swarm.primitives.commitments import tensor_hash
+from swarm.primitives.crypto import SecretKey, digest, expand
+from swarm.primitives.merkle import merkle_proof, merkle_root
 from swarm.testing.ledger import (
-    PHI_BYTES,
     CheckedSegment,
     InMemoryLedger,
     end_components,
-    invented_phi,
     make_segment,
     small_run_spec,
 )
@@ -110,6 +109,27 @@ ROLLBACK = changed(SPEC, checks=changed(SPEC.checks, on_fraud="rollback"))
 LONG = changed(SPEC, num_stages=1, rounds=60)
 """A run of which some rounds are trained well: it ends early, and has shares and a checkpoint to go on with."""
 WELL_BLOCKS = 7 * LONG.round_blocks
+
+
+PHI_BYTES = 20_000
+"""Bytes of invented slow weights: some 20 leaves."""
+
+
+def weights_of(where: Sequence[int]) -> bytes:
+    """Return the invented slow weights at the end of a segment, by run, round, stage and seat."""
+    return expand(encode(tuple(where)), "invented-phi", PHI_BYTES)
+
+
+def components_of(where: Sequence[int]) -> list[Digest]:
+    """Return the parts of the state at the end of a segment, of which the weights can be shown."""
+    parts = end_components(encode(tuple(where)))
+    parts[PHI_COMPONENT] = tensor_hash("float32", (PHI_BYTES // 4,), weights_of(where))
+    return parts
+
+
+def end_of(where: Sequence[int]) -> Digest:
+    """Return the root of the state at the end of a segment."""
+    return merkle_root(components_of(where))
 
 
 class Dice(Protocol):
@@ -219,7 +239,9 @@ class Stream:
         where = (run.index, round_, seat.stage, seat.index)
         if self.state.segment(run.index, RoundIndex(round_), seat.stage, seat.index) is None:
             if where not in self.made:
-                true = make_segment(self.ledger, run, *where[1:], num_steps=5, tokens=5_000)
+                true = make_segment(
+                    self.ledger, run, *where[1:], num_steps=5, tokens=5_000, end_root=end_of(where)
+                )
                 self.made[where] = Made(true, true)
             self._offer(self.ledger.key_of(seat.peer), self.made[where].claimed.commit)
 
@@ -349,7 +371,9 @@ class Stream:
             where = (run.index, info.round, seat.stage, seat.index)
             steps = (1 + self.dice(10)) if info.consensus < 0 else 0
             tokens = self._one([5_000, 0, 5_000, 1 << 31]) if steps else 0
-            true = make_segment(self.ledger, run, *where[1:], num_steps=steps, tokens=tokens)
+            true = make_segment(
+                self.ledger, run, *where[1:], num_steps=steps, tokens=tokens, end_root=end_of(where)
+            )
             lie = self.dice(len(true.results))
             claimed = true.with_lie(lie) if not self.dice(3) else true
             self.made.setdefault(where, Made(true, claimed))
@@ -365,7 +389,7 @@ class Stream:
         key = self.someone() if seat is None else self.ledger.key_of(seat.peer)
         made = self.made.get((run.index, info.round - 1, stage, index))
         where = (run.index, info.round - 1, stage, index) if made is not None else ()
-        leaves = end_components(encode(where))
+        leaves = components_of(where)
         body = PostCheckpoint(
             run=run.index,
             round=info.round,
@@ -375,7 +399,7 @@ class Stream:
             phi_bytes=PHI_BYTES,
             proof=merkle_proof(leaves, PHI_COMPONENT),
         )
-        self.weights[body.phi_root] = invented_phi(encode(where))
+        self.weights[body.phi_root] = weights_of(where)
         self._offer(key, body)
 
     def _hold(self, run: Run) -> None:
