@@ -39,7 +39,7 @@ from swarm.node.api.funding import Funder
 from swarm.node.api.generate import sessions_of
 from swarm.node.api.state import StateBuilder
 from swarm.node.api.wallet import Purse
-from swarm.node.artifacts.cache import ArtifactCache
+from swarm.node.artifacts.cache import ArtifactCache, Holders
 from swarm.node.artifacts.evaluate import evaluate_checkpoints
 from swarm.node.artifacts.holding import hold_checkpoints
 from swarm.node.artifacts.text import keep_heldout
@@ -68,7 +68,7 @@ from swarm.store import STORE_FILE, Store
 from swarm.ticket import Ticket, reach_text, widest
 from swarm.training.model.profiles import notice
 from swarm.training.pipeline import Pipeline
-from swarm.types import Amount, PeerId, StageIndex
+from swarm.types import Amount, PeerId
 from swarm.verify.service import CHECKS_AT_ONCE, Verifier
 from swarm.web.service import bind_loopback, serve_web
 
@@ -287,8 +287,7 @@ async def _packages(
         ledger = _ledger(setup, store, genesis, host, report)
         pipeline = _serving_pipeline(host, secret)
         progress = partial(report, EventKind.PROGRESS)
-        holders = partial(_holders, ledger)
-        artifacts = ArtifactCache(host, blobs, workers.compute, store, progress, holders)
+        artifacts = ArtifactCache(host, blobs, workers.compute, store, progress, _holders(ledger))
         checks = Verifier(
             host=host,
             secret=secret,
@@ -353,8 +352,8 @@ async def _caught_up(context: NodeContext) -> None:
         await context.ledger.wait_height(context.ledger.height + 1)
 
 
-def _holders(ledger: LedgerService, run: Run, stage: StageIndex, round_: int) -> list[PeerId]:
-    return holders_of(ledger.state, run.index, stage, round_)
+def _holders(ledger: LedgerService) -> Holders:
+    return lambda run, stage, round_: holders_of(ledger.state, run.index, stage, round_)
 
 
 async def _wanted(

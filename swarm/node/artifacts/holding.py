@@ -67,7 +67,7 @@ async def hold_checkpoints(context: HoldingNode) -> None:
 
 
 class Holding:
-    """What a node has under way about the checkpoints that it holds for others."""
+    """Duties under way of a node about the checkpoints that it holds for others."""
 
     def __init__(self, context: HoldingNode, start: Callable[..., object]) -> None:
         """``start`` begins a task that nobody waits for: a fetch takes longer than a proof may."""
