@@ -33,15 +33,19 @@ from swarm.ledger.state.draws import Draw
 from swarm.ledger.state.records import Checkpoint, SegmentPhase
 from swarm.ledger.state.runs import head_of
 from swarm.ledger.state.state import State, account_key, money_in
+from swarm.ledger.state.storage import NO_STORAGE
+from swarm.ledger.storage_statements import StoreReceipt
 from swarm.ledger.transactions import Join, PostCheckpoint, Transfer
 from swarm.ledger.transition.seats import with_seat
+from swarm.ledger.transition.storage import check_leaves, prove_storage
 from swarm.primitives.codec import encode, replace
-from swarm.primitives.crypto import digest
+from swarm.primitives.commitments import tensor_hash
+from swarm.primitives.crypto import digest, expand
 from swarm.primitives.merkle import merkle_proof, merkle_root
 from swarm.primitives.state_parts import COMPONENTS, PHI
 from swarm.store import Store
 from swarm.testing.ledger import InMemoryLedger, make_segment, numbered_key, small_run_spec
-from swarm.types import Amount, Height, PeerId, RoundIndex, StageIndex, View
+from swarm.types import Amount, Height, PeerId, RoundIndex, RunIndex, StageIndex, View
 from swarm.verify.draws import Draws
 from tests.ledger.checking import EXACT, Case
 
@@ -349,6 +353,8 @@ def measure_seats(sizes: Sizes, outcome: Outcome) -> None:
     outcome.figures["commit_bytes"] = sizes_of[0]
     outcome.figures["bytes_per_seat_round"] = sum(sizes_of)
     outcome.detail["bytes_per_seat_round"] = sizes_of
+    megabytes = (1, 64, 512) if sizes is FULL else (1,)
+    outcome.detail["proofs_of_holders"] = {f"{size} MiB": _holder(size << 20) for size in megabytes}
     outcome.figures["run_entry_bytes_1024"] = _head_bytes()
     record = case.record
     rounds = list[float]()
@@ -380,6 +386,32 @@ def _judged() -> tuple[Case, Sequence[int]]:
     assert case.is_now(SegmentPhase.VERIFIED)
     bodies = (block.transactions for block, _ in ledger.links[first:])
     return case, [len(data) for body in bodies for data in body]
+
+
+def _holder(num_bytes: int) -> dict[str, float]:
+    """Return the bytes of a holder's proof for weights of some size, and what making and checking it takes."""
+    data = expand(b"weights", "bench-weights", num_bytes)
+    checkpoint = Checkpoint(
+        round=RoundIndex(8),
+        phi_root=tensor_hash("float32", (num_bytes // 4,), data),
+        phi_bytes=num_bytes,
+        peer=numbered_key(0).peer,
+        seat=0,
+        height=Height(1),
+        is_void=False,
+    )
+    receipt = StoreReceipt(RunIndex(1), RoundIndex(8), StageIndex(0), numbered_key(1).peer)
+    storage = replace(NO_STORAGE, asked=Height(80), seed=digest("beacon", b""))
+    began = time.perf_counter()
+    proof = prove_storage(checkpoint, storage, receipt, memoryview(data))
+    made = time.perf_counter()
+    check_leaves(checkpoint, storage, proof)
+    checked = time.perf_counter()
+    return {
+        "bytes": len(encode(proof)),
+        "make_s": round(made - began, 2),
+        "check_ms": round((checked - made) * 1_000, 1),
+    }
 
 
 def _head_bytes() -> int:

@@ -370,6 +370,7 @@ def run_lines(state: StateDocument, ink: Ink) -> list[str]:
     lines.append(f"  checks    {checking(run)}")
     lines += [f"  false     {ink.paint('out', message)}" for message in conviction_lines(state)]
     lines.append(f"  model     {quality(run)}")
+    lines += [f"  stage {stage}   {text}" for stage, text in enumerate(run.storage) if text]
     rows = [
         [
             f"{seat.stage}/{seat.index}",

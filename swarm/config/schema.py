@@ -353,6 +353,9 @@ class NodeConfig(Section):
     """Devices that this machine computes with."""
     disk_quota_mb: int = Field(default=8_000, ge=100, le=1 << 30)
     """Most disk, in MB, for checkpoints, data of others, and what this node keeps for its verifiers."""
+    storage_mb: int = Field(default=2_000, ge=0, le=1 << 30)
+    """Most disk, in MB beside disk_quota_mb, for checkpoints of other stages that the ledger draws this node to
+    hold, so that they outlive their peers; 0: none."""
 
 
 RECIPES: Mapping[str, Mapping[str, Mapping[str, object]]] = {

@@ -46,6 +46,8 @@ Modules (C: pure, S: does I/O):
                                 validator's key, a validator's signature.
     snapshot.py              C  Cut the state at the end of an epoch into parts, each of which is
                                 proved alone, and put it together again.
+    storage_statements.py    C  Define the statements of those who hold checkpoints of other stages:
+                                a receipt, and a proof of drawn leaves.
     transactions.py          C  Define and check the transactions of the ledger: all statements that
                                 a peer can sign for it.
     trust.py                 C  Say in words whom a ledger trusts: its launcher, or so many

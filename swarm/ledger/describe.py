@@ -28,6 +28,7 @@ from swarm.ledger.settlement_statements import (
 from swarm.ledger.state.draft import is_confirmed
 from swarm.ledger.state.records import Account, Run, RunPhase
 from swarm.ledger.state.state import State, audit_supply
+from swarm.ledger.storage_statements import StorageProof, StorageStatement, StoreReceipt
 from swarm.ledger.transactions import (
     RUN_SPEC_BYTES_MAX,
     BackOwner,
@@ -85,6 +86,8 @@ KINDS: dict[type[object], str] = {
     Withdraw: "withdraw",
     SettlementKey: "settlement_key",
     SignPayouts: "sign_payouts",
+    StoreReceipt: "store_receipt",
+    StorageProof: "storage_proof",
     **CHECK_KINDS,
 }
 
@@ -266,6 +269,8 @@ def progress_text(run: Run, round_: int | None) -> str:
 
 
 def _free_text(state: State | None, body: FreeStatement) -> str:
+    if isinstance(body, StorageStatement):
+        return f"{peer_name(body.holder)} {_storage_text(body)}"
     run = state.find_run(body.run) if state is not None else None
     where = f"{body.round}/{body.stage}/{body.seat}"
     match body:
@@ -279,6 +284,15 @@ def _free_text(state: State | None, body: FreeStatement) -> str:
         case RevealSegment() | ShowEntry():
             text = check_text(body)
     return f"{_sitter(run, body)} {text}"
+
+
+def _storage_text(body: StorageStatement) -> str:
+    where = f"the checkpoint of stage {body.stage} from round {body.round}"
+    match body:
+        case StoreReceipt():
+            return f"holds {where}"
+        case StorageProof(leaves=leaves):
+            return f"showed {len(leaves)} drawn pieces of {where}"
 
 
 def _verifier(state: State | None, body: BoundCheck | VerifyReveal) -> str:

@@ -20,6 +20,7 @@ from swarm.errors import InvalidStatement, Reason
 from swarm.ledger.blocks import BODY_BYTES_MAX, BODY_TRANSACTIONS_MAX
 from swarm.ledger.check_statements import (
     FORCED_ELEMENTS,
+    SHORT_MAX,
     ContestService,
     DataRequest,
     DisputeMove,
@@ -38,9 +39,11 @@ from swarm.ledger.edges import EdgeFraud
 from swarm.ledger.free_joins import FreeJoins, Origin
 from swarm.ledger.state.draft import Draft
 from swarm.ledger.state.state import State
+from swarm.ledger.storage_statements import StorageProof, StorageStatement
 from swarm.ledger.transactions import (
     CommitSegment,
     Evidence,
+    FreeCheck,
     FreeStatement,
     Join,
     PostCheckpoint,
@@ -67,7 +70,7 @@ EARLY_BLOCKS = 4
 RAISE_PERCENT = 10
 """Percent by which a replacement with the same nonce must raise the fee."""
 
-STATEMENT_KINDS: tuple[type[FreeStatement], ...] = (
+STATEMENT_KINDS: tuple[type[FreeCheck], ...] = (
     CommitSegment,
     PostCheckpoint,
     VerifyCommit,
@@ -77,6 +80,9 @@ STATEMENT_KINDS: tuple[type[FreeStatement], ...] = (
     ShowEntry,
 )
 """Kinds in the order in which a body takes them: a checkpoint needs its commit."""
+
+LAST_RUN = SHORT_MAX + 1
+"""Number above that of every run: the long proofs of holders come after all other free statements."""
 
 Slot = tuple[int | bytes, ...]
 """Key held by one transaction at a time, so that a flood of the same costs its senders their places: a free
@@ -407,6 +413,9 @@ def _check_soon(
 
 def _slot(transaction: Transaction) -> Slot:
     body = transaction.body
+    if isinstance(body, StorageStatement):
+        is_proof = int(isinstance(body, StorageProof))
+        return LAST_RUN + body.run, body.round, is_proof, body.stage, body.holder
     if isinstance(body, FreeStatement):
         kind = STATEMENT_KINDS.index(type(body))
         return body.run, body.round, kind, body.stage, body.seat, _number(body)

@@ -86,6 +86,8 @@ def peer_record(state: State, run: Run, peer: PeerId) -> Row:
         **record_row(work),
         "earned": work.earned,
         "checkpoints": work.checkpoints,
+        "proofs": work.proofs,
+        "proofs_missed": work.proofs_missed,
         "seats": [f"{seat.stage}/{seat.index}" for seat in seats],
         "rounds_seated": 0 if joined is None else max(round_ - joined, 0),
         "rounds_missed": max((rounds_missed(seat, round_) for seat in seats), default=0),

@@ -3,6 +3,7 @@
 Core: final states in, plain dictionaries and lines for people out.
 """
 
+from swarm.ledger.blocks import epoch_of
 from swarm.ledger.describe import Row, progress_text, short_count, verified_share
 from swarm.ledger.describe_checks import (
     guilty_rows,
@@ -13,6 +14,7 @@ from swarm.ledger.describe_checks import (
 )
 from swarm.ledger.state.records import Run, Seat
 from swarm.ledger.state.state import State
+from swarm.ledger.state.storage import NO_STORAGE, receipts
 from swarm.ledger.transition.market import price_of, taking_ask
 from swarm.ledger.transition.prices import (
     RESERVED_ROUNDS,
@@ -88,6 +90,7 @@ def run_detail(state: State, run: Run) -> Row:
             "bytes": checkpoint.phi_bytes,
             "by": peer_name(checkpoint.peer),
             "height": checkpoint.height,
+            **storage_row(state, run, stage, checkpoint.round),
         }
         for stage, kept in enumerate(run.checkpoints)
         for checkpoint in kept
@@ -110,12 +113,54 @@ def run_lines(state: State, run: Run) -> list[str]:
     for stage, roster in enumerate(run.seats):
         names = ", ".join(f"{seat.index} {peer_name(seat.peer)}" for seat in roster)
         lines.append(f"  stage {stage}: {names or 'empty'}")
+    lines += [
+        f"  stage {stage}: {storage_text(state, run, stage)}"
+        for stage in range(len(run.checkpoints))
+        if run.standing(stage)
+    ]
     checked = verdicts_text(state.verdicts(run.index))
     if checked:
         lines.append(f"  {checked}")
     if run.waiting:
         lines.append(f"  waiting: {', '.join(peer_name(w.peer) for w in run.waiting)}")
     return lines
+
+
+def storage_row(state: State, run: Run, stage: int, round_: int) -> Row:
+    """Return who was drawn to hold a checkpoint, whose receipts stand, and when one last showed it."""
+    storage = state.storage(run.index, stage, round_) or NO_STORAGE
+    shown = max((holder.proven for holder in storage.holders), default=0)
+    return {
+        "holders": [peer_name(holder.peer) for holder in storage.holders],
+        "receipts": [peer_name(holder.peer) for holder in receipts(storage)],
+        "proven_epoch": epoch_of(state.params.epoch_blocks, shown) if shown else None,
+        "held_by_nobody_since": storage.unheld or None,
+    }
+
+
+def storage_text(state: State, run: Run, stage: int) -> str:
+    """Return who holds the newest checkpoint of a stage that anybody holds, and what a newer one lacks."""
+    rows = [(c.round, storage_row(state, run, stage, c.round)) for c in run.standing(stage)]
+    held = next(((number, row) for number, row in rows if row["receipts"]), None)
+    newest, row = rows[0]
+    texts = list[str]()
+    if held is not None:
+        texts.append(f"checkpoint of round {held[0]}: {_held_text(held[1])}")
+    since, drawn = row["held_by_nobody_since"], row["holders"]
+    assert isinstance(drawn, list), "as made above"
+    if since:
+        texts.append(f"checkpoint of round {newest}: held by nobody since block {since}")
+    elif held is None:
+        text = f"{len(drawn)} drawn to hold it" if drawn else "nobody drawn to hold it yet"
+        texts.append(f"checkpoint of round {newest}: {text}")
+    return "; ".join(texts)
+
+
+def _held_text(row: Row) -> str:
+    names, epoch = row["receipts"], row["proven_epoch"]
+    assert isinstance(names, list), "as made above"
+    shown = f"shown in epoch {epoch}" if epoch is not None else "not shown yet"
+    return f"held by {', '.join(map(str, names))}, {shown}"
 
 
 def _seat_row(seat: Seat) -> Row:
@@ -138,6 +183,8 @@ def _work_row(state: State, run: Run, peer: PeerId) -> Row:
         "tokens": work.tokens,
         "earned": work.earned,
         "checkpoints": work.checkpoints,
+        "proofs": work.proofs,
+        "proofs_missed": work.proofs_missed,
         **record_row(work),
     }
 

@@ -8,10 +8,13 @@ checkpoint) is signed by the peer of its seat, a blind answer or a complaint by 
 reveal has no signature: the salt in it opens a commitment, and nobody else knows that. Every other statement
 is signed by its sender and pays a fee.
 
-Statements with which segments are checked are in ``check_statements.py``.
+Statements with which segments are checked are in ``check_statements.py``. Those of peers that hold checkpoints
+of other stages are in ``storage_statements.py``: the holder that each names has signed it.
 
 Source: docs/spec/protocol.md section 6.
 """
+
+from collections.abc import Mapping
 
 from swarm.config.bounds import PRICE_MAX
 from swarm.errors import BadEncoding
@@ -40,6 +43,13 @@ from swarm.ledger.settlement_statements import (
     Withdraw,
     check_settlement_shape,
 )
+from swarm.ledger.storage_statements import (
+    STORAGE_PROOF_BYTES_MAX,
+    StorageProof,
+    StorageStatement,
+    StoreReceipt,
+    check_storage_shape,
+)
 from swarm.primitives.codec import Message, decode, encode
 from swarm.primitives.crypto import PEER_BYTES, SIGNATURE_BYTES, SecretKey, digest, verify
 from swarm.primitives.state_parts import COMPONENTS
@@ -53,11 +63,6 @@ FREE_STATEMENT_BYTES_MAX = 1024
 
 ENVELOPE_OF_FREE_BYTES = 16
 """Bytes around the body of a free statement that nobody signs."""
-
-_FREE_BYTES_MAX: dict[type[object], int] = {
-    RevealSegment: REVEAL_BYTES_MAX,
-    ShowEntry: SHOW_BYTES_MAX + ENVELOPE_OF_FREE_BYTES,
-}
 
 START_PREFIX_BYTES = 8
 """Bytes of a start root that the ledger knows already: enough to tell it from an older one of the seat."""
@@ -234,7 +239,10 @@ SeatStatement = CommitSegment | PostCheckpoint
 Reveal = RevealSegment | VerifyReveal | ShowEntry
 """Statements without a signature: they open a commitment that is on the ledger."""
 
-FreeStatement = SeatStatement | BoundCheck | Reveal
+FreeCheck = SeatStatement | BoundCheck | Reveal
+"""Free statements about a segment: they name its seat."""
+
+FreeStatement = FreeCheck | StorageStatement
 """Statements without sender, nonce, fee and expiry."""
 
 FundingStatement = BackOwner | ContinueRun | FundRun
@@ -246,6 +254,14 @@ RunStatement = (
 MoneyStatement = Transfer | Stake | Unstake | Validate | SettlementStatement
 PaidBody = RunStatement | MoneyStatement | PaidCheck | Evidence
 Body = FreeStatement | PaidBody
+
+
+_FREE_BYTES_MAX: Mapping[type, int] = {
+    RevealSegment: REVEAL_BYTES_MAX,
+    ShowEntry: SHOW_BYTES_MAX + ENVELOPE_OF_FREE_BYTES,
+    StorageProof: STORAGE_PROOF_BYTES_MAX,
+}
+"""Bytes of the free statements that may be longer than others."""
 
 
 class Transaction(Message, frozen=True):
@@ -349,6 +365,10 @@ def _check_body(body: Body) -> None:
             _check_evidence(body)
         case Withdraw() | SettlementKey() | SignPayouts():
             check_settlement_shape(body)
+        case StoreReceipt() | StorageProof():
+            check_seat(body.run, body.round, body.stage, 0)
+            within("peer bytes", len(body.holder), PEER_BYTES, PEER_BYTES)
+            check_storage_shape(body)
         case _:
             check_statement_shape(body)
 

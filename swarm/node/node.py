@@ -32,14 +32,16 @@ from swarm.ledger.reader import Ledger
 from swarm.ledger.service import LedgerService
 from swarm.ledger.state.records import Run
 from swarm.ledger.transactions import OpenRun, Stake
+from swarm.ledger.transition.storage import holders_of
 from swarm.node.api.actions import RunControl, SeatControl, actions_of, make_ticket
 from swarm.node.api.audit import Auditor
 from swarm.node.api.funding import Funder
 from swarm.node.api.generate import sessions_of
 from swarm.node.api.state import StateBuilder
 from swarm.node.api.wallet import Purse
-from swarm.node.artifacts.cache import ArtifactCache
+from swarm.node.artifacts.cache import ArtifactCache, Holders
 from swarm.node.artifacts.evaluate import evaluate_checkpoints
+from swarm.node.artifacts.holding import hold_checkpoints
 from swarm.node.artifacts.text import keep_heldout
 from swarm.node.context import Executors, NodeContext, NodeStats, open_executors, validates
 from swarm.node.control.controller import Controller
@@ -154,7 +156,8 @@ async def _run(
         genesis = await _met(setup, network, host, nursery, store, report)
         if isinstance(setup.start, Launch) and setup.start.network is not None:
             setup = replace(setup, start=fitted_to(setup.start, genesis, setup.home))
-        blobs = Blobs(setup.home / BLOBS, host, quota_bytes=config.disk_quota_mb << 20)
+        quota_mb = config.disk_quota_mb + config.storage_mb
+        blobs = Blobs(setup.home / BLOBS, host, quota_bytes=quota_mb << 20)
         wanted = await _wanted(setup, genesis, blobs, workers, store, report)
         # Only now: a home whose launch failed belongs to no network, and a corrected file starts afresh.
         store.put(join.TABLE, join.GENESIS_KEY, encode(genesis))
@@ -284,7 +287,7 @@ async def _packages(
         ledger = _ledger(setup, store, genesis, host, report)
         pipeline = _serving_pipeline(host, secret)
         progress = partial(report, EventKind.PROGRESS)
-        artifacts = ArtifactCache(host, blobs, workers.compute, store, progress)
+        artifacts = ArtifactCache(host, blobs, workers.compute, store, progress, _holders(ledger))
         checks = Verifier(
             host=host,
             secret=secret,
@@ -320,7 +323,7 @@ async def _packages(
             devices=workers.devices,
         )
         await _started(nursery, ledger.run)
-        for task in (announce, _check, evaluate_checkpoints):
+        for task in (announce, _check, _hold, evaluate_checkpoints):
             nursery.start_soon(task, context)
         yield context, Controller(context, nursery)
         nursery.cancel_scope.cancel()
@@ -334,9 +337,23 @@ def _serving_pipeline(host: Host, secret: SecretKey) -> Pipeline:
 
 async def _check(context: NodeContext) -> None:
     """Run the checks once the ledger has caught up: those that an old state asks for are over."""
+    await _caught_up(context)
+    await context.checks.run()
+
+
+async def _hold(context: NodeContext) -> None:
+    """Hold checkpoints of other stages once the ledger has caught up."""
+    await _caught_up(context)
+    await hold_checkpoints(context)
+
+
+async def _caught_up(context: NodeContext) -> None:
     while not (context.ledger.is_caught_up or context.ledger.is_validator):
         await context.ledger.wait_height(context.ledger.height + 1)
-    await context.checks.run()
+
+
+def _holders(ledger: LedgerService) -> Holders:
+    return lambda run, stage, round_: holders_of(ledger.state, run.index, stage, round_)
 
 
 async def _wanted(

@@ -15,6 +15,9 @@ GONE_S = 30.0
 """A killed peer shows on the map within 15 s on a free machine."""
 REST_S = 240.0
 """A peer that was away twice may have a fourth silent segment, and rests four epochs: two minutes."""
+EPOCH = 60
+SHOWN_S = 120.0
+"""Two epochs of 30 s."""
 STOP_S = 3.0
 
 
@@ -74,6 +77,21 @@ def test_the_read_commands_agree(net: Localnet, launcher: Node, joiner: Node) ->
 
     wish = ("generate", "--swarm", "-p", "def f(", "--count", "12", "--temperature", "0")
     assert net.swarm(*wish, home=joiner.home).stdout.startswith("def f(")
+
+
+@pytest.mark.rule("N23")
+def test_a_peer_of_another_stage_holds_a_checkpoint_and_shows_it(
+    net: Localnet, launcher: Node
+) -> None:
+    """Each of the two has a stage by now, and holds what the other posts; an epoch later it has shown it."""
+
+    def held_at(state: State) -> int:
+        is_held = any("held by" in text for text in state["run"]["storage"])
+        return int(state["ledger"]["height"]) if is_held else 0
+
+    height = launcher.wait("a receipt", held_at)
+    launcher.wait("an epoch more", lambda s: s["ledger"]["height"] >= height + 2 * EPOCH, SHOWN_S)
+    assert net.read("ledger", "verify", home=launcher.home)["storage_proofs"] > 0
 
 
 def test_after_kill_minus_nine_it_comes_back_as_itself(launcher: Node, joiner: Node) -> None:

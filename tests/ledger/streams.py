@@ -44,8 +44,18 @@ from swarm.ledger.demands import DemandEntry, ShowEntry
 from swarm.ledger.edges import EdgeMessage, sender_of
 from swarm.ledger.payouts import find_log
 from swarm.ledger.settlement_statements import SettlementKey, SignPayouts, Withdraw
-from swarm.ledger.state.records import Check, Run, RunPhase, Seat, SegmentPhase, SegmentRecord
+from swarm.ledger.state.records import (
+    Check,
+    Checkpoint,
+    Run,
+    RunPhase,
+    Seat,
+    SegmentPhase,
+    SegmentRecord,
+)
 from swarm.ledger.state.state import State, account_key, audit_supply, decode_state, encode_state
+from swarm.ledger.state.storage import Storage, receipts
+from swarm.ledger.storage_statements import StoreReceipt
 from swarm.ledger.transactions import (
     BackOwner,
     Body,
@@ -71,12 +81,13 @@ from swarm.ledger.transactions import (
 from swarm.ledger.transition.apply import apply_block, apply_transaction, begin_block
 from swarm.ledger.transition.forced import known_seed
 from swarm.ledger.transition.prices import run_deposit
+from swarm.ledger.transition.storage import prove_storage
 from swarm.primitives.codec import encode
 from swarm.primitives.codec import replace as changed
-from swarm.primitives.commitments import spot_answer, verify_commit
-from swarm.primitives.crypto import SecretKey, digest
+from swarm.primitives.commitments import spot_answer, tensor_hash, verify_commit
+from swarm.primitives.crypto import SecretKey, digest, expand
 from swarm.primitives.edges import open_place, sent_root
-from swarm.primitives.merkle import merkle_proof
+from swarm.primitives.merkle import merkle_proof, merkle_root
 from swarm.primitives.state_parts import PHI
 from swarm.testing.ledger import (
     CheckedSegment,
@@ -86,7 +97,7 @@ from swarm.testing.ledger import (
     small_run_spec,
     verifier_salt,
 )
-from swarm.types import NO_DIGEST, Amount, PeerId, RoundIndex, StageIndex, View
+from swarm.types import NO_DIGEST, Amount, Digest, PeerId, RoundIndex, StageIndex, View
 from tests.ledger.edges import (
     ACTIVATION,
     GRADIENT,
@@ -131,6 +142,27 @@ ROLLBACK = changed(SPEC, checks=changed(SPEC.checks, on_fraud="rollback"))
 LONG = small_run_spec(num_stages=1, rounds=60, **SETTINGS)
 """A run of which some rounds are trained well: it ends early, and has shares and a checkpoint to go on with."""
 WELL_BLOCKS = 7 * LONG.round_blocks
+
+
+PHI_BYTES = 20_000
+"""Bytes of invented slow weights: some 20 leaves."""
+
+
+def weights_of(where: Sequence[int]) -> bytes:
+    """Return the invented slow weights at the end of a segment, by run, round, stage and seat."""
+    return expand(encode(tuple(where)), "invented-phi", PHI_BYTES)
+
+
+def components_of(where: Sequence[int]) -> list[Digest]:
+    """Return the parts of the state at the end of a segment, of which the weights can be shown."""
+    parts = end_components(encode(tuple(where)))
+    parts[PHI] = tensor_hash("float32", (PHI_BYTES // 4,), weights_of(where))
+    return parts
+
+
+def end_of(where: Sequence[int]) -> Digest:
+    """Return the root of the state at the end of a segment."""
+    return merkle_root(components_of(where))
 
 
 class Dice(Protocol):
@@ -181,6 +213,8 @@ class Stream:
     made: dict[tuple[int, int, int, int], Made] = field(
         default_factory=dict[tuple[int, int, int, int], Made]
     )
+    weights: dict[Digest, bytes] = field(default_factory=dict[Digest, bytes])
+    """Weights of the checkpoints that were offered."""
     body: list[bytes] = field(default_factory=list[bytes])
     """What the next block has so far."""
     accepted: list[bytes] = field(default_factory=list[bytes])
@@ -228,6 +262,7 @@ class Stream:
                 for seat in (seat for roster in info.seats for seat in roster):
                     self._commit_well(run, info.round, seat)
             self._post(run)
+            self._hold(run)
             for record in self.segments():
                 self._check_well(record)
             self._pass_time(1)
@@ -237,7 +272,9 @@ class Stream:
         where = (run.index, round_, seat.stage, seat.index)
         if self.state.segment(run.index, RoundIndex(round_), seat.stage, seat.index) is None:
             if where not in self.made:
-                true = make_segment(self.ledger, run, *where[1:], num_steps=5, tokens=5_000)
+                true = make_segment(
+                    self.ledger, run, *where[1:], num_steps=5, tokens=5_000, end_root=end_of(where)
+                )
                 self.made[where] = Made(true, true)
             self._offer(self.ledger.key_of(seat.peer), self.made[where].claimed.commit)
 
@@ -335,7 +372,7 @@ class Stream:
             key = self.ledger.key_of(self._one(self._members(run)))
             self._offer(key, Leave(run.index))
         elif chance < 15:
-            self._post(run)
+            (self._post if self.dice(2) else self._hold)(run)
         else:
             index = run.index
             steers: list[Body] = [
@@ -370,7 +407,13 @@ class Stream:
             edges: dict[str, Any] = {"sent_root": sent_root(SENT), "incarnation": INCARNATION}
             edges = edges if self.dice(3) else {}
             true = make_segment(
-                self.ledger, run, *where[1:], num_steps=steps, tokens=tokens, **edges
+                self.ledger,
+                run,
+                *where[1:],
+                num_steps=steps,
+                tokens=tokens,
+                end_root=end_of(where),
+                **edges,
             )
             lie = self.dice(len(true.results))
             claimed = true.with_lie(lie) if not self.dice(3) else true
@@ -387,17 +430,41 @@ class Stream:
         key = self.someone() if seat is None else self.ledger.key_of(seat.peer)
         made = self.made.get((run.index, info.round - 1, stage, index))
         where = (run.index, info.round - 1, stage, index) if made is not None else ()
-        leaves = end_components(encode(where))
+        leaves = components_of(where)
         body = PostCheckpoint(
             run=run.index,
             round=info.round,
             stage=StageIndex(stage),
             seat=max(index, 0),
             phi_root=leaves[PHI],
-            phi_bytes=4,
+            phi_bytes=PHI_BYTES,
             proof=merkle_proof(leaves, PHI),
         )
+        self.weights[body.phi_root] = weights_of(where)
         self._offer(key, body)
+
+    def _hold(self, run: Run) -> None:
+        """Somebody says that it holds a checkpoint, or shows its leaves: mostly who should."""
+        stage = self.dice(run.spec.num_stages)
+        if not run.checkpoints[stage]:
+            return
+        kept = self._one(run.checkpoints[stage])
+        storage = self.state.storage(run.index, stage, kept.round)
+        if storage is None:
+            return
+        for holder in storage.holders if self.dice(8) else ():
+            self._say_held(run, StageIndex(stage), kept, storage, holder.peer)
+        if not self.dice(4):
+            self._say_held(run, StageIndex(stage), kept, storage, self.someone().peer)
+
+    def _say_held(
+        self, run: Run, stage: StageIndex, kept: Checkpoint, storage: Storage, peer: PeerId
+    ) -> None:
+        receipt = StoreReceipt(run.index, kept.round, stage, peer)
+        is_held = any(holder.peer == peer for holder in receipts(storage))
+        data = memoryview(self.weights[kept.phi_root])
+        proof = prove_storage(kept, storage, receipt, data)
+        self._offer(self.ledger.key_of(peer), proof if is_held else receipt)
 
     def _check(self, record: SegmentRecord) -> None:
         """What somebody may sign about a segment: mostly what its phase asks for."""

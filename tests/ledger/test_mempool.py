@@ -16,13 +16,15 @@ from swarm.ledger.transactions import (
     transaction_digest,
 )
 from swarm.ledger.transition.apply import apply_block
+from swarm.ledger.transition.runs import boundary_height
 from swarm.primitives import vrf
 from swarm.primitives.codec import encode, replace
 from swarm.primitives.crypto import SecretKey, digest
-from swarm.testing.ledger import InMemoryLedger, small_run_spec
+from swarm.testing.ledger import InMemoryLedger, make_segment, small_run_spec
 from swarm.types import Amount, View
 from tests.ledger.checking import a_case
 from tests.ledger.edges import ACTIVATION, GRADIENT, a_sender, other, proof
+from tests.ledger.storing import Kept
 
 BETA = bytes(64)
 
@@ -340,3 +342,20 @@ def test_a_peer_proves_one_lie_of_a_segment_and_its_proof_may_not_be_left_out() 
     pool.remove([first])
     assert pool.prune(ledger.state) == 1, "another peer's proof of the same segment is too late"
     assert refused(pool, ledger, more) is Reason.WRONG_PHASE
+
+
+@pytest.mark.rule("L29")
+def test_the_long_statements_of_holders_come_after_all_other_free_ones() -> None:
+    kept, pool = Kept(), Mempool()
+    peer = kept.draw()[0]
+    receipt = kept.ledger.sign(kept.ledger.key_of(peer), kept.receipt(peer))
+    seat = kept.run.seats[1][0]
+    made = make_segment(kept.ledger, kept.run, 4, 1, seat.index)
+    kept.to_height(boundary_height(kept.run, 5))
+    commit = kept.ledger.sign(kept.ledger.key_of(seat.peer), made.commit)
+    for data in (receipt, commit):
+        assert pool.add(data, kept.state)
+    again = kept.ledger.sign(kept.ledger.key_of(peer), kept.receipt(peer))
+    assert not pool.add(again, kept.state), "it is the same"
+    leader = kept.ledger.keys[0].peer
+    assert pool.take(kept.state, leader=leader, beta=bytes(64)) == (commit, receipt)

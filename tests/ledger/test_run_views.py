@@ -2,22 +2,30 @@
 
 import pytest
 
+from swarm.ledger.describe import transaction_row
 from swarm.ledger.run_views import (
     MARKET_HEADS,
     RUN_HEADS,
     market_cells,
     market_rows,
     run_cells,
+    run_detail,
+    run_lines,
     run_row,
     seat_tokens,
+    storage_text,
 )
 from swarm.ledger.state.records import Run
 from swarm.ledger.state.state import State
 from swarm.ledger.transactions import ChangeAsk, CloseRun, Join
 from swarm.ledger.transition.prices import solver_stake
+from swarm.ledger.transition.storage import RECEIPT_ROUNDS
 from swarm.ledger.views import seat_outlook
 from swarm.primitives.codec import replace
+from swarm.primitives.crypto import peer_name
 from swarm.testing.ledger import InMemoryLedger, make_genesis, small_run_spec
+from tests.ledger import storing
+from tests.ledger.storing import EPOCH, STAGE, Kept
 
 CAP = 16
 SPEC = small_run_spec(price_max=CAP, num_stages=1, rounds=60)
@@ -110,3 +118,45 @@ def test_a_run_is_listed_with_its_price_and_seats_before_during_and_after_it() -
     ledger.empty_blocks(60)
     row = run_row(ledger.state, ledger.state.run(run.index))
     assert (row["phase"], row["round"], row["seats"]) == ("settled", None, 0)
+
+
+@pytest.mark.rule("L110")
+def test_a_checkpoint_says_who_holds_it() -> None:
+    kept = Kept()
+
+    def now() -> str:
+        return storage_text(kept.state, kept.run, STAGE).partition(": ")[2]
+
+    assert now() == "nobody drawn to hold it yet"
+    kept.draw()
+    assert now() == "3 drawn to hold it"
+    peers = kept.hold()
+    names = ", ".join(map(peer_name, peers))
+    assert now() == f"held by {names}, not shown yet"
+    kept.ask()
+    kept.submit(kept.proof(peers[0]))
+    epoch = kept.state.height // EPOCH
+    assert now() == f"held by {names}, shown in epoch {epoch}"
+    assert f"  stage 0: checkpoint of round {kept.round}: {now()}" in run_lines(
+        kept.state, kept.run
+    )
+    rows = run_detail(kept.state, kept.run)["checkpoints"]
+    assert isinstance(rows, list)
+    shown = {key: rows[0][key] for key in ("receipts", "proven_epoch", "held_by_nobody_since")}
+    wanted = {"receipts": names.split(", "), "proven_epoch": epoch, "held_by_nobody_since": None}
+    assert shown == wanted
+    kept = Kept()
+    kept.to_height(kept.checkpoint.height + 3 + RECEIPT_ROUNDS * storing.SPEC.round_blocks)
+    assert now() == f"held by nobody since block {kept.storage.unheld}"
+
+
+def test_holders_say_what_they_do_in_words() -> None:
+    kept = Kept()
+    peer = kept.hold()[0]
+    kept.ask()
+    texts = [
+        transaction_row(kept.state, kept.ledger.sign(kept.ledger.key_of(peer), body))["text"]
+        for body in (kept.receipt(peer), kept.proof(peer))
+    ]
+    assert texts[0] == f"{peer_name(peer)} holds the checkpoint of stage 0 from round 4"
+    assert str(texts[1]).endswith("drawn pieces of the checkpoint of stage 0 from round 4")

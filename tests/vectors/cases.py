@@ -88,6 +88,7 @@ from swarm.ledger.snapshot import (
 )
 from swarm.ledger.state.records import Council, Entry, Equivocator
 from swarm.ledger.state.state import COUNCIL_KEY, equivocator_key
+from swarm.ledger.storage_statements import StorageProof, StoreReceipt
 from swarm.ledger.transactions import (
     BackOwner,
     Body,
@@ -127,6 +128,7 @@ from swarm.primitives.commitments import (
 from swarm.primitives.crypto import SecretKey, digest, fast_digest, peer_name, peer_text
 from swarm.primitives.edges import sent_leaf, sent_root, signed_bytes
 from swarm.primitives.merkle import SparseMap, merkle_proof, merkle_root, sha256_hash
+from swarm.primitives.openings import Opening
 from swarm.ticket import Ticket, format_ticket
 from swarm.training.data.dataset import DatasetManifest, TokenFile, data_spec, document_name
 from swarm.training.messages import (
@@ -396,6 +398,7 @@ def transcript() -> list[Json]:
 def transactions() -> list[Json]:
     """Everything a peer can sign for the ledger."""
     segment_id = (RunIndex(1), RoundIndex(7), StageIndex(1), 3)
+    receipt = StoreReceipt(RunIndex(1), RoundIndex(8), StageIndex(1), ALICE.peer)
     bodies: list[Body] = [
         CommitSegment(
             run=RunIndex(1),
@@ -471,6 +474,15 @@ def transactions() -> list[Json]:
         ),
         *frauds(signed(ALICE, CHAIN, RUN)),
         *demands(signed(ALICE, CHAIN, RUN)),
+        receipt,
+        StorageProof(
+            run=receipt.run,
+            round=receipt.round,
+            stage=receipt.stage,
+            holder=receipt.holder,
+            asked=Height(120),
+            leaves=(Opening(950, bytes(24), (bytes(32), some("beside"))),),
+        ),
     ]
     out: list[Json] = []
     for body in bodies:

@@ -8,6 +8,7 @@ from swarm.ledger.state.records import Checkpoint, SegmentPhase, SegmentRecord
 from swarm.ledger.state.runs import checkpoint_key
 from swarm.ledger.state.shares import Backing, RunShares, backing_key, shares_key
 from swarm.ledger.state.state import encode_state
+from swarm.ledger.state.storage import Holder, Storage, storage_key
 from swarm.primitives.codec import Message
 from swarm.primitives.crypto import digest
 from swarm.testing.ledger import numbered_key
@@ -22,6 +23,15 @@ CHECKPOINT = Checkpoint(
     seat=3,
     height=Height(50),
     is_void=False,
+)
+
+STORAGE = Storage(
+    holders=(Holder(numbered_key(3).peer, Height(52), Height(55), Height(61)),),
+    passed=(numbered_key(4).peer,),
+    asked=Height(60),
+    seed=digest("beacon", b""),
+    due=Height(120),
+    unheld=Height(0),
 )
 
 
@@ -47,6 +57,7 @@ def entries() -> dict[bytes, Message]:
     return {
         **kept,
         checkpoint_key(index, 1, CHECKPOINT.round): CHECKPOINT,
+        storage_key(index, 1, CHECKPOINT.round): STORAGE,
         shares_key(index): RunShares(total=12_000, turn=1),
         backing_key(index, 1, heir): Backing(shares=7_000),
     }

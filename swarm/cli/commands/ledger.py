@@ -102,6 +102,7 @@ def verify(
         "chain": genesis.chain.hex(),
         "commits": counts.get("commit_segment", 0),
         "checkpoints": counts.get("post_checkpoint", 0),
+        "storage_proofs": counts.get("storage_proof", 0),
         "is_trusted": trusted is not None,
         **_found(verified),
         "seconds": round(time.monotonic() - began, 2),

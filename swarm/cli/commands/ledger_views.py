@@ -16,6 +16,7 @@ from swarm.errors import SwarmError, Unreachable, UsageError
 from swarm.events import printable
 from swarm.ledger.describe import verified_share
 from swarm.ledger.describe_checks import record_row, verdicts_row
+from swarm.ledger.run_views import storage_text
 from swarm.ledger.state.draft import JUDGED
 from swarm.ledger.state.records import Account, Contribution, Run, SegmentPhase, SegmentRecord
 from swarm.ledger.state.state import State
@@ -396,6 +397,10 @@ def _run_row(state: State, run: Run) -> ReportRow:
         "old_segments": old,
         "old_verified": verified,
         "round_blocks": run.spec.round_blocks,
+        "storage": [
+            storage_text(state, run, stage) if run.standing(stage) else ""
+            for stage in range(len(run.checkpoints))
+        ],
         "peers": {
             peer_text(peer): _peer_row(state, peer, work, live) for peer, work in _work(state, run)
         },
@@ -418,7 +423,7 @@ def _work(state: State, run: Run) -> Iterator[tuple[PeerId, Contribution]]:
     """Yield the peers that did any work, checks included, sorted by key."""
     for peer, _ in _accounts(state):
         work = state.contribution(run.index, peer)
-        if work.segments or work.checked or work.missed:
+        if work.segments or work.checked or work.missed or work.proofs or work.proofs_missed:
             yield peer, work
 
 

@@ -17,4 +17,6 @@ Modules (C: pure, S: does I/O):
     shares.py      C  Define the entries of a run's shares: how many there are, and how many back a
                       peer as the next owner.
     state.py       C  Hold the whole ledger as one immutable map with one root.
+    storage.py     C  Define the entry of a checkpoint's storage: who was drawn to hold it, who says
+                      so, and who has shown it.
 """

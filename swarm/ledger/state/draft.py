@@ -45,9 +45,10 @@ from swarm.ledger.state.state import (
     segment_key,
     verdicts_key,
 )
+from swarm.ledger.state.storage import Storage, storage_key
 from swarm.primitives.codec import replace
 from swarm.primitives.parts import Parts, at_once
-from swarm.types import Amount, Height, PeerId, RoundIndex, RunIndex
+from swarm.types import Amount, Height, PeerId, RoundIndex, RunIndex, StageIndex
 
 JUDGED = frozenset(
     {
@@ -163,6 +164,20 @@ class Draft(Reader):
         queue = self.due_queue(due)
         rounds = (*queue.rounds, (run, info.round))
         self.changes[due_queue_key(due)] = replace(queue, rounds=rounds)
+
+    def put_storage(self, run: RunIndex, stage: int, round_: RoundIndex, storage: Storage) -> None:
+        """Write who holds a checkpoint, and schedule it for the height at which it is looked at."""
+        before = self.storage(run, stage, round_)
+        self.changes[storage_key(run, stage, round_)] = storage
+        if storage.due and (before is None or before.due != storage.due):
+            assert storage.due > self.height, "what is due now is done now"
+            queue, place = self.due_queue(storage.due), (run, StageIndex(stage), round_)
+            noted = replace(queue, storages=(*queue.storages, place))
+            self.changes[due_queue_key(storage.due)] = noted
+
+    def drop_storage(self, run: RunIndex, stage: int, round_: RoundIndex) -> None:
+        """Forget who held a checkpoint that the run lists no more."""
+        self.changes[storage_key(run, stage, round_)] = None
 
     def drop_round(self, run: RunIndex, round_: RoundIndex) -> None:
         """Forget a round that has no segment left."""

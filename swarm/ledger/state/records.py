@@ -17,6 +17,7 @@ from swarm.ledger.state.accusations import Accusation, Demand, Dispute
 from swarm.ledger.state.draws import Contest, Draw, Panel
 from swarm.ledger.state.payouts import SettlementEntry
 from swarm.ledger.state.shares import ShareEntry
+from swarm.ledger.state.storage import Storage
 from swarm.primitives.codec import Message
 from swarm.types import Amount, Digest, Height, PeerId, RoundIndex, RunIndex, StageIndex, View
 
@@ -515,6 +516,10 @@ class Contribution(Message, frozen=True):
     """Peer that it wants to own the run next; ``NOBODY`` if it has named none."""
     backs_turn: int
     """Turn of the run's shares for which it said so."""
+    proofs: int = 0
+    """Number of epochs in which it showed what was drawn of a checkpoint that it holds."""
+    proofs_missed: int = 0
+    """Number of epochs in which it did not."""
 
 
 class Conviction(Message, frozen=True):
@@ -554,6 +559,8 @@ class DueQueue(Message, frozen=True):
     """Rounds to be forgotten, unless a segment of theirs is still in dispute."""
     demands: tuple[tuple[RunIndex, RoundIndex, StageIndex, int], ...] = ()
     """Segments of which a demand ends at this height; some are over since."""
+    storages: tuple[tuple[RunIndex, StageIndex, RoundIndex], ...] = ()
+    """Checkpoints whose storage is looked at, by run, stage and round."""
 
 
 Entry = (
@@ -564,6 +571,7 @@ Entry = (
     | RunQueue
     | StageSeats
     | Checkpoint
+    | Storage
     | RoundInfo
     | SegmentRecord
     | Contribution

@@ -45,6 +45,7 @@ from swarm.ledger.state.records import (
 )
 from swarm.ledger.state.runs import find_run, round_key
 from swarm.ledger.state.shares import NO_SHARES, Backing, RunShares, backing_key, shares_key
+from swarm.ledger.state.storage import Storage, storage_key
 from swarm.primitives.codec import Message, decode, encode
 from swarm.primitives.merkle import SparseMap
 from swarm.types import Amount, Digest, Height, PeerId, RoundIndex, RunIndex, StageIndex, View
@@ -65,6 +66,7 @@ _KINDS: dict[bytes, type[Entry]] = {
     b"q": RunQueue,
     b"t": StageSeats,
     b"k": Checkpoint,
+    b"m": Storage,
     b"b": RoundInfo,
     b"s": SegmentRecord,
     b"c": Contribution,
@@ -193,6 +195,11 @@ class Reader(ABC):
         if found is None:
             raise InvalidStatement(Reason.UNKNOWN_RUN, str(run))
         return found
+
+    def storage(self, run: int, stage: int, round_: int) -> Storage | None:
+        """Return who holds a checkpoint of a run, or None if that is not listed."""
+        found = self.get(storage_key(run, stage, round_))
+        return found if isinstance(found, Storage) else None
 
     def round_info(self, run: RunIndex, round_: RoundIndex) -> RoundInfo | None:
         """Return a round as it was frozen, while a segment of it can be checked; None before and after."""

@@ -43,6 +43,8 @@ Modules (C: pure, S: does I/O):
                      it, epochs end in a statement.
     starts.py     C  Derive the state that a segment begins with: a committed end, or one that is
                      made from something.
+    storage.py    C  Have each checkpoint held by peers of other stages, and ask them in every epoch
+                     to show that they do.
     tolerance.py  C  Decide about windows that a verifier rejects in a run without exact numerics: a
                      panel of three.
     validators.py C  Choose the validators of each epoch, count the views they miss, and judge

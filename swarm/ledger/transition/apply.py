@@ -5,7 +5,8 @@ Core: pure functions. A block with one invalid transaction is invalid and change
 In order: the height rises and the leader's VRF output updates the beacon; skipped views are counted against
 their leaders; runs at a round boundary cross it; segments that are due change phase, by the statements that are
 missing; at the end of an epoch the validators change; the transactions are applied one after another. The
-signature of each is verified last, after every cheap check, and before the court judges what is in it.
+signature of each is verified last, after every cheap check, and before the court judges what is in it, or the
+leaves of a holder are hashed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,6 +32,7 @@ from swarm.ledger.edges import EdgeFraud
 from swarm.ledger.settlement_statements import SettlementKey, SignPayouts, Withdraw
 from swarm.ledger.state.draft import Draft
 from swarm.ledger.state.state import State
+from swarm.ledger.storage_statements import StorageStatement
 from swarm.ledger.transactions import (
     BackOwner,
     ChangeAsk,
@@ -38,6 +40,7 @@ from swarm.ledger.transactions import (
     CommitSegment,
     ContinueRun,
     Evidence,
+    FreeCheck,
     FreeStatement,
     FundRun,
     Join,
@@ -84,6 +87,7 @@ from swarm.ledger.transition.runs import (
 )
 from swarm.ledger.transition.segments import commit_segment, post_checkpoint, statement_seat
 from swarm.ledger.transition.settlement import apply_settlement, close_payouts
+from swarm.ledger.transition.storage import check_turn, store
 from swarm.ledger.transition.validators import convict, offer, turn_epoch, turn_view
 from swarm.primitives.codec import replace
 from swarm.primitives.parts import Parts, at_once
@@ -192,6 +196,11 @@ def apply_transaction(
     except BadEncoding as error:
         raise InvalidStatement(Reason.BAD_FIELD, str(error)) from None
     body = transaction.body
+    if isinstance(body, StorageStatement):
+        signer = check_turn(draft, body)
+        _check_signer(draft, transaction, data, signer, known)
+        store(draft, body)
+        return transaction, signer
     if isinstance(body, FreeStatement):
         signer = _apply_free(draft, body, arbiter)
     else:
@@ -216,7 +225,7 @@ def _check_signer(
             raise InvalidStatement(Reason.BAD_SIGNATURE, str(error)) from None
 
 
-def _apply_free(draft: Draft, body: FreeStatement, arbiter: Arbiter) -> PeerId:
+def _apply_free(draft: Draft, body: FreeCheck, arbiter: Arbiter) -> PeerId:
     """Apply a free statement; return the peer whose it is, and that must have signed it if it is signed."""
     match body:
         case RevealSegment():

@@ -89,6 +89,7 @@ from swarm.ledger.transition.sampling import (
     record_draw,
     redraw_blocks,
 )
+from swarm.ledger.transition.storage import move_storage
 from swarm.primitives.codec import replace
 from swarm.primitives.commitments import (
     WindowResult,
@@ -293,7 +294,7 @@ def _agree(draft: Draft, record: SegmentRecord, check: Check) -> SegmentRecord:
 
 
 def meet_deadlines(draft: Draft, arbiter: Arbiter) -> Parts[None]:
-    """Move every segment that is due at this height, and forget the rounds that are due."""
+    """Move every segment and every storage that is due at this height, and forget the rounds that are due."""
     records, queue = draft.take_due()
     for number, record in enumerate(records):
         if number % PART_SEGMENTS == PART_SEGMENTS - 1:
@@ -303,6 +304,10 @@ def meet_deadlines(draft: Draft, arbiter: Arbiter) -> Parts[None]:
         end_demands(draft, segment_id)
     for round_key in queue.rounds:
         forget_round(draft, *round_key)
+    for number, place in enumerate(queue.storages):
+        if number % PART_SEGMENTS == PART_SEGMENTS - 1:
+            yield
+        move_storage(draft, *place)
 
 
 def _meet_deadline(draft: Draft, record: SegmentRecord, arbiter: Arbiter) -> None:

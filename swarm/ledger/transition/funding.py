@@ -26,6 +26,7 @@ from swarm.ledger.transition.runs import (
     rounds_kept,
 )
 from swarm.ledger.transition.seats import with_seat
+from swarm.ledger.transition.storage import wake_storage
 from swarm.primitives.codec import replace
 from swarm.types import Amount, Height, PeerId, RoundIndex
 
@@ -86,6 +87,7 @@ def continue_run(draft: Draft, sender: PeerId, body: ContinueRun) -> None:
     draft.debit(sender, body.escrow)
     draft.put_shares(run.index, replace(shares, turn=shares.turn + 1))
     draft.put_run(_reopened(run, sender, body.escrow, draft.height))
+    wake_storage(draft, run)
     globals_ = draft.globals
     draft.put_globals(replace(globals_, active_runs=(*globals_.active_runs, run.index)))
 

@@ -9,6 +9,7 @@ What a peer earns while it has less than the stake of a solver is added to its s
 
 from collections.abc import Sequence
 
+from swarm.config.spec import RunSpec
 from swarm.ledger.state.accusations import Accusation
 from swarm.ledger.state.draft import Draft
 from swarm.ledger.state.draws import Contest
@@ -47,17 +48,22 @@ def pay(draft: Draft, record: SegmentRecord) -> SegmentRecord:
     work = draft.contribution(record.run, record.peer)
     if record.height <= work.fault_height:
         return void(draft, record)
-    account = draft.live_account(record.peer)
-    wanted = solver_stake(draft.globals.params, draft.run(record.run).spec)
-    locked = min(record.held, max(wanted - account.stake, 0))
-    if locked or account.locked:
-        stake = Amount(account.stake + locked)
-        bound = 0 if stake >= wanted else account.locked + locked
-        draft.put_account(record.peer, replace(account, stake=stake, locked=Amount(bound)))
-    draft.credit(record.peer, record.held - locked)
+    credit_work(draft, draft.run(record.run).spec, record.peer, record.held)
     earned = Amount(work.earned + record.held)
     draft.put_contribution(record.run, record.peer, replace(work, earned=earned))
     return replace(record, held=Amount(0), is_paid=True)
+
+
+def credit_work(draft: Draft, spec: RunSpec, peer: PeerId, amount: int) -> None:
+    """Give a peer what it has earned in a run: into its stake up to S, and into its balance above."""
+    account = draft.live_account(peer)
+    wanted = solver_stake(draft.globals.params, spec)
+    locked = min(amount, max(wanted - account.stake, 0))
+    if locked or account.locked:
+        stake = Amount(account.stake + locked)
+        bound = 0 if stake >= wanted else account.locked + locked
+        draft.put_account(peer, replace(account, stake=stake, locked=Amount(bound)))
+    draft.credit(peer, amount - locked)
 
 
 def void(draft: Draft, record: SegmentRecord) -> SegmentRecord:

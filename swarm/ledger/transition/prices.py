@@ -132,6 +132,13 @@ def run_deposit(params: Params, spec: RunSpec) -> Amount:
     return Amount(max(DEPOSIT_FEES * params.fee_min, first))
 
 
+def storage_pay(params: Params, spec: RunSpec, escrow: int, num_seats: int) -> Amount:
+    """Return the pay of a holder for one epoch: that of one check, out of what no round under way may need."""
+    tokens, steps = segment_tokens_max(spec, 1), spec.inner_steps_max
+    spare = max(escrow - RESERVED_ROUNDS * round_cost(params, spec, num_seats), 0)
+    return Amount(min(check_pay(params, spec, tokens, steps), spare))
+
+
 def request_bond(params: Params, record: SegmentRecord) -> Amount:
     """Return the bond of a verifier's request, and the amount that a silent solver owes each of them."""
     return Amount(max(record.check_pay, BOND_FEES * params.fee_min))

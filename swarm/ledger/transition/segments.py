@@ -34,6 +34,7 @@ from swarm.ledger.transition.runs import checkpoints_kept, round_info
 from swarm.ledger.transition.sampling import draw_probability, partners_of
 from swarm.ledger.transition.seats import with_changed_seat
 from swarm.ledger.transition.starts import start_of
+from swarm.ledger.transition.storage import note_checkpoints
 from swarm.primitives.codec import replace
 from swarm.primitives.merkle import blake3_hash, verify_proof
 from swarm.primitives.state_parts import COMPONENTS, PHI
@@ -156,6 +157,7 @@ def post_checkpoint(draft: Draft, seat: Seat, body: PostCheckpoint) -> None:
         tuple(newest) if i == body.stage else old for i, old in enumerate(run.checkpoints)
     )
     draft.put_run(replace(run, checkpoints=checkpoints))
+    note_checkpoints(draft, run.index, body.stage, kept, newest)
     work = draft.contribution(run.index, seat.peer)
     draft.put_contribution(run.index, seat.peer, replace(work, checkpoints=work.checkpoints + 1))
 

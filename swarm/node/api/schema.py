@@ -183,6 +183,8 @@ class RunRow(Document, frozen=True):
     """Of ``judged_steps``: those that another peer replayed, or looked at, and agreed."""
     owner: str = ""
     checkpoints: tuple[tuple[tuple[int, str], ...], ...] = ()
+    storage: tuple[str, ...] = ()
+    """For each stage who holds its newest checkpoint, as text; empty before the first."""
     waiting: int = 0
     ticket: str | None = None
 

@@ -13,7 +13,7 @@ from swarm import __version__
 from swarm.dht.directory import SOLVE, VALIDATE, VERIFY, Announcement
 from swarm.ledger.describe import transaction_row
 from swarm.ledger.describe_checks import record_row
-from swarm.ledger.run_views import escrow_rounds
+from swarm.ledger.run_views import escrow_rounds, storage_text
 from swarm.ledger.state.records import Run
 from swarm.ledger.state.state import audit_supply
 from swarm.ledger.transition.market import price_of, threat
@@ -234,6 +234,10 @@ class StateBuilder:
             checkpoints=tuple(
                 tuple((checkpoint.round, checkpoint.phi_root.hex()) for checkpoint in kept)
                 for kept in run.checkpoints
+            ),
+            storage=tuple(
+                storage_text(state, run, stage) if run.standing(stage) else ""
+                for stage in range(len(run.checkpoints))
             ),
             waiting=len(run.waiting),
             ticket=self._ticket(),

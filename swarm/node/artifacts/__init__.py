@@ -8,5 +8,7 @@ Modules (C: pure, S: does I/O):
                       newest, and delete old ones.
     evaluate.py    S  Measure the held-out loss of every new canonical checkpoint, and remember the
                       results.
+    holding.py     S  Hold checkpoints of other stages for which this node was drawn: fetch them,
+                      say so, show drawn leaves.
     text.py        S  Fetch the token files and the tokenizer of the run from peers.
 """

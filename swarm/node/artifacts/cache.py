@@ -8,7 +8,7 @@ stage.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from weakref import WeakValueDictionary
@@ -52,17 +52,34 @@ REPORTED_PARAMETERS = 20_000_000
 Say = Callable[[str], None]
 
 
+Holders = Callable[[Run, StageIndex, int], Sequence[PeerId]]
+
+
 def _silent(_: str) -> None:
     pass
+
+
+def _nobody(_run: Run, _stage: StageIndex, _round: int) -> Sequence[PeerId]:
+    return ()
 
 
 class ArtifactCache:
     """Cache of content-addressed artifacts of runs: token files and checkpoint tensors."""
 
     def __init__(
-        self, host: Host, blobs: Blobs, compute: ExecutorPort, store: Store, say: Say = _silent
+        self,
+        host: Host,
+        blobs: Blobs,
+        compute: ExecutorPort,
+        store: Store,
+        say: Say = _silent,
+        holders: Holders = _nobody,
     ) -> None:
-        """Open an empty cache; ``say`` is called with a message before slow work."""
+        """Open an empty cache; ``say`` is called with a message before slow work.
+
+        ``holders`` returns the peers that hold a checkpoint for its stage, as the ledger has them.
+        """
+        self._holders = holders
         self._host, self._blobs, self._compute, self._store = host, blobs, compute, store
         self._token_files: OrderedDict[DataSpec, TokenArray] = OrderedDict()
         self._anchors: OrderedDict[Digest, Tensor] = OrderedDict()
@@ -239,19 +256,41 @@ class ArtifactCache:
 
         Raises as ``anchor`` does; ``Unreachable`` also if nothing comes for ``patience_s``.
         """
+        root = checkpoint.phi_root
+        path = await self.keep(run, stage, checkpoint, patience_s)
+        numel = stage_of(run.spec, stage).plan.num_parameters
+        found = self._anchors.get(root)
+        return await self._read_anchor(numel, stage, root, path) if found is None else found
+
+    async def keep(
+        self,
+        run: Run,
+        stage: StageIndex,
+        checkpoint: Checkpoint,
+        patience_s: float = PATIENCE_S,
+    ) -> Path:
+        """Return the file of a canonical checkpoint, fetched to this disk if need be, and served from now on.
+
+        Its poster is asked, those that hold it for its stage, and all others. Raises ``Unreachable`` if nothing
+        comes for ``patience_s``, or it is not as long as the run says; ``BadConfig`` if it does not fit.
+        """
         numel = stage_of(run.spec, stage).plan.num_parameters
         if checkpoint.phi_bytes != numel * FLOAT_BYTES:
             raise Unreachable(f"the checkpoint of stage {stage} has the wrong size")
-        root = checkpoint.phi_root
         path = await self._blobs.fetch(
-            root,
+            checkpoint.phi_root,
             checkpoint.phi_bytes,
-            lambda: [checkpoint.peer, *self.peers_of(run)],
+            lambda: self._sources(run, stage, checkpoint),
             patience_s=patience_s,
         )
-        await self.note(run, stage, checkpoint.round, root)
-        found = self._anchors.get(root)
-        return await self._read_anchor(numel, stage, root, path) if found is None else found
+        await self.note(run, stage, checkpoint.round, checkpoint.phi_root)
+        return path
+
+    def _sources(self, run: Run, stage: StageIndex, checkpoint: Checkpoint) -> list[PeerId]:
+        """Return who may have a checkpoint: its poster, its holders, and all others, each once."""
+        holders = self._holders(run, stage, checkpoint.round)
+        found = dict.fromkeys([checkpoint.peer, *holders, *self.peers_of(run)])
+        return [peer for peer in found if peer != self._host.peer]
 
     async def note(self, run: Run, stage: StageIndex, round_: int, root: Digest) -> None:
         """Record that a blob is a checkpoint, so that it is deleted when it is old."""
