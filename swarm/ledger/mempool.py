@@ -23,7 +23,6 @@ from swarm.ledger.check_statements import (
     ContestService,
     DataRequest,
     DisputeMove,
-    DisputeVote,
     PaidCheck,
     Report,
     RevealSegment,
@@ -86,7 +85,7 @@ class Lane(IntEnum):
     FREE = 0
     """Statements of seats and verifiers, as many as there are seats and bonds."""
     DUTY = 1
-    """Requests, reports, ballots, moves and evidence."""
+    """Requests, reports, moves and evidence."""
     SPONSORED = 2
     """Statements that the escrow of a run pays for."""
     OPEN = 3
@@ -422,8 +421,6 @@ def _which(body: PaidCheck) -> tuple[int, int]:
             return 0, body.attempt
         case Report():
             return 1, 0
-        case DisputeVote():
-            return 2, body.window
         case WitnessService():
             return 3, body.check
         case EdgeFraud() | TraceFraud():

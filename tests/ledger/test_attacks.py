@@ -122,7 +122,7 @@ def test_a_liar_without_a_stake_earns_nothing_and_is_evicted_and_barred() -> Non
     windows = case.up_to_reveal(3)
     case.show(windows)
     case.wait(SegmentPhase.DISPUTED)
-    case.judge(is_guilty=True)
+    case.decide(is_guilty=True)
     assert case.is_now(SegmentPhase.GUILTY)
     assert money(case, liar) <= before
     run = case.ledger.state.run(case.run.index)
@@ -206,7 +206,7 @@ def test_a_founder_that_lies_loses_its_stake_by_the_verdict_of_others() -> None:
     before = money(case, owner)
     case.blow(case.ledger.keys[5], 0)
     assert len(case.judges) == 4
-    case.judge(is_guilty=True)
+    case.decide(is_guilty=True)
     assert case.is_now(SegmentPhase.GUILTY)
     assert case.stake(owner) == 0
     assert money(case, owner) <= before - STAKE - case.record.reward + FEES
@@ -287,7 +287,7 @@ def test_a_cheat_that_reports_itself_loses_more_than_it_saves() -> None:
     bought = case.ledger.keys[2]
     before = money(case, case.solver, second, bought)
     case.blow(second, 0)
-    case.judge(is_guilty=True)
+    case.decide(is_guilty=True)
     assert case.is_now(SegmentPhase.GUILTY)
     lost = before - money(case, case.solver, second, bought)
     assert lost >= STAKE // 2 > 2 * case.record.reward, "one judge of four is its own, too"
@@ -301,7 +301,7 @@ def test_each_false_report_costs_twice_as_much() -> None:
         before = money(case, cheat)
         case.blow(cheat, window, case.true.with_lie(window))
         bonds.append(case.record.accusations[0].bond)
-        case.judge(is_guilty=False)
+        case.decide(is_guilty=False)
         assert case.is_now(SegmentPhase.CLEARED)
         assert before - money(case, cheat) >= bonds[-1]
     assert bonds == [bonds[0], 2 * bonds[0], 4 * bonds[0]]
@@ -356,7 +356,7 @@ def test_a_liars_checkpoints_stand_no_more_after_its_conviction() -> None:
     case.submit(case.solver, case.claimed.reveal())
     case.show(windows)
     case.wait(SegmentPhase.DISPUTED)
-    case.judge(is_guilty=True)
+    case.decide(is_guilty=True)
     assert case.is_now(SegmentPhase.GUILTY)
     run = case.ledger.state.run(run.index)
     assert run.standing(0) == ()
@@ -391,7 +391,7 @@ def test_what_waits_to_be_paid_is_void_when_its_solver_is_convicted() -> None:
     pending = make_segment(case.ledger, run, 2, 0, 1)
     case.submit(case.solver, pending.commit)
     assert case.is_now(SegmentPhase.DISPUTED)
-    case.judge(is_guilty=True)
+    case.decide(is_guilty=True)
     assert case.is_now(SegmentPhase.GUILTY)
     convicted = money(case, case.solver)
     case.true = case.claimed = pending

@@ -32,7 +32,7 @@ def test_after_a_restart_the_ledger_still_tells_who_was_convicted() -> None:
     windows = case.up_to_reveal()
     case.show(windows)
     accuser = case.record.accusations[0].peer
-    case.judge(is_guilty=True)
+    case.decide(is_guilty=True)
     (conviction,) = new_convictions(None, case.ledger.state, case.run.index)
     assert (conviction.accuser, conviction.stake_taken) == (accuser, None)
     assert "taken" not in str(conviction_row(conviction)["text"])

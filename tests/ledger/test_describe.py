@@ -172,7 +172,7 @@ def test_a_run_shows_how_its_segments_were_judged() -> None:
     other = make_segment(case.ledger, case.run, 1, 1, 0)
     case.submit(case.ledger.keys[0], other.commit)
     case.show(case.up_to_reveal())
-    case.judge(is_guilty=True)
+    case.decide(is_guilty=True)
     case.ledger.empty_blocks(30)
     state = case.ledger.state
     run = state.run(case.run.index)

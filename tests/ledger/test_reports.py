@@ -13,11 +13,10 @@ from swarm.ledger.transactions import Body, Transfer
 from swarm.ledger.transition.phases import REPORTS_MAX, challenge_end
 from swarm.ledger.transition.runs import boundary_height
 from swarm.primitives.codec import replace
-from swarm.primitives.commitments import verify_commit
+from swarm.primitives.commitments import REFUSED, verify_commit
 from swarm.primitives.crypto import SecretKey
 from swarm.testing.ledger import BALANCE, SALT, STAKE, CheckedSegment
 from swarm.types import Amount
-from swarm.verify.replay import REFUSED
 from tests.ledger.checking import EXACT, Case, a_case
 
 ROUND, BOND = EXACT.round_blocks, 20
@@ -83,7 +82,7 @@ def test_a_lie_that_nobody_was_drawn_for_is_judged_like_any_other() -> None:
     before, pay = case.balance(reporter), escrow(case)
     case.blow(reporter, 0)
     assert case.is_now(SegmentPhase.DISPUTED)
-    case.judge(is_guilty=True)
+    case.decide(is_guilty=True)
     assert case.is_now(SegmentPhase.GUILTY)
     assert case.stake(case.solver) == 0
     assert abs(case.balance(reporter) - before - STAKE * 40 // 100) < FEES, "and its bond"
@@ -106,7 +105,7 @@ def test_a_copied_report_cannot_be_shown_by_who_copied_it() -> None:
     case.ledger.empty_blocks(ROUND)
     assert [accusation.peer for accusation in case.record.accusations] == [reporter.peer]
     before = case.balance(thief)
-    case.judge(is_guilty=True)
+    case.decide(is_guilty=True)
     assert case.is_now(SegmentPhase.GUILTY)
     assert case.balance(thief) == before < BALANCE - BOND, "its bond is gone"
 
@@ -136,7 +135,7 @@ def test_before_it_is_shown_and_after_a_verdict_a_report_is_refused_with_its_rea
     assert "verifiers come first" in why_refused(asked, reporter)
     case, reporter = unchecked(lie=0)
     case.blow(reporter, 0)
-    case.judge(is_guilty=True)
+    case.decide(is_guilty=True)
     assert "proven false already" in why_refused(case, case.ledger.keys[4])
     open_end, reporter = unchecked(lie=0)
     open_end.blow(reporter, 0)
@@ -153,7 +152,7 @@ def test_a_vote_without_a_dispute_is_refused_with_its_reason() -> None:
     with pytest.raises(InvalidStatement, match="no dispute: the segment is revealed"):
         case.submit(judges[2], vote)
     case.show({reporter.peer: 0})
-    case.judge(is_guilty=True)
+    case.decide(is_guilty=True)
     with pytest.raises(InvalidStatement, match="no dispute: the segment is guilty"):
         case.submit(judges[0], vote)
 
@@ -203,11 +202,11 @@ def test_one_report_of_a_peer_waits_at_a_time() -> None:
     again = wrong[2].report(reporter.peer, 2)
     assert case.refused(reporter, again) is Reason.DUPLICATE
     case.blow(case.ledger.keys[4], 2, wrong[2])
-    case.judge(is_guilty=False)
+    case.decide(is_guilty=False)
     assert case.is_now(SegmentPhase.DISPUTED)
     case.blow(reporter, 0, wrong[0])
-    case.judge(is_guilty=False)
-    case.judge(is_guilty=False)
+    case.decide(is_guilty=False)
+    case.decide(is_guilty=False)
     assert case.is_now(SegmentPhase.CLEARED)
     assert case.record.judged == (1, 2, 0)
     assert case.balance(reporter) <= BALANCE - 3 * BOND, "the second costs twice as much"
@@ -255,7 +254,7 @@ def test_the_pay_of_a_lie_in_a_settled_run_goes_to_its_owner() -> None:
     case.ledger.reach_round(case.run, 6)
     case.blow(case.ledger.keys[5], 0)
     before = case.balance(case.ledger.keys[0])
-    case.judge(is_guilty=True)
+    case.decide(is_guilty=True)
     assert case.is_now(SegmentPhase.GUILTY)
     assert case.balance(case.ledger.keys[0]) >= before + 5
     assert escrow(case) == 0

@@ -17,6 +17,7 @@ from swarm.primitives.crypto import SecretKey
 from swarm.testing.ledger import CheckedSegment, verifier_salt
 from swarm.training.record.window import WindowKey
 from swarm.types import NO_DIGEST, Digest, Height, PeerId, View
+from swarm.verify.answers import OwnAnswer, SegmentKey, seat_of, window_of
 from swarm.verify.changes import OpenSegments
 from swarm.verify.draws import Draws
 from swarm.verify.duties import (
@@ -30,7 +31,6 @@ from swarm.verify.duties import (
     VerifierView,
     next_duties,
 )
-from swarm.verify.judging import OwnAnswer, SegmentKey, seat_of, window_of
 from tests.ledger.checking import Case
 
 FINAL = {

@@ -35,11 +35,11 @@ from swarm.training.record.window_bytes import (
     encode_window,
 )
 from swarm.types import NO_DIGEST, Amount, Digest, Height, PeerId, RoundIndex, StageIndex
+from swarm.verify.answers import window_of
 from swarm.verify.audit import AuditResult
 from swarm.verify.edges import encode_list
 from swarm.verify.evidence import Evidence, encode_evidence_file, evidence_keys, read_evidence
 from swarm.verify.evidence_check import convince, prove
-from swarm.verify.judging import window_of
 from swarm.verify.manifest import sign_manifest
 from swarm.verify.replay import Committed
 from swarm.verify.replay_process import Log, Material

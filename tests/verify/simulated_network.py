@@ -20,7 +20,7 @@ from swarm.ledger.state.records import Run
 from swarm.ledger.state.state import State
 from swarm.ledger.transactions import Body
 from swarm.primitives.codec import replace
-from swarm.primitives.commitments import WindowResult
+from swarm.primitives.commitments import REFUSED, WindowResult
 from swarm.primitives.crypto import SecretKey
 from swarm.store import Store
 from swarm.testing.executor import InlineExecutor
@@ -29,7 +29,6 @@ from swarm.training.record.segment import ShardState
 from swarm.training.record.window import WindowData, WindowKey
 from swarm.types import NO_DIGEST, Digest, Height, StageIndex
 from swarm.verify.log_store import LogStore
-from swarm.verify.replay import REFUSED
 from swarm.verify.replay_process import Log
 from swarm.verify.service import Verifier
 from swarm.verify.tolerance import Comparison

@@ -4,7 +4,7 @@ from swarm.primitives.codec import decode, encode, replace
 from swarm.primitives.commitments import SALT_BYTES, verify_commit
 from swarm.primitives.crypto import digest
 from swarm.types import NO_DIGEST, Digest
-from swarm.verify.judging import ANSWER_BYTES_MAX, OwnAnswer, key_of, seat_of, window_of
+from swarm.verify.answers import ANSWER_BYTES_MAX, OwnAnswer, key_of, seat_of, window_of
 from tests.ledger.checking import a_case
 
 SALT = bytes(SALT_BYTES)

@@ -5,10 +5,11 @@ import pytest
 from swarm.errors import BadEncoding, BadSignature
 from swarm.ledger.check_statements import TOKENS_MAX
 from swarm.primitives.codec import encode, replace
-from swarm.primitives.commitments import SALT_BYTES, WindowResult
+from swarm.primitives.commitments import REFUSED, SALT_BYTES, WindowResult
 from swarm.primitives.crypto import digest
 from swarm.testing.ledger import verifier_salt
 from swarm.types import Digest
+from swarm.verify.answers import window_of
 from swarm.verify.audit import (
     EVIDENCE_BYTES_MAX,
     AuditEvidence,
@@ -18,9 +19,7 @@ from swarm.verify.audit import (
     encode_evidence,
     judge_logs,
 )
-from swarm.verify.judging import window_of
 from swarm.verify.manifest import sign_manifest
-from swarm.verify.replay import REFUSED
 from tests.ledger.checking import Case, a_case
 
 SALT = bytes(range(SALT_BYTES))

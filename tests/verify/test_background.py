@@ -13,9 +13,9 @@ from swarm.ledger.state.records import CheckPhase, SegmentPhase, SegmentRecord
 from swarm.primitives.codec import replace
 from swarm.training.record.window import WindowKey
 from swarm.types import Digest, PeerId
+from swarm.verify.answers import SegmentKey, key_of
 from swarm.verify.audit import AuditResult
 from swarm.verify.background import QUEUE_MAX, BackgroundAudits, chosen
-from swarm.verify.judging import SegmentKey, key_of
 from tests.ledger.checking import a_case
 
 ME = PeerId(bytes(32))

@@ -12,12 +12,12 @@ from swarm.ledger.state.state import Reader
 from swarm.ledger.transition.court import Outcome, Ruling, the_court
 from swarm.primitives import codec
 from swarm.primitives.codec import encode, replace
+from swarm.primitives.commitments import REFUSED
 from swarm.types import RoundIndex, RunIndex
 from swarm.verify.court import read_game, window_of
 from swarm.verify.program.account import Account, Kind, result_of
 from swarm.verify.program.dispute import NO_ACCOUNT
 from swarm.verify.program.players import Challenger, Solver
-from swarm.verify.replay import REFUSED
 from tests.ledger.traces import traced
 from tests.verify.program.scenes import ANYWHERE, CODEC, Scene, scene
 from tests.verify.program.test_dispute import Liar, some_liar

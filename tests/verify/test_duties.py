@@ -25,8 +25,8 @@ from swarm.primitives.crypto import SecretKey, digest
 from swarm.testing.ledger import make_segment, small_run_spec, verifier_salt
 from swarm.training.record.window import WindowKey
 from swarm.types import Amount, Digest
+from swarm.verify.answers import OwnAnswer, key_of, seat_of
 from swarm.verify.duties import RESUBMIT_BLOCKS, CheckWindow, JudgeWindow, Submit
-from swarm.verify.judging import OwnAnswer, key_of, seat_of
 from tests.ledger.checking import SOLVER, Case, a_case
 from tests.ledger.panels import NATIVE
 from tests.verify.actors import (

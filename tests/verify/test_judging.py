@@ -4,10 +4,10 @@ import pytest
 
 from swarm.ledger.state.records import SegmentPhase
 from swarm.primitives.codec import replace
+from swarm.primitives.commitments import REFUSED
 from swarm.primitives.crypto import digest
 from swarm.types import Digest
-from swarm.verify.judging import differs, find_verdict, is_late, sources, witnesses
-from swarm.verify.replay import REFUSED
+from swarm.verify.answers import differs, find_verdict, is_late, sources, witnesses
 from tests.ledger.checking import Case, a_case
 
 LIE = Digest(digest("test", b"lie"))

@@ -6,8 +6,8 @@ from swarm.ledger.check_statements import DisputeMove, DisputeVote
 from swarm.ledger.state.accusations import Turn
 from swarm.ledger.state.records import SegmentPhase
 from swarm.ledger.transition import hearings
+from swarm.verify.answers import window_of
 from swarm.verify.duties import FindMove, Submit
-from swarm.verify.judging import window_of
 from tests.ledger.checking import Case, a_case
 from tests.ledger.transition.test_hearings import TestCourt, disputed, turn
 from tests.verify.actors import Actor, BlockProducer, honest, peers_of

@@ -10,9 +10,9 @@ from swarm.ledger.check_statements import DataRequest, DisputeVote, VerifyCommit
 from swarm.ledger.state.records import SegmentPhase
 from swarm.ledger.transition.prices import PANEL_SIZE
 from swarm.primitives.codec import replace
+from swarm.primitives.commitments import REFUSED
+from swarm.verify.answers import window_of
 from swarm.verify.audit import AuditVerdict
-from swarm.verify.judging import window_of
-from swarm.verify.replay import REFUSED
 from tests.ledger.panels import NATIVE, a_native_case, draw_panel, rejected
 from tests.verify.actors import Actor, nothing, peers_of, play, window_key, within
 from tests.verify.simulated_network import a_network

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from swarm.errors import BrokenPromise
-from swarm.primitives.commitments import tensor_hash
+from swarm.primitives.commitments import REFUSED, tensor_hash
 from swarm.primitives.crypto import digest
 from swarm.training.record.window_bytes import (
     encode_window,
 )
 from swarm.types import Digest, RoundIndex
-from swarm.verify.judging import window_of
+from swarm.verify.answers import window_of
 from swarm.verify.manifest import sign_manifest
-from swarm.verify.replay import REFUSED, Committed
+from swarm.verify.replay import Committed
 from swarm.verify.replay_process import FileReplays, Log
 from swarm.verify.round_plan import past_plan
 from swarm.verify.transcript import state_root

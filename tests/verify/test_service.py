@@ -15,16 +15,17 @@ from swarm.gossip.blobs.service import BLOB_PROTOCOL
 from swarm.ledger.light import prove_entries
 from swarm.ledger.state.records import CheckPhase, SegmentPhase
 from swarm.primitives.codec import decode, encode
+from swarm.primitives.commitments import REFUSED
 from swarm.primitives.crypto import SecretKey, digest, peer_name
 from swarm.testing.ledger import small_run_spec
 from swarm.training.record.window import WINDOW_BYTES_MAX
 from swarm.types import Digest, PeerId
+from swarm.verify.answers import Sought, window_of
 from swarm.verify.audit import AuditVerdict, decode_evidence, encode_evidence
 from swarm.verify.edges import encode_list
 from swarm.verify.evidence import Evidence, evidence_keys
 from swarm.verify.evidence_check import prove
 from swarm.verify.free_audits import FREE_MAX
-from swarm.verify.judging import Sought, window_of
 from swarm.verify.manifest import (
     WINDOW_PROTOCOL,
     WindowFound,
@@ -34,7 +35,6 @@ from swarm.verify.manifest import (
     request_of,
     sign_manifest,
 )
-from swarm.verify.replay import REFUSED
 from tests.fakes import FakeHost
 from tests.ledger.checking import Case, a_case
 from tests.verify.actors import FINAL

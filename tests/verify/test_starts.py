@@ -9,7 +9,7 @@ import torch
 from swarm.errors import BrokenPromise, PeerFault
 from swarm.ledger.state.records import StartKind
 from swarm.primitives.codec import replace
-from swarm.primitives.commitments import hash_of
+from swarm.primitives.commitments import REFUSED, hash_of
 from swarm.primitives.merkle import merkle_root
 from swarm.training.averaging.adoption import OfferedState, adopt
 from swarm.training.record.restore import adopted_shard, restored
@@ -24,7 +24,7 @@ from swarm.training.record.window_bytes import (
 )
 from swarm.training.shard import Shard
 from swarm.types import NO_DIGEST, Digest, RoundIndex, RunIndex, StageIndex
-from swarm.verify.replay import REFUSED, Committed, answer
+from swarm.verify.replay import Committed, answer
 from swarm.verify.starts import Start, check_source, check_source_parts, fresh_parts
 from swarm.verify.transcript import state_root
 from tests.verify.windows import TOKENS, Harvest, honest

@@ -3,10 +3,10 @@
 from swarm.config.spec import NANO, CheckSpec
 from swarm.ledger.state.records import DueQueue, SegmentPhase
 from swarm.ledger.state.state import State
+from swarm.primitives.commitments import REFUSED
 from swarm.testing.ledger import small_run_spec
+from swarm.verify.answers import key_of
 from swarm.verify.changes import OPEN, OpenSegments
-from swarm.verify.judging import key_of
-from swarm.verify.replay import REFUSED
 from tests.ledger.checking import Case, a_case
 from tests.ledger.panels import a_native_case
 from tests.verify.actors import Actor, BlockProducer, peers_of

@@ -52,11 +52,9 @@ from swarm.types import Amount, Height, PeerId, RoundIndex, RunIndex
 JUDGED = frozenset(
     {
         SegmentPhase.VERIFIED,
-        SegmentPhase.CLEARED,
         SegmentPhase.UNSAMPLED,
         SegmentPhase.SILENT,
         SegmentPhase.GUILTY,
-        SegmentPhase.UNDECIDED,
         SegmentPhase.WITHIN,
         SegmentPhase.REJECTED,
     }
@@ -65,8 +63,8 @@ JUDGED = frozenset(
 
 
 def stands(record: SegmentRecord) -> bool:
-    """Return True if the segment was verified, or accused and cleared."""
-    return record.phase in {SegmentPhase.VERIFIED, SegmentPhase.CLEARED}
+    """Return True if the segment was verified."""
+    return record.phase is SegmentPhase.VERIFIED
 
 
 def is_confirmed(record: SegmentRecord) -> bool:

@@ -16,7 +16,6 @@ from swarm.ledger.check_statements import (
     ContestService,
     DataRequest,
     DisputeMove,
-    DisputeVote,
     Report,
     RevealSegment,
     TraceFraud,
@@ -63,10 +62,8 @@ from swarm.ledger.transition.checks import (
 )
 from swarm.ledger.transition.contests import bear_witness, contest
 from swarm.ledger.transition.disputes import (
-    Arbiter,
-    join_dispute,
+    make_move,
     report,
-    settle_dispute,
 )
 from swarm.ledger.transition.frauds import convict_by_proof
 from swarm.ledger.transition.funding import fund
@@ -101,7 +98,6 @@ def apply_block(
     beta: bytes,
     view: View | None = None,
     known: Known = NOTHING_KNOWN,
-    arbiter: Arbiter = settle_dispute,
 ) -> State:
     """Return the state after a block.
 
@@ -112,14 +108,13 @@ def apply_block(
         beta: The 64-byte VRF output of the leader, proved in the header.
         view: The view of the block in its epoch; None if no view was skipped before it.
         known: Transactions whose signatures are not verified again.
-        arbiter: The function that judges disputes.
 
     Raises:
         InvalidStatement: For the first transaction that is invalid at its position.
     """
-    draft = begin_block(state, leader=leader, beta=beta, view=view, arbiter=arbiter)
+    draft = begin_block(state, leader=leader, beta=beta, view=view)
     for data in transactions:
-        apply_transaction(draft, data, known=known, arbiter=arbiter)
+        apply_transaction(draft, data, known=known)
     return draft.finish()
 
 
@@ -129,10 +124,9 @@ def begin_block(
     leader: PeerId,
     beta: bytes,
     view: View | None = None,
-    arbiter: Arbiter = settle_dispute,
 ) -> Draft:
     """Return a draft of the next block before its transactions: all that time alone brings about is done."""
-    return at_once(begin_in_parts(state, leader=leader, beta=beta, view=view, arbiter=arbiter))
+    return at_once(begin_in_parts(state, leader=leader, beta=beta, view=view))
 
 
 def begin_in_parts(
@@ -141,7 +135,6 @@ def begin_in_parts(
     leader: PeerId,
     beta: bytes,
     view: View | None = None,
-    arbiter: Arbiter = settle_dispute,
 ) -> Parts[Draft]:
     """Begin a block as ``begin_block`` does, and let the caller do something else in between.
 
@@ -152,7 +145,7 @@ def begin_in_parts(
     draft.put_globals(replace(draft.globals, beacon=beacon))
     turn_view(draft, view or View(state.globals.view + 1), leader)
     cross_boundaries(draft)
-    yield from meet_deadlines(draft, arbiter)
+    yield from meet_deadlines(draft)
     turn_epoch(draft)
     close_payouts(draft)
     return draft
@@ -176,7 +169,6 @@ def apply_transaction(
     data: bytes,
     *,
     known: Known = NOTHING_KNOWN,
-    arbiter: Arbiter = settle_dispute,
 ) -> tuple[Transaction, PeerId]:
     """Apply one encoded transaction to the draft; return it and its signer.
 
@@ -188,13 +180,13 @@ def apply_transaction(
         raise InvalidStatement(Reason.BAD_FIELD, str(error)) from None
     body = transaction.body
     if isinstance(body, FreeStatement):
-        signer = _apply_free(draft, body, arbiter)
+        signer = _apply_free(draft, body)
     else:
         signer = PeerId(transaction.sender)
         if isinstance(body, Judged):
             _check_signer(draft, transaction, data, signer, known)
         is_sponsored = _charge(draft, transaction, len(data))
-        _apply_paid(draft, body, signer, arbiter, is_sponsored=is_sponsored)
+        _apply_paid(draft, body, signer, is_sponsored=is_sponsored)
     if not isinstance(body, Judged):
         _check_signer(draft, transaction, data, signer, known)
     return transaction, signer
@@ -211,7 +203,7 @@ def _check_signer(
             raise InvalidStatement(Reason.BAD_SIGNATURE, str(error)) from None
 
 
-def _apply_free(draft: Draft, body: FreeStatement, arbiter: Arbiter) -> PeerId:
+def _apply_free(draft: Draft, body: FreeStatement) -> PeerId:
     """Apply a free statement; return the peer whose it is, and that must have signed it if it is signed."""
     match body:
         case RevealSegment():
@@ -219,7 +211,7 @@ def _apply_free(draft: Draft, body: FreeStatement, arbiter: Arbiter) -> PeerId:
         case VerifyCommit():
             return commit_check(draft, body)
         case VerifyReveal():
-            return reveal_check(draft, body, arbiter)
+            return reveal_check(draft, body)
         case ContestService():
             return contest(draft, body)
         case CommitSegment():
@@ -241,9 +233,7 @@ def _charge(draft: Draft, transaction: Transaction, num_bytes: int) -> bool:
     return charge_fee(draft, transaction, num_bytes)
 
 
-def _apply_paid(
-    draft: Draft, body: PaidBody, sender: PeerId, arbiter: Arbiter, *, is_sponsored: bool
-) -> None:
+def _apply_paid(draft: Draft, body: PaidBody, sender: PeerId, *, is_sponsored: bool) -> None:
     match body:
         case OpenRun():
             open_run(draft, sender, body)
@@ -259,8 +249,8 @@ def _apply_paid(
             _apply_to_accounts(draft, body, sender)
         case DataRequest():
             request_data(draft, sender, body)
-        case DisputeVote() | DisputeMove():
-            join_dispute(draft, sender, body, arbiter)
+        case DisputeMove():
+            make_move(draft, sender, body)
         case Report():
             report(draft, sender, body)
         case EdgeFraud() | TraceFraud():

@@ -45,7 +45,6 @@ from swarm.ledger.transition.contests import (
     withdraw,
 )
 from swarm.ledger.transition.disputes import (
-    Arbiter,
     accuse,
     close,
     end_reveals,
@@ -86,7 +85,13 @@ from swarm.ledger.transition.sampling import (
     redraw_blocks,
 )
 from swarm.primitives.codec import replace
-from swarm.primitives.commitments import WindowResult, trace_commit, trace_root, verify_commit
+from swarm.primitives.commitments import (
+    REFUSED,
+    WindowResult,
+    trace_commit,
+    trace_root,
+    verify_commit,
+)
 from swarm.primitives.parts import Parts
 from swarm.types import NO_DIGEST, Amount, Digest, Height, PeerId
 
@@ -223,7 +228,7 @@ def reveal_segment(draft: Draft, body: RevealSegment) -> PeerId:
     return record.peer
 
 
-def reveal_check(draft: Draft, body: VerifyReveal, arbiter: Arbiter) -> PeerId:
+def reveal_check(draft: Draft, body: VerifyReveal) -> PeerId:
     """Accept the answer of a verifier or a reporter, compare it with the solver's, and return who gave it."""
     phases = (SegmentPhase.REVEALED, SegmentPhase.DISPUTED, SegmentPhase.DOUBTED)
     record = find_segment(draft, body, *phases)
@@ -234,6 +239,8 @@ def reveal_check(draft: Draft, body: VerifyReveal, arbiter: Arbiter) -> PeerId:
     if body.claim == shown:
         raise InvalidStatement(Reason.BAD_FIELD, "what is equal to the solver's is left out")
     claim = Digest(body.claim or shown)
+    if claim == REFUSED.claim and is_exact(draft, record):
+        raise InvalidStatement(Reason.BAD_FIELD, "a log that is refused counts as not served")
     if verify_commit(claim, body.salt, check.peer) != check.commitment:
         raise InvalidStatement(Reason.BAD_PROOF, "not the answer it gave blind")
     count(draft, record, check.peer, "checked")
@@ -250,7 +257,7 @@ def reveal_check(draft: Draft, body: VerifyReveal, arbiter: Arbiter) -> PeerId:
         draft.put_segment(with_check(record, answered))
     record = find_segment(draft, body, SegmentPhase.REVEALED, SegmentPhase.DISPUTED)
     if not are_reveals_open(record, draft.height):
-        _end_reveals(draft, record, arbiter)
+        _end_reveals(draft, record)
     return check.peer
 
 
@@ -262,18 +269,18 @@ def _agree(draft: Draft, record: SegmentRecord, check: Check) -> SegmentRecord:
     return forfeit(draft, record, check)
 
 
-def meet_deadlines(draft: Draft, arbiter: Arbiter) -> Parts[None]:
+def meet_deadlines(draft: Draft) -> Parts[None]:
     """Move every segment that is due at this height, and forget the rounds that are due."""
     records, queue = draft.take_due()
     for number, record in enumerate(records):
         if number % PART_SEGMENTS == PART_SEGMENTS - 1:
             yield
-        _meet_deadline(draft, record, arbiter)
+        _meet_deadline(draft, record)
     for round_key in queue.rounds:
         forget_round(draft, *round_key)
 
 
-def _meet_deadline(draft: Draft, record: SegmentRecord, arbiter: Arbiter) -> None:
+def _meet_deadline(draft: Draft, record: SegmentRecord) -> None:
     match record.phase:
         case SegmentPhase.POSTED:
             _draw_or_give_up(draft, record)
@@ -282,13 +289,13 @@ def _meet_deadline(draft: Draft, record: SegmentRecord, arbiter: Arbiter) -> Non
         case SegmentPhase.SEALED:
             _silence(draft, record)
         case SegmentPhase.REVEALED:
-            _end_reveals(draft, record, arbiter)
+            _end_reveals(draft, record)
         case SegmentPhase.DOUBTED:
             tolerance.move(draft, record)
         case SegmentPhase.DISPUTED if are_reveals_open(record, draft.height):
-            move_dispute(draft, record, arbiter)
+            move_dispute(draft, record)
         case SegmentPhase.DISPUTED:
-            _end_reveals(draft, record, arbiter)
+            _end_reveals(draft, record)
         case _:
             assert not money_in(record), "what is judged holds no money"
             draft.drop_segment(record)
@@ -342,7 +349,7 @@ def _seal(draft: Draft, record: SegmentRecord) -> None:
     draft.put_segment(replace(record, phase=SegmentPhase.SEALED, due=due))
 
 
-def _end_reveals(draft: Draft, record: SegmentRecord, arbiter: Arbiter) -> None:
+def _end_reveals(draft: Draft, record: SegmentRecord) -> None:
     """End the reveals: who did not reveal its answer loses its bond; continue an open dispute, or close."""
     for check in record.checks:
         if check.phase is CheckPhase.SEALED and not are_reveals_open(record, draft.height):
@@ -350,7 +357,7 @@ def _end_reveals(draft: Draft, record: SegmentRecord, arbiter: Arbiter) -> None:
             missed = replace(check, phase=CheckPhase.MISSED)
             record = (forfeit if check.is_report else lose_bond)(draft, record, missed)
     if record.dispute is not None:
-        move_dispute(draft, record, arbiter)
+        move_dispute(draft, record)
     else:
         _close(draft, record)
 

@@ -1,4 +1,4 @@
-"""Convict a solver by what it has signed itself: one transaction, no judges, no hearing.
+"""Convict a solver by what it has signed itself: one transaction, no hearing.
 
 Core: handlers on a draft. Raises ``InvalidStatement``.
 
@@ -16,6 +16,7 @@ from swarm.ledger.state.draft import Draft
 from swarm.ledger.state.records import SegmentPhase, SegmentRecord
 from swarm.ledger.transition.court import refusal, the_court
 from swarm.ledger.transition.disputes import close, first_accusation
+from swarm.ledger.transition.hearings import come_back
 from swarm.ledger.transition.payments import (
     expel,
     is_exact,
@@ -91,7 +92,8 @@ def _convict(draft: Draft, sender: PeerId, record: SegmentRecord) -> None:
         record = with_contest(record, replace(case, is_open=False, bond=Amount(0)))
     record = void(draft, return_bonds(draft, record))
     if is_exact(draft, record):
-        punish_solver(draft, record, finder, ())
+        punish_solver(draft, record, finder)
+    come_back(draft, record)
     expel(draft, record)
     set_back(draft, record)
     close(draft, replace(record, dispute=None, proved_by=sender), SegmentPhase.GUILTY)

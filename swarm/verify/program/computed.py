@@ -66,7 +66,14 @@ from swarm.verify.program.events import (
 )
 from swarm.verify.program.game import Case, Defence, Split, Walk
 from swarm.verify.program.nodes import Program
-from swarm.verify.program.opened import OpenedMicrobatch, OpenStep, Window, after_step, step_number
+from swarm.verify.program.opened import (
+    OpenedMicrobatch,
+    OpenStep,
+    Seating,
+    Window,
+    after_step,
+    step_number,
+)
 from swarm.verify.program.reveal import value_roots
 from swarm.verify.program.states import (
     ANCHOR,
@@ -107,6 +114,13 @@ class Log:
             beacon=plan.beacon,
             is_final_averaging=plan.is_final_averaging,
         )
+
+    @property
+    def seating(self) -> Seating:
+        """Place of the window in its round, from the ledger."""
+        plan, key = self.plan, self.data.key
+        seats = tuple((seat.index, seat.peer) for seat in plan.rosters[key.stage])
+        return Seating(key, plan.chain, seats)
 
     @property
     def account(self) -> Account:
@@ -345,11 +359,14 @@ class Copied(Traded):
 class Merged(Traded):
     """One merge of a window, computed by its program."""
 
-    def __init__(self, window: Window, log: Log, event: int) -> None:
+    def __init__(self, window: Window, log: Log, event: int, like: OpenMerge | None = None) -> None:
+        """``like``: a merge with the inputs of the log, whose codec for the partner may be another."""
         shard, merged = log.before(event)
         assert isinstance(merged, FragmentMerged), "the event is a merge"
         self._facts = facts = window.facts
         said = _merge_in(log, shard, merged)
+        if like is not None:
+            said = replace(said, my_codec=like.my_codec)
         program = merge_program_of(facts.spec, facts.stage, numbers_of(facts, said))
         super().__init__(program, _given_to_merge(shard, merged))
         weight = program.outputs.get("weight")

@@ -12,7 +12,7 @@ def judged(lie: int | None = None) -> Case:
     case = a_case(lie=lie)
     case.show(case.up_to_reveal())
     if lie is not None:
-        case.judge(is_guilty=True)
+        case.decide(is_guilty=True)
     return case
 
 

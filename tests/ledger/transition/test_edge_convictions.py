@@ -273,7 +273,7 @@ def cleared() -> Case:
     case.seal(windows, like=false)
     case.submit(case.solver, case.claimed.reveal())
     case.show(windows, like=false)
-    case.judge(is_guilty=False)
+    case.decide(is_guilty=False)
     assert case.record.is_paid
     return case
 
@@ -529,7 +529,7 @@ def test_a_lie_is_proven_once_and_a_second_proof_of_it_is_too_late() -> None:
 def test_after_a_verdict_of_its_judges_there_is_nothing_left_to_prove() -> None:
     case = a_case(lie=0)
     case.show(case.up_to_reveal())
-    case.judge(is_guilty=True)
+    case.decide(is_guilty=True)
     assert case.is_now(SegmentPhase.GUILTY)
     assert case.refused(case.ledger.keys[3], lie_about_nothing(case)) is Reason.WRONG_PHASE
     assert case.record.proved_by == b""

@@ -83,7 +83,7 @@ def test_a_conviction_voids_all_shares_and_what_waits_and_an_accusation_suspends
     assert draft.contribution(case.run.index, case.solver.peer).shares == 0, "void for good"
     case.blow(reporter, 0)
     assert shares(case.ledger.state, case) == (0, 0), "its verdict is open again"
-    case.judge(is_guilty=True)
+    case.decide(is_guilty=True)
     assert case.is_now(SegmentPhase.GUILTY)
     assert shares(case.ledger.state, case) == (0, 0)
     assert case.ledger.state.contribution(case.run.index, case.solver.peer).is_barred
@@ -95,7 +95,7 @@ def test_who_was_cleared_has_its_share_again() -> None:
     reporter = verified(case)
     case.blow(reporter, 0, case.true.with_lie(0))
     assert shares(case.ledger.state, case) == (0, 0)
-    case.judge(is_guilty=False)
+    case.decide(is_guilty=False)
     assert case.is_now(SegmentPhase.CLEARED)
     assert shares(case.ledger.state, case) == (TOKENS, TOKENS)
 
