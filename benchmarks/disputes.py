@@ -237,6 +237,7 @@ def _scene(log: Log) -> Scene:
     steps = sum(isinstance(event, StepTaken) for event in log.data.events)
     window = Window(
         facts=log.facts,
+        seating=log.seating,
         claim=result_of(account).claim,
         number=0,
         steps=steps,

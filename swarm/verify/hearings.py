@@ -132,5 +132,5 @@ def _move(side: Solver | Challenger, sought: Sought, dispute: Dispute) -> bytes 
         return None
     try:
         return encode(side.move(read_game(dispute.game)))
-    except OutOfTurn:
+    except (OutOfTurn, LookupError):  # a log that is not the one that its solver has served
         return None

@@ -15,7 +15,7 @@ OUTCOMES = {b"guilty": Outcome.GUILTY, b"false": Outcome.FALSE}
 
 
 class ScriptedCourt:
-    """The sides take turns: ``open`` begins, ``guilty`` and ``false`` end it, ``lie`` and ``early`` are none."""
+    """Sides that take turns: ``open`` begins, ``guilty`` and ``false`` end it, ``lie`` and ``early`` fail."""
 
     def opened(
         self, reader: Reader, record: SegmentRecord, window: int, claim: Digest, move: bytes
