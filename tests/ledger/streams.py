@@ -394,7 +394,7 @@ class Stream:
         if phase not in {SegmentPhase.POSTED, SegmentPhase.SAMPLED, SegmentPhase.SEALED}:
             self._report(made)
         if phase is SegmentPhase.DISPUTED or not self.dice(16):
-            self._vote(record, made)
+            self._move(record, made)
         if not self.dice(32):
             self._prove(record)
 
@@ -423,15 +423,18 @@ class Stream:
         if window < len(made.claimed.results) and self.dice(2):
             self._offer(key, self._like(made, key.peer).report(key.peer, window))
 
-    def _vote(self, record: SegmentRecord, made: Made) -> None:
-        """All judges say the truth, or some do not, or some stay away."""
-        window = record.dispute.window if record.dispute is not None else self.dice(2)
+    def _move(self, record: SegmentRecord, made: Made) -> None:
+        """A side of a dispute moves, as the scripted court reads it; or somebody else, or out of turn."""
+        dispute = record.dispute
+        window = dispute.window if dispute is not None else self.dice(2)
         guilty = made.true is not made.claimed if self.dice(4) else self.dice(2) == 1
-        if self.dice(4):
-            self._offer(self.ledger.key_of(record.peer), made.claimed.move(window))
-        for voter in self.state.validators if self.dice(4) else self.state.validators[:2]:
-            body = made.claimed.vote(window, is_guilty=guilty)
-            self._offer(self.ledger.key_of(voter.peer), body)
+        last = b"guilty" if guilty else b"false"
+        what = self._one([b"open", b"next", last, last, b"lie"])
+        if dispute is not None and not dispute.game and self.dice(4):
+            what = b"open"
+        movers = [record.peer, self.someone().peer]
+        movers += [dispute.accuser] * 2 if dispute is not None else []
+        self._offer(self.ledger.key_of(self._one(movers)), made.claimed.move(window, what))
 
     def _prove(self, record: SegmentRecord) -> None:
         """Somebody shows what the solver, or another, signed: it is not in its list, or it never claimed it."""

@@ -10,11 +10,11 @@ def test_a_conviction_tells_who_found_it_and_what_it_took() -> None:
     case = a_case(lie=0)
     case.show(case.up_to_reveal())
     accuser = case.record.accusations[0].peer
-    judges = case.judges
-    case.vote(judges[:1], is_guilty=True)
+    case.move(case.accuser, b"open")
+    case.move(case.solver, b"next")
     before = case.ledger.state
     assert new_convictions(None, before, case.run.index) == []
-    case.vote(judges[1:], is_guilty=True)
+    case.move(case.accuser, b"guilty")
     (conviction,) = new_convictions(before, case.ledger.state, case.run.index)
     assert (conviction.accuser, conviction.stake_taken) == (accuser, STAKE)
     assert new_convictions(case.ledger.state, case.ledger.state, case.run.index) == []

@@ -40,7 +40,7 @@ from swarm.verify.audit import AuditResult
 from swarm.verify.edges import encode_list
 from swarm.verify.evidence import Evidence, encode_evidence_file, evidence_keys, read_evidence
 from swarm.verify.evidence_check import convince, prove
-from swarm.verify.manifest import sign_manifest
+from swarm.verify.manifest import WindowManifest, manifest_of, sign_manifest
 from swarm.verify.replay import Committed
 from swarm.verify.replay_process import Log, Material
 from swarm.verify.starts import Start
@@ -165,6 +165,22 @@ class World:
         forget_blocks()  # they follow from their parents, and not from what was put in
         self.ledger.block()
 
+    def manifest(
+        self,
+        data: WindowData,
+        root: Digest,
+        num_bytes: int,
+        record: SegmentRecord,
+        window: int,
+        signer: SecretKey | None = None,
+    ) -> WindowManifest:
+        """What the solver signs of a log, or of other bytes in its place."""
+        run, round_, stage, seat, number = dataclasses.astuple(window_of(record, window))
+        named = {"run": run, "round": round_, "stage": stage, "seat": seat, "window": number}
+        unsigned = replace(manifest_of(data, root, num_bytes), **named)
+        where = (self.state.chain, self.run.spec_digest)
+        return sign_manifest(signer or self.solver, *where, unsigned)
+
     def material(self, folder: Path, window: int = LIE) -> Material:
         """What a node has fetched to replay a window, its log in a file."""
         segment, (stage, index) = self.segment, SEAT
@@ -172,8 +188,7 @@ class World:
         path = folder / "log"
         path.write_bytes(raw)
         root = tensor_hash("uint8", (len(raw),), raw)
-        where = (self.state.chain, self.run.spec_digest, window_of(record, window))
-        manifest = sign_manifest(self.solver, *where, root, len(raw))
+        manifest = self.manifest(self.segment.windows[window], root, len(raw), record, window)
         start = Start(record.start_root, record.start_kind, NO_DIGEST)
         committed = Committed(start, record.num_steps, 1 + index, segment.log.sent)
         log = Log(path, manifest, segment.plan, committed)
@@ -197,14 +212,15 @@ class World:
         keys = evidence_keys(key, rounds)
         raw = b"".join(encode_window(self.segment.windows[window])) if log is None else log
         root = tensor_hash("uint8", (len(raw),), raw)
-        where = (self.state.chain, self.run.spec_digest, key)
         names = {checkpoint.phi_root for checkpoint in self.run.checkpoints[record.stage]}
         anchors, base_W = self.crop.anchors[record.stage], base_of(self.crop.spec, record.stage)
         weights = [anchors[name] for name in sorted(names)]
         weights += [] if base_W is None else [base_W]
         return Evidence(
             genesis=self.ledger.genesis,
-            manifest=sign_manifest(signer or self.solver, *where, root, len(raw)),
+            manifest=self.manifest(
+                self.segment.windows[window], root, len(raw), record, window, signer
+            ),
             checkpoint_rounds=rounds,
             proof=prove_entries(self.state, block.header, certificate, [], keys),
             log=raw,
