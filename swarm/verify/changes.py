@@ -18,6 +18,7 @@ from swarm.ledger.state.draws import Contest
 from swarm.ledger.state.records import Check, CheckPhase, Conviction, SegmentPhase, SegmentRecord
 from swarm.ledger.state.state import State
 from swarm.ledger.transition.hearings import MOVE_BLOCKS_MIN, clock_blocks, silence_blocks
+from swarm.ledger.transition.phases import DISPUTE_ROUNDS
 from swarm.primitives.crypto import peer_name
 from swarm.types import PeerId, RunIndex
 from swarm.verify.answers import SegmentKey, key_of
@@ -236,5 +237,8 @@ class OpenSegments:
             if run is not None:
                 self._round_blocks = max(self._round_blocks, run.spec.round_blocks)
         self._num_runs = num_runs
-        silence = silence_blocks(params.unbonding_epochs, params.epoch_blocks) if is_whole else 0
-        return clock_blocks(self._round_blocks) + params.beacon_delay + silence
+        near = max(DISPUTE_ROUNDS * self._round_blocks, MOVE_BLOCKS_MIN) + params.beacon_delay
+        if not is_whole:
+            return near
+        silence = silence_blocks(params.unbonding_epochs, params.epoch_blocks)
+        return max(near, clock_blocks(self._round_blocks), silence)

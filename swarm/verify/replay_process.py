@@ -3,8 +3,8 @@
 Shell: reads the file; ``replay`` does the rest. Runs in a worker thread, never in the event loop.
 
 The answer of a blob depends on its bytes and its manifest alone, so it is the same for a verifier, a witness
-and an auditor: bytes that are no log at all, the log of another window, or one that is not as its manifest says,
-give the answer of a log that no honest solver writes.
+and an auditor: bytes that are no log at all, the log of another window, or one that is not as its manifest
+says, give the answer of a log that no honest solver writes.
 """
 
 from collections.abc import Mapping, Sequence

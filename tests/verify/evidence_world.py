@@ -29,6 +29,7 @@ from swarm.primitives.edges import sent_root
 from swarm.testing.ledger import InMemoryLedger, forget_blocks, small_run_spec
 from swarm.training.record.checkpoint import phi_bytes
 from swarm.training.record.window import (
+    WindowData,
     anchors_named,
 )
 from swarm.training.record.window_bytes import (
@@ -141,7 +142,6 @@ class World:
             accusations=(),
             dispute=None,
             judged=(),
-            is_undecided=False,
         )
         return replace(honest, **changes)
 

@@ -323,7 +323,9 @@ def test_who_reports_shows_its_answer_like_a_verifier_also_after_a_restart(
         reporter.restart()
     wanted = SegmentPhase.UNSAMPLED if lie is None else SegmentPhase.GUILTY
     assert play(producer, idle) is wanted
-    assert kinds(reporter) == [VerifyReveal]
+    opens, moves = kinds(reporter)[:1], kinds(reporter)[1:]
+    assert opens == [VerifyReveal]
+    assert set(moves) == ({DisputeMove} if lie is not None else set())
     assert_nothing_refused(idle)
     if lie is None:
         bond = report_bond(case.ledger.state.params, case.run.spec, case.record, num_refuted=0)

@@ -15,6 +15,7 @@ from swarm.gossip.blobs.service import BLOB_PROTOCOL
 from swarm.ledger.light import prove_entries
 from swarm.ledger.state.accusations import Turn
 from swarm.ledger.state.records import CheckPhase, SegmentPhase
+from swarm.primitives import codec
 from swarm.primitives.codec import decode, encode
 from swarm.primitives.commitments import REFUSED
 from swarm.primitives.crypto import SecretKey, digest, peer_name
@@ -501,7 +502,8 @@ async def test_what_a_check_of_ours_is_committed_to_is_not_replaced_by_a_report(
         await network.until(SegmentPhase.SEALED)
         verifier, key = network.able[0], window_of(case.record, 0)
         (answer,) = verifier.on_disk().answers.values()
-        network.replays.answers[answer.root] = case.true.with_lie(0).results[0]
+        elsewhere = codec.replace(answer.result, end_root=Digest(digest("test", b"elsewhere")))
+        network.replays.answers[answer.root] = elsewhere
         with pytest.raises(UsageError, match="own check"):
             await verifier.checks.report(key)
         assert list(verifier.on_disk().answers.values()) == [answer]

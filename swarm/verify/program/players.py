@@ -133,7 +133,7 @@ class Challenger(Side):
     ) -> None:
         """``manifest``: the solver's about the log; without it no other inputs can be shown."""
         super().__init__(window, log, account)
-        self._manifest, self._inputs = manifest, InputTree(log.data)
+        self.manifest, self.inputs = manifest, InputTree(log.data)
 
     def move(self, dispute: Dispute) -> Move:
         """Return the challenger's move."""
@@ -158,9 +158,9 @@ class Challenger(Side):
 
     def _shown(self, dispute: Dispute) -> ShowInputs | None:
         """Return the move that shows other inputs in the log than are open; None if there are none."""
-        if self._manifest is None:
+        if self.manifest is None:
             return None
-        move, tree, event = ShowInputs(self._manifest), self._inputs, dispute.event
+        move, tree, event = ShowInputs(self.manifest), self.inputs, dispute.event
         if 0 <= event < len(tree.events):
             move = replace(move, event=tree.events[event], path=tree.path(event))
         counted = move.event.num_microbatches if isinstance(move.event, StepInputs) else 0

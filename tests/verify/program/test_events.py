@@ -517,7 +517,7 @@ def test_an_event_that_the_log_does_not_have_is_nobodys(kind: Kind) -> None:
     longer = (*data.events[:position], SnapshotTaken(0), *data.events[position:])
     log = dataclasses.replace(here.log, data=dataclasses.replace(data, events=longer))
     manifest = manifest_of(
-        dataclasses.replace(log.data, start_root=here.account.start), NO_DIGEST, 1
+        dataclasses.replace(log.data, start_root=Digest(here.account.start)), NO_DIGEST, 1
     )
     signed = sign_manifest(here.secret, log.plan.chain, log.plan.run_digest, manifest)
     after = moved(here.window, begun, ShowInputs(signed), is_solver=False)
