@@ -1,6 +1,6 @@
 """Real processes with stakes: honest work is verified, a lie costs the stake, silence the pay, truth nothing.
 
-A launcher that votes and judges, an honest peer, a watcher that only checks, the cheating one of the demo and
+A launcher that votes, an honest peer, a watcher that only checks, the cheating one of the demo and
 one that serves no logs (``mute.py``). They start once; every test looks at what they have come to.
 """
 

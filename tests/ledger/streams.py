@@ -75,6 +75,7 @@ from swarm.testing.ledger import (
 )
 from swarm.types import Amount, PeerId, RoundIndex, StageIndex, View
 from tests.ledger.edges import lie_of
+from tests.ledger.scripted import scripted_court
 from tests.ledger.statements import contradiction_of
 
 T = TypeVar("T")
@@ -89,8 +90,8 @@ GOING_ON_STEPS = 30
 """Steps in runs that shareholders go on with, once all others have ended."""
 FORGOTTEN_BLOCKS = 80
 """Blocks within which the last round of a run is forgotten after it is settled."""
-ENDING_BLOCKS = 400
-"""Blocks within which everything ends by itself: more than the rounds and the challenge window of a run."""
+ENDING_BLOCKS = 1_200
+"""Blocks within which everything ends by itself: rounds, challenge window, clocks and silence of disputes."""
 SPEC = small_run_spec(
     price_max=3,
     round_blocks=6,
@@ -162,7 +163,11 @@ class Stream:
     kinds: dict[str, int] = field(default_factory=dict[str, int])
 
     def run(self, steps: int) -> None:
-        """Act so many times, then let time pass until all is over."""
+        """Act so many times, then let time pass until all is over; moves are read by the scripted court."""
+        with scripted_court():
+            self._run(steps)
+
+    def _run(self, steps: int) -> None:
         if self.dice(4) == 0:
             self._train_well()
         self._offer(self.key(0), self._open())

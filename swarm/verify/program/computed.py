@@ -197,20 +197,21 @@ class Step:
         """Return the program of a part."""
         return self._update if part == self.update else self._microbatch
 
-    def _given_to(self, part: int) -> dict[str, Tensor]:
-        return self._given_update() if part == self.update else self._given(part)
+    def given(self, part: int) -> dict[str, Tensor]:
+        """Return the inputs of a part."""
+        return self._given_update() if part == self.update else self._given_microbatch(part)
 
     def values(self, part: int) -> Values:
         """Return all values of a part; those of one part are kept."""
         if part != self._held:
             program, kernels = self.program(part), trusted_kernels().kernels
             watch = partial(self.watched, part)
-            self._values, self._held = program.run(kernels, self._given_to(part), watch), part
+            self._values, self._held = program.run(kernels, self.given(part), watch), part
         return self._values
 
     def traced(self, part: int) -> Traced:
         """Run the program of a part, and keep its digests."""
-        return Traced(self.program(part), self._given_to(part), partial(self.watched, part))
+        return Traced(self.program(part), self.given(part), partial(self.watched, part))
 
     def watched(self, part: int, number: int, value: Tensor) -> Tensor:
         """Return what stands in the place of a computed value: itself."""
@@ -244,7 +245,7 @@ class Step:
             update=merkle_root(self.roots[self.update]),
         )
 
-    def _given(self, part: int) -> dict[str, Tensor]:
+    def _given_microbatch(self, part: int) -> dict[str, Tensor]:
         """Return the inputs of a micro-batch."""
         computed, spec = self._taken.microbatches[part], self._log.plan.spec
         model = spec.model

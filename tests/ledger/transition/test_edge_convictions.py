@@ -268,12 +268,9 @@ def disputed() -> Case:
 
 def refuted() -> Case:
     case = a_case(num_accounts=6)
-    false = case.true.with_lie(0)
-    case.draw_verifiers()
-    windows = case.ask(case.able[:1])
-    case.seal(windows, like=false)
-    case.submit(case.solver, case.claimed.reveal())
-    case.show(windows, like=false)
+    case.show(case.up_to_reveal(0))
+    case.wait(SegmentPhase.UNSAMPLED)
+    case.blow(case.able[-1], 0, case.true.with_lie(0))
     case.decide(is_guilty=False)
     assert case.record.is_paid
     return case
