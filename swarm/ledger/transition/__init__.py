@@ -13,12 +13,10 @@ Modules (C: pure, S: does I/O):
                      and whether a proof is one.
     disputes.py   C  Settle disputes between accusers and solvers, and charge the side that was
                      wrong.
-    frauds.py     C  Convict a solver by what it has signed itself: one transaction, no judges, no
-                     hearing.
+    frauds.py     C  Convict a solver by what it has signed itself: one transaction, no hearing.
     funding.py    C  Fund a run: its owner adds to the escrow, and shareholders go on with a run
                      whose owner stopped.
-    hearings.py   C  Keep the clocks of a dispute that arithmetic decides, and carry out what the
-                     court finds.
+    hearings.py   C  Keep the clocks of a dispute, and carry out what the court finds in its moves.
     market.py     C  Clear the market of a run: whose ask is seated, what a round pays, and when a
                      cheaper peer takes a seat.
     payments.py   C  Move the money around a judged segment: pay solvers and verifiers, void,

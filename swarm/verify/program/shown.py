@@ -36,7 +36,7 @@ class ShowInputs(Message, frozen=True, tag=20):
 
     manifest: WindowManifest
     event: EventInputs | None = None
-    """What the log says of the event that is open; None where its start or its length says enough."""
+    """The event that is open, in the log; None where its start or its length says enough."""
     path: tuple[bytes, ...] = ()
     microbatch: MicrobatchInputs | None = None
     """Of a step, the micro-batch that is open."""
