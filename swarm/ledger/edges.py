@@ -60,7 +60,7 @@ def check_fraud_shape(body: EdgeFraud) -> None:
         raise BadEncoding("a proof of more bytes than one message and one opening have")
     opening, message = body.opening, body.message
     if opening is not None:
-        _check_opening_shape(opening)
+        check_opening_shape(opening)
     if message is None:
         return
     if len(message.signature) != SIGNATURE_BYTES:
@@ -69,7 +69,8 @@ def check_fraud_shape(body: EdgeFraud) -> None:
         check_key(message.key)
 
 
-def _check_opening_shape(opening: SentOpening) -> None:
+def check_opening_shape(opening: SentOpening) -> None:
+    """Raise ``BadEncoding`` if a part of an opening is out of bounds."""
     if not 0 <= opening.index < opening.count <= SENT_MAX:
         raise BadEncoding("an opening outside its list")
     if not 1 <= len(opening.entries) <= 2 or len(opening.paths) != len(opening.entries):

@@ -144,7 +144,7 @@ def _seating(reader: Reader, record: SegmentRecord, window: int) -> Seating:
     assert info is not None, "its facts were found"
     seats = tuple((seat.index, seat.peer) for seat in info.seats[record.stage])
     key = WindowKey(record.run, record.round, record.stage, record.seat, window)
-    return Seating(key, reader.globals.chain, seats)
+    return Seating(key, reader.globals.chain, seats, record.sent_root)
 
 
 def read_game(game: bytes) -> Dispute:

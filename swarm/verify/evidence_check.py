@@ -33,6 +33,7 @@ from swarm.ledger.transition.phases import challenge_end, is_reportable_at
 from swarm.ledger.transition.runs import check_run_spec
 from swarm.ledger.transition.sampling import num_windows
 from swarm.primitives.commitments import REFUSED, WindowResult, hash_of
+from swarm.primitives.crypto import fast_digest
 from swarm.primitives.edges import SentEntry
 from swarm.training.data.dataset import TokenSource
 from swarm.training.data.pieces import TokenPieces, check_pieces
@@ -46,7 +47,8 @@ from swarm.verify.audit import AuditEvidence, AuditResult, judge_logs
 from swarm.verify.edges import decode_list
 from swarm.verify.evidence import Evidence, evidence_keys
 from swarm.verify.manifest import check_manifest
-from swarm.verify.replay import Committed, answer, as_manifest_says, log_in
+from swarm.verify.program.account import answer_or_lie
+from swarm.verify.replay import Committed, as_manifest_says, log_in
 from swarm.verify.round_plan import round_plan
 from swarm.verify.starts import Start
 
@@ -221,7 +223,8 @@ def _replayed(evidence: Evidence, proved: Proved, tokens: TokenSource | None) ->
         tokens = TokenPieces(spec.data, evidence.chunks)
     anchors, base_W = _anchors(proved, data, initial), _base(proved)
     try:
-        found = answer(committed, proved.plan, data, tokens, anchors, base_W)
+        marker = fast_digest("unlike-log", evidence.manifest.root)
+        found = answer_or_lie(committed, proved.plan, data, tokens, anchors, base_W, marker)
         return as_manifest_says(evidence.manifest, found)
     except BadConfig as error:
         root = spec.data.train_root.hex()

@@ -90,7 +90,9 @@ class Hearings:
             material = await self._logs.gather(manifest, sought, holders, urgent=True)
             window = window_of(self._ledger.state, sought.record, sought.key.window)
             is_solver = sought.record.peer == self._me
-            given = (window, material, None if is_solver else manifest)
+            answer = self._log_store.answers.get(sought.key)
+            marker = b"" if answer is None else answer.result.end_root
+            given = (window, material, None if is_solver else manifest, marker)
             side = await self._compute.run(_side_of, *given)
             self._sides[sought.key] = side
         return side
@@ -111,16 +113,20 @@ class Hearings:
 
 
 def _side_of(
-    window: Window, material: Material, manifest: WindowManifest | None
+    window: Window, material: Material, manifest: WindowManifest | None, marker: bytes
 ) -> Solver | Challenger:
-    """Return the challenger of a log, with its manifest; without one its solver."""
+    """Return the challenger of a log, with its manifest; without one its solver.
+
+    ``marker``: last state of this node's answer, which stands in its account for what cannot be computed.
+    """
     data = read_window(material.log)
     if data is None:
         raise Unreachable("the log is none")
-    log = Log(material.log.plan, data, material.tokens, material.anchors, material.base_W)
+    given = (material.log.plan, data, material.tokens, material.anchors, material.base_W)
+    log = Log(*given, material.log.committed.sent)
     if manifest is None:
         return Solver(window, log)
-    return Challenger(window, log, manifest=manifest)
+    return Challenger(window, log, log.account_with(marker), manifest)
 
 
 def _move(side: Solver | Challenger, sought: Sought, dispute: Dispute) -> bytes | None:

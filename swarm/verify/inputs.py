@@ -44,6 +44,8 @@ class MicrobatchInputs(Message, frozen=True):
     """Seat above that sent its gradient; its own in the last stage of several, -1 in the only one."""
     in_activation: Digest
     in_gradient: Digest
+    answered: Digest
+    """Activations for which the seat above sent its gradient; ``NO_DIGEST`` without one."""
 
 
 class MergeInputs(Message, frozen=True, tag=3):
@@ -82,6 +84,7 @@ def microbatch_inputs(seat: int, one: ComputedMicrobatch) -> MicrobatchInputs:
         destination=own if reply is None else reply.destination,
         in_activation=NO_DIGEST if request is None else wire_digest(bytes(request.payload)),
         in_gradient=NO_DIGEST if reply is None else wire_digest(bytes(reply.payload)),
+        answered=NO_DIGEST if reply is None else reply.activations,
     )
 
 

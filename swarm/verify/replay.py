@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from swarm.config.spec import RunSpec
-from swarm.errors import BadEncoding, BrokenPromise, OutOfTurn, PeerFault, UsageError
+from swarm.errors import BadEncoding, BrokenPromise, OtherBits, OutOfTurn, PeerFault, UsageError
 from swarm.gossip.trade.messages import Codec, payload_digest
 from swarm.gossip.trade.payload import (
     FragmentPayload,
@@ -204,7 +204,10 @@ class Replay:
                 pass
             case Uncounted(microbatches):
                 where = (shard, self._tokens, plan, key.seat)
-                _find(self._sent, [replay_uncounted(*where, one) for one in microbatches])
+                try:
+                    _find(self._sent, [replay_uncounted(*where, one) for one in microbatches])
+                except OtherBits as fault:  # it is in no account, and cannot be disputed
+                    raise OutOfTurn(str(fault)) from None
         return None
 
     def end(self) -> None:
@@ -391,7 +394,7 @@ def given_to_partner(
             continue  # A payload that this codec cannot encode was never sent.
         if payload_digest(payload) == merged.my_payload:
             return codec, residual
-    raise OutOfTurn("a payload of ours that is not the fragment")
+    raise OtherBits("a payload of ours that is not the fragment")
 
 
 def _forced(mine: FragmentPayload, merged: FragmentMerged) -> SentFragment | None:

@@ -7,6 +7,7 @@ and an auditor: bytes that are no log at all, the log of another window, or one 
 says, give the answer of a log that no honest solver writes.
 """
 
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
@@ -24,9 +25,13 @@ from swarm.training.record.window import WindowData, anchors_named
 from swarm.types import Digest
 from swarm.verify.edges import edges_in
 from swarm.verify.manifest import WindowManifest
+from swarm.verify.program.account import answer_or_lie
 from swarm.verify.program.computed import Log as ProgramLog
-from swarm.verify.replay import Committed, answer, as_manifest_says, filled, log_in
+from swarm.verify.replay import Committed, as_manifest_says, filled, log_in
 from swarm.verify.tolerance import Comparison, compare
+
+MARKER_BYTES = 32
+"""Bytes of what stands in an answer for all that cannot be computed; nobody knows them before it is shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +112,8 @@ class FileReplays:
         data = read_window(log)
         if data is None:
             return REFUSED
-        found = answer(log.committed, log.plan, data, tokens, anchors, base_W)
+        marker = secrets.token_bytes(MARKER_BYTES)
+        found = answer_or_lie(log.committed, log.plan, data, tokens, anchors, base_W, marker)
         return as_manifest_says(log.manifest, found)
 
     def compare(

@@ -27,9 +27,9 @@ from swarm.ledger.transition.segments import set_back
 from swarm.primitives.codec import replace
 from swarm.types import Height, PeerId
 
-CLOCK_BLOCKS_MIN = 120
+CLOCK_BLOCKS_MIN = 240
 """Blocks that each side has for all its moves, at least: a dozen moves, each answered when it is final."""
-MOVE_BLOCKS_MIN = 10
+MOVE_BLOCKS_MIN = 30
 """Blocks that a side has for one move, at least."""
 SOLVERS_TURNS = frozenset({Turn.SOLVER, Turn.SILENT})
 

@@ -17,9 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from swarm.errors import OtherBits
 from swarm.placement import moved
 from swarm.primitives.codec import replace
 from swarm.primitives.commitments import hash_of
+from swarm.primitives.edges import SentEntry, sent_root
 from swarm.primitives.merkle import merkle_root
 from swarm.training.averaging.payload import fragment_payload
 from swarm.training.data.dataset import TokenSource
@@ -44,6 +46,7 @@ from swarm.training.record.window import (
 )
 from swarm.training.shard import Shard
 from swarm.types import NO_DIGEST, Bytes, Digest
+from swarm.verify.edges import Sent
 from swarm.verify.program.account import Account, account_of, kind_of
 from swarm.verify.program.cases import (
     Facts,
@@ -101,6 +104,8 @@ class Log:
     tokens: TokenSource
     anchors: Mapping[Digest, Tensor]
     base_W: Tensor | None = None
+    sent: tuple[SentEntry, ...] = ()
+    """The list of what was sent in its segment."""
 
     @property
     def facts(self) -> Facts:
@@ -120,12 +125,18 @@ class Log:
         """Place of the window in its round, from the ledger."""
         plan, key = self.plan, self.data.key
         seats = tuple((seat.index, seat.peer) for seat in plan.rosters[key.stage])
-        return Seating(key, plan.chain, seats)
+        return Seating(key, plan.chain, seats, sent_root(self.sent))
 
     @property
     def account(self) -> Account:
         """Account of the window that an honest side gives."""
         return account_of(self.plan, self.data, self.tokens, self.anchors, self.base_W)
+
+    def account_with(self, marker: bytes) -> Account:
+        """Return the account of a verifier, to which a lie in the log has ``marker`` in its place."""
+        given = (self.plan, self.data, self.tokens, self.anchors, self.base_W)
+        sent = Sent(self.plan, self.data.key.window, self.sent)
+        return account_of(*given, sent, marker=marker)
 
     def before(self, event: int) -> tuple[Shard, Event | None]:
         """Return the shard before an event, and the event; None for the end."""
@@ -187,6 +198,11 @@ class Step:
         computed = {part: self.digest(counted, name) for part, name in made.items()}
         after = after_step(facts, self.seen, self.tokens, counted) | computed
         self.after = tuple(map(Digest, _changed(self.before, after)))
+
+    @property
+    def taken(self) -> tuple[ComputedMicrobatch, ...]:
+        """Its micro-batches, as the log has them."""
+        return self._taken.microbatches
 
     @property
     def update(self) -> int:
@@ -367,7 +383,7 @@ class Merged(Traded):
         self._facts = facts = window.facts
         said = _merge_in(log, shard, merged)
         if like is not None:
-            said = replace(said, my_codec=like.my_codec)
+            said = replace(said, my_codec=like.my_codec, moves_residual=like.moves_residual)
         program = merge_program_of(facts.spec, facts.stage, numbers_of(facts, said))
         super().__init__(program, _given_to_merge(shard, merged))
         weight = program.outputs.get("weight")
@@ -395,7 +411,10 @@ def _merge_in(log: Log, shard: Shard, merged: FragmentMerged) -> OpenMerge:
     assert snapshot is not None, "a merge follows its offer"
     is_final = plan.is_final_averaging
     mine = fragment_payload(plan.spec, plan.round, snapshot, is_final_averaging=is_final)
-    codec, residual = given_to_partner(mine, merged) or (None, None)
+    try:
+        codec, residual = given_to_partner(mine, merged) or (None, None)
+    except OtherBits:  # what was given is none of ours: in which codec, only its solver can say
+        codec, residual = None, None
     partner = plan.seat(log.data.key.stage, merged.partner_seat)
     return OpenMerge(
         account=NO_ACCOUNT,

@@ -126,6 +126,8 @@ class Seating:
     chain: Digest
     seats: tuple[tuple[int, PeerId], ...]
     """Seats of its stage in that round, by index, and their peers."""
+    sent_root: Digest
+    """Root of the list of what was sent in its segment."""
 
     @property
     def solver(self) -> PeerId:

@@ -9,7 +9,9 @@ import numpy as np
 
 from swarm.errors import OutOfTurn, PeerFault
 from swarm.primitives.codec import replace
+from swarm.primitives.edges import SentKind, open_place
 from swarm.primitives.openings import Tree, tensor_content
+from swarm.training.recorder import entry_of
 from swarm.types import Digest
 from swarm.verify.inputs import InputTree, StepInputs
 from swarm.verify.manifest import WindowManifest
@@ -167,7 +169,10 @@ class Challenger(Side):
         if dispute.microbatch is not None and dispute.part < counted:
             one = tree.microbatch(event, dispute.part)
             path = tree.microbatch_path(event, dispute.part)
-            move = replace(move, microbatch=one, microbatch_path=path)
+            listed = open_place(
+                self._log.sent, (SentKind.MICROBATCH, one.origin, one.step, one.microbatch)
+            )
+            move = replace(move, microbatch=one, microbatch_path=path, listed=listed)
         try:
             moved(self._window, dispute, move, is_solver=False)
         except PeerFault:
@@ -179,7 +184,20 @@ class Challenger(Side):
         pairs = enumerate(
             zip(step.opened(self.account).microbatches, opened.microbatches, strict=False)
         )
-        return PickPart(next((part for part, (a, b) in pairs if a != b), step.update))
+        unlike = next((part for part, (a, b) in pairs if a != b), None)
+        return PickPart(self._sent_otherwise(step) if unlike is None else unlike)
+
+    def _sent_otherwise(self, step: Step) -> int:
+        """Return the first micro-batch of which other bytes went out than are computed; else the update."""
+        listed, window = {one.place: one for one in self._log.sent}, self._window.number
+        for part, (record, taken) in enumerate(zip(step.records, step.taken, strict=True)):
+            mine = entry_of(record, window)
+            is_listed = not listed or listed.get(mine.place) == mine
+            if not is_listed or (
+                taken.reply is not None and taken.reply.activations != record.out_activation
+            ):
+                return part
+        return step.update
 
     def _text(self) -> Tree:
         tokens = self._log.tokens[: len(self._log.tokens)]

@@ -7,13 +7,18 @@ Core: frozen messages and pure checks.
 A solver computes from what others sent it, and what that was, arithmetic does not tell: it may be right for
 inputs that nobody sent. But it has served a log, whose manifest has the state at its start, the number of its
 events, and a root over what each of them takes. If what is opened has anything else there, its solver has said
-two things of one window, and is guilty. If all is the same, the move is none, and arithmetic goes on.
+two things of one window, and is guilty. So it is if a micro-batch that it opens went out in other bytes: by the
+gradient that came back for them, or by its own list. If all is the same, the move is none, and arithmetic goes
+on.
 """
 
 from swarm.errors import BrokenPromise
+from swarm.ledger.edges import check_opening_shape
 from swarm.primitives.codec import Message, encode
+from swarm.primitives.edges import SentOpening, entry_at
 from swarm.primitives.merkle import verify_proof
 from swarm.training.record.window import AnchorSet, SnapshotTaken
+from swarm.training.recorder import entry_of
 from swarm.types import Digest
 from swarm.verify.inputs import (
     EventInputs,
@@ -41,6 +46,8 @@ class ShowInputs(Message, frozen=True, tag=20):
     microbatch: MicrobatchInputs | None = None
     """Of a step, the micro-batch that is open."""
     microbatch_path: tuple[bytes, ...] = ()
+    listed: SentOpening | None = None
+    """Of a micro-batch that is open, its entry in the list of what was sent, which the commit names."""
 
 
 def check_shown(
@@ -73,9 +80,23 @@ def check_shown(
     verify_proof(manifest.inputs, encode(move.event), event, num_events, move.path)
     if opened is None or not _is_as_opened(move.event, opened):
         return
+    if microbatch is not None and _is_listed_otherwise(window, move.listed, microbatch):
+        return
     if not isinstance(opened, OpenStep) or microbatch is None or move.microbatch is None:
         raise BrokenPromise("inputs that are those of the log")
     _check_microbatch(move, part, microbatch)
+
+
+def _is_listed_otherwise(
+    window: Window, listed: SentOpening | None, opened: OpenMicrobatch
+) -> bool:
+    """Return True if the list has other bytes of a micro-batch than its solver has opened."""
+    if listed is None:
+        return False
+    check_opening_shape(listed)
+    mine = entry_of(opened.record, window.number)
+    entry = entry_at(window.seating.sent_root, listed, mine.place)
+    return entry is None or (entry.up, entry.down) != (mine.up, mine.down)
 
 
 def _check_microbatch(move: ShowInputs, part: int, opened: OpenMicrobatch) -> None:
@@ -126,4 +147,5 @@ def inputs_opened(move: OpenMicrobatch) -> MicrobatchInputs:
         destination=move.destination,
         in_activation=Digest(move.in_activation),
         in_gradient=Digest(move.in_gradient),
+        answered=Digest(move.out_activation),
     )

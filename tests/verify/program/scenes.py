@@ -15,7 +15,7 @@ from swarm.primitives.commitments import tensor_hash
 from swarm.primitives.crypto import SecretKey
 from swarm.training.model.stages import plans_of
 from swarm.training.record.segment import NO_PARTNER
-from swarm.training.record.window import FragmentMerged, SnapshotTaken, StepTaken
+from swarm.training.record.window import FragmentMerged, SnapshotTaken, StepTaken, WindowData
 from swarm.training.terms import terms_of
 from swarm.types import NO_DIGEST, Digest, StageIndex
 from swarm.verify.manifest import WindowManifest, manifest_of, sign_manifest
@@ -83,9 +83,9 @@ class Scene:
         return dataclasses.replace(self.window, claim=result_of(account).claim)
 
 
-def manifest_for(log: Log, secret: SecretKey) -> WindowManifest:
-    """The manifest of a log, as a solver with this key signs it."""
-    data = dataclasses.replace(log.data, start_root=Digest(log.account.start))
+def manifest_for(log: Log, secret: SecretKey, data: WindowData | None = None) -> WindowManifest:
+    """The manifest of a log, as a solver with this key signs it; of ``data`` in its place, with its start."""
+    data = dataclasses.replace(data or log.data, start_root=Digest(log.account.start))
     unsigned = manifest_of(data, Digest(bytes(32)), 1)
     return sign_manifest(secret, log.plan.chain, log.plan.run_digest, unsigned)
 
