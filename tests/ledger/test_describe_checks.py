@@ -19,6 +19,7 @@ from swarm.ledger.describe_checks import (
 )
 from swarm.ledger.run_views import run_detail
 from swarm.ledger.state.records import Conviction, SegmentPhase, Verdicts
+from swarm.ledger.transition.hearings import MOVE_BLOCKS_MIN
 from swarm.primitives.codec import replace
 from swarm.primitives.crypto import peer_name, peer_text
 from swarm.testing.ledger import numbered_key
@@ -148,7 +149,7 @@ def test_a_dispute_and_a_report_are_told_with_what_is_at_stake() -> None:
     row = segment_row(case.record, WINDOW_STEPS)
     assert row["dispute"] == {
         "window": 0,
-        "deadline": case.ledger.state.height + 10,
+        "deadline": case.ledger.state.height + MOVE_BLOCKS_MIN,
         "waits_for": "accuser",
         "accuser": name,
         "returned": False,
