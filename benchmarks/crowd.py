@@ -32,9 +32,9 @@ from swarm.testing.ledger import (
     small_run_spec,
 )
 from swarm.types import Digest, PeerId, RoundIndex, View
+from swarm.verify.answers import SegmentKey, key_of
 from swarm.verify.changes import OpenSegments
 from swarm.verify.duties import SHOWN
-from swarm.verify.judging import SegmentKey, key_of
 
 ROUND_BLOCKS = 40
 """Blocks of a round: one a second makes a round of 40 s."""

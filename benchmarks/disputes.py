@@ -24,6 +24,7 @@ from swarm.primitives.commitments import leaves_root, step_leaf_digest, tensor_h
 from swarm.training.record.window import StepTaken, WindowData
 from swarm.training.shard import Shard
 from swarm.types import NO_DIGEST, Digest, StageIndex
+from swarm.verify.manifest import WindowManifest
 from swarm.verify.program.account import Account, Kind, result_of
 from swarm.verify.program.computed import Log, Step
 from swarm.verify.program.dispute import OVER, Dispute, Move, Phase, moved, opened
@@ -54,6 +55,8 @@ class Scene:
     log: Log
     window: Window
     account: Account
+    manifest: WindowManifest | None = None
+    """What its solver has signed about the log; None where no inputs are ever shown."""
 
     def against(self, account: Account) -> Window:
         """Return the window of a solver that says this of it."""
@@ -237,6 +240,7 @@ def _scene(log: Log) -> Scene:
     steps = sum(isinstance(event, StepTaken) for event in log.data.events)
     window = Window(
         facts=log.facts,
+        seating=log.seating,
         claim=result_of(account).claim,
         number=0,
         steps=steps,
@@ -297,8 +301,8 @@ def _play(
             if not rng.randrange(SILENT):
                 break
             _refused(window, dispute, rng.choice(JUNK), is_solver)
-        move = (solver if is_solver else challenger).move(dispute)
         try:
+            move = (solver if is_solver else challenger).move(dispute)
             dispute = moved(window, dispute, move, is_solver=is_solver)
         except PeerFault:
             break

@@ -137,9 +137,13 @@ class _Traced(Side):
         """Return a step of its traces."""
         return self._traces.step(event)
 
-    def traded(self, event: int) -> Copied | Merged:
-        """Return a copy or a merge of its traces."""
-        return self._traces.traded(event)
+    def traded(self, event: int, like: OpenMerge | None = None) -> Copied | Merged:
+        """Return a copy or a merge of its traces; that of another codec is computed."""
+        mine = self._traces.traded(event)
+        said = mine.said
+        if like is not None and isinstance(said, OpenMerge) and said.my_codec != like.my_codec:
+            return Merged(self._window, self._log, event, like)
+        return mine
 
     def said(self, game: bytes) -> bytes:
         """Return its move in a dispute, both as bytes; an accuser begins with its account."""
@@ -174,7 +178,11 @@ class TracedSolver(_Traced, Solver):
 
 
 class TracedChallenger(_Traced, Challenger):
-    """A challenger."""
+    """A challenger that was served the log."""
+
+    def __init__(self, here: Scene, traces: Traces, account: Account | None = None) -> None:
+        super().__init__(here, traces, account)
+        self.manifest = here.manifest
 
     def move(self, dispute: Dispute) -> Move:
         """Return its move."""

@@ -12,11 +12,11 @@ lies. Honest sides move a few blocks after it is their turn. A dishonest side ha
 * *garbage*: before each of them it sends noise, and its move cut, or longer
 * *mutants*: it sends its moves with a bit turned, and moves of before, and goes on with whatever is taken
 * *random*: it makes any well-formed move of its turn, and goes on with whatever is taken
-* *silent*: at any of its turns it says nothing any more
+* *silent*: at any of its turns it says nothing any more; half of such solvers come back once
 
-Where arithmetic decides nothing, or a solver was silent, the validators vote, and these are honest. Slashed is
-an honest peer that has less money at the end than before, its bond included: a solver that is convicted, or an
-accuser whose accusation is refuted, given up or left undecided although its solver has lied.
+One honest solver in eight is without power at one of its turns, and comes back before its time is over. Slashed
+is an honest peer that has less money at the end than before, its bond included: a solver that is convicted, or
+an accuser whose accusation is refuted or given up although its solver has lied.
 """
 
 import dataclasses
@@ -30,20 +30,23 @@ from benchmarks.hearing_cast import Cast, Lie, TracedChallenger, TracedSolver, m
 from benchmarks.hearing_habits import Habit, Opponent
 from swarm.config.spec import StageStart
 from swarm.errors import InvalidStatement
-from swarm.ledger.check_statements import DisputeMove, DisputeVote
+from swarm.ledger.check_statements import DisputeMove
 from swarm.ledger.state.accusations import Dispute, Turn
 from swarm.ledger.state.draft import Draft
 from swarm.ledger.state.records import Checkpoint, SegmentPhase, SegmentRecord
 from swarm.ledger.state.runs import round_key
 from swarm.ledger.state.state import Reader, State
 from swarm.ledger.transition.checks import meet_deadlines
-from swarm.ledger.transition.disputes import join_dispute, settle_dispute
+from swarm.ledger.transition.disputes import make_move
 from swarm.ledger.transition.hearings import move_blocks
 from swarm.primitives.codec import replace
+from swarm.primitives.crypto import SecretKey
 from swarm.primitives.parts import at_once
 from swarm.types import Digest, Height, PeerId, StageIndex
 from swarm.verify.court import window_of
+from swarm.verify.manifest import WindowManifest, manifest_of, sign_manifest
 from swarm.verify.program.account import result_of
+from swarm.verify.program.opened import Window
 from tests.ledger.checking import Case, a_case
 from tests.verify.program.scenes import Scene as Trained
 from tests.verify.program.scenes import scene
@@ -58,7 +61,10 @@ ACCOUNTS, VALIDATORS = 8, 4
 HONEST_BLOCKS_MAX = 4
 """Blocks until an honest side has moved, at most: its turn is seen, and its move becomes final."""
 BLOCKS_MAX = 2_000
-"""Blocks of one game, at most: two clocks, and the time of the judges, are over long before."""
+"""Blocks of one game, at most: all clocks, and the time in which a silent solver may come back, are shorter."""
+AWAY_GAMES = 8
+"""One honest solver in so many games is away at one of its first turns."""
+AWAY_TURNS = 4
 SEED = 5
 
 
@@ -72,7 +78,7 @@ class Courtroom:
     number: int
     """Of the disputed window."""
     accuser: PeerId
-    judges: tuple[PeerId, ...]
+    leader: PeerId
 
     @property
     def bond(self) -> int:
@@ -98,13 +104,19 @@ class Game:
     refused: Counter[bool] = field(init=False, default_factory=Counter[bool])
     """Moves that were none, by whether their side was honest."""
     taken: int = field(init=False, default=0)
-    was_elsewhere: bool = field(init=False, default=False)
+    turns: int = field(init=False, default=0)
+    """Turns of the solver so far."""
+    away: int = field(init=False, default=-1)
+    """Turn at which an honest solver is away; -1 if it never is."""
     was_silent: bool = field(init=False, default=False)
+    has_returned: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         room, lies = self.room, result_of(self.lie.account).claim
         record, number = room.record, room.number
-        self.draft = Draft(room.state, room.judges[0])
+        self.draft = Draft(room.state, room.leader)
+        if self.is_solver_honest and not self.rng.randrange(AWAY_GAMES):
+            self.away = self.rng.randrange(AWAY_TURNS)
         if self.is_solver_honest:
             said = replace(record.accusations[0], claim=lies)
             changed = replace(record, accusations=(said,))
@@ -148,39 +160,35 @@ class Game:
     def _next_block(self) -> None:
         height = Height(self.draft.height + 1)
         self.draft.put_globals(replace(self.draft.globals, height=height))
-        at_once(meet_deadlines(self.draft, settle_dispute))
+        at_once(meet_deadlines(self.draft))
 
     def _wait(self, dispute: Dispute) -> int:
         """Return the blocks until whoever's turn it is moves."""
         self.was_silent |= dispute.turn == Turn.SILENT
-        self.was_elsewhere |= dispute.is_tried
+        self.has_returned |= dispute.has_returned
+        limit = move_blocks(self.draft.run(self.record.run).spec.round_blocks)
+        if dispute.turn == Turn.SILENT:
+            left = dispute.deadline - self.draft.height
+            comes = self.is_solver_honest or self.rng.randrange(2)
+            return self.rng.randrange(left - HONEST_BLOCKS_MAX) if comes else BLOCKS_MAX
+        if dispute.turn == Turn.SOLVER:
+            self.turns += 1
+            if self.turns - 1 == self.away:
+                return BLOCKS_MAX
         if self._is_honests(dispute):
             return self.rng.randrange(HONEST_BLOCKS_MAX)
-        return self.rng.randrange(move_blocks(self.draft.run(self.record.run).spec.round_blocks))
+        return self.rng.randrange(limit)
 
     def _is_honests(self, dispute: Dispute) -> bool:
-        if dispute.turn not in {Turn.ACCUSER, Turn.SOLVER}:
-            return True
-        return self.is_solver_honest == (dispute.turn == Turn.SOLVER)
+        return self.is_solver_honest == (dispute.turn in {Turn.SOLVER, Turn.SILENT})
 
     def _act(self, dispute: Dispute) -> None:
-        if dispute.turn == Turn.SILENT or dispute.is_tried:
-            self._vote(dispute)
-        elif dispute.turn == Turn.JUDGES:
-            self._begin()
-        elif self._is_honests(dispute):
+        if self._is_honests(dispute):
             self._say(self.honest.said(dispute.game), is_honest=True)
-        else:
-            for move in self.opponent.tries(dispute.game):
-                if self._say(move, is_honest=False):
-                    return
-
-    def _begin(self) -> None:
-        """Let the solver demand a hearing, or an honest accuser begin one."""
-        if self.is_solver_honest or self.rng.randrange(2):
-            self._submit(self.record.peer, b"")
-        else:
-            self._say(self.honest.said(b""), is_honest=True)
+            return
+        for move in self.opponent.tries(dispute.game):
+            if self._say(move, is_honest=False):
+                return
 
     def _say(self, move: bytes, *, is_honest: bool) -> bool:
         """Send a move of a side; return True if it is one."""
@@ -196,19 +204,7 @@ class Game:
     def _submit(self, sender: PeerId, move: bytes) -> None:
         r, attempt = self.room.record, self.draft.attempt()
         body = DisputeMove(r.run, r.round, r.stage, r.seat, self.room.number, move)
-        join_dispute(attempt, sender, body, settle_dispute)
-        self.draft.absorb(attempt)
-
-    def _vote(self, dispute: Dispute) -> None:
-        """Let the next judge say the truth."""
-        heard = {ballot.peer for ballot in dispute.ballots}
-        judge = next((peer for peer in self.room.judges if peer not in heard), None)
-        if judge is None:  # a verdict counts once nobody may ask to be heard any more
-            return
-        r, attempt = self.room.record, self.draft.attempt()
-        is_guilty = not self.is_solver_honest
-        body = DisputeVote(r.run, r.round, r.stage, r.seat, self.room.number, is_guilty=is_guilty)
-        join_dispute(attempt, judge, body, settle_dispute)
+        make_move(attempt, sender, body)
         self.draft.absorb(attempt)
 
     @property
@@ -259,7 +255,7 @@ def _notes(game: Game) -> dict[str, int]:
         f"{role}: {game.record.phase}": 1,
         "dishonest sides punished": int(game.is_liar_punished),
         "solvers fallen silent": int(game.was_silent),
-        "decided by judges": int(game.was_elsewhere),
+        "solvers that came back": int(game.has_returned),
         f"habit {game.opponent.habit}": 1,
         f"lie {game.lie.kind}": 1,
         "moves taken": game.taken,
@@ -315,7 +311,13 @@ def courtroom(case: Case, here: Trained) -> tuple[Courtroom, Scene]:
     )
     info = draft.round_info(record.run, record.round)
     assert info is not None, "a round is kept while it is disputed"
-    frozen = replace(info, beacon=facts.beacon, seats=seats)
+    mine, one = here.log.data.key.seat, seats[0][0]
+    roster = tuple(
+        replace(one, stage=facts.stage, index=seat, peer=record.peer if seat == mine else peer)
+        for seat, peer in here.log.seating.seats
+    )
+    rosters = tuple(roster if n == facts.stage else seats[n] for n in stages)
+    frozen = replace(info, beacon=facts.beacon, seats=rosters)
     draft.changes[round_key(record.run, record.round)] = frozen
     is_last = here.window.is_last
     steps = here.window.first_step + here.window.steps + (0 if is_last else 1)
@@ -326,6 +328,7 @@ def courtroom(case: Case, here: Trained) -> tuple[Courtroom, Scene]:
     changed = replace(
         record,
         stage=facts.stage,
+        seat=here.log.data.key.seat,
         num_steps=steps,
         claims=(Digest(bytes(32)),) * number + (honest,),
         accusations=(replace(accusation, window=number),),
@@ -334,8 +337,21 @@ def courtroom(case: Case, here: Trained) -> tuple[Courtroom, Scene]:
     draft.put_segment(changed)
     assert (record.round, facts.is_final_averaging) == (facts.round, False), "a round of training"
     patched, window = draft.finish(), window_of(draft, changed, number)
-    judges = tuple(key.peer for key in case.judges)
-    room = Courtroom(patched, changed, number, accusation.peer, judges)
-    logged = dataclasses.replace(here.window, facts=window.facts, anchors=(*later, initial))
+    leader = case.ledger.keys[0].peer
+    room = Courtroom(patched, changed, number, accusation.peer, leader)
+    facts, seating = window.facts, window.seating
+    logged = dataclasses.replace(
+        here.window, facts=facts, seating=seating, anchors=(*later, initial)
+    )
     assert window == logged, "the ledger has the window of the log"
-    return room, Scene(here.log, window, here.account)
+    manifest = _served(here, window, case.ledger.key_of(record.peer))
+    return room, Scene(here.log, window, here.account, manifest)
+
+
+def _served(here: Trained, window: Window, solver: SecretKey) -> WindowManifest:
+    """Return what the solver on the ledger has signed about the log."""
+    data = dataclasses.replace(here.log.data, start_root=Digest(here.account.start))
+    run, round_, stage, seat, number = dataclasses.astuple(window.seating.key)
+    named = {"run": run, "round": round_, "stage": stage, "seat": seat, "window": number}
+    unsigned = replace(manifest_of(data, Digest(bytes(32)), 1), **named)
+    return sign_manifest(solver, window.seating.chain, window.facts.run_digest, unsigned)

@@ -13,7 +13,6 @@ from swarm.primitives.codec import encode, replace
 from swarm.verify.court import read_game
 from swarm.verify.program.dispute import (
     Dispute,
-    Elsewhere,
     Move,
     OpenOther,
     Phase,
@@ -22,11 +21,12 @@ from swarm.verify.program.dispute import (
 from swarm.verify.program.events import OpenCopy, OpenMerge
 from swarm.verify.program.game import Leaf, Pick, Show, ShowTokens, Split
 from swarm.verify.program.opened import OpenMicrobatch, OpenStep
+from swarm.verify.program.shown import ShowInputs
 
 SILENT_TURNS = 4
 """The silent habit ends at one of so many turns."""
-ELSEWHERE_TURNS = 12
-"""An accuser that moves at random says at one of so many turns that arithmetic does not decide."""
+INPUTS_TURNS = 12
+"""An accuser that moves at random shows at one of so many turns what the log has, true or bent."""
 NOISE_BYTES_MAX = 200
 LEAF_BYTES = 1024
 
@@ -119,8 +119,8 @@ class Opponent:
 
     def _any_of_accuser(self, dispute: Dispute) -> list[Move]:
         rng, walk, opened = self._rng, dispute.walk, dispute.opened
-        if not rng.randrange(ELSEWHERE_TURNS):
-            return [Elsewhere()]
+        if not rng.randrange(INPUTS_TURNS):
+            return self._any_inputs()
         if dispute.phase == Phase.PART and isinstance(opened, OpenStep):
             return [PickPart(rng.randrange(len(opened.microbatches) + 1))]
         if walk is not None and walk.split:
@@ -134,6 +134,15 @@ class Opponent:
                 return [replace(best, place=best.place + 1), best]
             case _:
                 return []
+
+    def _any_inputs(self) -> list[Move]:
+        side = self._side
+        if not isinstance(side, TracedChallenger) or side.manifest is None:
+            return []
+        at = self._rng.randrange(len(side.inputs.events))
+        one = ShowInputs(side.manifest, side.inputs.events[at], side.inputs.path(at))
+        bent = replace(side.manifest, start=self._digest())
+        return [one, replace(one, manifest=bent), ShowInputs(side.manifest)]
 
     def _meant(self, dispute: Dispute) -> Move | None:
         try:

@@ -1,8 +1,9 @@
 """Play one segment on a real ledger: a solver, its friends, honest verifiers, and some that never answer.
 
 All keys, VRF draws, blocks and statements are real; only the training is left out: the leaves of a segment are
-invented, and a window with a false step has another leaf than its honest replay. Prices are those of the
-packaged run file.
+invented, and a window with a false step has another leaf than its honest replay. Of a dispute the end is
+said, and not computed: a lie is convicted, a false accuser refuted. A liar that falls silent there loses as
+much, some epochs later. Prices are those of the packaged run file.
 
 Money is what the accounts of the ledger have after the verdict, less what they had before the commit. What a
 peer spends on computing is not on the ledger, and is added by the caller.
@@ -19,12 +20,12 @@ from swarm.config.schema import RunFile
 from swarm.config.spec import NANO, GenesisAccount, RunSpec
 from swarm.errors import InvalidStatement
 from swarm.ledger.check_statements import DataRequest
+from swarm.ledger.state.accusations import Turn
 from swarm.ledger.state.draft import JUDGED
 from swarm.ledger.state.draws import Contest
 from swarm.ledger.state.records import Check, CheckPhase, Run, SegmentPhase, SegmentRecord
 from swarm.ledger.state.state import State, audit_supply
 from swarm.ledger.transactions import Body, Join
-from swarm.ledger.transition.disputes import first_accusation
 from swarm.ledger.transition.phases import (
     answers_end,
     are_reveals_open,
@@ -46,13 +47,14 @@ from swarm.primitives.crypto import SecretKey, digest
 from swarm.testing.ledger import CheckedSegment, InMemoryLedger, make_segment, numbered_key
 from swarm.training.starts import starts_of
 from swarm.types import Amount, PeerId
+from tests.ledger.scripted import scripted_court
 
 FILE = RunFile()
 REWARD_OVER_COST = Fraction(5, 4)
 """R: the reward of a segment, in what it costs to compute."""
 OWNER, SOLVER, FIRST_HONEST = 0, 1, 2
 """Key numbers: the owner is the partner of the solver, so that neither of them checks it."""
-NUM_HONEST, NUM_JUDGES = 8, 4
+NUM_HONEST, NUM_VALIDATORS = 8, 4
 PRESENT = Fraction(12)
 """Stake of all that answer, friends of the solver included, in stakes of a solver; as much is absent."""
 BALANCE = 10_000_000
@@ -223,7 +225,9 @@ def make_world(
         len(keys),
         1,
         accounts=tuple(sorted(accounts, key=lambda account: account.peer)),
-        validators=tuple(sorted(k.peer for k in keys[FIRST_HONEST : FIRST_HONEST + NUM_JUDGES])),
+        validators=tuple(
+            sorted(k.peer for k in keys[FIRST_HONEST : FIRST_HONEST + NUM_VALIDATORS])
+        ),
         epoch_blocks=own.epoch_blocks,
         beacon_delay=own.beacon_delay,
         unbonding_epochs=own.unbonding_epochs,
@@ -253,7 +257,8 @@ def make_world(
 def play(world: World, plan: Plan, seed: int) -> Played:
     """Play one segment from its commit to its last verdict; the seed decides all draws."""
     try:
-        return _Game(world, plan, seed).play()
+        with scripted_court():
+            return _Game(world, plan, seed).play()
     except InvalidStatement as error:
         error.add_note(f"{plan}, seed {seed}")
         raise
@@ -358,7 +363,7 @@ class _Game:
             case SegmentPhase.REVEALED:
                 return self._shown(record)
             case SegmentPhase.DISPUTED:
-                return self._shown(record) or self._ballot(record)
+                return self._shown(record) or self._heard(record)
             case SegmentPhase.VERIFIED | SegmentPhase.UNSAMPLED if self.plan.reports:
                 friend = self.world.friends[0]
                 return [(friend, self.true.report(friend.peer, 0))]
@@ -502,17 +507,16 @@ class _Game:
                 bodies.append((self.ledger.key_of(check.peer), shown))
         return bodies
 
-    def _ballot(self, record: SegmentRecord) -> list[tuple[SecretKey, Body]]:
-        """Let the next judge that has not voted say the truth."""
+    def _heard(self, record: SegmentRecord) -> list[tuple[SecretKey, Body]]:
+        """Let whoever's turn it is in a dispute move: a lie is convicted, a false accuser refuted."""
         dispute = record.dispute
         assert dispute is not None, "it is disputed"
-        out = {record.peer, first_accusation(record, dispute.window).peer}
-        out |= {ballot.peer for ballot in dispute.ballots}
-        judges = [key for key in self.world.honest[:NUM_JUDGES] if key.peer not in out]
-        if not judges:  # a verdict counts once nobody has asked to be heard
-            return []
-        is_guilty = dispute.window < self.plan.false_windows
-        return [(judges[0], self.claimed.vote(dispute.window, is_guilty=is_guilty))]
+        is_lie, window = dispute.window < self.plan.false_windows, dispute.window
+        if dispute.turn == Turn.ACCUSER:
+            move = (b"guilty" if is_lie else b"next") if dispute.game else b"open"
+            return [(self.ledger.key_of(dispute.accuser), self.claimed.move(window, move))]
+        move = b"next" if is_lie else b"false"
+        return [(self.ledger.key_of(record.peer), self.claimed.move(window, move))]
 
     def _is_hit(self, record: SegmentRecord) -> bool:
         honest = {key.peer for key in self.world.honest}

@@ -74,6 +74,10 @@ class OutOfTurn(PeerFault):
     """Message that no honest peer sends at this point."""
 
 
+class OtherBits(OutOfTurn):
+    """Signed output of a seat that is not what its weights and inputs give."""
+
+
 class Unreachable(SwarmError):
     """Peer that could not be reached or fell silent, or link that broke."""
 

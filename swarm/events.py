@@ -33,7 +33,6 @@ class EventKind(StrEnum):
     CHECKPOINT = "checkpoint"
     CHECKED = "checked"
     DISPUTED = "disputed"
-    JUDGED = "judged"
     CONVICTED = "convicted"
     RUN_FINISHED = "run_finished"
     WARNING = "warning"

@@ -52,7 +52,6 @@ _LABELS = {
     EventKind.ROUND_STARTED: "round",
     EventKind.CHECKPOINT: "state",
     EventKind.DISPUTED: "dispute",
-    EventKind.JUDGED: "judged",
     EventKind.CONVICTED: "caught",
     EventKind.RUN_FINISHED: "run",
     EventKind.WARNING: "warning",

@@ -165,13 +165,12 @@ def rtt_text(peer: PeerRow) -> str:
 
 NAMES_SHOWN = 3
 CHECKS_SHOWN = 8
-_PASSED = ("verified", "cleared")
+_PASSED = ("verified",)
 _ENDINGS = {
     "guilty": "proven false",
     "silent": "not shown",
     "unsampled": "unchecked",
     "disputed": "disputed",
-    "undecided": "undecided",
     "within": "within tolerance",
     "doubted": "doubted",
     "rejected": "rejected",

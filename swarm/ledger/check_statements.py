@@ -132,20 +132,8 @@ class VerifyReveal(Message, frozen=True, tag=23):
     """The statement itself, where it was forced to be false; else empty."""
 
 
-class DisputeVote(Message, frozen=True, tag=24):
-    """Verdict of a validator, from its own replay of the disputed window."""
-
-    run: RunIndex
-    round: RoundIndex
-    stage: StageIndex
-    seat: int
-    window: int
-    """Index of the disputed window: a late vote does not count for another window."""
-    is_guilty: bool
-
-
 class DisputeMove(Message, frozen=True, tag=40):
-    """Move of one side of a dispute that arithmetic decides; an empty one of the solver demands it."""
+    """Move of one side of a dispute."""
 
     run: RunIndex
     round: RoundIndex
@@ -231,16 +219,7 @@ BoundCheck = VerifyCommit | ContestService
 Fraud = EdgeFraud | TraceFraud
 """Proofs that convict a solver by what it has signed itself, in one transaction."""
 
-PaidCheck = (
-    DataRequest
-    | DisputeVote
-    | DisputeMove
-    | Report
-    | WitnessService
-    | Fraud
-    | DemandEntry
-    | ForcedError
-)
+PaidCheck = DataRequest | DisputeMove | Report | WitnessService | Fraud | DemandEntry | ForcedError
 CheckStatement = PaidCheck | BoundCheck | RevealSegment | VerifyReveal | ShowEntry
 """Statements with which a segment is checked."""
 
@@ -268,11 +247,9 @@ def check_statement_shape(body: CheckStatement) -> None:
         case VerifyReveal():
             within("check", body.check, 0, SHORT_MAX)
             _check_answer(body)
-        case DisputeVote():
-            within("window", body.window, 0, LEAVES_MAX - 1)
         case DisputeMove():
             within("window", body.window, 0, LEAVES_MAX - 1)
-            within("move bytes", len(body.move), 0, MOVE_BYTES_MAX)
+            within("move bytes", len(body.move), 1, MOVE_BYTES_MAX)
         case Report():
             within("window", body.window, 0, LEAVES_MAX - 1)
             check_hashes(body.commitment)

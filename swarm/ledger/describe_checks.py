@@ -10,7 +10,6 @@ from swarm.ledger.check_statements import (
     ContestService,
     DataRequest,
     DisputeMove,
-    DisputeVote,
     ForcedError,
     Fraud,
     Report,
@@ -45,7 +44,6 @@ CHECK_KINDS: dict[type[object], str] = {
     VerifyCommit: "verify_commit",
     RevealSegment: "reveal_segment",
     VerifyReveal: "verify_reveal",
-    DisputeVote: "dispute_vote",
     DisputeMove: "dispute_move",
     Report: "report",
     ContestService: "contest_service",
@@ -81,9 +79,7 @@ PHASE_TEXTS: dict[SegmentPhase, str] = {
     SegmentPhase.VERIFIED: "passed its sampled check",
     SegmentPhase.UNSAMPLED: "was paid unchecked",
     SegmentPhase.SILENT: "was not shown, and not paid",
-    SegmentPhase.CLEARED: "was accused and cleared",
     SegmentPhase.GUILTY: "was proven false",
-    SegmentPhase.UNDECIDED: "was accused, and its judges gave no verdict",
     SegmentPhase.DOUBTED: "is doubted",
     SegmentPhase.WITHIN: "was checked within tolerance",
     SegmentPhase.REJECTED: "was rejected by a verifier and three more, and not paid",
@@ -91,11 +87,11 @@ PHASE_TEXTS: dict[SegmentPhase, str] = {
 
 
 TURN_TEXTS: dict[int, str] = {
-    Turn.ACCUSER: "; arithmetic decides, its accuser moves",
-    Turn.SOLVER: "; arithmetic decides, it moves",
-    Turn.SILENT: "; it did not move, and is guilty unless its judges clear it",
+    Turn.ACCUSER: "its accuser moves until height {}",
+    Turn.SOLVER: "its solver moves until height {}",
+    Turn.SILENT: "silent when accused: seat gone, stake held until height {}",
 }
-"""Ends of a sentence about a dispute, by the side that it waits for."""
+"""Ends of a sentence about a dispute, by the side that it waits for; the height is its deadline."""
 
 
 def check_text(body: CheckStatement) -> str:
@@ -116,12 +112,8 @@ def check_text(body: CheckStatement) -> str:
         case VerifyReveal(claim=claim):
             found = "it gives something else" if claim else "it gives the same"
             text = f"showed its replay of {where}: {found}"
-        case DisputeVote(window=window, is_guilty=is_guilty):
-            verdict = "guilty" if is_guilty else "not guilty"
-            text = f"found window {window} of {where} {verdict}"
         case DisputeMove(window=window, move=move):
-            what = f"moved ({len(move):,} bytes)" if move else "demanded a decision by arithmetic"
-            text = f"{what} in the dispute about window {window} of {where}"
+            text = f"moved in the dispute about window {window} of {where} ({len(move):,} bytes)"
         case Report(window=window):
             text = f"reported window {window} of {where}"
         case ContestService(window=window):
@@ -196,8 +188,8 @@ def segment_text(record: SegmentRecord, window_steps: int = 0) -> str:
         return f"{text}: {who} proved it by what it had signed itself"
     accusers = ", ".join(sorted({peer_name(one.peer) for one in record.accusations}))
     if record.dispute is not None:
-        heard = TURN_TEXTS.get(record.dispute.turn, "")
-        return f"{text}: {accusers} found window {record.dispute.window} false{heard}"
+        heard = TURN_TEXTS[record.dispute.turn].format(record.dispute.deadline)
+        return f"{text}: {accusers} found window {record.dispute.window} false; {heard}"
     reporters = (check.peer for check in open_checks(record) if check.is_report)
     who = ", ".join(sorted(map(peer_name, reporters)))
     return f"{text}: {who} reported it" if who else text
@@ -308,13 +300,12 @@ def _panel_row(record: SegmentRecord) -> dict[str, object] | None:
 def _dispute_row(dispute: Dispute | None) -> dict[str, object] | None:
     if dispute is None:
         return None
-    guilty = sum(ballot.is_guilty for ballot in dispute.ballots)
     return {
         "window": dispute.window,
         "deadline": dispute.deadline,
-        "guilty": guilty,
-        "not_guilty": len(dispute.ballots) - guilty,
         "waits_for": Turn(dispute.turn).name.lower(),
+        "accuser": peer_name(dispute.accuser),
+        "returned": dispute.has_returned,
     }
 
 
@@ -322,25 +313,21 @@ def verdicts_row(verdicts: Verdicts) -> dict[str, int]:
     """Return the number of a run's segments per verdict, since the run began."""
     return {
         "verified": verdicts.verified,
-        "cleared": verdicts.cleared,
         "unsampled": verdicts.unsampled,
         "silent": verdicts.silent,
         "guilty": verdicts.guilty,
-        "undecided": verdicts.undecided,
         "within": verdicts.within,
         "rejected": verdicts.rejected,
     }
 
 
 def verdicts_text(verdicts: Verdicts) -> str:
-    """Return ``checked: 40 passed a sampled check, 2 cleared ...``; empty before the first verdict."""
+    """Return ``checked: 40 passed a sampled check, 2 unchecked ...``; empty before the first verdict."""
     labels = (
         "passed a sampled check",
-        "cleared",
         "unchecked",
         "not shown",
         "proven false",
-        "undecided",
         "checked within tolerance",
         "rejected",
     )
@@ -379,6 +366,7 @@ def record_row(work: Contribution) -> dict[str, object]:
         "shares": work.shares,
         "strikes": max(strikes(work), 0),
         "barred": work.is_barred,
+        "absent": work.absent,
     }
 
 

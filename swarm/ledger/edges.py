@@ -73,7 +73,7 @@ def check_message_shape(message: EdgeMessage) -> None:
 
 
 def check_opening_shape(opening: SentOpening) -> None:
-    """Raise ``BadEncoding`` for an opening that no list has."""
+    """Raise ``BadEncoding`` if a part of an opening is out of bounds."""
     if not 0 <= opening.index < opening.count <= SENT_MAX:
         raise BadEncoding("an opening outside its list")
     if not 1 <= len(opening.entries) <= 2 or len(opening.paths) != len(opening.entries):

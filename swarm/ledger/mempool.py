@@ -24,7 +24,6 @@ from swarm.ledger.check_statements import (
     ContestService,
     DataRequest,
     DisputeMove,
-    DisputeVote,
     ForcedError,
     PaidCheck,
     Report,
@@ -95,7 +94,7 @@ class Lane(IntEnum):
     FREE = 0
     """Statements of seats and verifiers, as many as there are seats and bonds."""
     DUTY = 1
-    """Requests, reports, ballots, moves and evidence."""
+    """Requests, reports, moves and evidence."""
     SPONSORED = 2
     """Statements that the escrow of a run pays for."""
     OPEN = 3
@@ -444,8 +443,6 @@ def _which(body: PaidCheck) -> tuple[int, int]:
     match body:
         case DataRequest():
             return 0, body.attempt
-        case DisputeVote():
-            return 2, body.window
         case WitnessService():
             return 3, body.check
         case DisputeMove():

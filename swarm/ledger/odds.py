@@ -22,11 +22,7 @@ from functools import cache
 from swarm.config.spec import NANO, RunSpec
 from swarm.ledger.check_statements import ATTEMPTS
 from swarm.ledger.transition.forced import JACKPOT_CHECKS
-from swarm.ledger.transition.payments import (
-    ACCUSER_PERCENT,
-    FALSE_WITNESS_PERCENT,
-    JUDGES_PERCENT,
-)
+from swarm.ledger.transition.payments import ACCUSER_PERCENT, FALSE_WITNESS_PERCENT
 from swarm.ledger.transition.prices import SILENCE_REWARDS
 from swarm.ledger.transition.sampling import BARE_FACTOR, WITNESSES, num_windows
 
@@ -34,8 +30,8 @@ PRESENT, FRIENDS = 1 / 2, 1 / 3
 """Part of the stake that answers; part of that which helps the liar."""
 REWARD = 5 / 4
 """Reward of a segment, in what it costs to compute."""
-MONEY_BACK = (ACCUSER_PERCENT + JUDGES_PERCENT) / 100
-"""Part of a convicted stake that friends of the solver have at most: they accuse first, and judge."""
+MONEY_BACK = ACCUSER_PERCENT / 100
+"""Part of a convicted stake that friends of the solver have at most: they accuse first."""
 COUNTED_MAX = 60
 """Drawn witnesses that are counted: more than 12 on average are hardly ever that many."""
 

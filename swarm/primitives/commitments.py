@@ -71,6 +71,10 @@ class WindowResult(Message, frozen=True):
         return fast_digest("window-claim", encode(self))
 
 
+REFUSED = WindowResult(NO_DIGEST, NO_DIGEST, NO_DIGEST, 0)
+"""Result of a log that no honest seat could have written: no window has it, for no state hashes to that."""
+
+
 def trace_root(claims: Sequence[Digest]) -> Digest:
     """Return the root over the claims of a segment's windows, in their order."""
     return leaves_root(claims)

@@ -42,7 +42,6 @@ from swarm.ledger.check_statements import (
     ContestService,
     DataRequest,
     DisputeMove,
-    DisputeVote,
     Report,
     RevealSegment,
     VerifyCommit,
@@ -458,11 +457,6 @@ class CheckedSegment:
             is_served=is_served,
             proof=proof,
         )
-
-    def vote(self, window: int, *, is_guilty: bool) -> DisputeVote:
-        """Return a validator's verdict on a window."""
-        c = self.commit
-        return DisputeVote(c.run, c.round, c.stage, c.seat, window, is_guilty=is_guilty)
 
     def move(self, window: int, move: bytes = b"") -> DisputeMove:
         """Return a move of one side; an empty one of the solver demands a hearing."""

@@ -22,6 +22,7 @@ from torch import Tensor
 from swarm.errors import UsageError
 from swarm.gossip.trade.messages import Offer, fragment_digest
 from swarm.primitives.edges import SENT_MAX, Place, SentEntry, SentKind
+from swarm.primitives.merkle import merkle_root
 from swarm.training.averaging.outer_step import FragmentSnapshot, Merge
 from swarm.training.averaging.robust import Distances, clip_or_reject, probe_loss
 from swarm.training.data.dataset import TokenSource
@@ -61,6 +62,8 @@ class OpenWindow:
     start: ShardState
     keeps_end: bool
     """True in a run without exact numerics: no replay gives the bits of the end."""
+    start_root: Digest
+    """Root of the start state; of a later window it is known once its first step is taken."""
     events: list[Event] = field(default_factory=list[Event])
 
     def merge(self, merge: Merge) -> None:
@@ -84,7 +87,7 @@ class OpenWindow:
         """Return the complete window; the next one begins with ``start`` and the step that is being taken."""
         done = self.done(is_last=False, end=start if self.keeps_end else None)
         self.key = replace(self.key, window=self.key.window + 1)
-        self.start, self.events = start, []
+        self.start, self.events, self.start_root = start, [], NO_DIGEST
         return done
 
     def done(self, *, is_last: bool, end: ShardState | None) -> WindowData:
@@ -95,6 +98,7 @@ class OpenWindow:
             start=self.start,
             events=tuple(self.events),
             end=end,
+            start_root=self.start_root,
         )
 
 
@@ -153,6 +157,8 @@ class OpenSegment:
         messages = tuple(one.messages for one in counted)
         self._list(one.record for one in counted)
         if self.window is not None:
+            if self.window.start_root == NO_DIGEST and record.components is not None:
+                self.window.start_root = merkle_root(record.components)
             self.window.events.append(StepTaken(record.step, messages, record.dropped))
 
     def let_go(self) -> None:
@@ -207,7 +213,8 @@ class SegmentRecorder:
         window = None
         if self._keeps_windows and is_shown:
             key = WindowKey(plan.run, plan.round, shard.stage, self._seat, 0)
-            window = OpenWindow(key, shard.state(), not shard.spec.is_exact)
+            keeps_end, root = not shard.spec.is_exact, merkle_root(log.start)
+            window = OpenWindow(key, shard.state(), keeps_end, root)
         before = (shard.anchor_P, shard.anchor_root)
         self._open = OpenSegment(plan, log, shard.tokens_total, before, window)
         if anchor is not None:

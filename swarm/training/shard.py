@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from swarm.config.spec import RunSpec
-from swarm.errors import BadEncoding, DeviceLost, OutOfTurn, PeerFault, UsageError
+from swarm.errors import BadEncoding, DeviceLost, OtherBits, PeerFault, UsageError
 from swarm.gossip.codecs.activations import from_wire
 from swarm.placement import let_go, spilled, trim, zeros
 from swarm.primitives.commitments import hash_of
@@ -237,7 +237,7 @@ class Shard:
         ``TooBusy`` if the weights have changed since the forward pass.
         """
         if reply.activations != passed.record.out_activation:
-            raise OutOfTurn("a gradient for other activations than were computed")
+            raise OtherBits("a gradient for other activations than were computed")
         if passed.weights != self.weights:
             raise TooBusy("the weights moved before the answer came")
         self._open.check_room()

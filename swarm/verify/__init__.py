@@ -2,6 +2,8 @@
 
 Modules (C: pure, S: does I/O):
 
+    answers.py        C  Choose the peers to ask for a window, and make this node's own answer from
+                         the logs that they serve.
     audit.py          C  Compare a replay with a segment's commitments: verdict for users, evidence
                          for other peers.
     audit_fetch.py    S  Audit any window that is still on the ledger, chosen by the caller instead
@@ -28,12 +30,11 @@ Modules (C: pure, S: does I/O):
     evidence_file.py  S  Put evidence together from what an audit has fetched, and read and write
                          its file.
     free_audits.py    C  Bound how many logs a node shows in an hour to peers that have no stake.
-    hearings.py       S  Find this node's moves in disputes that arithmetic decides, as the solver
-                         or as the accuser.
-    jobs.py           S  Run the two long jobs: replay a window that this node was drawn for, judge
-                         a window that is disputed.
-    judging.py        C  Choose the peers to ask for a window, and judge its solver by the logs that
-                         they serve.
+    hearings.py       S  Find this node's moves in disputes, as the solver or as the accuser.
+    inputs.py         C  Commit to what a window of a log takes from others, event by event, so that
+                         one event can be shown alone.
+    jobs.py           S  Run the long jobs: replay a window that this node checks, or is a witness
+                         of, or sits on a panel about.
     log_rules.py      C  Check that a window's log holds signed messages that the round allows, in a
                          possible order.
     log_store.py      S  Store what this node keeps for verification: logs with their manifests, its
@@ -50,8 +51,8 @@ Modules (C: pure, S: does I/O):
                          froze at the round's boundary.
     sent_lists.py     S  Keep, serve and fetch the lists of what seats sent, and find in them who
                          sent something else.
-    service.py        S  Check other peers' segments, reveal our own, judge, audit and report: the
-                         entry point of verification.
+    service.py        S  Check other peers' segments, reveal our own, audit, report and be heard:
+                         the entry point of verification.
     tolerance.py      C  Check a window of a run without exact numerics: how far from its solver's
                          end another machine ends.
     transcript.py     C  Compute the commitments to one segment, and the statement that reveals it.

@@ -16,13 +16,12 @@ from swarm.errors import BadEncoding
 from swarm.ledger.check_statements import TOKENS_MAX, within
 from swarm.ledger.state.records import SegmentRecord
 from swarm.primitives.codec import Message, decode, encode
-from swarm.primitives.commitments import WindowResult
+from swarm.primitives.commitments import REFUSED, WindowResult
 from swarm.training.record.window import WindowKey
 from swarm.types import Digest, PeerId
+from swarm.verify.answers import OwnAnswer, differs
 from swarm.verify.changes import where
-from swarm.verify.judging import OwnAnswer, differs
 from swarm.verify.manifest import WindowManifest, check_manifest
-from swarm.verify.replay import REFUSED
 from swarm.verify.tolerance import Comparison
 
 EVIDENCE_BYTES_MAX = 2 << 10
@@ -77,6 +76,9 @@ class AuditVerdict(StrEnum):
     """In a run without exact numerics: every log ends where its solver says, but for rounding."""
     REJECTED = "rejected"
     """In such a run: the replay of a signed log ends too far away, or the log is not the one committed to."""
+    REFUSED = "refused"
+    """In a run with exact numerics: the only log that its solver served cannot be an honest one. That counts as
+    none: a verifier complains, and nothing of it can be reported."""
     NOT_REVEALED = "not_revealed"
     """A log was replayed and contradicts nothing, but the solver has not revealed its windows yet."""
     NOT_SERVED = "not_served"
@@ -142,18 +144,28 @@ def judge_logs(
     if not replayed:
         lines = [f"no log of {about} could be replayed", *troubles]
         return _result(key, AuditVerdict.NOT_SERVED, None, claim, lines)
-    for evidence in replayed:
+    sound = [evidence for evidence in replayed if evidence.result != REFUSED]
+    if not sound:
+        lines = [
+            f"{about} was not served: the log that its solver signed cannot be an honest one",
+            *troubles,
+        ]
+        lines.append(
+            "nothing of it can be reported; a verifier that is served such a log complains"
+        )
+        return _result(key, AuditVerdict.REFUSED, replayed[0], claim, lines)
+    for evidence in sound:
         if differs(record, spec, window, evidence.result):
-            lines = _fraud(record, about, evidence.result)
+            lines = _fraud(record, about)
             return _result(key, AuditVerdict.FRAUD, evidence, claim, lines)
     if record.claims:
         lines = [f"{about} is honest: computed again, with the same result"]
-        return _result(key, AuditVerdict.HONEST, replayed[0], claim, lines)
+        return _result(key, AuditVerdict.HONEST, sound[0], claim, lines)
     lines = [
         f"{about} was computed again, and nothing shown so far contradicts it",
         "its solver has not shown its windows yet: it must, or is not paid; audit the window again then",
     ]
-    return _result(key, AuditVerdict.NOT_REVEALED, replayed[0], claim, lines)
+    return _result(key, AuditVerdict.NOT_REVEALED, sound[0], claim, lines)
 
 
 def judge_distances(
@@ -212,11 +224,9 @@ def _result(
     )
 
 
-def _fraud(record: SegmentRecord, about: str, result: WindowResult) -> list[str]:
+def _fraud(record: SegmentRecord, about: str) -> list[str]:
     lines = [f"{about} is false"]
-    if result == REFUSED:
-        lines.append("the log that it signed cannot be an honest one")
-    elif not record.claims:
+    if not record.claims:
         lines.append("its log leads to another state than the one it committed to")
     else:
         lines.append("its log gives another result than the one it has shown")

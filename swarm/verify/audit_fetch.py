@@ -11,14 +11,15 @@ import trio
 from swarm.config.tolerance import is_checked
 from swarm.errors import BadConfig, Unreachable, UsageError
 from swarm.ledger.transition.sampling import num_windows
+from swarm.primitives.commitments import REFUSED
 from swarm.primitives.crypto import peer_name
 from swarm.training.record.window import WindowKey
 from swarm.types import PeerId
+from swarm.verify.answers import Sought, key_of, seat_of
 from swarm.verify.audit import AuditEvidence, AuditResult, judge_distances, judge_logs
 from swarm.verify.evidence import Evidence
-from swarm.verify.judging import Sought, key_of, seat_of
 from swarm.verify.log_store import LogStore
-from swarm.verify.logs import Logs
+from swarm.verify.logs import Logs, RefusedLog
 from swarm.verify.ports import LedgerPort
 from swarm.verify.replay_process import Material
 from swarm.verify.tolerance import Comparison
@@ -43,6 +44,8 @@ async def inspect(
     for manifest in log_store.manifests(key):
         try:
             found = await logs.replay(manifest, sought, sought.witnesses(me), urgent=False)
+        except RefusedLog:
+            found = Comparison(REFUSED, 0.0, 0.0)
         except (Unreachable, BadConfig) as error:
             troubles.append(str(error))
             continue

@@ -22,12 +22,12 @@ from swarm.ledger.state.draft import APPROVING
 from swarm.ledger.state.records import SegmentPhase, SegmentRecord
 from swarm.training.record.window import WindowKey
 from swarm.types import Digest, PeerId
+from swarm.verify.answers import SegmentKey, window_of
 from swarm.verify.audit import AuditResult, AuditVerdict
 from swarm.verify.changes import where
-from swarm.verify.judging import SegmentKey, window_of
 from swarm.verify.ports import EventPort
 
-PASSED = frozenset({SegmentPhase.VERIFIED, SegmentPhase.CLEARED, SegmentPhase.UNSAMPLED})
+PASSED = frozenset({SegmentPhase.VERIFIED, SegmentPhase.UNSAMPLED})
 """Phases of a segment that was paid and may be judged again."""
 QUEUE_MAX = 16
 """Audits that wait; the oldest gives way to a new one: its challenge window ends first."""

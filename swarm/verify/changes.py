@@ -4,7 +4,8 @@ Core: pure functions of the records before and after, and a machine that is fed 
 
 Most segments on the ledger are judged and wait to be forgotten. Every segment that is still open has something
 due within the longest phase, so only that many blocks ahead are searched: a call costs in proportion to the
-open segments, not to all on record.
+open segments, not to all on record. A solver that is silent when it is accused has epochs to come back: such a
+segment is known from before, or found by a search of all that time, once after a start.
 """
 
 from collections.abc import Mapping
@@ -12,13 +13,15 @@ from dataclasses import dataclass, field
 
 from swarm.events import EventKind
 from swarm.ledger.describe_checks import segment_text
+from swarm.ledger.state.accusations import Turn
 from swarm.ledger.state.draws import Contest
 from swarm.ledger.state.records import Check, CheckPhase, Conviction, SegmentPhase, SegmentRecord
 from swarm.ledger.state.state import State
+from swarm.ledger.transition.hearings import MOVE_BLOCKS_MIN, clock_blocks, silence_blocks
 from swarm.ledger.transition.phases import DISPUTE_ROUNDS
 from swarm.primitives.crypto import peer_name
 from swarm.types import PeerId, RunIndex
-from swarm.verify.judging import SegmentKey, key_of
+from swarm.verify.answers import SegmentKey, key_of
 
 ENDINGS: dict[CheckPhase, str] = {
     CheckPhase.AGREED: "agrees",
@@ -66,6 +69,8 @@ def _of_segment(old: SegmentRecord | None, new: SegmentRecord, me: PeerId) -> li
     phase = None if old is None else old.phase
     if new.phase is SegmentPhase.DISPUTED and phase is not new.phase:
         found.append(SegmentChange(EventKind.DISPUTED, segment_text(new), _fields(new)))
+    if _is_silent(new) and not (old is not None and _is_silent(old)):
+        found.append(_fallen_silent(new, me))
     if new.phase is SegmentPhase.DOUBTED and phase is not new.phase:
         found.append(SegmentChange(EventKind.DISPUTED, segment_text(new), _fields(new)))
     if new.phase is SegmentPhase.REJECTED and phase is not new.phase:
@@ -91,6 +96,22 @@ def _contested(record: SegmentRecord, contest: Contest) -> SegmentChange:
     )
     fields = {**_fields(record), "window": contest.window}
     return SegmentChange(EventKind.WARNING, text, fields)
+
+
+def _is_silent(record: SegmentRecord) -> bool:
+    return record.dispute is not None and record.dispute.turn == Turn.SILENT
+
+
+def _fallen_silent(record: SegmentRecord, me: PeerId) -> SegmentChange:
+    """Tell everybody that a solver has not answered, and that solver what it may still do."""
+    assert record.dispute is not None, "who is silent is accused"
+    if record.peer != me:
+        return SegmentChange(EventKind.DISPUTED, segment_text(record), _fields(record))
+    text = (
+        f"this node did not answer in time when {where(record)} was accused: its seat is gone, and its stake at"
+        f" height {record.dispute.deadline}, unless it answers before; keep it running"
+    )
+    return SegmentChange(EventKind.ERROR, text, _fields(record))
 
 
 def _convicted(record: SegmentRecord) -> SegmentChange:
@@ -160,6 +181,7 @@ class OpenSegments:
         self._convicted = set[Conviction]()
         self._num_runs = 0
         self._round_blocks = 0
+        self._height = 0
 
     def look(self, state: State) -> tuple[Segments, Segments]:
         """Return (previous, current) records of the segments that were open at the last call or are open now.
@@ -192,9 +214,13 @@ class OpenSegments:
         return found
 
     def _find(self, state: State) -> list[SegmentRecord]:
-        """Return the open segments with something due before the end of the longest phase."""
-        found = list[SegmentRecord]()
-        last = min(state.globals.last_due, state.height + self._horizon(state))
+        """Return the open segments: those that were open before, or have something due before long."""
+        found, before = list[SegmentRecord](), self._before or {}
+        known = [record for key in before if (record := state.segment(*key)) is not None]
+        found += [record for record in known if record.phase in OPEN]
+        is_new = self._before is None or state.height - self._height > MOVE_BLOCKS_MIN
+        self._height = state.height
+        last = min(state.globals.last_due, state.height + self._horizon(state, is_whole=is_new))
         for height in range(state.height + 1, last + 1):
             for segment_id in state.due_queue(height).segments:
                 record = state.segment(*segment_id)
@@ -202,12 +228,19 @@ class OpenSegments:
                     found.append(record)
         return found
 
-    def _horizon(self, state: State) -> int:
-        """Return the number of blocks in which the longest phase of any run ends; a run never changes it."""
-        num_runs = state.globals.num_runs
+    def _horizon(self, state: State, *, is_whole: bool) -> int:
+        """Return the number of blocks in which the longest phase of any run ends; a run never changes it.
+
+        That in which a silent solver may come back counts if ``is_whole``.
+        """
+        num_runs, params = state.globals.num_runs, state.params
         for index in range(self._num_runs + 1, num_runs + 1):
             run = state.find_run(RunIndex(index))
             if run is not None:
                 self._round_blocks = max(self._round_blocks, run.spec.round_blocks)
         self._num_runs = num_runs
-        return DISPUTE_ROUNDS * self._round_blocks + state.params.beacon_delay
+        near = max(DISPUTE_ROUNDS * self._round_blocks, MOVE_BLOCKS_MIN) + params.beacon_delay
+        if not is_whole:
+            return near
+        silence = silence_blocks(params.unbonding_epochs, params.epoch_blocks)
+        return max(near, clock_blocks(self._round_blocks), silence)

@@ -17,14 +17,14 @@ from swarm.ledger.state.state import Reader
 from swarm.ledger.transition.court import Outcome, Ruling, Stated
 from swarm.ledger.transition.sampling import num_windows
 from swarm.primitives.codec import decode, encode
+from swarm.training.record.window import WindowKey
 from swarm.types import NO_DIGEST, Digest, PeerId
 from swarm.verify.program.account import Account
 from swarm.verify.program.cases import Facts
-from swarm.verify.program.dispute import NO_ACCOUNT, Dispute, Move, Phase
+from swarm.verify.program.dispute import Dispute, Move, Phase
 from swarm.verify.program.dispute import moved as moved_in
 from swarm.verify.program.dispute import opened as opened_by
-from swarm.verify.program.opened import Window
-from swarm.verify.replay import REFUSED
+from swarm.verify.program.opened import Seating, Window
 from swarm.verify.spots.proof import (
     FalseTrace,
     check_contradiction,
@@ -40,17 +40,14 @@ GAME_BYTES_MAX = 4 * MOVE_BYTES_MAX
 OUTCOMES = {
     Phase.GUILTY: Outcome.GUILTY,
     Phase.FALSE: Outcome.FALSE,
-    Phase.ELSEWHERE: Outcome.ELSEWHERE,
 }
 
 
 def opened(
     reader: Reader, record: SegmentRecord, window: int, claim: Digest, move: bytes
 ) -> Ruling:
-    """Begin a dispute by the account of an accuser; one that found the log refused has none to give."""
+    """Begin a dispute by the account of an accuser."""
     account = decode(Account, move, limit=MOVE_BYTES_MAX)
-    if account == NO_ACCOUNT and claim == REFUSED.claim:
-        return Ruling(b"", Outcome.ELSEWHERE, is_solvers_turn=False)
     disputed = window_of(reader, record, window)
     return _ruling(_judged(lambda: opened_by(disputed, account, claim)))
 
@@ -167,12 +164,21 @@ def window_of(reader: Reader, record: SegmentRecord, window: int) -> Window:
     listed = tuple(checkpoint.phi_root for checkpoint in run.checkpoints[stage])
     return Window(
         facts=facts,
+        seating=_seating(reader, record, window),
         claim=record.claims[window] if record.claims else NO_DIGEST,
         number=window,
         steps=min(max(record.num_steps - window * width, 0), width),
         is_last=(window + 1) * width >= record.num_steps,
         anchors=(*listed, spec.starts[stage].weights),
     )
+
+
+def _seating(reader: Reader, record: SegmentRecord, window: int) -> Seating:
+    info = reader.round_info(record.run, record.round)
+    assert info is not None, "its facts were found"
+    seats = tuple((seat.index, seat.peer) for seat in info.seats[record.stage])
+    key = WindowKey(record.run, record.round, record.stage, record.seat, window)
+    return Seating(key, reader.globals.chain, seats, record.sent_root)
 
 
 def read_game(game: bytes) -> Dispute:

@@ -25,7 +25,6 @@ from swarm.ledger.check_statements import (
     ContestService,
     DataRequest,
     DisputeMove,
-    DisputeVote,
     ForcedError,
     RevealSegment,
     TraceFraud,
@@ -37,9 +36,7 @@ from swarm.ledger.state.accusations import Dispute, Turn
 from swarm.ledger.state.draws import Contest, Panel
 from swarm.ledger.state.records import Check, CheckPhase, Contribution, SegmentPhase, SegmentRecord
 from swarm.ledger.state.state import State
-from swarm.ledger.transition.disputes import first_accusation, heard_accusation
 from swarm.ledger.transition.forced import known_seed
-from swarm.ledger.transition.hearings import in_hearing
 from swarm.ledger.transition.phases import (
     answers_end,
     are_reveals_open,
@@ -62,17 +59,16 @@ from swarm.ledger.transition.sampling import (
 from swarm.ledger.transition.tolerance import is_fresh
 from swarm.training.record.window import WindowKey
 from swarm.types import Amount, Height, PeerId
-from swarm.verify.draws import SelectedDraw
-from swarm.verify.judging import (
+from swarm.verify.answers import (
     ForcedKey,
     OwnAnswer,
     SegmentKey,
-    is_late,
     is_proof_due,
     key_of,
     seat_of,
     window_of,
 )
+from swarm.verify.draws import SelectedDraw
 
 SILENT_SHARE = 8
 """Verified segments that outweigh one silent segment: a solver with fewer of them is often silent."""
@@ -113,7 +109,6 @@ Statement = (
     | VerifyCommit
     | VerifyReveal
     | RevealSegment
-    | DisputeVote
     | DisputeMove
     | ContestService
     | WitnessService
@@ -135,13 +130,6 @@ class Submit:
 
 
 @dataclass(frozen=True, slots=True)
-class JudgeWindow:
-    """Step that fetches and replays a disputed window and finds a verdict; a ``Submit`` follows from it."""
-
-    key: WindowKey
-
-
-@dataclass(frozen=True, slots=True)
 class CheckWindow:
     """Step that fetches and replays a requested window and stores the answer; a ``Submit`` follows from it."""
 
@@ -150,7 +138,7 @@ class CheckWindow:
 
 @dataclass(frozen=True, slots=True)
 class HoldWindow:
-    """Step that fetches and keeps the log of a contested window as a witness; a ``Submit`` follows from it."""
+    """Step that gets the log of a contested window as a witness, and replays it; a ``Submit`` follows."""
 
     key: WindowKey
 
@@ -192,7 +180,7 @@ class ProveForced:
     """Place of its check in the record."""
 
 
-DutyStep = Submit | JudgeWindow | CheckWindow | HoldWindow | FindMove | SitWindow | ProveForced
+DutyStep = Submit | CheckWindow | HoldWindow | FindMove | SitWindow | ProveForced
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,12 +196,10 @@ class VerifierView:
     """Our proof if we are drawn as a witness of a complaint; ``Draws.witness``."""
     panel: Callable[[SegmentRecord, Panel, Amount], tuple[bytes, int] | None]
     """Our proof and dice if we are drawn to sit on a panel; ``Draws.panel``."""
-    holds: Callable[[WindowKey], bool]
-    """True if a log of a window is on the disk."""
+    holds: Callable[[WindowKey], bool | None]
+    """True if a window was served to this node; None while it cannot tell (``Logs.holds``)."""
     answers: Mapping[WindowKey, OwnAnswer]
     reveals: Mapping[SegmentKey, RevealSegment]
-    verdicts: Mapping[WindowKey, bool]
-    """Verdicts of this node on disputed windows: True if the solver is guilty."""
     moves: Mapping[MoveKey, bytes | None]
     """Moves of this node in disputes; None where it has none to make."""
     proofs: Mapping[WindowKey, bytes]
@@ -232,12 +218,12 @@ class VerifierView:
 
 
 def next_duties(known: VerifierView) -> tuple[DutyStep, ...]:
-    """Return all steps that are due: statements to submit, then windows to judge, then windows to check.
+    """Return all steps that are due: statements to submit, then moves to find, then windows to check.
 
-    Judgements and checks come in the order of their deadlines. New windows are requested only while this node
+    Moves and checks come in the order of their deadlines. New windows are requested only while this node
     has the capacity to replay them.
     """
-    submissions, judged, checked = (
+    submissions, sought, checked = (
         list[Submit](),
         list[tuple[int, DutyStep]](),
         list[tuple[int, DutyStep]](),
@@ -249,9 +235,7 @@ def next_duties(known: VerifierView) -> tuple[DutyStep, ...]:
         _show_forced(known, record, spec, submissions, checked)
         if not is_checked(spec):
             continue
-        if _is_judge(known, record):
-            _judge(known, record, submissions, judged)
-        _move(known, record, spec, submissions, judged)
+        _move(known, record, submissions, sought)
         _witness(known, record, spec, submissions, checked)
         check = _my_check(known, record)
         if check is not None:
@@ -266,7 +250,7 @@ def next_duties(known: VerifierView) -> tuple[DutyStep, ...]:
     if len(owed) < known.checks_max:
         submissions += _offers(known)
     due = [one for one in submissions if not _is_under_way(known, one)]
-    return (*due, *_by_deadline(judged), *_by_deadline(checked))
+    return (*due, *_by_deadline(sought), *_by_deadline(checked))
 
 
 def _show_own(known: VerifierView, record: SegmentRecord) -> list[Submit]:
@@ -313,38 +297,9 @@ def _proofs(known: VerifierView) -> list[Submit]:
     return found
 
 
-def _is_judge(known: VerifierView, record: SegmentRecord) -> bool:
-    dispute = record.dispute
-    if record.phase is not SegmentPhase.DISPUTED or dispute is None:
-        return False
-    if known.me in {record.peer, first_accusation(record, dispute.window).peer}:
-        return False
-    is_validator = any(validator.peer == known.me for validator in known.state.validators)
-    has_voted = any(ballot.peer == known.me for ballot in dispute.ballots)
-    return is_validator and not has_voted and known.next_height < dispute.deadline
-
-
-def _judge(
-    known: VerifierView,
-    record: SegmentRecord,
-    submissions: list[Submit],
-    work: list[tuple[int, DutyStep]],
-) -> None:
-    dispute = record.dispute
-    assert dispute is not None, "a judge has a dispute"
-    key = window_of(record, dispute.window)
-    is_guilty = known.verdicts.get(key)
-    if is_guilty is None:
-        work.append((dispute.deadline, JudgeWindow(key)))
-    elif not in_hearing(dispute):  # its verdict may be asked for after that
-        body = DisputeVote(*key_of(record), dispute.window, is_guilty=is_guilty)
-        submissions.append(Submit((DisputeVote, key), body))
-
-
 def _move(
     known: VerifierView,
     record: SegmentRecord,
-    spec: RunSpec,
     submissions: list[Submit],
     work: list[tuple[int, DutyStep]],
 ) -> None:
@@ -352,7 +307,7 @@ def _move(
     dispute = record.dispute
     if record.phase is not SegmentPhase.DISPUTED or dispute is None:
         return
-    if not _is_my_turn(known, record, dispute, spec) or known.next_height >= dispute.deadline:
+    if not _is_my_turn(known, record, dispute) or known.next_height >= dispute.deadline:
         return
     key = window_of(record, dispute.window)
     step = FindMove(MoveKey(key, dispute.turn, dispute.since))
@@ -372,26 +327,10 @@ def _move(
         submissions.append(Submit((DisputeMove, key), body, dispute.since))
 
 
-def _is_my_turn(
-    known: VerifierView, record: SegmentRecord, dispute: Dispute, spec: RunSpec
-) -> bool:
-    """Return True if this node moves, or may ask to be heard.
-
-    A solver asks at once: its judges may be bought. An accuser asks only if they do not convict soon: they are
-    faster, and it has nothing to lose.
-    """
-    is_accuser = heard_accusation(record, dispute).peer == known.me
-    match dispute.turn:
-        case Turn.SOLVER:
-            return record.peer == known.me
-        case Turn.ACCUSER:
-            return is_accuser
-        case Turn.JUDGES if not dispute.is_tried:
-            is_doubted = any(not ballot.is_guilty for ballot in dispute.ballots)
-            may_open = is_doubted or is_late(record, spec, known.state.height)
-            return record.peer == known.me or (is_accuser and may_open)
-        case _:
-            return False
+def _is_my_turn(known: VerifierView, record: SegmentRecord, dispute: Dispute) -> bool:
+    """Return True if this node moves; a solver that was silent comes back as long as it may."""
+    mover = dispute.accuser if dispute.turn == Turn.ACCUSER else record.peer
+    return mover == known.me
 
 
 def _has_complained(known: VerifierView, record: SegmentRecord) -> bool:
@@ -480,7 +419,7 @@ def _complaint(
     key, place = window_of(record, check.window), record.checks.index(check)
     was_heard = any(c.check == place and c.height > check.height for c in record.contests)
     is_early = known.next_height < contest_start(check, spec)
-    if is_early or was_heard or open_contest(record) is not None or known.holds(key):
+    if is_early or was_heard or open_contest(record) is not None or known.holds(key) is not False:
         return []
     body = ContestService(*key_of(record), place, check.window)
     return [Submit((ContestService, key), body)]
@@ -493,7 +432,10 @@ def _witness(
     submissions: list[Submit],
     work: list[tuple[int, DutyStep]],
 ) -> None:
-    """Add the step that is due from this node as a drawn witness: get the log, then say whether it could."""
+    """Add the step that is due from this node as a drawn witness: get the log, then say whether it could.
+
+    Who has a log and has not replayed it says nothing: it does not know.
+    """
     case, height = open_contest(record), known.next_height
     if case is None or case.draw is None or not case.draw.height < height < case.end:
         return
@@ -508,7 +450,8 @@ def _witness(
         return
     key = window_of(record, case.window)
     is_served = known.holds(key)
-    if is_served or height >= case.end - max(spec.round_blocks // 3, SPEAK_BLOCKS_MIN):
+    is_time = height >= case.end - max(spec.round_blocks // 3, SPEAK_BLOCKS_MIN)
+    if is_served or (is_served is False and is_time):
         body = WitnessService(*key_of(record), case.check, is_served, proof)
         submissions.append(Submit((WitnessService, key), body))
     else:

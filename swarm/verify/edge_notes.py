@@ -14,7 +14,7 @@ from swarm.ledger.edges import EdgeMessage, sender_of
 from swarm.primitives.codec import Message, decode, encode
 from swarm.store import ITEMS_MAX, Change, Store
 from swarm.types import RoundIndex, RunIndex, StageIndex
-from swarm.verify.judging import SegmentKey
+from swarm.verify.answers import SegmentKey
 
 NOTES_MAX = 1 << 16
 """Messages kept for comparison, a quarter of a kilobyte each; those of the oldest segments are dropped."""

@@ -15,7 +15,7 @@ Source: docs/spec/verification.md section 2.
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
-from swarm.errors import BadEncoding, BrokenPromise, OutOfTurn, UsageError
+from swarm.errors import BadEncoding, BrokenPromise, OtherBits, OutOfTurn, UsageError
 from swarm.gossip.trade.messages import Codec, fragment_content, payload_digest
 from swarm.gossip.trade.payload import encode_payload
 from swarm.ledger.edges import (
@@ -132,10 +132,16 @@ class Sent:
         self._fragments = {e.place: e for e in mine if e.kind != SentKind.MICROBATCH}
 
     def microbatch(self, record: MicrobatchRecord) -> None:
-        """Find a micro-batch in the list; raise ``OutOfTurn`` if the list has something else."""
+        """Find a micro-batch in the list.
+
+        Raises ``OtherBits`` if the list has other bytes of it, and ``OutOfTurn`` if it has none.
+        """
         entry = entry_of(record, self._window)
-        if self._microbatches.pop(entry.place, None) != entry:
+        listed = self._microbatches.pop(entry.place, None)
+        if listed is None:
             raise OutOfTurn("a micro-batch that the list of what was sent does not have")
+        if listed != entry:
+            raise OtherBits("a micro-batch of which other bytes were sent than are computed")
 
     def snapshot(self, snapshot: FragmentSnapshot) -> None:
         """Find the offers of a copied fragment in the list, in whichever encodings it has any."""

@@ -26,11 +26,11 @@ from swarm.primitives.codec import Message, decode, encode
 from swarm.primitives.commitments import TENSOR_CHUNK_BYTES
 from swarm.training.record.window import WINDOW_BYTES_MAX, WindowKey
 from swarm.types import Bytes, RoundIndex
+from swarm.verify.answers import seat_of
 from swarm.verify.edges import SENT_BYTES_MAX
-from swarm.verify.judging import seat_of
 from swarm.verify.manifest import WindowManifest
 
-MAGIC = b"SWARMEV1"
+MAGIC = b"SWARMEV2"
 """First bytes of evidence; the last digit is the version of the format."""
 FILE_BYTES_MAX = 512 << 20
 """Bytes of a file, and of all its parts together before they were packed: they are read into memory."""

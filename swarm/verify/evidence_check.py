@@ -31,7 +31,8 @@ from swarm.ledger.transition.disputes import UNREPORTABLE
 from swarm.ledger.transition.phases import challenge_end, is_reportable_at
 from swarm.ledger.transition.runs import check_run_spec
 from swarm.ledger.transition.sampling import num_windows
-from swarm.primitives.commitments import WindowResult, hash_of
+from swarm.primitives.commitments import REFUSED, WindowResult, hash_of
+from swarm.primitives.crypto import fast_digest
 from swarm.primitives.edges import SentEntry
 from swarm.training.data.dataset import TokenSource
 from swarm.training.data.pieces import TokenPieces, check_pieces
@@ -40,12 +41,13 @@ from swarm.training.plan import RoundPlan
 from swarm.training.record.checkpoint import decode_phi
 from swarm.training.record.window import WindowData, WindowKey, anchors_named
 from swarm.types import Bytes, Digest, Height, StageIndex
+from swarm.verify.answers import key_of, seat_of
 from swarm.verify.audit import AuditEvidence, AuditResult, judge_logs
 from swarm.verify.edges import decode_list
 from swarm.verify.evidence import Evidence, evidence_keys
-from swarm.verify.judging import key_of, seat_of
 from swarm.verify.manifest import check_manifest
-from swarm.verify.replay import REFUSED, Committed, answer, log_in
+from swarm.verify.program.account import answer_or_lie
+from swarm.verify.replay import Committed, as_manifest_says, log_in
 from swarm.verify.round_plan import round_plan
 
 
@@ -215,7 +217,9 @@ def _replayed(evidence: Evidence, proved: Proved, tokens: TokenSource | None) ->
         tokens = TokenPieces(spec.data, evidence.chunks)
     anchors, base_W = _anchors(proved, data, initial), _base(proved)
     try:
-        return answer(committed, proved.plan, data, tokens, anchors, base_W)
+        marker = fast_digest("unlike-log", evidence.manifest.root)
+        found = answer_or_lie(committed, proved.plan, data, tokens, anchors, base_W, marker)
+        return as_manifest_says(evidence.manifest, found)
     except BadConfig as error:
         root = spec.data.train_root.hex()
         raise BadConfig(

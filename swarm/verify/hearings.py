@@ -1,4 +1,4 @@
-"""Find this node's moves in disputes that arithmetic decides, as the solver or as the accuser.
+"""Find this node's moves in disputes, as the solver or as the accuser.
 
 Shell: fetches the log, and replays it in the worker; ``verify/program/players.py`` finds the move.
 
@@ -8,27 +8,25 @@ other side has said is on the ledger, and nothing else is needed.
 
 from collections.abc import Collection
 
-from swarm.errors import BadConfig, PeerFault, Unreachable
+from swarm.errors import BadConfig, OutOfTurn, PeerFault, Unreachable
 from swarm.events import EventKind
 from swarm.executor import ExecutorPort
 from swarm.ledger.state.accusations import Dispute
 from swarm.primitives.codec import encode
 from swarm.training.record.window import WindowKey
 from swarm.types import PeerId
+from swarm.verify.answers import SegmentKey, Sought, seat_of
 from swarm.verify.changes import where
 from swarm.verify.court import read_game, window_of
 from swarm.verify.duties import MoveKey
-from swarm.verify.judging import SegmentKey, Sought, seat_of
 from swarm.verify.log_store import LogStore
 from swarm.verify.logs import Logs
 from swarm.verify.manifest import WindowManifest
 from swarm.verify.ports import EventPort, LedgerPort
 from swarm.verify.program.account import result_of
 from swarm.verify.program.computed import Log
-from swarm.verify.program.dispute import NO_ACCOUNT
 from swarm.verify.program.opened import Window
 from swarm.verify.program.players import Challenger, Solver
-from swarm.verify.replay import REFUSED
 from swarm.verify.replay_process import Material, read_window
 
 
@@ -68,10 +66,7 @@ class Hearings:
             return
         if wanted != MoveKey(key, dispute.turn, dispute.since):
             return  # a block came in between
-        sought, answer = Sought(key, record, run), self._log_store.answers.get(key)
-        if record.peer != self._me and answer is not None and answer.result == REFUSED:
-            self.moves[wanted] = encode(NO_ACCOUNT)
-            return
+        sought = Sought(key, record, run)
         try:
             side = await self._side(sought)
         except (Unreachable, BadConfig, PeerFault) as error:
@@ -95,7 +90,10 @@ class Hearings:
             material = await self._logs.gather(manifest, sought, holders, urgent=True)
             window = window_of(self._ledger.state, sought.record, sought.key.window)
             is_solver = sought.record.peer == self._me
-            side = await self._compute.run(_side_of, window, material, is_solver)
+            answer = self._log_store.answers.get(sought.key)
+            marker = b"" if answer is None else answer.result.end_root
+            given = (window, material, None if is_solver else manifest, marker)
+            side = await self._compute.run(_side_of, *given)
             self._sides[sought.key] = side
         return side
 
@@ -114,19 +112,31 @@ class Hearings:
             self._report(EventKind.WARNING, f"{what} of {where(sought.record)}: {text}")
 
 
-def _side_of(window: Window, material: Material, is_solver: bool) -> Solver | Challenger:
+def _side_of(
+    window: Window, material: Material, manifest: WindowManifest | None, marker: bytes
+) -> Solver | Challenger:
+    """Return the challenger of a log, with its manifest; without one its solver.
+
+    ``marker``: last state of this node's answer, which stands in its account for what cannot be computed.
+    """
     data = read_window(material.log)
     if data is None:
         raise Unreachable("the log is none")
-    log = Log(material.log.plan, data, material.tokens, material.anchors, material.base_W)
-    return Solver(window, log) if is_solver else Challenger(window, log)
+    given = (material.log.plan, data, material.tokens, material.anchors, material.base_W)
+    log = Log(*given, material.log.committed.sent)
+    if manifest is None:
+        return Solver(window, log)
+    return Challenger(window, log, log.account_with(marker), manifest)
 
 
 def _move(side: Solver | Challenger, sought: Sought, dispute: Dispute) -> bytes | None:
-    """Return a move as bytes; None for a solver whose log does not give what it has claimed."""
+    """Return a move as bytes; None where this side has none that would stand."""
+    if not dispute.game:
+        return encode(side.account) if isinstance(side, Challenger) else None
     claim = result_of(side.account).claim
-    if dispute.game:
+    if isinstance(side, Solver) and claim != sought.record.claims[sought.key.window]:
+        return None
+    try:
         return encode(side.move(read_game(dispute.game)))
-    if isinstance(side, Challenger):
-        return encode(side.account)
-    return b"" if claim == sought.record.claims[sought.key.window] else None
+    except (OutOfTurn, LookupError):  # a log that is not the one that its solver has served
+        return None

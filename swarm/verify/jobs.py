@@ -1,4 +1,4 @@
-"""Run the two long jobs: replay a window that this node was drawn for, judge a window that is disputed.
+"""Run the long jobs: replay a window that this node checks, or is a witness of, or sits on a panel about.
 
 Shell: retries until done; the caller cancels a job when the ledger waits for it no longer.
 """
@@ -11,22 +11,21 @@ import trio
 
 from swarm.errors import BadConfig, SwarmError, Unreachable
 from swarm.events import EventKind
-from swarm.ledger.state.records import SegmentRecord
+from swarm.ledger.state.records import SegmentPhase, SegmentRecord
 from swarm.primitives.codec import encode
 from swarm.primitives.commitments import SALT_BYTES, WindowResult
 from swarm.training.record.window import WindowKey
 from swarm.types import Digest, PeerId
-from swarm.verify.changes import where
-from swarm.verify.judging import (
+from swarm.verify.answers import (
     ForcedKey,
     OwnAnswer,
     SegmentKey,
     Sought,
     find_verdict,
-    is_judged,
     is_late,
     seat_of,
 )
+from swarm.verify.changes import where
 from swarm.verify.log_store import LogStore
 from swarm.verify.logs import Logs
 from swarm.verify.manifest import WindowManifest
@@ -61,13 +60,13 @@ class _Results(dict[Digest, WindowResult]):
 
 
 class Jobs:
-    """Checks and judgements under way, and the verdicts found."""
+    """Checks under way, and what was found as a member of panels."""
 
     def __init__(
         self, me: PeerId, ledger: LedgerPort, log_store: LogStore, logs: Logs, report: EventPort
     ) -> None:
         self.verdicts: dict[WindowKey, bool] = {}
-        """Verdicts on disputed and doubted windows: True if the solver is guilty, or is rejected."""
+        """Verdicts on doubted windows: True if this node rejects."""
         self.forced: dict[ForcedKey, tuple[bytes, ...]] = {}
         """Proofs that verifiers approved errors of ours, by window and place of the check."""
         self._found: dict[WindowKey, OwnAnswer] = {}
@@ -102,7 +101,7 @@ class Jobs:
         self.forced[key, place] = tuple(map(encode, found))
 
     async def hold(self, key: WindowKey) -> None:
-        """Fetch a log of a contested window, as a witness, and keep it for who was not served."""
+        """Get a sound log of a contested window, as a witness, and keep it for who was not served."""
         await self._ask_until(key, lambda sought: self._logs.hold(sought, sought.sources(self._me)))
 
     async def _ask_until(
@@ -119,23 +118,17 @@ class Jobs:
                 await answered.wait()
             nursery.cancel_scope.cancel()
 
-    async def judge(self, key: WindowKey) -> None:
-        """Find a verdict on a disputed window: ask all possible holders of a log, and replay every log."""
-        await self._hear(key, self._decide)
-
     async def sit(self, key: WindowKey) -> None:
         """Find an answer as a member of a panel, from every log that can be had, and store it on the disk."""
         if key not in self._found:
             self.verdicts.pop(key, None)
-            await self._hear(key, self._note)
+            await self._hear(key)
         answer, sought = self._found.get(key), self._find(key)
         if answer is not None and sought is not None and await self._keep(answer, sought.record):
             del self._found[key]
 
-    async def _hear(
-        self, key: WindowKey, decide: Callable[[Sought, _Results, _Inbox], None]
-    ) -> None:
-        """Ask all possible holders of a window, and replay every log, until ``decide`` has found a verdict."""
+    async def _hear(self, key: WindowKey) -> None:
+        """Ask all possible holders of a window, and replay every log, until there is a verdict."""
         results, answered, begun = _Results(), _Inbox(), set[PeerId | Digest]()
         mine = self._log_store.answers.get(key)
         if mine is not None:
@@ -143,7 +136,7 @@ class Jobs:
         async with trio.open_nursery() as nursery:
             while key not in self.verdicts:
                 sought = self._find(key)
-                if sought is None or not is_judged(sought.record):
+                if sought is None or sought.record.phase is not SegmentPhase.DOUBTED:
                     break
                 for peer in sought.witnesses(self._me):
                     if peer not in begun:
@@ -153,7 +146,7 @@ class Jobs:
                     if manifest.root not in begun | results.keys():
                         begun.add(manifest.root)
                         nursery.start_soon(self._claim, manifest, sought, results, answered)
-                decide(sought, results, answered)
+                self._note(sought, results, answered)
                 if key not in self.verdicts:
                     await answered.wait()
             nursery.cancel_scope.cancel()
@@ -177,21 +170,6 @@ class Jobs:
         self._found[key] = OwnAnswer(*window_id, salt, results[root], root)
         self.verdicts[key] = verdict
 
-    def _decide(self, sought: Sought, results: _Results, answered: _Inbox) -> None:
-        is_guilty, key, record = (
-            self._verdict(sought, results, answered),
-            sought.key,
-            sought.record,
-        )
-        if is_guilty is None:
-            return
-        self.verdicts[key] = is_guilty
-        verdict = "guilty" if is_guilty else "not guilty"
-        logs = "one signed log" if len(results) == 1 else f"{len(results)} signed logs"
-        text = f"judged window {key.window} of {where(record)}: {verdict}, by {logs}"
-        fields = {"round": key.round, "stage": key.stage, "seat": key.seat, "window": key.window}
-        self._report(EventKind.JUDGED, text, verdict=verdict, **fields)
-
     async def _claim(
         self,
         manifest: WindowManifest,
@@ -199,7 +177,7 @@ class Jobs:
         results: _Results,
         answered: _Inbox,
     ) -> None:
-        """Replay one log for a judge, as often as it takes to get it."""
+        """Replay one log for a panel, as often as it takes to get it."""
         while True:
             answer = await self._try(manifest, sought, sought.witnesses(self._me), urgent=True)
             if answer is not None:

@@ -37,8 +37,14 @@ from swarm.training.record.window_bytes import (
     encode_window,
 )
 from swarm.types import Bytes, Digest, PeerId
-from swarm.verify.judging import ANSWER_BYTES_MAX, OwnAnswer, SegmentKey, seat_of
-from swarm.verify.manifest import MANIFEST_BYTES_MAX, MANIFESTS_MAX, WindowManifest, sign_manifest
+from swarm.verify.answers import ANSWER_BYTES_MAX, OwnAnswer, SegmentKey, seat_of
+from swarm.verify.manifest import (
+    MANIFEST_BYTES_MAX,
+    MANIFESTS_MAX,
+    WindowManifest,
+    manifest_of,
+    sign_manifest,
+)
 from swarm.verify.ports import BlobsPort
 from swarm.verify.spots.proof import decode_proof, statement_of
 
@@ -112,7 +118,7 @@ class LogStore:
 
         Raises ``BadConfig`` if the log is larger than a verifier accepts, or does not fit on the disk.
         """
-        raw, root, spent_s = await trio.to_thread.run_sync(_pack, data)
+        raw, unsigned, spent_s = await trio.to_thread.run_sync(_pack, data)
         self.packing_s += spent_s
         if len(raw) > WINDOW_BYTES_MAX and not run.spec.checks.spots:
             raise BadConfig(
@@ -121,13 +127,12 @@ class LogStore:
                 hint="more stages, or a smaller checks.window_steps",
             )
         await self._drop_abandoned(data.key)
-        parts = (self._chain, run.spec_digest, data.key, root, len(raw))
-        manifest = sign_manifest(self._secret, *parts)
+        manifest = sign_manifest(self._secret, self._chain, run.spec_digest, unsigned)
         await self._put(_Kept(manifest, self._secret.peer))
         try:
             await self._blobs.add(raw)
         except BadConfig:
-            await self._drop(data.key, root)
+            await self._drop(data.key, manifest.root)
             raise
         return manifest
 
@@ -266,11 +271,12 @@ class ShownBlobs:
                 return
 
 
-def _pack(data: WindowData) -> tuple[Bytes, Digest, float]:
-    """Return the bytes of a window, the root of their blob, and the processor seconds that took."""
+def _pack(data: WindowData) -> tuple[Bytes, WindowManifest, float]:
+    """Return the bytes of a window, its unsigned manifest, and the processor seconds that took."""
     began = time.thread_time()
     raw = spilled_pieces(encode_window(data))
-    return raw, root_of_bytes(raw), time.thread_time() - began
+    manifest = manifest_of(data, root_of_bytes(raw), len(raw))
+    return raw, manifest, time.thread_time() - began
 
 
 def root_of_bytes(raw: Bytes) -> Digest:

@@ -4,7 +4,7 @@ Shell: asks the possible holders, blames peers for their faults; every wait has 
 time, urgent ones first.
 """
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -20,14 +20,14 @@ from swarm.ledger.state.records import Run, SegmentRecord
 from swarm.ledger.transition.forced import known_seed, seed_for
 from swarm.ledger.transition.phases import open_checks, open_contest
 from swarm.primitives.codec import encode
-from swarm.primitives.commitments import WindowResult
+from swarm.primitives.commitments import REFUSED, WindowResult
 from swarm.primitives.crypto import SecretKey, peer_name
 from swarm.training.record.window import STATES_EVERY, WINDOW_BYTES_MAX, WindowKey
 from swarm.types import Bytes, Digest, PeerId
+from swarm.verify.answers import SegmentKey, Sought, seat_of
 from swarm.verify.changes import where
 from swarm.verify.court import window_of
 from swarm.verify.free_audits import FreeAudits
-from swarm.verify.judging import Sought, seat_of
 from swarm.verify.log_store import LogStore, ShownBlobs
 from swarm.verify.manifest import (
     MANIFESTS_MAX,
@@ -42,7 +42,7 @@ from swarm.verify.manifest import (
     request_of,
 )
 from swarm.verify.ports import ArtifactPort, BlobsPort, EventPort, LedgerPort
-from swarm.verify.replay import REFUSED, Committed
+from swarm.verify.replay import Committed
 from swarm.verify.replay_process import Log, Material, ReplayPort, read_filled
 from swarm.verify.round_plan import past_plan
 from swarm.verify.sent_lists import EdgeWatch
@@ -53,8 +53,15 @@ from swarm.verify.spots.statement import SpotStatement
 from swarm.verify.tolerance import Comparison
 
 
+class RefusedLog(Unreachable):
+    """A log that no honest solver writes was served: that counts as none."""
+
+
+REFUSED_TEXT = "the log that its solver signed cannot be an honest one, and counts as not served"
+
+
 class ReplayQueue:
-    """Lock with two queues: a judge waits for at most one replay that is not urgent."""
+    """Lock with two queues: who answers in a dispute waits for at most one replay that is not urgent."""
 
     def __init__(self) -> None:
         self._is_taken = False
@@ -123,6 +130,10 @@ class Logs:
         self._free_audits = FreeAudits()
         self._is_full_reported = False
         self._spotted: dict[WindowKey, SpotStatement] = {}
+        self._refused: dict[WindowKey, set[Digest]] = {}
+        """Logs that no honest solver writes, by root: they are replayed once."""
+        self._sound: set[WindowKey] = set()
+        """Windows of which a log was replayed, and is not refused."""
         self.spots = SpotChecks(
             host=host,
             secret=secret,
@@ -185,10 +196,11 @@ class Logs:
                 on_answer(peer)
             await trio.sleep(ASK_AGAIN_S)
 
-    def holds(self, key: WindowKey) -> bool:
-        """Return True if a signed log of a window is on the disk, and the list of its segment here.
+    def holds(self, key: WindowKey) -> bool | None:
+        """Return True if a window was served to this node, False if not; None while it cannot tell.
 
-        In a run that is checked at elements: if the window was served so, and checked.
+        It was if a signed log and the list of its segment are here; in a run with exact numerics if that was
+        replayed, too, and is not refused. In one that is checked at elements: if they were looked at.
         """
         if key in self._spotted:
             return True
@@ -196,15 +208,23 @@ class Logs:
             self._log_store.manifests(key),
             self._ledger.state.segment(*seat_of(key)),
         )
-        is_listed = record is not None and self._watch.lists.has(record)
-        return is_listed and any(self._blobs.has(manifest.root) for manifest in manifests)
+        refused = self._refused.get(key, set[Digest]())
+        here = [one for one in manifests if one.root not in refused and self._blobs.has(one.root)]
+        if record is None or not here or not self._watch.lists.has(record):
+            return False
+        is_exact = self._ledger.state.run(key.run).spec.is_exact
+        is_replayed = key in self._log_store.answers or key in self._sound
+        return True if is_replayed or not is_exact else None
 
     async def hold(self, sought: Sought, holders: Sequence[PeerId]) -> bool:
-        """Fetch a signed log of a window and the list of its segment; return True if both are here.
+        """Get a signed log of a window and the list of its segment; return True if they are here, and sound.
 
-        In a run that is checked at elements: check it, and return True if its solver has served that.
+        In a run with exact numerics the log is replayed: one that is refused was not served.
         """
-        if sought.run.spec.checks.spots:
+        spec = sought.run.spec
+        if spec.is_exact and not spec.checks.spots:
+            return await self._hold_sound(sought, holders)
+        if spec.checks.spots:
             try:
                 await self._check_spots(sought)
             except (Unreachable, BadConfig):
@@ -221,6 +241,30 @@ class Logs:
                 continue
             return True
         return False
+
+    async def _hold_sound(self, sought: Sought, holders: Sequence[PeerId]) -> bool:
+        for manifest in self._log_store.manifests(sought.key):
+            try:
+                await self.replay(manifest, sought, holders, urgent=True)
+            except (Unreachable, BadConfig):
+                continue
+            return True
+        return False
+
+    def _check_sound(self, manifest: WindowManifest, sought: Sought, answer: WindowResult) -> None:
+        """Raise ``RefusedLog``, and blame the solver, for a log that no honest one writes."""
+        if answer != REFUSED:
+            self._sound.add(sought.key)
+            return
+        self._refused.setdefault(sought.key, set()).add(manifest.root)
+        self._host.blame(sought.record.peer, BrokenPromise(REFUSED_TEXT))
+        raise RefusedLog(REFUSED_TEXT)
+
+    def forget(self, live: Collection[SegmentKey]) -> None:
+        """Drop what is known of the logs of segments that are not in ``live``."""
+        self._sound = {key for key in self._sound if seat_of(key) in live}
+        for key in [key for key in self._refused if seat_of(key) not in live]:
+            del self._refused[key]
 
     async def replay(
         self,
@@ -239,16 +283,19 @@ class Logs:
             urgent: True to go before all replays that are not urgent.
 
         Returns:
-            The answer of the log; ``REFUSED`` if no honest solver could have written it. Its distance is 0 in a
-            run with exact numerics.
+            The answer of the log. In a run without exact numerics it is ``REFUSED`` if no honest solver could
+            have written it; in any other its distance is 0.
 
         Raises:
+            RefusedLog: For such a log in a run with exact numerics: its solver is blamed, and served nothing.
             Unreachable: If the log, the list of what was sent, the text, an anchor or the weights below it are
                 not available now.
             BadConfig: If the disk cannot take them.
         """
         if sought.run.spec.checks.spots:
             return Comparison(await self._check_spots(sought), 0.0, 0.0)
+        if manifest.root in self._refused.get(sought.key, ()):
+            raise RefusedLog(REFUSED_TEXT)
         material = await self.gather(manifest, sought, holders, urgent=urgent)
         log = material.log
         given = (log, material.tokens, material.anchors, material.base_W)
@@ -256,6 +303,7 @@ class Logs:
             async with self._turns.take(urgent=urgent):
                 if sought.run.spec.is_exact:
                     answer = await self._compute.run(self._replays.answer, *given)
+                    self._check_sound(manifest, sought, answer)
                     found = Comparison(answer, 0.0, 0.0)
                 else:
                     found = await self._compute.run(self._replays.compare, *given)
@@ -351,12 +399,12 @@ class Logs:
     async def _check_spots(self, sought: Sought) -> WindowResult:
         """Check a window at elements; a lie that is found goes to the ledger, with its proof.
 
-        Returns ``REFUSED`` for a window that is proven false, or that ``look`` refuses; raises as that does.
+        Raises ``RefusedLog`` for a window that is proven false, and as ``look`` does.
         """
         found = await self.look(sought)
         if found.proof is not None:
             await self._accuse(sought.key, found.proof)
-            return REFUSED
+            raise RefusedLog("its solver has stated something false")
         return found.result
 
     async def false_elements(self, key: WindowKey, place: int) -> list[FalseTrace]:

@@ -2,7 +2,9 @@
 
 Core: frozen structs and pure checks.
 
-A manifest names the blob that holds the encoded window. Its signature covers (chain, run digest, the encoding
+A manifest names the blob that holds the encoded window, and says with what state that begins and what each of
+its events takes from others (``inputs.py``): who has the log compares, and who has not can be shown one event.
+Its signature covers (chain, run digest, the encoding
 without the signature) under the purpose "window", so every holder can prove to others what the solver has
 served. Two manifests of one window with different roots prove that its solver keeps two logs.
 """
@@ -13,16 +15,19 @@ from swarm.errors import BadEncoding, BrokenPromise
 from swarm.ledger.check_statements import LEAVES_MAX, check_seat, within
 from swarm.primitives.codec import Message, decode, encode, replace
 from swarm.primitives.crypto import SecretKey, verify
-from swarm.training.record.window import WindowKey
+from swarm.training.record.window import WindowData, WindowKey
 from swarm.types import Digest, PeerId, RoundIndex, RunIndex, StageIndex
+from swarm.verify.inputs import InputTree
 
 WINDOW_PROTOCOL = "/swarm/window/1"
 REQUEST_BYTES_MAX = 128
 """Bytes of an encoded request: five numbers."""
 MANIFEST_BYTES_MAX = 1 << 10
-"""Bytes of an encoded manifest; one takes about 130."""
+"""Bytes of an encoded manifest; one takes about 210."""
 LOG_BYTES_MAX = 1 << 40
 """Bytes that a manifest may name; a log is fetched only up to ``WINDOW_BYTES_MAX``."""
+EVENTS_MAX = 1 << 16
+"""Events of a log: more than any run has."""
 MANIFESTS_MAX = 2
 """Manifests of a window in one reply, and kept from one peer: two prove that the solver keeps two logs."""
 REPLY_BYTES_MAX = MANIFESTS_MAX * MANIFEST_BYTES_MAX
@@ -49,6 +54,12 @@ class WindowManifest(Message, frozen=True):
     root: Digest
     """Root of the blob that holds the encoded window."""
     num_bytes: int
+    start: Digest
+    """Root of the state before the first event."""
+    num_events: int
+    """Events that change the state."""
+    inputs: Digest
+    """Root over what each of them takes from others (``inputs.InputTree``)."""
     signature: bytes
 
     @property
@@ -101,18 +112,36 @@ def decode_reply(
 
 
 def sign_manifest(
-    secret: SecretKey,
-    chain: Digest,
-    run_digest: Digest,
-    key: WindowKey,
-    root: Digest,
-    num_bytes: int,
+    secret: SecretKey, chain: Digest, run_digest: Digest, unsigned: WindowManifest
 ) -> WindowManifest:
-    """Return this node's signed manifest of its own log."""
-    window_id = (key.run, key.round, key.stage, key.seat, key.window)
-    unsigned = WindowManifest(*window_id, root, num_bytes, signature=b"")
-    signature = secret.sign("window", chain, run_digest, encode(unsigned))
+    """Return this node's manifest of its own log, signed."""
+    signature = secret.sign("window", chain, run_digest, encode(replace(unsigned, signature=b"")))
     return replace(unsigned, signature=signature)
+
+
+def manifest_of(data: WindowData, root: Digest, num_bytes: int) -> WindowManifest:
+    """Return the unsigned manifest of a log that is a blob with this root and length."""
+    key, tree = data.key, InputTree(data)
+    return WindowManifest(
+        run=key.run,
+        round=key.round,
+        stage=key.stage,
+        seat=key.seat,
+        window=key.window,
+        root=root,
+        num_bytes=num_bytes,
+        start=data.start_root,
+        num_events=len(tree.events),
+        inputs=tree.root,
+        signature=b"",
+    )
+
+
+def is_of_log(manifest: WindowManifest, data: WindowData) -> bool:
+    """Return True if a log has the key, the events and the inputs of its manifest; its start a replay finds."""
+    tree = InputTree(data)
+    said = (manifest.key, manifest.num_events, manifest.inputs)
+    return said == (data.key, len(tree.events), tree.root)
 
 
 def check_manifest(
@@ -121,7 +150,9 @@ def check_manifest(
     """Raise ``PeerFault`` unless ``peer`` signed this manifest of ``key`` and its bounds hold."""
     if manifest.key != key:
         raise BrokenPromise("a manifest of another window")
-    within("root bytes", len(manifest.root), 32, 32)
+    if any(len(part) != 32 for part in (manifest.root, manifest.start, manifest.inputs)):
+        raise BadEncoding("a hash that has not 32 bytes")
+    within("events", manifest.num_events, 0, EVENTS_MAX)
     within("window bytes", manifest.num_bytes, 1, LOG_BYTES_MAX)
     unsigned = encode(replace(manifest, signature=b""))
     verify(peer, manifest.signature, "window", chain, run_digest, unsigned)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from swarm.config.spec import RunSpec
-from swarm.errors import BadEncoding, BrokenPromise, OutOfTurn, PeerFault, UsageError
+from swarm.errors import BadEncoding, BrokenPromise, OtherBits, OutOfTurn, PeerFault, UsageError
 from swarm.gossip.trade.messages import Codec, payload_digest
 from swarm.gossip.trade.payload import (
     FragmentPayload,
@@ -24,7 +24,7 @@ from swarm.gossip.trade.payload import (
     read_payload,
 )
 from swarm.ledger.transition.sampling import num_windows
-from swarm.primitives.commitments import WindowResult, leaves_root, tensor_hash
+from swarm.primitives.commitments import REFUSED, WindowResult, leaves_root, tensor_hash
 from swarm.primitives.edges import SentEntry
 from swarm.training.averaging.outer_step import Merge, SentFragment, outer_scalars
 from swarm.training.averaging.payload import (
@@ -59,11 +59,8 @@ from swarm.training.shard import Shard
 from swarm.types import NO_DIGEST, Bytes, Digest
 from swarm.verify.edges import Sent, check_list
 from swarm.verify.log_rules import check_incarnation, check_merge, check_place, check_window
-from swarm.verify.manifest import WindowManifest
+from swarm.verify.manifest import WindowManifest, is_of_log
 from swarm.verify.transcript import merge_leaf, state_root, step_leaf
-
-REFUSED = WindowResult(NO_DIGEST, NO_DIGEST, NO_DIGEST, 0)
-"""Answer to a log that no honest seat could have written: no window has it, for no state hashes to that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +77,7 @@ class Committed:
 
 
 def log_in(raw: Bytes, manifest: WindowManifest, spec: RunSpec) -> WindowData | None:
-    """Return the log in some bytes; None if they are no log of the manifest's window.
+    """Return the log in some bytes; None if they are no log of the manifest's window, or not as it says.
 
     Raises ``BrokenPromise`` if they are not the bytes that the manifest names.
     """
@@ -90,7 +87,12 @@ def log_in(raw: Bytes, manifest: WindowManifest, spec: RunSpec) -> WindowData | 
         data = decode_window(spec, memoryview(raw))
     except PeerFault:
         return None
-    return data if data.key == manifest.key else None
+    return data if is_of_log(manifest, data) else None
+
+
+def as_manifest_says(manifest: WindowManifest, result: WindowResult) -> WindowResult:
+    """Return the result of a log, ``REFUSED`` if it begins with another state than its manifest says."""
+    return result if result.start_root == manifest.start else REFUSED
 
 
 def answer(
@@ -200,7 +202,10 @@ class Replay:
                 pass
             case Uncounted(microbatches):
                 where = (shard, self._tokens, plan, key.seat)
-                _find(self._sent, [replay_uncounted(*where, one) for one in microbatches])
+                try:
+                    _find(self._sent, [replay_uncounted(*where, one) for one in microbatches])
+                except OtherBits as fault:  # it is in no account, and cannot be disputed
+                    raise OutOfTurn(str(fault)) from None
         return None
 
     def end(self) -> None:
@@ -387,7 +392,7 @@ def given_to_partner(
             continue  # A payload that this codec cannot encode was never sent.
         if payload_digest(payload) == merged.my_payload:
             return codec, residual
-    raise OutOfTurn("a payload of ours that is not the fragment")
+    raise OtherBits("a payload of ours that is not the fragment")
 
 
 def _forced(mine: FragmentPayload, merged: FragmentMerged) -> SentFragment | None:

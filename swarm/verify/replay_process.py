@@ -2,10 +2,12 @@
 
 Shell: reads the file; ``replay`` does the rest. Runs in a worker thread, never in the event loop.
 
-The answer of a blob depends on its bytes alone, so it is the same for a verifier, a judge and an auditor: bytes
-that are no log at all, or the log of another window, give the answer of a log that no honest solver writes.
+The answer of a blob depends on its bytes and its manifest alone, so it is the same for a verifier, a witness
+and an auditor: bytes that are no log at all, the log of another window, or one that is not as its manifest
+says, give the answer of a log that no honest solver writes.
 """
 
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
@@ -16,16 +18,20 @@ from torch import Tensor
 
 from swarm.errors import Unreachable
 from swarm.ledger.edges import EdgeMessage
-from swarm.primitives.commitments import WindowResult
+from swarm.primitives.commitments import REFUSED, WindowResult
 from swarm.training.data.dataset import TokenSource
 from swarm.training.plan import RoundPlan
 from swarm.training.record.window import WindowData, anchors_named
 from swarm.types import Digest
 from swarm.verify.edges import edges_in
 from swarm.verify.manifest import WindowManifest
+from swarm.verify.program.account import answer_or_lie
 from swarm.verify.program.computed import Log as ProgramLog
-from swarm.verify.replay import REFUSED, Committed, answer, filled, log_in
+from swarm.verify.replay import Committed, as_manifest_says, filled, log_in
 from swarm.verify.tolerance import Comparison, compare
+
+MARKER_BYTES = 32
+"""Bytes of what stands in an answer for all that cannot be computed; nobody knows them before it is shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +112,9 @@ class FileReplays:
         data = read_window(log)
         if data is None:
             return REFUSED
-        return answer(log.committed, log.plan, data, tokens, anchors, base_W)
+        marker = secrets.token_bytes(MARKER_BYTES)
+        found = answer_or_lie(log.committed, log.plan, data, tokens, anchors, base_W, marker)
+        return as_manifest_says(log.manifest, found)
 
     def compare(
         self,

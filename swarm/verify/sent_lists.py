@@ -40,11 +40,11 @@ from swarm.primitives.crypto import peer_name
 from swarm.primitives.edges import SentEntry, open_place, sent_root
 from swarm.store import ITEMS_MAX, Store
 from swarm.types import NO_DIGEST, Digest, PeerId, RoundIndex, RunIndex, StageIndex
+from swarm.verify.answers import SegmentKey, key_of
 from swarm.verify.changes import where
 from swarm.verify.demands import answers_due, demand_due
 from swarm.verify.edge_notes import EdgeNotes, packed, unpacked
 from swarm.verify.edges import SENT_BYTES_MAX, SentList, decode_list, encode_list, find_lie
-from swarm.verify.judging import SegmentKey, key_of
 from swarm.verify.log_store import is_needed
 from swarm.verify.ports import EventPort, LedgerPort
 

@@ -1,9 +1,8 @@
-"""Check other peers' segments, reveal our own, judge, audit and report: the entry point of verification.
+"""Check other peers' segments, reveal our own, audit, report and be heard: the entry point of verification.
 
 Shell: carries out the duties from ``duties`` after every final block; decides nothing.
 
     final state --next_duties--> Submit       --> ledger
-                                 JudgeWindow  --> logs: fetch, replay --> verdict --> Submit
                                  CheckWindow  --> logs: fetch, replay --> answer, on the disk --> Submit
                                  FindMove     --> hearings: fetch, replay --> move --> Submit
 """
@@ -32,6 +31,7 @@ from swarm.primitives.edges import SentEntry
 from swarm.store import Store
 from swarm.training.record.window import WindowData, WindowKey
 from swarm.types import Digest, Height
+from swarm.verify.answers import OwnAnswer, SegmentKey, key_of, seat_of
 from swarm.verify.audit import AuditEvidence, AuditResult
 from swarm.verify.audit_fetch import adopt, gather, inspect
 from swarm.verify.background import BackgroundAudits
@@ -41,7 +41,6 @@ from swarm.verify.duties import (
     DutyStep,
     FindMove,
     HoldWindow,
-    JudgeWindow,
     ProveForced,
     SitWindow,
     StepKey,
@@ -53,7 +52,6 @@ from swarm.verify.edges import edges_in
 from swarm.verify.evidence import Evidence
 from swarm.verify.hearings import Hearings
 from swarm.verify.jobs import Jobs
-from swarm.verify.judging import OwnAnswer, SegmentKey, key_of, seat_of
 from swarm.verify.log_store import LogStore, ShownBlobs
 from swarm.verify.logs import Logs
 from swarm.verify.ports import ArtifactPort, BlobsPort, EventPort, LedgerPort
@@ -62,8 +60,8 @@ from swarm.verify.sent_lists import EdgeWatch
 
 CHECKS_AT_ONCE = 2
 """Windows that this node promises to replay at a time: two fit into a round on a machine that also trains."""
-AT_ONCE: Mapping[type[DutyStep], int] = {JudgeWindow: 2, HoldWindow: 2, SitWindow: 2}
-"""Disputed, doubted and contested windows fetched at a time; the next waits for one of them."""
+AT_ONCE: Mapping[type[DutyStep], int] = {HoldWindow: 2, SitWindow: 2}
+"""Doubted and contested windows fetched at a time; the next waits for one of them."""
 POLL_S = 2.0
 """Seconds after which the state is checked, even without a new block."""
 JUMP_BLOCKS = 16
@@ -98,8 +96,6 @@ class VerifierCounts:
     """Windows that were requested and not answered or not revealed in time."""
     jackpots: int = 0
     """Errors that others had made on purpose, and this node found."""
-    judged: int = 0
-    """Disputed windows on which this node found a verdict."""
     convicted: int = 0
     """Segments of any peer that were proven false."""
 
@@ -233,7 +229,7 @@ class Verifier:
         return await gather(self._me, self._ledger, self._logs, evidence)
 
     async def adopt(self, evidence: Evidence) -> None:
-        """Keep and serve what came in proved evidence: judges ask the accuser for it.
+        """Keep and serve what came in proved evidence: this node's moves in a dispute are made from it.
 
         Raises ``UsageError`` if the ledger has no such window any more, ``BadConfig`` if the disk or the quota
         is full.
@@ -326,7 +322,6 @@ class Verifier:
             holds=self._logs.holds,
             answers=self.log_store.answers,
             reveals=self.log_store.reveals,
-            verdicts=self._work.verdicts,
             moves=self._hearings.moves,
             proofs=self.log_store.proofs,
             forced=self._work.forced,
@@ -361,10 +356,7 @@ class Verifier:
     async def _carry(self, step: DutyStep, scope: trio.CancelScope) -> None:
         try:
             with scope:
-                if isinstance(step, JudgeWindow):
-                    await self._work.judge(step.key)
-                    self.counts.judged += step.key in self._work.verdicts
-                elif isinstance(step, FindMove):
+                if isinstance(step, FindMove):
                     await self._hearings.find(step.move)
                 elif isinstance(step, HoldWindow):
                     await self._work.hold(step.key)
@@ -398,4 +390,5 @@ class Verifier:
             self._sent.pop(key)
             self._refused.discard(key)
         self._work.forget(live)
+        self._logs.forget(live)
         self._hearings.forget(live)

@@ -28,7 +28,7 @@ from swarm.config.tolerance import bound_at
 from swarm.errors import BadEncoding, BrokenPromise, OutOfTurn, PeerFault
 from swarm.gossip.trade.messages import Codec
 from swarm.ledger.transition.sampling import num_windows
-from swarm.primitives.commitments import WindowResult, hash_of
+from swarm.primitives.commitments import REFUSED, WindowResult, hash_of
 from swarm.primitives.edges import SentEntry, SentKind
 from swarm.primitives.state_parts import number_component, tokens_component
 from swarm.training.data.dataset import TokenSource
@@ -45,7 +45,7 @@ from swarm.training.record.window import (
 from swarm.types import NO_DIGEST, Digest
 from swarm.verify.edges import check_list
 from swarm.verify.log_rules import check_incarnation, check_place
-from swarm.verify.replay import REFUSED, Committed, Replay
+from swarm.verify.replay import Committed, Replay
 from swarm.verify.transcript import state_root
 
 LEAST_WAY = 1e-4

@@ -1,11 +1,9 @@
-"""A verifier that accuses everybody falsely, and a judge that finds everybody guilty: the ordinary program with
-one function replaced.
+"""A verifier that accuses everybody falsely: the ordinary program with two functions replaced.
 
 The accuser is consistent: its answer is that of an account in which a step ends in another state, and it plays
 its side of the dispute by that account.
 """
 
-import sys
 from collections.abc import Mapping
 
 from torch import Tensor
@@ -15,7 +13,6 @@ from swarm.primitives.codec import replace
 from swarm.primitives.commitments import WindowResult
 from swarm.training.data.dataset import TokenSource
 from swarm.types import Digest
-from swarm.verify import jobs
 from swarm.verify.program.account import Account, Kind, account_of, result_of
 from swarm.verify.program.players import Challenger
 from swarm.verify.replay_process import FileReplays, read_window
@@ -51,14 +48,9 @@ def accuse_everybody() -> None:
         self.account = false(self.account)
 
     FileReplays.answer = answer  # type: ignore[method-assign]
-    Challenger.__init__ = make  # type: ignore[assignment, method-assign]
-
-
-def find_everybody_guilty() -> None:
-    """Make every verdict of this process the same."""
-    jobs.__dict__["find_verdict"] = lambda *_, **__: True
+    Challenger.__init__ = make  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":
-    {"accuser": accuse_everybody, "judge": find_everybody_guilty}[sys.argv.pop(1)]()
+    accuse_everybody()
     main()

@@ -1,7 +1,7 @@
 """A verifier that does not look: it asks for a statement, and finds it right."""
 
 from swarm.cli.main import main
-from swarm.verify.judging import Sought
+from swarm.verify.answers import Sought
 from swarm.verify.spots.checking import Spot, result_in
 from swarm.verify.spots.service import SpotChecks, SpotResult
 from swarm.verify.spots.statement import decode_opened

@@ -2,7 +2,6 @@
 
 import sys
 from functools import partial
-from pathlib import Path
 
 import pytest
 
@@ -10,7 +9,7 @@ from tests.e2e.localnet import STAKE, HomeSetup, Localnet, State, peer_of
 
 pytestmark = pytest.mark.e2e
 
-CHEATING_PEER = (sys.executable, str(Path(__file__).with_name("bent.py")))
+CHEATING_PEER = (sys.executable, "-m", "swarm.cli.demo.cheating_peer")
 
 
 LONG_S = 240.0

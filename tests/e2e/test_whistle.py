@@ -38,7 +38,7 @@ def doubter(net: Localnet, names: dict[str, str]) -> Node:
 def test_a_report_brings_down_a_cheating_peer_that_nobody_was_drawn_for(
     net: Localnet, names: dict[str, str], doubter: Node, tmp_path: Path
 ) -> None:
-    """Shown, paid unchecked, reported blind, disputed, judged: the stake goes where the doubt was.
+    """Shown, paid unchecked, reported blind, disputed, heard: the stake goes where the doubt was.
 
     The launcher audits and writes evidence; the doubter, who never asked for the log, reports by it.
     """

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 
 from swarm.config.spec import NANO, CheckSpec, RunSpec
 from swarm.errors import InvalidStatement, Reason
+from swarm.ledger.state.accusations import Turn
 from swarm.ledger.state.draft import Draft
 from swarm.ledger.state.records import Run, SegmentPhase, SegmentRecord
 from swarm.ledger.state.state import audit_supply
 from swarm.ledger.transactions import Body, Join
-from swarm.ledger.transition.disputes import first_accusation
-from swarm.ledger.transition.hearings import asking_end
 from swarm.primitives.codec import replace
 from swarm.primitives.crypto import SecretKey, digest
 from swarm.primitives.edges import SentEntry, sent_root
 from swarm.testing.ledger import CheckedSegment, InMemoryLedger, make_segment, small_run_spec
 from swarm.types import Digest, RoundIndex
+from tests.ledger.scripted import scripted_court
 
 EXACT = small_run_spec(
     round_blocks=6, rounds=40, numerics="seq-f32/1", checks=CheckSpec(NANO, 10, 60)
@@ -125,40 +125,43 @@ class Case:
         return windows
 
     @property
-    def judges(self) -> list[SecretKey]:
-        """The validators that are no party of the dispute."""
+    def accuser(self) -> SecretKey:
+        """The accuser that is heard."""
+        assert self.record.dispute is not None
+        return self.ledger.key_of(self.record.dispute.accuser)
+
+    def move(self, key: SecretKey, what: bytes) -> None:
+        """A move in the open dispute, before a court in which it says what follows from it."""
+        assert self.record.dispute is not None
+        with scripted_court():
+            self.submit(key, self.claimed.move(self.record.dispute.window, what))
+
+    def decide(self, *, is_guilty: bool) -> None:
+        """The open dispute is heard: its solver is convicted, or its accuser refuted."""
+        self.move(self.accuser, b"open")
+        if is_guilty:
+            self.move(self.solver, b"next")
+            self.move(self.accuser, b"guilty")
+        else:
+            self.move(self.solver, b"false")
+
+    def give_up(self) -> None:
+        """The accuser of the open dispute makes no move, until its time is over."""
         dispute = self.record.dispute
         assert dispute is not None
-        parties = {self.record.peer, first_accusation(self.record, dispute.window).peer}
-        voters = (validator.peer for validator in self.ledger.state.validators)
-        return [self.ledger.key_of(peer) for peer in voters if peer not in parties]
+        while self.record.dispute is not None and self.record.dispute.since == dispute.since:
+            self.ledger.block()
 
-    def judge(self, *, is_guilty: bool) -> None:
-        """Every judge says the same."""
-        self.vote(self.judges, is_guilty=is_guilty)
+    def fall_silent(self) -> None:
+        """The accuser opens, and its solver makes no move."""
+        self.move(self.accuser, b"open")
+        while self.record.dispute is not None and self.record.dispute.turn == Turn.SOLVER:
+            self.ledger.block()
 
     def blow(self, key: SecretKey, window: int, like: CheckedSegment | None = None) -> None:
         """Report a window blindly, and show the answer: what the truth (or ``like``) gives."""
         self.submit(key, (like or self.true).report(key.peer, window))
         self.show({key.peer: window}, like)
-
-    def vote(self, keys: list[SecretKey], *, is_guilty: bool) -> None:
-        """These validators say the same, as far as the dispute lasts."""
-        dispute = self.record.dispute
-        assert dispute is not None
-        for key in keys:
-            if self.record.dispute is None or self.record.dispute.window != dispute.window:
-                return
-            self.submit(key, self.claimed.vote(dispute.window, is_guilty=is_guilty))
-        self.let_nobody_ask(dispute.window)
-
-    def let_nobody_ask(self, window: int) -> None:
-        """Make blocks until a verdict counts, since neither side wants to be heard."""
-        spec = self.run.spec
-        while (dispute := self.record.dispute) is not None and dispute.window == window:
-            if self.ledger.state.height >= asking_end(dispute, spec.round_blocks):
-                return
-            self.ledger.block()
 
 
 def goes_on(ledger: InMemoryLedger, run: Run, end_root: Digest | None = None) -> None:

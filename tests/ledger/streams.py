@@ -110,6 +110,7 @@ from tests.ledger.edges import (
     sign_message,
 )
 from tests.ledger.forcing import signed
+from tests.ledger.scripted import scripted_court
 from tests.ledger.statements import contradiction_of
 
 T = TypeVar("T")
@@ -125,7 +126,7 @@ GOING_ON_STEPS = 30
 """Steps in runs that shareholders go on with, once all others have ended."""
 FORGOTTEN_BLOCKS = 80
 """Blocks within which the last round of a run is forgotten after it is settled."""
-ENDING_BLOCKS = 400
+ENDING_BLOCKS = 1_200
 """Blocks within which everything ends by itself: more than the rounds and the challenge window of a run."""
 SETTINGS: dict[str, object] = {
     "price_max": 3,
@@ -222,7 +223,11 @@ class Stream:
     kinds: dict[str, int] = field(default_factory=dict[str, int])
 
     def run(self, steps: int) -> None:
-        """Act so many times, then let time pass until all is over."""
+        """Act so many times, then let time pass until all is over; moves are read by the scripted court."""
+        with scripted_court():
+            self._run(steps)
+
+    def _run(self, steps: int) -> None:
         if self.dice(4) == 0:
             self._train_well()
         self._offer(self.key(0), self._open())
@@ -489,7 +494,7 @@ class Stream:
         if phase not in {SegmentPhase.POSTED, SegmentPhase.SAMPLED, SegmentPhase.SEALED}:
             self._report(made)
         if phase is SegmentPhase.DISPUTED or not self.dice(16):
-            self._vote(record, made)
+            self._move(record, made)
         if not self.dice(32):
             self._prove(record)
         if record.sent_root != NO_DIGEST and not self.dice(6):
@@ -551,15 +556,18 @@ class Stream:
         if window < len(made.claimed.results) and self.dice(2):
             self._offer(key, self._like(made, key.peer).report(key.peer, window))
 
-    def _vote(self, record: SegmentRecord, made: Made) -> None:
-        """All judges say the truth, or some do not, or some stay away."""
-        window = record.dispute.window if record.dispute is not None else self.dice(2)
+    def _move(self, record: SegmentRecord, made: Made) -> None:
+        """A side of a dispute moves, as the scripted court reads it; or somebody else, or out of turn."""
+        dispute = record.dispute
+        window = dispute.window if dispute is not None else self.dice(2)
         guilty = made.true is not made.claimed if self.dice(4) else self.dice(2) == 1
-        if self.dice(4):
-            self._offer(self.ledger.key_of(record.peer), made.claimed.move(window))
-        for voter in self.state.validators if self.dice(4) else self.state.validators[:2]:
-            body = made.claimed.vote(window, is_guilty=guilty)
-            self._offer(self.ledger.key_of(voter.peer), body)
+        last = b"guilty" if guilty else b"false"
+        what = self._one([b"open", b"next", last, last, b"lie"])
+        if dispute is not None and not dispute.game and self.dice(4):
+            what = b"open"
+        movers = [record.peer, self.someone().peer]
+        movers += [dispute.accuser] * 2 if dispute is not None else []
+        self._offer(self.ledger.key_of(self._one(movers)), made.claimed.move(window, what))
 
     def _prove(self, record: SegmentRecord) -> None:
         """Somebody shows what the solver, or another, signed: it is not in its list, or it never claimed it."""

@@ -123,7 +123,7 @@ def test_a_liar_without_a_stake_earns_nothing_and_is_evicted_and_barred() -> Non
     windows = case.up_to_reveal(3)
     case.show(windows)
     case.wait(SegmentPhase.DISPUTED)
-    case.judge(is_guilty=True)
+    case.decide(is_guilty=True)
     assert case.is_now(SegmentPhase.GUILTY)
     assert money(case, liar) <= before
     run = case.ledger.state.run(case.run.index)
@@ -195,7 +195,7 @@ def test_a_silent_solver_is_unpaid_fined_and_goes_at_the_third_time() -> None:
 
 
 @pytest.mark.rule("L43", "L44")
-def test_a_founder_that_lies_loses_its_stake_by_the_verdict_of_others() -> None:
+def test_a_founder_that_lies_loses_its_stake_like_anybody() -> None:
     case = a_case(num_accounts=6, num_validators=5)
     owner = case.ledger.keys[0]
     case.true = make_segment(case.ledger, case.run, 1, 1, 0)
@@ -206,49 +206,31 @@ def test_a_founder_that_lies_loses_its_stake_by_the_verdict_of_others() -> None:
     assert case.record.is_paid
     before = money(case, owner)
     case.blow(case.ledger.keys[5], 0)
-    assert len(case.judges) == 4
-    case.judge(is_guilty=True)
+    case.decide(is_guilty=True)
     assert case.is_now(SegmentPhase.GUILTY)
     assert case.stake(owner) == 0
     assert money(case, owner) <= before - STAKE - case.record.reward + FEES
 
 
-@pytest.mark.rule("L43")
-@pytest.mark.parametrize("is_lie", [False, True], ids=["convict", "acquit"])
-def test_two_thirds_of_the_judges_neither_convict_nor_acquit(is_lie: bool) -> None:
-    """Six judges beside the solver, of which four are bought; the accuser is none of them."""
-    case, windows = all_drawn((7,), lie=0 if is_lie else None, num_accounts=8, num_validators=7)
-    accuser = case.ledger.keys[7]
-    says = case.true if is_lie else case.true.with_lie(0)
-    case.seal(windows, like=says)
-    case.submit(case.solver, case.claimed.reveal())
-    case.show({accuser.peer: 0}, like=says)
-    assert case.is_now(SegmentPhase.DISPUTED)
-    assert len(case.judges) == 6
-    bond = case.record.accusations[0].bond
-    case.vote(case.judges[:4], is_guilty=not is_lie)
-    assert case.is_now(SegmentPhase.DISPUTED)
-    case.wait(SegmentPhase.UNDECIDED)
-    assert not case.record.is_paid
-    assert [case.stake(key) for key in case.ledger.keys[:8]] == [STAKE] * 8
-    assert case.ledger.state.globals.burned == bond
-    work = case.ledger.state.contribution(case.run.index, case.solver.peer)
-    assert (work.earned, work.verified, work.failed) == (0, 0, 0)
-
-
-@pytest.mark.rule("L43")
-def test_a_lone_launcher_that_accuses_and_judges_takes_no_stake() -> None:
-    case = a_case(num_validators=1)
-    windows = case.up_to_reveal()
-    case.show(windows)
+@pytest.mark.rule("L43", "L93")
+@pytest.mark.parametrize("num_validators", [1, 7])
+def test_attack_who_has_all_the_power_convicts_and_acquits_nobody(num_validators: int) -> None:
+    """A validator that accuses is a side like any other: before the real court it has no move."""
+    case = a_case(num_accounts=8, num_validators=num_validators)
+    case.show(case.up_to_reveal(0))
+    case.wait(SegmentPhase.UNSAMPLED)
     launcher, solver = case.ledger.keys[0], case.solver
-    before = money(case, launcher), case.stake(solver)
+    before = money(case, launcher), money(case, solver)
     case.blow(launcher, 0, case.true.with_lie(0))
-    case.let_nobody_ask(0)
-    assert case.is_now(SegmentPhase.GUILTY), "it can send away whom it likes"
-    assert case.stake(solver) == before[1] == STAKE
-    assert money(case, launcher) <= before[0]
-    assert case.ledger.state.globals.burned == 0
+    assert case.is_now(SegmentPhase.DISPUTED)
+    for key in case.ledger.keys[:num_validators]:
+        with pytest.raises(InvalidStatement):
+            case.submit(key, case.claimed.move(0, b"guilty"))
+    case.give_up()
+    assert case.is_now(SegmentPhase.UNSAMPLED), "as before"
+    assert case.stake(solver) == STAKE
+    assert money(case, launcher) < before[0]
+    assert money(case, solver) > before[1]
 
 
 @pytest.mark.rule("L38", "L41", "L55")
@@ -288,10 +270,10 @@ def test_a_cheat_that_reports_itself_loses_more_than_it_saves() -> None:
     bought = case.ledger.keys[2]
     before = money(case, case.solver, second, bought)
     case.blow(second, 0)
-    case.judge(is_guilty=True)
+    case.decide(is_guilty=True)
     assert case.is_now(SegmentPhase.GUILTY)
     lost = before - money(case, case.solver, second, bought)
-    assert lost >= STAKE // 2 > 2 * case.record.reward, "one judge of four is its own, too"
+    assert lost >= STAKE // 2 > 2 * case.record.reward
 
 
 @pytest.mark.rule("L42", "L45")
@@ -302,11 +284,11 @@ def test_each_false_report_costs_twice_as_much() -> None:
         before = money(case, cheat)
         case.blow(cheat, window, case.true.with_lie(window))
         bonds.append(case.record.accusations[0].bond)
-        case.judge(is_guilty=False)
-        assert case.is_now(SegmentPhase.CLEARED)
+        case.decide(is_guilty=False)
+        assert case.is_now(SegmentPhase.UNSAMPLED)
         assert before - money(case, cheat) >= bonds[-1]
     assert bonds == [bonds[0], 2 * bonds[0], 4 * bonds[0]]
-    assert money(case, case.solver) - solver >= sum(bonds) * 9 // 10
+    assert money(case, case.solver) - solver >= sum(bonds) - 3 * FEES
     assert case.stake(case.solver) == STAKE
 
 
@@ -357,7 +339,7 @@ def test_a_liars_checkpoints_stand_no_more_after_its_conviction() -> None:
     case.submit(case.solver, case.claimed.reveal())
     case.show(windows)
     case.wait(SegmentPhase.DISPUTED)
-    case.judge(is_guilty=True)
+    case.decide(is_guilty=True)
     assert case.is_now(SegmentPhase.GUILTY)
     run = case.ledger.state.run(run.index)
     assert run.standing(0) == ()
@@ -392,7 +374,7 @@ def test_what_waits_to_be_paid_is_void_when_its_solver_is_convicted() -> None:
     pending = make_segment(case.ledger, run, 2, 0, 1)
     case.submit(case.solver, pending.commit)
     assert case.is_now(SegmentPhase.DISPUTED)
-    case.judge(is_guilty=True)
+    case.decide(is_guilty=True)
     assert case.is_now(SegmentPhase.GUILTY)
     convicted = money(case, case.solver)
     case.true = case.claimed = pending
@@ -407,9 +389,9 @@ def test_what_waits_to_be_paid_is_void_when_its_solver_is_convicted() -> None:
     assert case.ledger.state.contribution(run.index, case.solver.peer).earned == 0
 
 
-@pytest.mark.rule("L43", "L45")
-def test_disputes_that_nobody_decides_release_no_pay() -> None:
-    """Friends of a solver accuse window after window, so that its judges run out of time."""
+@pytest.mark.rule("L43", "L94")
+def test_attack_friends_that_accuse_and_give_up_clear_no_window() -> None:
+    """Friends of a solver accuse window after window: each pays for it, and no window counts as checked."""
     for seed in range(SEEDS):
         case = a_case(
             num_steps=20, num_accounts=5, seed=digest("undecided", seed.to_bytes(2, "big"))
@@ -426,10 +408,12 @@ def test_disputes_that_nobody_decides_release_no_pay() -> None:
     case.show(windows, like=says)
     bonds = sum(accusation.bond for accusation in case.record.accusations)
     assert len({accusation.window for accusation in case.record.accusations}) == 2
-    case.wait(SegmentPhase.UNDECIDED)
-    assert len(case.record.judged) == 2
-    assert not case.record.is_paid
+    assert bonds > 0
+    while case.is_now(SegmentPhase.DISPUTED):
+        case.give_up()
+    assert case.is_now(SegmentPhase.UNSAMPLED)
+    assert not case.record.judged
     assert reward > 0
-    assert escrow(case) == before
-    assert case.ledger.state.globals.burned == bonds
+    assert escrow(case) == before - reward
+    assert not [check for check in case.record.checks if check.phase is CheckPhase.AGREED]
     assert all(check.phase is CheckPhase.DIFFERED for check in case.record.checks)

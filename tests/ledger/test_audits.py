@@ -10,11 +10,11 @@ def test_a_conviction_tells_who_found_it_and_what_it_took() -> None:
     case = a_case(lie=0)
     case.show(case.up_to_reveal())
     accuser = case.record.accusations[0].peer
-    judges = case.judges
-    case.vote(judges[:1], is_guilty=True)
+    case.move(case.accuser, b"open")
+    case.move(case.solver, b"next")
     before = case.ledger.state
     assert new_convictions(None, before, case.run.index) == []
-    case.vote(judges[1:], is_guilty=True)
+    case.move(case.accuser, b"guilty")
     (conviction,) = new_convictions(before, case.ledger.state, case.run.index)
     assert (conviction.accuser, conviction.stake_taken) == (accuser, STAKE)
     assert new_convictions(case.ledger.state, case.ledger.state, case.run.index) == []
@@ -32,7 +32,7 @@ def test_after_a_restart_the_ledger_still_tells_who_was_convicted() -> None:
     windows = case.up_to_reveal()
     case.show(windows)
     accuser = case.record.accusations[0].peer
-    case.judge(is_guilty=True)
+    case.decide(is_guilty=True)
     (conviction,) = new_convictions(None, case.ledger.state, case.run.index)
     assert (conviction.accuser, conviction.stake_taken) == (accuser, None)
     assert "taken" not in str(conviction_row(conviction)["text"])

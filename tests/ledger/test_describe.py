@@ -172,13 +172,13 @@ def test_a_run_shows_how_its_segments_were_judged() -> None:
     other = make_segment(case.ledger, case.run, 1, 1, 0)
     case.submit(case.ledger.keys[0], other.commit)
     case.show(case.up_to_reveal())
-    case.judge(is_guilty=True)
+    case.decide(is_guilty=True)
     case.ledger.empty_blocks(30)
     state = case.ledger.state
     run = state.run(case.run.index)
     row = run_row(state, run)
-    judged = [row[name] for name in ("verified", "cleared", "unsampled", "silent", "guilty")]
-    assert judged == [0, 0, 0, 1, 1]
+    judged = [row[name] for name in ("verified", "unsampled", "silent", "guilty")]
+    assert judged == [0, 0, 1, 1]
     detail = run_detail(state, run)
     assert detail["old_segments"] == {"all": 2, "verified": 0}
     assert [found["name"] for found in guilty(detail)] == [peer_name(case.ledger.keys[1].peer)]

@@ -10,15 +10,16 @@ from swarm.ledger.check_statements import Report, VerifyReveal
 from swarm.ledger.state.records import SegmentPhase
 from swarm.ledger.state.state import audit_supply, decode_state, encode_state
 from swarm.ledger.transactions import Body, Transfer
+from swarm.ledger.transition.hearings import CLOCK_BLOCKS_MIN, silence_blocks
 from swarm.ledger.transition.phases import REPORTS_MAX, challenge_end
 from swarm.ledger.transition.runs import boundary_height
 from swarm.primitives.codec import replace
-from swarm.primitives.commitments import verify_commit
+from swarm.primitives.commitments import REFUSED, verify_commit
 from swarm.primitives.crypto import SecretKey
 from swarm.testing.ledger import BALANCE, SALT, STAKE, CheckedSegment
 from swarm.types import Amount
-from swarm.verify.replay import REFUSED
 from tests.ledger.checking import EXACT, Case, a_case
+from tests.ledger.scripted import scripted_court
 
 ROUND, BOND = EXACT.round_blocks, 20
 FEES = 16
@@ -83,7 +84,7 @@ def test_a_lie_that_nobody_was_drawn_for_is_judged_like_any_other() -> None:
     before, pay = case.balance(reporter), escrow(case)
     case.blow(reporter, 0)
     assert case.is_now(SegmentPhase.DISPUTED)
-    case.judge(is_guilty=True)
+    case.decide(is_guilty=True)
     assert case.is_now(SegmentPhase.GUILTY)
     assert case.stake(case.solver) == 0
     assert abs(case.balance(reporter) - before - STAKE * 40 // 100) < FEES, "and its bond"
@@ -106,20 +107,23 @@ def test_a_copied_report_cannot_be_shown_by_who_copied_it() -> None:
     case.ledger.empty_blocks(ROUND)
     assert [accusation.peer for accusation in case.record.accusations] == [reporter.peer]
     before = case.balance(thief)
-    case.judge(is_guilty=True)
+    case.decide(is_guilty=True)
     assert case.is_now(SegmentPhase.GUILTY)
     assert case.balance(thief) == before < BALANCE - BOND, "its bond is gone"
 
 
-@pytest.mark.rule("V18")
-def test_a_log_that_cannot_be_honest_is_a_claim_like_any_other() -> None:
+@pytest.mark.rule("L111", "V18")
+def test_attack_a_refused_log_is_no_accusation() -> None:
+    """It counts as not served: a verifier complains, and nobody is convicted by it."""
     case, reporter = unchecked()
     c, claim = case.claimed.commit, REFUSED.claim
     blind = verify_commit(claim, SALT, reporter.peer)
     case.submit(reporter, Report(c.run, c.round, c.stage, c.seat, 0, blind))
     shown = VerifyReveal(c.run, c.round, c.stage, c.seat, 0, SALT, claim)
-    case.submit(reporter, shown)
-    assert case.is_now(SegmentPhase.DISPUTED)
+    assert case.refused(reporter, shown) is Reason.BAD_FIELD
+    before = case.balance(case.solver)
+    case.wait(SegmentPhase.UNSAMPLED)
+    assert case.balance(case.solver) >= before + BOND - 20, "what it said blind cannot be shown"
 
 
 def test_before_it_is_shown_and_after_a_verdict_a_report_is_refused_with_its_reason() -> None:
@@ -136,26 +140,8 @@ def test_before_it_is_shown_and_after_a_verdict_a_report_is_refused_with_its_rea
     assert "verifiers come first" in why_refused(asked, reporter)
     case, reporter = unchecked(lie=0)
     case.blow(reporter, 0)
-    case.judge(is_guilty=True)
+    case.decide(is_guilty=True)
     assert "proven false already" in why_refused(case, case.ledger.keys[4])
-    open_end, reporter = unchecked(lie=0)
-    open_end.blow(reporter, 0)
-    open_end.wait(SegmentPhase.UNDECIDED)
-    assert "gave no verdict" in why_refused(open_end, open_end.ledger.keys[4])
-
-
-def test_a_vote_without_a_dispute_is_refused_with_its_reason() -> None:
-    case, reporter = unchecked(lie=0)
-    vote, judges = case.claimed.vote(0, is_guilty=True), case.ledger.keys
-    with pytest.raises(InvalidStatement, match="no dispute: the segment is unsampled"):
-        case.submit(judges[2], vote)
-    ask(case, reporter)
-    with pytest.raises(InvalidStatement, match="no dispute: the segment is revealed"):
-        case.submit(judges[2], vote)
-    case.show({reporter.peer: 0})
-    case.judge(is_guilty=True)
-    with pytest.raises(InvalidStatement, match="no dispute: the segment is guilty"):
-        case.submit(judges[0], vote)
 
 
 @pytest.mark.rule("L18", "L42")
@@ -166,6 +152,8 @@ def test_a_report_of_the_last_moment_is_judged_and_its_round_is_kept_until_then(
     ask(case, reporter)
     up_to(case, case.record.due - 1)
     case.show({reporter.peer: 0})
+    assert case.is_now(SegmentPhase.DISPUTED)
+    case.fall_silent()
     dispute = case.record.dispute
     assert dispute is not None
     closed = boundary_height(run, round_ + 3) + EXACT.checks.challenge_window_blocks
@@ -174,8 +162,7 @@ def test_a_report_of_the_last_moment_is_judged_and_its_round_is_kept_until_then(
         assert case.ledger.state.round_info(run.index, round_) is not None
         case.ledger.block()
     case.ledger.block()
-    assert case.is_now(SegmentPhase.UNDECIDED), "no verdict in time"
-    assert case.record.is_paid, "what it was paid before stays; it counts as undecided"
+    assert case.is_now(SegmentPhase.GUILTY), "it never came back"
     assert case.ledger.state.round_info(run.index, round_) is not None
     case.ledger.block()
     assert not is_kept(case)
@@ -203,13 +190,13 @@ def test_one_report_of_a_peer_waits_at_a_time() -> None:
     again = wrong[2].report(reporter.peer, 2)
     assert case.refused(reporter, again) is Reason.DUPLICATE
     case.blow(case.ledger.keys[4], 2, wrong[2])
-    case.judge(is_guilty=False)
+    case.decide(is_guilty=False)
     assert case.is_now(SegmentPhase.DISPUTED)
     case.blow(reporter, 0, wrong[0])
-    case.judge(is_guilty=False)
-    case.judge(is_guilty=False)
-    assert case.is_now(SegmentPhase.CLEARED)
-    assert case.record.judged == (1, 2, 0)
+    case.decide(is_guilty=False)
+    case.decide(is_guilty=False)
+    assert case.is_now(SegmentPhase.UNSAMPLED)
+    assert case.record.judged == (), "a lost accusation says nothing about a window"
     assert case.balance(reporter) <= BALANCE - 3 * BOND, "the second costs twice as much"
 
 
@@ -255,7 +242,7 @@ def test_the_pay_of_a_lie_in_a_settled_run_goes_to_its_owner() -> None:
     case.ledger.reach_round(case.run, 6)
     case.blow(case.ledger.keys[5], 0)
     before = case.balance(case.ledger.keys[0])
-    case.judge(is_guilty=True)
+    case.decide(is_guilty=True)
     assert case.is_now(SegmentPhase.GUILTY)
     assert case.balance(case.ledger.keys[0]) >= before + 5
     assert escrow(case) == 0
@@ -281,7 +268,9 @@ def test_whatever_is_reported_no_bond_is_lost_and_every_segment_ends(
 ) -> None:
     rng = random.Random(10 * seed + stream)
     case, _ = unchecked(num_steps=25, lie=rng.choice([0, 1, 2]))
-    end = case.record.height + EXACT.checks.challenge_window_blocks + 40 * ROUND
+    params = case.ledger.state.params
+    end = case.record.height + EXACT.checks.challenge_window_blocks + 6 * 2 * CLOCK_BLOCKS_MIN
+    end += silence_blocks(params.unbonding_epochs, params.epoch_blocks)
     views = [case.true, case.claimed, *(case.true.with_lie(i) for i in range(3))]
     while is_kept(case):
         assert case.ledger.state.height < end, "nobody holds a segment up"
@@ -293,13 +282,17 @@ def test_whatever_is_reported_no_bond_is_lost_and_every_segment_ends(
         )
         body: Body | None = rng.choice([report, shown, shown, None])
         if case.record.dispute is not None and rng.random() < 0.6:
-            body = case.claimed.vote(case.record.dispute.window, is_guilty=rng.random() < 0.3)
+            dispute = case.record.dispute
+            what = rng.choice([b"open", b"next", b"guilty", b"false"])
+            key = case.ledger.key_of(rng.choice([case.record.peer, dispute.accuser]))
+            body = case.claimed.move(dispute.window, what)
         try:
-            case.submit(key, body) if body is not None else case.ledger.block()
+            with scripted_court():
+                case.submit(key, body) if body is not None else case.ledger.block()
         except InvalidStatement:
             case.ledger.block()
         assert sum(check.is_report for check in case.record.checks) <= 6 if is_kept(case) else True
         assert audit_supply(case.ledger.state) == case.ledger.state.supply
     verdicts = case.ledger.state.verdicts(case.run.index)
-    ends = (verdicts.unsampled, verdicts.cleared, verdicts.guilty, verdicts.undecided)
+    ends = (verdicts.unsampled, verdicts.guilty)
     assert sum(ends) == 1

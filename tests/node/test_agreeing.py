@@ -14,7 +14,7 @@ from swarm.ledger.check_statements import check_statement_shape
 from swarm.ledger.transition.checks import shown_claims
 from swarm.node.seat.commits import commit_of
 from swarm.primitives.codec import replace
-from swarm.primitives.commitments import SALT_BYTES, leaves_root
+from swarm.primitives.commitments import REFUSED, SALT_BYTES, leaves_root
 from swarm.primitives.state_parts import PHI
 from swarm.training.plan import RoundPlan
 from swarm.training.record.segment import MergeRecord, SegmentLog
@@ -28,7 +28,7 @@ from swarm.training.record.window_bytes import (
 )
 from swarm.training.shard import Shard
 from swarm.types import NO_DIGEST, Digest, RoundIndex, RunIndex, StageIndex
-from swarm.verify.replay import REFUSED, Committed, answer, replay
+from swarm.verify.replay import Committed, answer, replay
 from swarm.verify.transcript import merge_leaf, reveal_of, state_root, window_results
 from tests.ledger.checking import a_case
 from tests.node.fakes import a_trading_node

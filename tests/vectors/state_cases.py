@@ -36,12 +36,12 @@ STORAGE = Storage(
 
 
 def disputed() -> Case:
-    """One window of a segment is false, its verifiers say so, and a judge has voted."""
+    """One window of a segment is false, its verifiers say so, and one of them has opened."""
     case = a_case(lie=0, num_accounts=6)
     windows = case.up_to_reveal()
     case.show(windows)
     case.wait(SegmentPhase.DISPUTED)
-    case.vote(case.judges[:1], is_guilty=True)
+    case.move(case.accuser, b"open")
     return case
 
 

@@ -17,13 +17,13 @@ from swarm.primitives.crypto import SecretKey
 from swarm.testing.ledger import CheckedSegment, verifier_salt
 from swarm.training.record.window import WindowKey
 from swarm.types import NO_DIGEST, Digest, Height, PeerId, View
+from swarm.verify.answers import ForcedKey, OwnAnswer, SegmentKey, seat_of, window_of
 from swarm.verify.changes import OpenSegments
 from swarm.verify.draws import Draws
 from swarm.verify.duties import (
     DutyStep,
     FindMove,
     HoldWindow,
-    JudgeWindow,
     MoveKey,
     ProveForced,
     StepKey,
@@ -31,15 +31,13 @@ from swarm.verify.duties import (
     VerifierView,
     next_duties,
 )
-from swarm.verify.judging import ForcedKey, OwnAnswer, SegmentKey, seat_of, window_of
 from tests.ledger.checking import Case
+from tests.ledger.scripted import scripted_court
 
 FINAL = {
     SegmentPhase.VERIFIED,
     SegmentPhase.UNSAMPLED,
     SegmentPhase.SILENT,
-    SegmentPhase.CLEARED,
-    SegmentPhase.UNDECIDED,
     SegmentPhase.GUILTY,
     SegmentPhase.WITHIN,
     SegmentPhase.REJECTED,
@@ -71,7 +69,8 @@ class BlockProducer:
             data = sign_transaction(
                 key, self.state.chain, body, nonce=nonce, fee=fee, expiry=expiry
             )
-            self.pool.add(data, self.state)
+            with scripted_court():
+                self.pool.add(data, self.state)
             used.add(nonce)
             return
         self.pool.add(data, self.state)
@@ -80,8 +79,9 @@ class BlockProducer:
         """The next block, with whatever of the pool is valid in it."""
         ledger = self.ledger
         leader = ledger.keys[self.state.height % ledger.num_validators]
-        made, _ = build_block(ledger.head, self.pool, leader, View(self.state.height + 1))
-        ledger.head = extend(ledger.head, made)
+        with scripted_court():
+            made, _ = build_block(ledger.head, self.pool, leader, View(self.state.height + 1))
+            ledger.head = extend(ledger.head, made)
         ledger.links.append((made, ledger.certificate(made)))
         self.pool.remove(made.transactions)
         self.pool.prune(self.state)
@@ -105,15 +105,16 @@ class Actor:
     reveals: dict[SegmentKey, RevealSegment] = field(default_factory=dict)
     checks_max: int = 2
     answers: dict[WindowKey, OwnAnswer] = field(default_factory=dict)
-    verdicts: dict[WindowKey, bool] = field(default_factory=dict)
     held: set[WindowKey] = field(default_factory=set)
+    unsure: bool = False
+    """Whether it has every log, and has replayed none as a witness."""
     moves: dict[MoveKey, bytes | None] = field(default_factory=dict)
     proofs: dict[WindowKey, bytes] = field(default_factory=dict)
     forced: dict[ForcedKey, tuple[bytes, ...]] = field(default_factory=dict)
     proving: Callable[[ProveForced], tuple[bytes, ...]] = lambda _: ()
     """What this actor shows of errors that it made on purpose."""
-    moving: Callable[[FindMove], bytes | None] = lambda _: None
-    """What this actor says in a dispute that arithmetic decides."""
+    moving: Callable[[FindMove], bytes | None] | None = None
+    """What this actor says in a dispute; None: what is true, before the scripted court."""
     sent: dict[StepKey, Height] = field(default_factory=dict)
     watch: OpenSegments = field(default_factory=OpenSegments)
     submitted: list[Submit] = field(default_factory=list)
@@ -121,7 +122,7 @@ class Actor:
 
     def restart(self) -> None:
         """Forget all that is not on the disk."""
-        self.verdicts, self.sent = {}, {}
+        self.moves, self.sent = {}, {}
 
     def steps(self) -> tuple[DutyStep, ...]:
         state = self.producer.state
@@ -135,10 +136,9 @@ class Actor:
                 draws=draws.of,
                 witness=draws.witness,
                 panel=draws.panel,
-                holds=lambda key: key in self.held or key in self.answers,
+                holds=self._holds,
                 answers=self.answers,
                 reveals=self.reveals,
-                verdicts=self.verdicts,
                 moves=self.moves,
                 proofs=self.proofs,
                 forced=self.forced,
@@ -146,6 +146,13 @@ class Actor:
                 checks_max=self.checks_max,
             )
         )
+
+    def _holds(self, key: WindowKey) -> bool | None:
+        record = self.producer.state.segment(*seat_of(key))
+        is_contested = record is not None and bool(record.contests)
+        if self.unsure and is_contested:
+            return None
+        return key in self.held or key in self.answers
 
     def act(self) -> None:
         """Do every step there is, and those that follow from them."""
@@ -167,7 +174,8 @@ class Actor:
     def _work(self, step: DutyStep) -> None:
         assert not isinstance(step, Submit)
         if isinstance(step, FindMove):
-            self.moves[step.move] = self.moving(step)
+            mine = scripted_move(self.producer.case, step.move, self.key.peer)
+            self.moves[step.move] = mine if self.moving is None else self.moving(step)
             return
         if isinstance(step, ProveForced):
             self.forced[step.key, step.place] = self.proving(step)
@@ -177,13 +185,23 @@ class Actor:
             return
         if isinstance(step, HoldWindow):
             self.held.add(step.key)
-        elif isinstance(step, JudgeWindow):
-            record = self.producer.state.segment(*seat_of(step.key))
-            assert record is not None
-            self.verdicts[step.key] = found.claim != record.claims[step.key.window]
         else:
             key, salt = (*seat_of(step.key), step.key.window), verifier_salt(self.key.peer)
             self.answers[step.key] = OwnAnswer(*key, salt, found, Digest(bytes(32)))
+
+
+def scripted_move(case: Case, move: MoveKey, me: PeerId) -> bytes | None:
+    """What a side that is sure of its own log says before the scripted court: the truth wins."""
+    record = case.ledger.state.segment(*seat_of(move.key))
+    assert record is not None
+    if record.dispute is None:
+        return None
+    if not record.dispute.game:
+        return b"open"
+    window = move.key.window
+    is_lie = case.true.results[window].claim != record.claims[window]
+    is_right = is_lie == (me != record.peer)
+    return (b"guilty" if is_lie else b"false") if is_right else b"next"
 
 
 def honest(segment: CheckedSegment) -> Replay:

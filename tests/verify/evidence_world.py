@@ -29,18 +29,19 @@ from swarm.primitives.edges import sent_root
 from swarm.testing.ledger import InMemoryLedger, forget_blocks, small_run_spec
 from swarm.training.record.checkpoint import phi_bytes
 from swarm.training.record.window import (
+    WindowData,
     anchors_named,
 )
 from swarm.training.record.window_bytes import (
     encode_window,
 )
 from swarm.types import NO_DIGEST, Amount, Digest, Height, PeerId, RoundIndex, StageIndex
+from swarm.verify.answers import window_of
 from swarm.verify.audit import AuditResult
 from swarm.verify.edges import encode_list
 from swarm.verify.evidence import Evidence, encode_evidence_file, evidence_keys, read_evidence
 from swarm.verify.evidence_check import convince, prove
-from swarm.verify.judging import window_of
-from swarm.verify.manifest import sign_manifest
+from swarm.verify.manifest import WindowManifest, manifest_of, sign_manifest
 from swarm.verify.replay import Committed
 from swarm.verify.replay_process import Log, Material
 from swarm.verify.transcript import state_root
@@ -139,7 +140,6 @@ class World:
             accusations=(),
             dispute=None,
             judged=(),
-            is_undecided=False,
         )
         return replace(honest, **changes)
 
@@ -163,6 +163,22 @@ class World:
         forget_blocks()  # they follow from their parents, and not from what was put in
         self.ledger.block()
 
+    def manifest(
+        self,
+        data: WindowData,
+        root: Digest,
+        num_bytes: int,
+        record: SegmentRecord,
+        window: int,
+        signer: SecretKey | None = None,
+    ) -> WindowManifest:
+        """What the solver signs of a log, or of other bytes in its place."""
+        run, round_, stage, seat, number = dataclasses.astuple(window_of(record, window))
+        named = {"run": run, "round": round_, "stage": stage, "seat": seat, "window": number}
+        unsigned = replace(manifest_of(data, root, num_bytes), **named)
+        where = (self.state.chain, self.run.spec_digest)
+        return sign_manifest(signer or self.solver, *where, unsigned)
+
     def material(self, folder: Path, window: int = LIE) -> Material:
         """What a node has fetched to replay a window, its log in a file."""
         segment, (stage, index) = self.segment, SEAT
@@ -170,8 +186,7 @@ class World:
         path = folder / "log"
         path.write_bytes(raw)
         root = tensor_hash("uint8", (len(raw),), raw)
-        where = (self.state.chain, self.run.spec_digest, window_of(record, window))
-        manifest = sign_manifest(self.solver, *where, root, len(raw))
+        manifest = self.manifest(self.segment.windows[window], root, len(raw), record, window)
         committed = Committed(record.start_root, record.num_steps, 1 + index, segment.log.sent)
         log = Log(path, manifest, segment.plan, committed)
         named = anchors_named(segment.windows[window])
@@ -194,14 +209,15 @@ class World:
         keys = evidence_keys(key, rounds)
         raw = b"".join(encode_window(self.segment.windows[window])) if log is None else log
         root = tensor_hash("uint8", (len(raw),), raw)
-        where = (self.state.chain, self.run.spec_digest, key)
         names = {checkpoint.phi_root for checkpoint in self.run.checkpoints[record.stage]}
         anchors, base_W = self.crop.anchors[record.stage], base_of(self.crop.spec, record.stage)
         weights = [anchors[name] for name in sorted(names)]
         weights += [] if base_W is None else [base_W]
         return Evidence(
             genesis=self.ledger.genesis,
-            manifest=sign_manifest(signer or self.solver, *where, root, len(raw)),
+            manifest=self.manifest(
+                self.segment.windows[window], root, len(raw), record, window, signer
+            ),
             checkpoint_rounds=rounds,
             proof=prove_entries(self.state, block.header, certificate, [], keys),
             log=raw,

@@ -5,10 +5,11 @@ import pytest
 from swarm.errors import BadEncoding, BadSignature
 from swarm.ledger.check_statements import TOKENS_MAX
 from swarm.primitives.codec import encode, replace
-from swarm.primitives.commitments import SALT_BYTES, WindowResult
+from swarm.primitives.commitments import REFUSED, SALT_BYTES, WindowResult
 from swarm.primitives.crypto import digest
 from swarm.testing.ledger import verifier_salt
 from swarm.types import Digest
+from swarm.verify.answers import window_of
 from swarm.verify.audit import (
     EVIDENCE_BYTES_MAX,
     AuditEvidence,
@@ -18,10 +19,8 @@ from swarm.verify.audit import (
     encode_evidence,
     judge_logs,
 )
-from swarm.verify.judging import window_of
-from swarm.verify.manifest import sign_manifest
-from swarm.verify.replay import REFUSED
 from tests.ledger.checking import Case, a_case
+from tests.verify.manifests import signed
 
 SALT = bytes(range(SALT_BYTES))
 
@@ -29,7 +28,7 @@ SALT = bytes(range(SALT_BYTES))
 def evidence_of(case: Case, result: WindowResult, window: int = 0) -> AuditEvidence:
     chain, run_digest = case.ledger.state.chain, case.run.spec_digest
     key, root = window_of(case.record, window), Digest(digest("test", encode(result)))
-    manifest = sign_manifest(case.solver, chain, run_digest, key, root, 1000)
+    manifest = signed(case.solver, chain, run_digest, key, root, 1000)
     return AuditEvidence(chain, run_digest, case.record.peer, manifest, result)
 
 
@@ -91,11 +90,26 @@ def test_a_report_tells_nobody_what_its_answer_is() -> None:
 def test_one_false_log_among_honest_ones_is_a_fraud() -> None:
     case = a_case()
     case.up_to_reveal()
-    result = audited(case, case.true.results[0], REFUSED)
+    false = case.true.with_lie(0).results[0]
+    result = audited(case, case.true.results[0], false)
     assert result.verdict is AuditVerdict.FRAUD
-    assert result.found == REFUSED.claim
+    assert result.found == false.claim
     assert result.evidence is not None
-    assert result.evidence.result == REFUSED
+    assert result.evidence.result == false
+
+
+@pytest.mark.rule("V63", "V18")
+def test_a_refused_log_is_none_and_nothing_of_it_can_be_reported() -> None:
+    case = a_case()
+    case.up_to_reveal()
+    result = audited(case, REFUSED)
+    assert result.verdict is AuditVerdict.REFUSED
+    assert "cannot be an honest one" in result.text
+    assert result.accusation(SALT) is None
+    assert result.evidence is not None, "a stranger may see it, too"
+    assert audited(case, REFUSED, case.true.results[0]).verdict is AuditVerdict.HONEST
+    lie = case.true.with_lie(0).results[0]
+    assert audited(case, REFUSED, lie).verdict is AuditVerdict.FRAUD
 
 
 @pytest.mark.rule("V32")
@@ -110,7 +124,7 @@ def test_what_was_not_shown_yet_can_only_be_false_at_its_end() -> None:
     assert found.verdict is AuditVerdict.FRAUD
     assert found.accusation(SALT) is not None
     assert audited(case, with_another_end(first)).verdict is AuditVerdict.NOT_REVEALED
-    assert audited(case, REFUSED).verdict is AuditVerdict.FRAUD
+    assert audited(case, REFUSED).verdict is AuditVerdict.REFUSED
 
 
 def with_another_end(result: WindowResult) -> WindowResult:

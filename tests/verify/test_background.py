@@ -13,9 +13,9 @@ from swarm.ledger.state.records import CheckPhase, SegmentPhase, SegmentRecord
 from swarm.primitives.codec import replace
 from swarm.training.record.window import WindowKey
 from swarm.types import Digest, PeerId
+from swarm.verify.answers import SegmentKey, key_of
 from swarm.verify.audit import AuditResult
 from swarm.verify.background import QUEUE_MAX, BackgroundAudits, chosen
-from swarm.verify.judging import SegmentKey, key_of
 from tests.ledger.checking import a_case
 
 ME = PeerId(bytes(32))
@@ -43,7 +43,7 @@ def test_a_share_of_what_has_passed_is_chosen_and_nothing_twice() -> None:
 
 @pytest.mark.parametrize("phase", list(SegmentPhase))
 def test_only_what_may_be_judged_again_is_chosen(phase: SegmentPhase) -> None:
-    is_paid = phase in {SegmentPhase.VERIFIED, SegmentPhase.CLEARED, SegmentPhase.UNSAMPLED}
+    is_paid = phase in {SegmentPhase.VERIFIED, SegmentPhase.UNSAMPLED}
     assert len(chosen(*passed(1, phase), ME, 1.0, random.Random(1))) == is_paid
     (record,) = passed(1, phase)[1].values()
     assert chosen(*passed(1, phase), record.peer, 1.0, random.Random(1)) == [], "its own work"

@@ -8,6 +8,7 @@ import torch
 from swarm.errors import BadEncoding, PeerFault
 from swarm.gossip.codecs.activations import to_wire
 from swarm.primitives.codec import replace
+from swarm.primitives.commitments import REFUSED
 from swarm.training.messages import (
     MicroBatch,
     MicroBatchGrad,
@@ -24,7 +25,6 @@ from swarm.training.record.window_bytes import (
 )
 from swarm.training.shard import Shard
 from swarm.types import StageIndex
-from swarm.verify.replay import REFUSED
 from tests.training.pipeline import a_spec
 from tests.verify.logs import steps_of, with_microbatch
 from tests.verify.windows import STEPS, TOKENS, WINDOW_STEPS, Harvest, harvest

@@ -103,7 +103,7 @@ def test_a_reporter_is_named_when_no_verifier_found_it() -> None:
     case.show({reporter.peer: 0})
     watch = OpenSegments()
     watch.look(case.ledger.state)
-    case.judge(is_guilty=True)
+    case.decide(is_guilty=True)
     assert case.is_now(SegmentPhase.GUILTY)
     (change,) = find_changes(*watch.look(case.ledger.state), case.able[1].peer)
     assert change.fields["accuser"] == peer_name(reporter.peer)

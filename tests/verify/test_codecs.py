@@ -10,7 +10,7 @@ from swarm.config.spec import RunSpec
 from swarm.errors import PeerFault
 from swarm.gossip.trade.messages import Codec, Receipt, sign_receipt
 from swarm.primitives.codec import replace
-from swarm.primitives.commitments import WindowResult, hash_of
+from swarm.primitives.commitments import REFUSED, WindowResult, hash_of
 from swarm.training.record.segment import MergeRecord
 from swarm.training.record.window import (
     Event,
@@ -22,7 +22,7 @@ from swarm.training.record.window_bytes import (
     encode_window,
 )
 from swarm.types import NO_DIGEST, Digest
-from swarm.verify.replay import REFUSED, replay
+from swarm.verify.replay import replay
 from swarm.verify.transcript import COMPONENTS, state_root
 from tests.verify.logs import with_events
 from tests.verify.windows import CHAIN, TOKENS, Field, Harvest, Segment, harvest, spec_of

@@ -9,7 +9,7 @@ from swarm.errors import Reason
 from swarm.ledger.check_statements import (
     ContestService,
     DataRequest,
-    DisputeVote,
+    DisputeMove,
     RevealSegment,
     VerifyCommit,
     VerifyReveal,
@@ -17,7 +17,6 @@ from swarm.ledger.check_statements import (
 )
 from swarm.ledger.state.records import CheckPhase, SegmentPhase, SegmentRecord
 from swarm.ledger.transactions import Body, Transfer
-from swarm.ledger.transition.disputes import first_accusation
 from swarm.ledger.transition.prices import check_fee, contest_bond, report_bond, request_bond
 from swarm.primitives.codec import replace as replaced
 from swarm.primitives.commitments import WindowResult
@@ -25,8 +24,8 @@ from swarm.primitives.crypto import SecretKey, digest
 from swarm.testing.ledger import make_segment, small_run_spec, verifier_salt
 from swarm.training.record.window import WindowKey
 from swarm.types import Amount, Digest
-from swarm.verify.duties import RESUBMIT_BLOCKS, CheckWindow, JudgeWindow, Submit
-from swarm.verify.judging import OwnAnswer, key_of, seat_of
+from swarm.verify.answers import OwnAnswer, key_of, seat_of
+from swarm.verify.duties import RESUBMIT_BLOCKS, CheckWindow, FindMove, Submit
 from tests.ledger.checking import SOLVER, Case, a_case
 from tests.ledger.panels import NATIVE
 from tests.verify.actors import (
@@ -66,15 +65,14 @@ def test_an_honest_segment_is_verified_by_the_drawn_and_everybody_falls_silent()
     assert len(checked) == 2
 
 
-def test_a_liar_is_convicted_by_judges_that_were_never_told() -> None:
+def test_a_liar_is_convicted_by_its_accuser_and_by_nobody_else() -> None:
     case = a_case(lie=0)
     producer, actors = peers_of(case)
     assert play(producer, actors) is SegmentPhase.GUILTY
     assert_nothing_refused(actors)
     assert case.stake(case.solver) == 0
-    judges = [actor for actor in actors if DisputeVote in kinds(actor)]
-    assert len(judges) >= 2
-    assert case.solver not in [actor.key for actor in judges]
+    movers = {actor.key.peer for actor in actors if DisputeMove in kinds(actor)}
+    assert movers == {case.solver.peer, first_accuser(case)}
 
 
 def test_a_lie_in_one_of_three_windows_is_found_by_who_drew_it() -> None:
@@ -150,7 +148,7 @@ def test_a_verifier_of_garbage_is_overruled_and_pays() -> None:
     garbage = replaced(case.true.results[0], leaves_root=Digest(digest("garbage", b"leaf")))
     cheat.replay = lambda _: garbage
     before = case.stake(cheat.key)
-    assert play(producer, actors) is SegmentPhase.CLEARED
+    assert play(producer, actors) is SegmentPhase.VERIFIED
     assert case.stake(cheat.key) < before
     assert case.stake(case.solver) == 1000
 
@@ -219,7 +217,7 @@ def test_a_lost_statement_comes_again_while_its_phase_is_open() -> None:
     for actor in actors:
         actor.producer = producer
     assert play(producer, actors) is SegmentPhase.GUILTY
-    assert any(isinstance(step.body, DisputeVote) for actor in actors for step in actor.submitted)
+    assert any(isinstance(step.body, DisputeMove) for actor in actors for step in actor.submitted)
 
 
 @pytest.mark.rule("V25")
@@ -325,7 +323,9 @@ def test_who_reports_shows_its_answer_like_a_verifier_also_after_a_restart(
         reporter.restart()
     wanted = SegmentPhase.UNSAMPLED if lie is None else SegmentPhase.GUILTY
     assert play(producer, idle) is wanted
-    assert kinds(reporter) == [VerifyReveal]
+    opens, moves = kinds(reporter)[:1], kinds(reporter)[1:]
+    assert opens == [VerifyReveal]
+    assert set(moves) == ({DisputeMove} if lie is not None else set())
     assert_nothing_refused(idle)
     if lie is None:
         bond = report_bond(case.ledger.state.params, case.run.spec, case.record, num_refuted=0)
@@ -336,7 +336,7 @@ def test_who_reports_shows_its_answer_like_a_verifier_also_after_a_restart(
         assert case.stake(case.solver) == 0
 
 
-def test_the_first_accuser_does_not_judge_and_another_accuser_does() -> None:
+def test_one_accuser_is_heard_and_the_other_waits() -> None:
     case = a_case(lie=0)
     producer, actors = peers_of(case)
     accusers = [actor for actor in actors if actor.key in case.able][:2]
@@ -344,18 +344,19 @@ def test_the_first_accuser_does_not_judge_and_another_accuser_does() -> None:
         for actor in actors:
             actor.act()
         producer.block()
-    first, second = sorted(accusers, key=lambda one: one.key.peer != first_accuser(case))
-    assert first.key.peer == first_accuser(case)
-    assert not [step for step in first.steps() if isinstance(step, JudgeWindow)]
-    assert [step for step in second.steps() if isinstance(step, JudgeWindow)]
+    assert case.record.dispute is not None
+    heard = case.record.dispute.accuser
+    first, second = sorted(accusers, key=lambda one: one.key.peer != heard)
+    assert [step for step in first.steps() if isinstance(step, FindMove)]
+    assert not [step for step in second.steps() if isinstance(step, FindMove)]
     assert play(producer, actors) is SegmentPhase.GUILTY
-    assert DisputeVote not in kinds(first)
-    assert DisputeVote in kinds(second)
     assert_nothing_refused(actors)
 
 
 def first_accuser(case: Case) -> bytes:
-    return first_accusation(case.record, 0).peer
+    """Who answered blind first, of those that differ."""
+    differed = [check for check in case.record.checks if check.phase is CheckPhase.DIFFERED]
+    return min(differed, key=lambda check: check.commit_height).peer
 
 
 @pytest.mark.rule("V26")
@@ -443,23 +444,27 @@ def test_a_check_under_way_costs_nothing_more_and_the_rest_may_be_spent_on_the_n
     assert len([check for check in checks if check.peer == actor.key.peer]) == 2
 
 
-def test_the_only_judge_sends_a_liar_away_by_its_report_and_nobody_votes() -> None:
+def test_the_only_validator_convicts_a_liar_by_its_report_like_anybody() -> None:
     case = a_case(lie=0, num_accounts=6, num_validators=1)
     producer, actors = peers_of(case)
     idle = [replace(actor, checks_max=0) for actor in actors]
     assert play(producer, idle) is SegmentPhase.UNSAMPLED
     (owner,) = [actor for actor in idle if actor.key == case.ledger.keys[0]]
-    before = case.stake(case.solver)
     report_by(case, producer, owner)
     assert play(producer, idle) is SegmentPhase.GUILTY
-    assert not [actor for actor in idle if DisputeVote in kinds(actor)]
-    assert case.stake(case.solver) == before
-    assert not [
-        s
-        for roster in case.ledger.state.run(case.run.index).seats
-        for s in roster
-        if s.peer == case.record.peer
-    ]
+    assert case.stake(case.solver) == 0
+
+
+@pytest.mark.rule("V63")
+def test_a_witness_that_has_a_log_and_has_not_replayed_it_says_nothing() -> None:
+    """One whose log is refused says that it was not served: that is as good as none."""
+    case = a_case(num_accounts=8)
+    producer, actors = peers_of(case, replay=nothing)
+    witness = next(actor for actor in actors if actor.key in case.able)
+    witness.unsure = True
+    assert play(producer, actors) is SegmentPhase.SILENT
+    assert WitnessService not in kinds(witness)
+    assert case.record.contests[0].refused
 
 
 UNCHECKED = replaced(NATIVE, numerics="native-bf16")

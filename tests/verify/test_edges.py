@@ -17,6 +17,7 @@ from swarm.ledger.edges import (
     sender_of,
 )
 from swarm.primitives.codec import encode, replace
+from swarm.primitives.commitments import REFUSED
 from swarm.primitives.crypto import fast_digest
 from swarm.primitives.edges import (
     ActivationSent,
@@ -29,7 +30,7 @@ from swarm.primitives.edges import (
 from swarm.training.record.window import FragmentMerged, SnapshotTaken, Uncounted, WindowData
 from swarm.types import NO_DIGEST, Digest
 from swarm.verify.edges import decode_list, disorder_in, edges_in, encode_list, find_lie
-from swarm.verify.replay import REFUSED, Committed, answer
+from swarm.verify.replay import Committed, answer
 from swarm.verify.transcript import state_root
 from tests.verify.windows import CHAIN, TOKENS, Harvest, Segment, honest
 

@@ -14,8 +14,8 @@ from swarm.primitives.crypto import SecretKey
 from swarm.testing.ledger import SALT, STAKE, verifier_salt
 from swarm.training.record.window import WindowKey
 from swarm.types import Digest
+from swarm.verify.answers import OwnAnswer, seat_of
 from swarm.verify.duties import CheckWindow, DutyStep, ProveForced, Submit
-from swarm.verify.judging import OwnAnswer, seat_of
 from swarm.verify.spots.elements import FalseElement, check_false
 from swarm.verify.spots.proof import FalseTrace
 from swarm.verify.spots.solving import Solved

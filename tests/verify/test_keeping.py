@@ -6,7 +6,7 @@ from swarm.ledger.state.records import SegmentPhase
 from swarm.primitives.commitments import tensor_hash
 from swarm.types import RunIndex
 from swarm.verify import log_store
-from swarm.verify.judging import key_of
+from swarm.verify.answers import key_of
 from swarm.verify.log_store import is_needed
 from tests.ledger.checking import a_case
 

@@ -19,8 +19,8 @@ from swarm.verify.manifest import (
     decode_reply,
     decode_request,
     request_of,
-    sign_manifest,
 )
+from tests.verify.manifests import signed
 
 SOLVER = SecretKey.from_seed(b"\x01" * 32)
 OTHER = SecretKey.from_seed(b"\x02" * 32)
@@ -30,7 +30,7 @@ ROOT = digest("test", b"blob")
 
 
 def a_manifest(root: bytes = ROOT, num_bytes: int = LOG_BYTES_MAX) -> WindowManifest:
-    return sign_manifest(SOLVER, CHAIN, RUN, KEY, digest("test", root), num_bytes)
+    return signed(SOLVER, CHAIN, RUN, KEY, digest("test", root), num_bytes)
 
 
 def read(reply: object, peer: SecretKey = SOLVER) -> tuple[WindowManifest, ...]:

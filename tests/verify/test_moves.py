@@ -1,21 +1,17 @@
-"""A node asks to be heard when it must, moves when it is its turn, and repeats what was lost."""
+"""A node moves when it is its turn, comes back when it was away, and repeats what was lost."""
 
 import pytest
 
-from swarm.ledger.check_statements import DisputeMove, DisputeVote
+from swarm.ledger.check_statements import DisputeMove
 from swarm.ledger.state.accusations import Turn
 from swarm.ledger.state.records import SegmentPhase
-from swarm.ledger.transition import hearings
+from swarm.testing.ledger import STAKE
+from swarm.verify.answers import window_of
+from swarm.verify.changes import OpenSegments
 from swarm.verify.duties import FindMove, Submit
-from swarm.verify.judging import window_of
 from tests.ledger.checking import Case, a_case
-from tests.ledger.transition.test_hearings import TestCourt, disputed, turn
-from tests.verify.actors import Actor, BlockProducer, honest, peers_of
-
-
-@pytest.fixture(autouse=True)
-def court(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hearings, "the_court", TestCourt)
+from tests.ledger.transition.test_hearings import disputed, turn
+from tests.verify.actors import Actor, BlockProducer, peers_of
 
 
 def actor_of(actors: list[Actor], peer: bytes) -> Actor:
@@ -32,39 +28,45 @@ def go_on(case: Case, producer: BlockProducer, actors: list[Actor], blocks: int)
 
 
 @pytest.mark.rule("L93", "V49")
-def test_an_honest_solver_asks_at_once_and_a_false_accuser_loses_before_bought_judges() -> None:
+def test_an_accuser_opens_at_once_and_an_honest_solver_answers() -> None:
     case, reporter = disputed()
-    producer, actors = peers_of(case, replay=honest(case.true.with_lie(0)))
+    producer, actors = peers_of(case)
     stake = case.stake(case.solver)
-    solver = actor_of(actors, case.solver.peer)
-
-    def solvers(step: FindMove) -> bytes:
-        return b"" if step.move.turn == Turn.JUDGES else b"false"
-
-    solver.moving = solvers
-    actor_of(actors, reporter.peer).moving = lambda _: b"open"
+    finds = [step for step in actor_of(actors, reporter.peer).steps() if isinstance(step, FindMove)]
+    assert len(finds) == 1
     go_on(case, producer, actors, 40)
     assert case.is_now(SegmentPhase.UNSAMPLED)
     assert case.stake(case.solver) == stake
     kinds = [type(step.body) for actor in actors for step in actor.submitted]
-    assert kinds.count(DisputeMove) == 3
-    assert DisputeVote in kinds, "they have tried"
+    assert kinds == [DisputeMove, DisputeMove], "nobody else says anything"
 
 
-@pytest.mark.rule("L93", "V49")
-def test_an_accuser_asks_when_a_judge_doubts_and_not_before() -> None:
-    case, reporter = disputed(lie=0)
-    producer, actors = peers_of(case, replay=honest(case.true))
-    accuser = actor_of(actors, reporter.peer)
-    assert not [step for step in accuser.steps() if isinstance(step, FindMove)]
-    case.submit(case.judges[0], case.claimed.vote(0, is_guilty=False))
-    assert [step for step in accuser.steps() if isinstance(step, FindMove)]
-    accuser.moving = lambda step: b"open" if step.move.turn == Turn.JUDGES else b"guilty"
-    actor_of(actors, case.solver.peer).moving = lambda step: (
-        None if step.move.turn == Turn.JUDGES else b"next"
-    )
-    go_on(case, producer, actors, 40)
-    assert case.is_now(SegmentPhase.GUILTY)
+@pytest.mark.rule("L114", "V65")
+def test_a_solver_that_was_without_power_comes_back_by_itself() -> None:
+    case, reporter = disputed()
+    producer, actors = peers_of(case)
+    solver = actor_of(actors, case.solver.peer)
+    others = [actor for actor in actors if actor is not solver]
+    go_on(case, producer, others, 20)
+    assert turn(case) is Turn.SILENT
+    solver.restart()
+    go_on(case, producer, actors, 20)
+    assert case.is_now(SegmentPhase.UNSAMPLED)
+    assert case.stake(case.solver) == STAKE
+    assert case.ledger.state.contribution(case.run.index, reporter.peer).refuted == 1
+
+
+@pytest.mark.rule("V65")
+def test_a_node_that_starts_while_a_solver_is_silent_sees_the_dispute() -> None:
+    """Its deadline is epochs away, and far beyond all others."""
+    case, _ = disputed(lie=0)
+    case.fall_silent()
+    case.ledger.empty_blocks(30)
+    watch = OpenSegments()
+    for _ in range(3):
+        watch.look(case.ledger.state)
+        assert [record.peer for record in watch.open] == [case.solver.peer]
+        case.ledger.block()
 
 
 @pytest.mark.rule("V25")
@@ -72,7 +74,7 @@ def test_a_move_that_was_lost_is_made_again_and_the_next_one_waits_for_nothing()
     case, reporter = disputed()
     _, actors = peers_of(case)
     solver = actor_of(actors, case.solver.peer)
-    case.submit(reporter, case.claimed.move(0, b"open"))
+    case.move(reporter, b"open")
     assert turn(case) is Turn.SOLVER
     find = next(step for step in solver.steps() if isinstance(step, FindMove))
     solver.moves[find.move] = b"next"
@@ -86,8 +88,8 @@ def test_a_move_that_was_lost_is_made_again_and_the_next_one_waits_for_nothing()
     assert not moves()
     case.ledger.empty_blocks(4)
     assert len(moves()) == 1, "it was lost"
-    case.submit(case.solver, case.claimed.move(0, b"next"))
-    case.submit(reporter, case.claimed.move(0, b"next"))
+    case.move(case.solver, b"next")
+    case.move(reporter, b"next")
     find = next(step for step in solver.steps() if isinstance(step, FindMove))
     solver.moves[find.move] = b"next"
     assert len(moves()) == 1

@@ -6,13 +6,13 @@ import pytest
 from trio.testing import MockClock
 
 from swarm.events import EventKind
-from swarm.ledger.check_statements import DataRequest, DisputeVote, VerifyCommit, VerifyReveal
+from swarm.ledger.check_statements import DataRequest, DisputeMove, VerifyCommit, VerifyReveal
 from swarm.ledger.state.records import SegmentPhase
 from swarm.ledger.transition.prices import PANEL_SIZE
 from swarm.primitives.codec import replace
+from swarm.primitives.commitments import REFUSED
+from swarm.verify.answers import window_of
 from swarm.verify.audit import AuditVerdict
-from swarm.verify.judging import window_of
-from swarm.verify.replay import REFUSED
 from tests.ledger.panels import NATIVE, a_native_case, draw_panel, rejected
 from tests.verify.actors import Actor, nothing, peers_of, play, window_key, within
 from tests.verify.simulated_network import a_network
@@ -34,7 +34,7 @@ def test_a_native_segment_is_checked_as_an_exact_one_and_is_within_tolerance() -
     assert_nothing_refused(actors)
     said = [kinds(actor) for actor in actors if actor.submitted]
     assert [DataRequest, VerifyCommit, VerifyReveal] in said
-    assert not any(DisputeVote in one for one in said)
+    assert not any(DisputeMove in one for one in said)
 
 
 @pytest.mark.rule("V48", "L97")
@@ -142,7 +142,6 @@ async def test_nodes_send_a_liar_away_by_the_logs_that_it_signed(
         assert [case.stake(key) for key in case.ledger.keys] == before
         kinds = [kind for node in network.able for kind in node.recorded.kinds()]
         assert EventKind.DISPUTED in kinds
-        assert EventKind.JUDGED not in kinds, "that is for judges"
         result = await network.able[0].checks.audit(window_of(case.record, 0))
         assert result.verdict is AuditVerdict.REJECTED
         assert "ends 1.3e-01 of the way" in result.lines[1]

@@ -13,7 +13,7 @@ from swarm.config.spec import OptimizerSpec
 from swarm.errors import OutOfTurn, PeerFault
 from swarm.gossip.trade.messages import Codec
 from swarm.primitives.codec import decode, encode, replace
-from swarm.primitives.commitments import hash_of
+from swarm.primitives.commitments import REFUSED, hash_of
 from swarm.training.averaging.outer_step import OuterScalars, OuterState, Partner, outer_step
 from swarm.training.data.dataset import TokenSource
 from swarm.training.data.samples import draw_samples
@@ -37,7 +37,7 @@ from swarm.training.record.window_bytes import (
 from swarm.training.shard import Shard
 from swarm.types import NO_DIGEST, Digest
 from swarm.verify.log_rules import check_place
-from swarm.verify.replay import REFUSED, Committed, answer, replay
+from swarm.verify.replay import Committed, answer, replay
 from swarm.verify.transcript import state_root
 from tests.verify import lies
 from tests.verify.lies import Lie, NotHere

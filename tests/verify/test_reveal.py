@@ -19,11 +19,11 @@ from swarm.ledger.transactions import sign_transaction
 from swarm.ledger.transition.checks import shown_claims
 from swarm.node.seat.commits import commit_of
 from swarm.primitives.codec import replace
-from swarm.primitives.commitments import SALT_BYTES, WindowResult, trace_commit, trace_root
+from swarm.primitives.commitments import REFUSED, SALT_BYTES, WindowResult, trace_commit, trace_root
 from swarm.primitives.crypto import fast_digest
 from swarm.training.record.segment import MergeRecord, MicrobatchRecord, SegmentLog, StepRecord
 from swarm.types import Digest, PeerId, RoundIndex, RunIndex, StageIndex
-from swarm.verify.replay import REFUSED, replay
+from swarm.verify.replay import replay
 from swarm.verify.transcript import COMPONENTS, reveal_of, state_root, window_results
 from tests.ledger.checking import a_case
 from tests.verify.lies import with_bit

@@ -18,8 +18,8 @@ from swarm.primitives.crypto import fast_digest
 from swarm.primitives.edges import GradientSent, SentEntry, sent_root, signed_bytes
 from swarm.store import Store
 from swarm.types import NO_DIGEST
+from swarm.verify.answers import key_of
 from swarm.verify.edges import encode_list
-from swarm.verify.judging import key_of
 from swarm.verify.sent_lists import SENT_PROTOCOL, SentLists, SentRequest
 from tests.fakes import FakeHost, FakeNetwork
 from tests.ledger.checking import Case, a_case

@@ -57,6 +57,7 @@ def test_who_is_silent_rather_often(silent: int, verified: int, wanted: bool) ->
         silent=silent,
         checked=0,
         missed=0,
+        absent=0,
         is_barred=False,
         shares=0,
         backs=NOBODY,

@@ -14,6 +14,7 @@ from swarm.config.tolerance import ADAMW_BOUND, COLD_BOUND, MUON_BOUND
 from swarm.errors import BadEncoding
 from swarm.gossip.trade.messages import Codec
 from swarm.primitives.codec import replace
+from swarm.primitives.commitments import REFUSED
 from swarm.training.data.dataset import TokenSource
 from swarm.training.data.samples import draw_samples
 from swarm.training.devices.engine import LocalEngine
@@ -34,7 +35,7 @@ from swarm.training.record.window_bytes import (
     encode_window,
 )
 from swarm.types import NO_DIGEST, Digest
-from swarm.verify.replay import REFUSED, Committed, Replay
+from swarm.verify.replay import Committed, Replay
 from swarm.verify.tolerance import (
     Comparison,
     compare,

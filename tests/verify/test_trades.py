@@ -9,6 +9,7 @@ from swarm.config.spec import RunSpec
 from swarm.errors import BadEncoding, OutOfTurn, PeerFault
 from swarm.gossip.trade.messages import Codec
 from swarm.primitives.codec import replace
+from swarm.primitives.commitments import REFUSED
 from swarm.training.record.window import (
     FragmentMerged,
     SnapshotTaken,
@@ -22,7 +23,7 @@ from swarm.training.record.window_bytes import (
 from swarm.training.terms import terms_of
 from swarm.types import NO_DIGEST, StageIndex
 from swarm.verify.log_rules import check_window
-from swarm.verify.replay import REFUSED, replay
+from swarm.verify.replay import replay
 from swarm.verify.transcript import state_root
 from tests.verify.windows import TOKENS, Harvest, Segment, harvest, spec_of
 

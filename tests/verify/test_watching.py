@@ -3,10 +3,11 @@
 from swarm.config.spec import NANO, CheckSpec
 from swarm.ledger.state.records import DueQueue, SegmentPhase
 from swarm.ledger.state.state import State
+from swarm.ledger.transition.hearings import CLOCK_BLOCKS_MIN, silence_blocks
+from swarm.primitives.commitments import REFUSED
 from swarm.testing.ledger import small_run_spec
+from swarm.verify.answers import key_of
 from swarm.verify.changes import OPEN, OpenSegments
-from swarm.verify.judging import key_of
-from swarm.verify.replay import REFUSED
 from tests.ledger.checking import Case, a_case
 from tests.ledger.panels import a_native_case
 from tests.verify.actors import Actor, BlockProducer, peers_of
@@ -66,5 +67,10 @@ def test_a_look_costs_what_is_open_and_not_the_length_of_the_challenge_window() 
             return super().due_queue(height)
 
     assert state.globals.last_due > state.height + 100
-    OpenSegments().look(Counting(state.entries))
+    watch = OpenSegments()
+    watch.look(Counting(state.entries))
+    most = max(silence_blocks(3, state.params.epoch_blocks), CLOCK_BLOCKS_MIN)
+    assert 0 < len(asked) <= most, "once after a start"
+    asked.clear()
+    watch.look(Counting(state.entries))
     assert 0 < len(asked) <= 3 * 4 + state.params.beacon_delay

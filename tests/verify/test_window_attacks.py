@@ -5,10 +5,10 @@ import pytest
 from swarm.errors import InvalidStatement, Reason
 from swarm.ledger.state.records import CheckPhase, SegmentPhase
 from swarm.primitives.codec import replace
+from swarm.primitives.commitments import REFUSED
 from swarm.primitives.crypto import SecretKey
 from swarm.testing.ledger import CheckedSegment, make_segment
 from swarm.types import NO_DIGEST
-from swarm.verify.replay import REFUSED
 from tests.ledger.checking import Case, a_case
 
 

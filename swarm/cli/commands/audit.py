@@ -50,12 +50,13 @@ def audit(
 
     Without a round, stage or seat: the newest segment that is revealed and can still be reported. The node that
     runs in this home fetches the logs, checks every signature in them and computes the window again. Exit code
-    6 and a file of evidence if it is false; exit code 6 alone if a run without exact numerics ends outside its
-    tolerance.
+    6 and a file of evidence if it is false; exit code 6 alone if its log cannot be an honest one, or if a run
+    without exact numerics ends outside its tolerance.
     """
     from swarm.cli.client import act, fetch_state, node_of
     from swarm.cli.commands.ledger_views import (
         FRAUD,
+        REFUSED,
         REJECTED,
         SegmentQuery,
         audit_lines,
@@ -87,7 +88,7 @@ def audit(
         screen.say(f"evidence for anybody: swarm verify-evidence {out}")
     row = audit_row(target, answer)
     screen.data(row, audit_lines(row, target, screen.ink))
-    if row["verdict"] in {FRAUD, REJECTED}:
+    if row["verdict"] in {FRAUD, REJECTED, REFUSED}:
         raise typer.Exit(VerificationFailed.exit_code)
 
 
@@ -100,7 +101,7 @@ def report(
     seat: Number = None,
     window: Number = None,
 ) -> None:
-    """Accuse a window on the ledger: the validators replay it and decide.
+    """Accuse a window on the ledger: this node and its solver are heard, and arithmetic decides.
 
     A bond is at risk: it comes back, with 40% of the solver's stake, if the accusation holds, and goes to
     the solver if it does not. Evidence of somebody else is replayed here first, and refused if it shows no
@@ -120,7 +121,8 @@ def report(
     with screen.patient("still at it: the window is replayed, and the report waits for a block"):
         answer = act(address, "report", wanted, AUDIT_TIMEOUT_S)
     message = (
-        printable(str(answer.get("text") or ""), 400) or "reported: the validators replay it next"
+        printable(str(answer.get("text") or ""), 400)
+        or "reported: this node answers its solver's moves now; keep it running"
     )
     screen.data({"submitted": answer.get("submitted"), "text": message}, [message])
 

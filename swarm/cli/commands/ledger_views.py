@@ -175,8 +175,8 @@ def _is_open(state: State, run: Run, record: SegmentRecord) -> bool:
 
 
 def _is_in_doubt(record: SegmentRecord) -> bool:
-    """Return True unless the segment may not be reported any more, false or undecided as it is."""
-    over = {SegmentPhase.GUILTY, SegmentPhase.UNDECIDED, SegmentPhase.REJECTED}
+    """Return True unless the segment may not be reported any more, false as it is."""
+    over = {SegmentPhase.GUILTY, SegmentPhase.REJECTED}
     return record.phase not in over
 
 
@@ -187,6 +187,8 @@ def _where(record: SegmentRecord) -> str:
 HONEST, FRAUD = "honest", "fraud"
 WITHIN, REJECTED = "within_tolerance", "rejected"
 """Verdicts of a run without exact numerics."""
+REFUSED = "refused"
+"""The only log that was served cannot be an honest one."""
 NOT_REVEALED, NOT_SERVED = "not_revealed", "not_served"
 LINES_MAX = 12
 LINE_CHARS_MAX = 400
@@ -212,7 +214,7 @@ def audit_row(target: AuditTarget, fields: Mapping[str, object]) -> Row:
     """
     answer = read_answer(AuditAnswer, fields)
     verdict, messages = answer.verdict, _messages(answer)
-    if verdict not in {HONEST, FRAUD, WITHIN, REJECTED}:
+    if verdict not in {HONEST, FRAUD, WITHIN, REJECTED, REFUSED}:
         raise no_verdict(target, verdict, messages)
     return {
         "round": target.round,
@@ -255,7 +257,7 @@ def audit_lines(row: Row, target: AuditTarget, ink: Ink) -> list[str]:
         verdict = ink.paint("gone", "FRAUD")
         if row["evidence"]:
             verdict += f" -> swarm report {row['evidence']}"
-    elif row["verdict"] in {WITHIN, REJECTED}:
+    elif row["verdict"] in {WITHIN, REJECTED, REFUSED}:
         is_within = row["verdict"] == WITHIN
         verdict = ink.paint("ok" if is_within else "gone", str(row["verdict"]).upper())
     else:
@@ -382,7 +384,7 @@ def checked_line(row: ReportRow) -> str:
     """Describe a run: ``pydocs-demo: 120 segments; another peer checked a window of 110 of 114 ...``."""
     shown = f"{row['name']}: {row['segments']} segments; of {row['old_segments']} older than two rounds,"
     shown += f" another peer checked a window of {row['old_verified']} and found it true"
-    words = {"guilty": "proven false", "silent": "never shown", "undecided": "undecided"}
+    words = {"guilty": "proven false", "silent": "never shown"}
     counts = ((row[key], word) for key, word in words.items())
     return ", ".join([shown, *(f"{count} {what}" for count, what in counts if count)])
 

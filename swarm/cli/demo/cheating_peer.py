@@ -5,8 +5,10 @@ swarm.cli.demo.cheating_peer join ...``, or with ``two-faced`` before ``join``; 
 this.
 
 The first kind commits as if it had taken each step: every segment of it with a step is false, so the demo can
-count them. The second computes all it commits to, and a replay of its own windows finds nothing: it gives its
-partners the negative of its weights, and lists that it gave nothing. Whoever got them holds its signature.
+count them. When it is accused it answers, by programs in which an update gives what went in: all that it says
+fits together, until one element of an update is shown. The second computes all it commits to, and a replay of
+its own windows finds nothing: it gives its partners the negative of its weights, and lists that it gave
+nothing. Whoever got them holds its signature.
 """
 
 import sys
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from swarm.training.model.optimizer import OptimizerState
     from swarm.training.model.profiles import Ops
     from swarm.training.model.stages import Matrix, Span
+    from swarm.verify.program.computed import Step
 
 
 def count_only(
@@ -44,16 +47,32 @@ def count_only(
     return 0.0
 
 
+MOVED = ("params", "m", "v")
+"""Outputs of an update that such a peer leaves as they were."""
+
+
+def unmoved(self: "Step", part: int, number: int, value: "Tensor") -> "Tensor":
+    """Return what stands in the place of a computed value: of an update, what went in for what comes out."""
+    outputs = self.program(part).outputs
+    if part == self.update:
+        for name in MOVED:
+            if number == outputs[name]:
+                return self.given(part)[name]
+    return value
+
+
 def become_byzantine() -> None:
-    """Make this process take no step from now on, in training and in its replays of others' work."""
+    """Make this process take no step from now on: in training, in replays of others' work, and when heard."""
     from swarm.training import shard
     from swarm.training.model.optimizer import optimizer_step
+    from swarm.verify.program.computed import Step
 
     used = shard.__dict__
     assert used["optimizer_step"] is optimizer_step, (
         "the cheating function replaces the step that is taken"
     )
     used["optimizer_step"] = count_only
+    Step.watched = unmoved  # type: ignore[method-assign]
 
 
 def become_two_faced() -> None:

@@ -38,7 +38,7 @@ class Result:
     honest_slashed: int | None = None
     """Peers that lost stake, apart from the cheating one."""
     lies_late: int | None = None
-    """False segments committed so near the end that there was no time to judge them."""
+    """False segments committed so near the end that there was no time to hear them."""
     deceivers: int | None = None
     """Peers that gave their partners other weights than they have, and committed segments."""
     deceivers_caught: int | None = None
@@ -173,7 +173,7 @@ class Story:
         if taken is None:
             taken = self._stakes.get(name, 0)
         share = human_count(taken * ACCUSER_PERCENT // 100)
-        to = f": {share} to {finder}, the rest to the judges or burnt" if finder else ""
+        to = f": {share} to {finder}, the rest burnt" if finder else ""
         return f"{name} is evicted, its stake of {human_count(taken)} is taken{to}"
 
 

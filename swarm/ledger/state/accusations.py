@@ -22,43 +22,33 @@ class Accusation(Message, frozen=True):
     """Amount at risk; drawn verifiers answer with a part of their stake besides."""
 
 
-class Ballot(Message, frozen=True):
-    """One validator's verdict in a dispute."""
-
-    peer: PeerId
-    is_guilty: bool
-
-
 class Turn(IntEnum):
     """Side that a dispute waits for."""
 
-    JUDGES = 0
-    """The validators vote."""
     ACCUSER = 1
     SOLVER = 2
     SILENT = 3
-    """The solver has not moved in time: it is guilty unless the validators clear it."""
+    """The solver, which has not moved in time: it has lost its seat, and may come back once."""
 
 
 class Dispute(Message, frozen=True):
-    """One accused window, under judgement."""
+    """One accused window, of which its accuser and its solver are heard."""
 
     window: int
+    accuser: PeerId
+    """Peer that is heard, until the hearing is over: one that had answered blind before it may yet come."""
     deadline: Height
     """Height at which whoever it waits for is too late."""
-    ballots: tuple[Ballot, ...]
-    turn: int = Turn.JUDGES
-    accuser: bytes = b""
-    """Peer that is heard, until the hearing is over: one that had answered blind before it may yet come."""
-    game: bytes = b""
-    """State of a hearing, as the court has it (``transition/court.py``); empty before its first move."""
-    since: Height = Height(0)
+    turn: int
+    since: Height
     """Height from which on the clock runs of the side that moves."""
-    accuser_left: int = 0
+    accuser_left: int
     """Blocks that are left to the accuser for all its moves."""
-    solver_left: int = 0
-    is_tried: bool = False
-    """True if arithmetic did not decide it."""
+    solver_left: int
+    game: bytes = b""
+    """State of the hearing, as the court has it (``transition/court.py``); empty before its first move."""
+    has_returned: bool = False
+    """True if the solver was silent, and has moved since: it is not waited for again."""
 
 
 class Demand(Message, frozen=True):

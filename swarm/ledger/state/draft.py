@@ -53,11 +53,9 @@ from swarm.types import Amount, Height, PeerId, RoundIndex, RunIndex, StageIndex
 JUDGED = frozenset(
     {
         SegmentPhase.VERIFIED,
-        SegmentPhase.CLEARED,
         SegmentPhase.UNSAMPLED,
         SegmentPhase.SILENT,
         SegmentPhase.GUILTY,
-        SegmentPhase.UNDECIDED,
         SegmentPhase.WITHIN,
         SegmentPhase.REJECTED,
     }
@@ -71,8 +69,8 @@ was opened beside it is as it should be."""
 
 
 def stands(record: SegmentRecord) -> bool:
-    """Return True if the segment was verified, or accused and cleared."""
-    return record.phase in {SegmentPhase.VERIFIED, SegmentPhase.CLEARED}
+    """Return True if the segment was verified."""
+    return record.phase is SegmentPhase.VERIFIED
 
 
 def is_confirmed(record: SegmentRecord) -> bool:

@@ -34,17 +34,13 @@ class SegmentPhase(StrEnum):
     REVEALED = "revealed"
     """The solver has revealed its leaves: verifiers and reporters must reveal theirs."""
     DISPUTED = "disputed"
-    """An accuser's leaves differ from the solver's: the validators decide."""
+    """An accuser's leaves differ from the solver's: both are heard, and arithmetic decides."""
     VERIFIED = "verified"
     """At least one answer agreed with the solver's and none differed."""
     UNSAMPLED = "unsampled"
     """Its leaves are revealed, but no verifier completed a check: paid on trust, and open to reports."""
     SILENT = "silent"
     """The solver did not serve its data or did not reveal its leaves: unpaid, and counted against it."""
-    CLEARED = "cleared"
-    """The validators found every accusation false."""
-    UNDECIDED = "undecided"
-    """The validators reached no verdict in time: unpaid if it was not paid before, and never verified."""
     GUILTY = "guilty"
     DOUBTED = "doubted"
     """In a run without exact numerics, a verifier has rejected a window: a panel of three decides."""
@@ -471,9 +467,7 @@ class SegmentRecord(Message, frozen=True):
     """Accusations without a verdict yet, in order of arrival."""
     dispute: Dispute | None
     judged: tuple[int, ...]
-    """Windows whose dispute is over."""
-    is_undecided: bool
-    """True if one of these disputes ended without a verdict."""
+    """Windows that were found false, or on which a panel has sat."""
     proved_by: bytes = b""
     """Peer that proved a lie by what its solver had signed itself, or demanded an entry that nobody showed;
     empty if there is none."""
@@ -508,6 +502,8 @@ class Contribution(Message, frozen=True):
     """Height of its last conviction: what it committed up to there is not paid; 0 if it has none."""
     rest_until: Height
     """Height before which it may not join again, for silence; 0 if it may."""
+    absent: int
+    """Disputes in which it is silent now: meanwhile it may not join or commit, and is not paid."""
     is_barred: bool
     """True if found guilty in this run: it may not join or commit again."""
     shares: int
@@ -537,13 +533,11 @@ class Verdicts(Message, frozen=True):
     """Counts of a run's judged segments by verdict, forgotten ones included."""
 
     verified: int
-    cleared: int
     unsampled: int
     silent: int
     guilty: int
-    undecided: int
     confirmed: int
-    """Number of those verified or cleared in which another peer's replay agreed."""
+    """Number of those verified in which another peer's replay agreed."""
     convictions: tuple[Conviction, ...]
     """Segments proven false, newest last, at most ``CONVICTIONS_KEPT``."""
     within: int = 0

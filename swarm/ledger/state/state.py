@@ -104,6 +104,7 @@ _NOTHING_DONE = Contribution(
     refuted=0,
     fault_height=Height(0),
     rest_until=Height(0),
+    absent=0,
     is_barred=False,
     shares=0,
     backs=NOBODY,
@@ -111,11 +112,9 @@ _NOTHING_DONE = Contribution(
 )
 _NOTHING_JUDGED = Verdicts(
     verified=0,
-    cleared=0,
     unsampled=0,
     silent=0,
     guilty=0,
-    undecided=0,
     confirmed=0,
     convictions=(),
 )

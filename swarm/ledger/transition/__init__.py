@@ -17,12 +17,10 @@ Modules (C: pure, S: does I/O):
                      wrong.
     forced.py     C  Judge answers about statements that a solver may have made false on purpose:
                      who looked, and who did not.
-    frauds.py     C  Convict a solver by what it has signed itself: one transaction, no judges, no
-                     hearing.
+    frauds.py     C  Convict a solver by what it has signed itself: one transaction, no hearing.
     funding.py    C  Fund a run: its owner adds to the escrow, and shareholders go on with a run
                      whose owner stopped.
-    hearings.py   C  Keep the clocks of a dispute that arithmetic decides, and carry out what the
-                     court finds.
+    hearings.py   C  Keep the clocks of a dispute, and carry out what the court finds in its moves.
     market.py     C  Clear the market of a run: whose ask is seated, what a round pays, and when a
                      cheaper peer takes a seat.
     payments.py   C  Move the money around a judged segment: pay solvers and verifiers, void,

@@ -17,7 +17,6 @@ from swarm.ledger.check_statements import (
     ContestService,
     DataRequest,
     DisputeMove,
-    DisputeVote,
     ForcedError,
     Fraud,
     Report,
@@ -71,10 +70,8 @@ from swarm.ledger.transition.checks import (
 from swarm.ledger.transition.contests import bear_witness, contest
 from swarm.ledger.transition.demands import demand_entry, show_entry
 from swarm.ledger.transition.disputes import (
-    Arbiter,
-    join_dispute,
+    make_move,
     report,
-    settle_dispute,
 )
 from swarm.ledger.transition.frauds import convict_by_proof
 from swarm.ledger.transition.funding import fund
@@ -110,7 +107,6 @@ def apply_block(
     beta: bytes,
     view: View | None = None,
     known: Known = NOTHING_KNOWN,
-    arbiter: Arbiter = settle_dispute,
 ) -> State:
     """Return the state after a block.
 
@@ -121,14 +117,13 @@ def apply_block(
         beta: The 64-byte VRF output of the leader, proved in the header.
         view: The view of the block in its epoch; None if no view was skipped before it.
         known: Transactions whose signatures are not verified again.
-        arbiter: The function that judges disputes.
 
     Raises:
         InvalidStatement: For the first transaction that is invalid at its position.
     """
-    draft = begin_block(state, leader=leader, beta=beta, view=view, arbiter=arbiter)
+    draft = begin_block(state, leader=leader, beta=beta, view=view)
     for data in transactions:
-        apply_transaction(draft, data, known=known, arbiter=arbiter)
+        apply_transaction(draft, data, known=known)
     return draft.finish()
 
 
@@ -138,10 +133,9 @@ def begin_block(
     leader: PeerId,
     beta: bytes,
     view: View | None = None,
-    arbiter: Arbiter = settle_dispute,
 ) -> Draft:
     """Return a draft of the next block before its transactions: all that time alone brings about is done."""
-    return at_once(begin_in_parts(state, leader=leader, beta=beta, view=view, arbiter=arbiter))
+    return at_once(begin_in_parts(state, leader=leader, beta=beta, view=view))
 
 
 def begin_in_parts(
@@ -150,7 +144,6 @@ def begin_in_parts(
     leader: PeerId,
     beta: bytes,
     view: View | None = None,
-    arbiter: Arbiter = settle_dispute,
 ) -> Parts[Draft]:
     """Begin a block as ``begin_block`` does, and let the caller do something else in between.
 
@@ -161,7 +154,7 @@ def begin_in_parts(
     draft.put_globals(replace(draft.globals, beacon=beacon))
     turn_view(draft, view or View(state.globals.view + 1), leader)
     cross_boundaries(draft)
-    yield from meet_deadlines(draft, arbiter)
+    yield from meet_deadlines(draft)
     turn_epoch(draft)
     close_payouts(draft)
     return draft
@@ -185,7 +178,6 @@ def apply_transaction(
     data: bytes,
     *,
     known: Known = NOTHING_KNOWN,
-    arbiter: Arbiter = settle_dispute,
 ) -> tuple[Transaction, PeerId]:
     """Apply one encoded transaction to the draft; return it and its signer.
 
@@ -202,13 +194,13 @@ def apply_transaction(
         store(draft, body)
         return transaction, signer
     if isinstance(body, FreeStatement):
-        signer = _apply_free(draft, body, arbiter)
+        signer = _apply_free(draft, body)
     else:
         signer = PeerId(transaction.sender)
         if isinstance(body, Judged):
             _check_signer(draft, transaction, data, signer, known)
         is_sponsored = _charge(draft, transaction, len(data))
-        _apply_paid(draft, body, signer, arbiter, is_sponsored=is_sponsored)
+        _apply_paid(draft, body, signer, is_sponsored=is_sponsored)
     if not isinstance(body, Judged):
         _check_signer(draft, transaction, data, signer, known)
     return transaction, signer
@@ -225,7 +217,7 @@ def _check_signer(
             raise InvalidStatement(Reason.BAD_SIGNATURE, str(error)) from None
 
 
-def _apply_free(draft: Draft, body: FreeCheck, arbiter: Arbiter) -> PeerId:
+def _apply_free(draft: Draft, body: FreeCheck) -> PeerId:
     """Apply a free statement; return the peer whose it is, and that must have signed it if it is signed."""
     match body:
         case RevealSegment():
@@ -233,7 +225,7 @@ def _apply_free(draft: Draft, body: FreeCheck, arbiter: Arbiter) -> PeerId:
         case VerifyCommit():
             return commit_check(draft, body)
         case VerifyReveal():
-            return reveal_check(draft, body, arbiter)
+            return reveal_check(draft, body)
         case ContestService():
             return contest(draft, body)
         case ShowEntry():
@@ -257,9 +249,7 @@ def _charge(draft: Draft, transaction: Transaction, num_bytes: int) -> bool:
     return charge_fee(draft, transaction, num_bytes)
 
 
-def _apply_paid(
-    draft: Draft, body: PaidBody, sender: PeerId, arbiter: Arbiter, *, is_sponsored: bool
-) -> None:
+def _apply_paid(draft: Draft, body: PaidBody, sender: PeerId, *, is_sponsored: bool) -> None:
     match body:
         case OpenRun():
             open_run(draft, sender, body)
@@ -275,10 +265,10 @@ def _apply_paid(
             _apply_to_accounts(draft, body, sender)
         case DataRequest() | Report() | WitnessService() | DemandEntry():
             _apply_to_checks(draft, body, sender)
-        case DisputeVote() | DisputeMove():
-            join_dispute(draft, sender, body, arbiter)
+        case DisputeMove():
+            make_move(draft, sender, body)
         case EdgeFraud() | TraceFraud() | ForcedError():
-            _apply_proof(draft, sender, body, arbiter)
+            _apply_proof(draft, sender, body)
         case Withdraw() | SettlementKey() | SignPayouts():
             apply_settlement(draft, sender, body)
 
@@ -297,9 +287,9 @@ def _apply_to_checks(
             demand_entry(draft, sender, body)
 
 
-def _apply_proof(draft: Draft, sender: PeerId, body: Fraud | ForcedError, arbiter: Arbiter) -> None:
+def _apply_proof(draft: Draft, sender: PeerId, body: Fraud | ForcedError) -> None:
     if isinstance(body, ForcedError):
-        prove_passed(draft, sender, body, arbiter)
+        prove_passed(draft, sender, body)
     else:
         convict_by_proof(draft, sender, body)
 

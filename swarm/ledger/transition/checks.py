@@ -47,7 +47,6 @@ from swarm.ledger.transition.contests import (
 )
 from swarm.ledger.transition.demands import end_demands, silence
 from swarm.ledger.transition.disputes import (
-    Arbiter,
     accuse,
     end_reveals,
     move_dispute,
@@ -92,6 +91,7 @@ from swarm.ledger.transition.sampling import (
 from swarm.ledger.transition.storage import move_storage
 from swarm.primitives.codec import replace
 from swarm.primitives.commitments import (
+    REFUSED,
     WindowResult,
     spot_answer,
     trace_commit,
@@ -235,7 +235,7 @@ def reveal_segment(draft: Draft, body: RevealSegment) -> PeerId:
     return record.peer
 
 
-def reveal_check(draft: Draft, body: VerifyReveal, arbiter: Arbiter) -> PeerId:
+def reveal_check(draft: Draft, body: VerifyReveal) -> PeerId:
     """Accept the answer of a verifier or a reporter, compare it with the solver's, and return who gave it."""
     phases = (SegmentPhase.REVEALED, SegmentPhase.DISPUTED, SegmentPhase.DOUBTED)
     record = find_segment(draft, body, *phases)
@@ -250,13 +250,15 @@ def reveal_check(draft: Draft, body: VerifyReveal, arbiter: Arbiter) -> PeerId:
     if bool(body.said) != is_spot:
         raise InvalidStatement(Reason.BAD_FIELD, "a statement goes with a check of elements alone")
     answer = spot_answer(claim, Digest(body.said), is_false=body.is_false) if is_spot else claim
+    if claim == REFUSED.claim and is_exact(draft, record):
+        raise InvalidStatement(Reason.BAD_FIELD, "a log that is refused counts as not served")
     if verify_commit(answer, body.salt, check.peer) != check.commitment:
         raise InvalidStatement(Reason.BAD_PROOF, "not the answer it gave blind")
     count(draft, record, check.peer, "checked")
     is_same = claim == shown
     if is_spot and (is_same or body.is_false):
         draft.put_segment(judge_answer(draft, record, check, body))
-        _end_if_over(draft, body, arbiter)
+        _end_if_over(draft, body)
         return check.peer
     answered = replace(check, phase=CheckPhase.AGREED if is_same else CheckPhase.DIFFERED)
     if record.phase is SegmentPhase.DOUBTED:
@@ -268,21 +270,21 @@ def reveal_check(draft: Draft, body: VerifyReveal, arbiter: Arbiter) -> PeerId:
         accuse(draft, record, check, claim)
     else:  # its bond stays: a panel decides
         draft.put_segment(with_check(record, answered))
-    _end_if_over(draft, body, arbiter)
+    _end_if_over(draft, body)
     return check.peer
 
 
-def prove_passed(draft: Draft, sender: PeerId, body: ForcedError, arbiter: Arbiter) -> None:
+def prove_passed(draft: Draft, sender: PeerId, body: ForcedError) -> None:
     """Take what a solver shows of an error that it made on purpose, and a verifier approved."""
     draft.put_segment(prove_forced(draft, sender, body))
-    _end_if_over(draft, body, arbiter)
+    _end_if_over(draft, body)
 
 
-def _end_if_over(draft: Draft, segment_id: SegmentId, arbiter: Arbiter) -> None:
+def _end_if_over(draft: Draft, segment_id: SegmentId) -> None:
     """End the reveals if nothing is waited for any more."""
     record = find_segment(draft, segment_id, SegmentPhase.REVEALED, SegmentPhase.DISPUTED)
     if not are_reveals_open(record, draft.height):
-        _end_reveals(draft, record, arbiter)
+        _end_reveals(draft, record)
 
 
 def _agree(draft: Draft, record: SegmentRecord, check: Check) -> SegmentRecord:
@@ -293,13 +295,13 @@ def _agree(draft: Draft, record: SegmentRecord, check: Check) -> SegmentRecord:
     return forfeit(draft, record, check)
 
 
-def meet_deadlines(draft: Draft, arbiter: Arbiter) -> Parts[None]:
+def meet_deadlines(draft: Draft) -> Parts[None]:
     """Move every segment and every storage that is due at this height, and forget the rounds that are due."""
     records, queue = draft.take_due()
     for number, record in enumerate(records):
         if number % PART_SEGMENTS == PART_SEGMENTS - 1:
             yield
-        _meet_deadline(draft, record, arbiter)
+        _meet_deadline(draft, record)
     for segment_id in dict.fromkeys(queue.demands):
         end_demands(draft, segment_id)
     for round_key in queue.rounds:
@@ -310,7 +312,7 @@ def meet_deadlines(draft: Draft, arbiter: Arbiter) -> Parts[None]:
         move_storage(draft, *place)
 
 
-def _meet_deadline(draft: Draft, record: SegmentRecord, arbiter: Arbiter) -> None:
+def _meet_deadline(draft: Draft, record: SegmentRecord) -> None:
     match record.phase:
         case SegmentPhase.POSTED:
             _draw_or_give_up(draft, record)
@@ -319,13 +321,13 @@ def _meet_deadline(draft: Draft, record: SegmentRecord, arbiter: Arbiter) -> Non
         case SegmentPhase.SEALED:
             silence(draft, record)
         case SegmentPhase.REVEALED:
-            _end_reveals(draft, record, arbiter)
+            _end_reveals(draft, record)
         case SegmentPhase.DOUBTED:
             tolerance.move(draft, record)
         case SegmentPhase.DISPUTED if are_reveals_open(record, draft.height):
-            move_dispute(draft, record, arbiter)
+            move_dispute(draft, record)
         case SegmentPhase.DISPUTED:
-            _end_reveals(draft, record, arbiter)
+            _end_reveals(draft, record)
         case _:
             assert not money_in(record), "what is judged holds no money"
             draft.drop_segment(record)
@@ -379,7 +381,7 @@ def _seal(draft: Draft, record: SegmentRecord) -> None:
     draft.put_segment(replace(record, phase=SegmentPhase.SEALED, due=due))
 
 
-def _end_reveals(draft: Draft, record: SegmentRecord, arbiter: Arbiter) -> None:
+def _end_reveals(draft: Draft, record: SegmentRecord) -> None:
     """End the reveals: who did not reveal its answer loses its bond; continue an open dispute, or close."""
     for check in record.checks:
         if check.phase is CheckPhase.SEALED and not are_reveals_open(record, draft.height):
@@ -389,7 +391,7 @@ def _end_reveals(draft: Draft, record: SegmentRecord, arbiter: Arbiter) -> None:
             record = (forfeit if check.is_report else lose_bond)(draft, record, missed)
     end = proofs_end(record, draft.run(record.run).spec)
     if record.dispute is not None:
-        move_dispute(draft, record, arbiter)
+        move_dispute(draft, record)
     elif is_open_for_checks(record) and draft.height < end:
         draft.put_segment(replace(record, due=end))
     else:

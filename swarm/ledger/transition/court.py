@@ -29,8 +29,6 @@ class Outcome(StrEnum):
     GUILTY = "guilty"
     FALSE = "false"
     """The accusation is false."""
-    ELSEWHERE = "elsewhere"
-    """Arithmetic does not decide this dispute."""
 
 
 @dataclass(frozen=True, slots=True)

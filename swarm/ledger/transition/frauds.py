@@ -1,4 +1,4 @@
-"""Convict a solver by what it has signed itself: one transaction, no judges, no hearing.
+"""Convict a solver by what it has signed itself: one transaction, no hearing.
 
 Core: handlers on a draft. Raises ``InvalidStatement``.
 
@@ -17,6 +17,7 @@ from swarm.ledger.state.records import CheckPhase, SegmentPhase, SegmentRecord
 from swarm.ledger.transition.court import Stated, refusal, the_court
 from swarm.ledger.transition.disputes import close, first_accusation
 from swarm.ledger.transition.forced import refuse_forced, settle_convicted
+from swarm.ledger.transition.hearings import come_back
 from swarm.ledger.transition.payments import (
     expel,
     is_exact,
@@ -103,7 +104,8 @@ def _convict(draft: Draft, sender: PeerId, record: SegmentRecord, finder: PeerId
         record = with_contest(record, replace(case, is_open=False, bond=Amount(0)))
     record = void(draft, return_bonds(draft, record))
     if is_exact(draft, record):
-        punish_solver(draft, record, finder, ())
+        punish_solver(draft, record, finder)
+    come_back(draft, record)
     expel(draft, record)
     set_back(draft, record)
     close(draft, replace(record, dispute=None, proved_by=sender), SegmentPhase.GUILTY)

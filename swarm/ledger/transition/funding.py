@@ -79,8 +79,9 @@ def continue_run(draft: Draft, sender: PeerId, body: ContinueRun) -> None:
     if 2 * backed <= shares.total:
         detail = f"{backed} of {shares.total} shares back it: it takes more than half"
         raise InvalidStatement(Reason.WRONG_PEER, detail)
-    if draft.contribution(run.index, sender).is_barred:
-        raise InvalidStatement(Reason.BARRED, "found guilty in this run")
+    work = draft.contribution(run.index, sender)
+    if work.is_barred or work.absent:
+        raise InvalidStatement(Reason.BARRED, "found guilty in this run, or silent when accused")
     if any(draft.round_info(run.index, round_) for round_ in recent_rounds(run)):
         raise InvalidStatement(Reason.WRONG_PHASE, "a segment of it can still be judged")
     check_owner(draft, sender, run.spec, body.escrow)

@@ -1,34 +1,37 @@
-"""Keep the clocks of a dispute that arithmetic decides, and carry out what the court finds.
+"""Keep the clocks of a dispute, and carry out what the court finds in its moves.
 
 Core: handlers on a draft. Raises ``InvalidStatement``.
 
-    JUDGES --its accuser opens--> SOLVER <--moves--> ACCUSER
-       '-----its solver demands it--------------------^
-    SOLVER --out of time--> SILENT --judges clear it--> as if they had before | else: GUILTY
+    a dispute opens --> ACCUSER <--moves--> SOLVER
     ACCUSER --out of time, or refuted--> the accusation is gone
-    any --not decided by arithmetic--> JUDGES, for good
+    SOLVER --out of time--> SILENT --comes back, once--> ACCUSER
+                              '--some epochs later--> GUILTY    SOLVER --out of time again--> GUILTY
 
-Each side has a time for each move, and a clock for all of them, so a dispute ends, however both play. A stake
-that its solver withdraws stays until then.
+Each side has a time for each move, and a clock for all of them, so a dispute ends, however both play. Stakes
+that are withdrawn stay until then.
+
+Who gains? A solver that falls silent loses its seat at once, and is not paid while it is away: a liar has
+nothing of it. Its stake is taken only some epochs later, so a machine that was without power keeps it by coming
+back, and an accuser that counted on that is punished.
 """
 
 from swarm.errors import InvalidStatement, PeerFault, Reason
 from swarm.ledger.check_statements import DisputeMove
 from swarm.ledger.state.accusations import Accusation, Dispute, Turn
 from swarm.ledger.state.draft import Draft
-from swarm.ledger.state.records import SegmentRecord
+from swarm.ledger.state.records import CheckPhase, SegmentRecord
 from swarm.ledger.transition.court import Outcome, Ruling, refusal, the_court
-from swarm.ledger.transition.payments import count, is_exact
+from swarm.ledger.transition.payments import count, evict, void_checkpoints
 from swarm.ledger.transition.phases import DISPUTE_ROUNDS
+from swarm.ledger.transition.rollbacks import set_back
 from swarm.primitives.codec import replace
 from swarm.types import Height, PeerId
 
-CLOCK_BLOCKS_MIN = 120
+CLOCK_BLOCKS_MIN = 240
 """Blocks that each side has for all its moves, at least: a dozen moves, each answered when it is final."""
-MOVE_BLOCKS_MIN = 10
+MOVE_BLOCKS_MIN = 30
 """Blocks that a side has for one move, at least."""
-ASKING_BLOCKS_MIN = 3
-"""Blocks in which a side may ask to be heard, at least."""
+SOLVERS_TURNS = frozenset({Turn.SOLVER, Turn.SILENT})
 
 
 def clock_blocks(round_blocks: int) -> int:
@@ -41,20 +44,26 @@ def move_blocks(round_blocks: int) -> int:
     return max(round_blocks, MOVE_BLOCKS_MIN)
 
 
-def asking_end(dispute: Dispute, round_blocks: int) -> Height:
-    """Return the height from which on a verdict of the judges counts: before, a side may ask to be heard.
-
-    Without that a majority that is bought could convict before its solver can answer.
-    """
-    if dispute.turn != Turn.JUDGES or dispute.is_tried:
-        return Height(0)
-    asking = max(round_blocks // 2, ASKING_BLOCKS_MIN)
-    return Height(dispute.deadline - DISPUTE_ROUNDS * round_blocks + asking)
+def silence_blocks(unbonding_epochs: int, epoch_blocks: int) -> int:
+    """Return the blocks in which a silent solver may come back: an epoch less than a stake takes to be free."""
+    return max(unbonding_epochs - 1, 1) * epoch_blocks
 
 
-def in_hearing(dispute: Dispute) -> bool:
-    """Return True while two sides move, and judges are not asked."""
-    return dispute.turn in {Turn.ACCUSER, Turn.SOLVER}
+def begin(draft: Draft, record: SegmentRecord, accusation: Accusation) -> Dispute:
+    """Return the dispute about an accusation: both clocks are full, and it is the accuser's turn."""
+    round_blocks = draft.run(record.run).spec.round_blocks
+    clock = clock_blocks(round_blocks)
+    dispute = Dispute(
+        window=accusation.window,
+        accuser=accusation.peer,
+        deadline=Height(draft.height + move_blocks(round_blocks)),
+        turn=Turn.ACCUSER,
+        since=draft.height,
+        accuser_left=clock,
+        solver_left=clock,
+    )
+    _hold(draft, record, dispute)
+    return dispute
 
 
 def hear(
@@ -70,49 +79,24 @@ def hear(
     """
     dispute = record.dispute
     assert dispute is not None, "a disputed segment has a dispute"
-    _check_open(draft, record, dispute, body)
-    is_solver = sender == record.peer
-    if not is_solver and sender != accusation.peer:
-        raise InvalidStatement(Reason.WRONG_PEER, "only the two sides of a dispute move")
-    if dispute.turn == Turn.JUDGES:
-        dispute = _begun(draft, record, replace(dispute, accuser=accusation.peer))
-        if is_solver:
-            if body.move:
-                raise InvalidStatement(Reason.BAD_FIELD, "who demands a hearing has no move yet")
-            return replace(record, dispute=dispute), Outcome.OPEN
-    elif is_solver != (dispute.turn == Turn.SOLVER):
-        raise InvalidStatement(Reason.WRONG_PEER, "the other side moves")
-    ruling = _rule(draft, record, dispute, accusation, body.move)
-    limit = move_blocks(draft.run(record.run).spec.round_blocks)
-    return replace(record, dispute=_moved(dispute, ruling, draft.height, limit)), ruling.outcome
-
-
-def _check_open(draft: Draft, record: SegmentRecord, dispute: Dispute, body: DisputeMove) -> None:
     if body.window != dispute.window:
         raise InvalidStatement(Reason.WRONG_PHASE, f"window {dispute.window} is disputed now")
-    if not is_exact(draft, record):
-        raise InvalidStatement(Reason.WRONG_PHASE, "honest machines differ in a run like this")
-    if dispute.turn == Turn.SILENT:
-        raise InvalidStatement(Reason.EXPIRED, "the solver was silent for too long")
-    if dispute.turn == Turn.JUDGES and dispute.is_tried:
-        raise InvalidStatement(Reason.WRONG_PHASE, "arithmetic does not decide it: its judges do")
-
-
-def _begun(draft: Draft, record: SegmentRecord, dispute: Dispute) -> Dispute:
-    """Return the dispute with both clocks full, and hold the solver's stake until they have run out."""
+    is_solver = sender == record.peer
+    if not is_solver and sender != dispute.accuser:
+        raise InvalidStatement(Reason.WRONG_PEER, "only the two sides of a dispute move")
+    if is_solver != (dispute.turn in SOLVERS_TURNS):
+        raise InvalidStatement(Reason.WRONG_PEER, "the other side moves")
+    ruling = _rule(draft, record, dispute, accusation, body.move)
     round_blocks = draft.run(record.run).spec.round_blocks
-    clock = clock_blocks(round_blocks)
-    ends = draft.height + 2 * clock + DISPUTE_ROUNDS * round_blocks + 1
-    draft.hold_unbonding(record.peer, Height(ends))
-    return replace(
-        dispute,
-        ballots=(),
-        turn=Turn.ACCUSER,
-        since=draft.height,
-        accuser_left=clock,
-        solver_left=clock,
-        deadline=Height(draft.height + move_blocks(round_blocks)),
-    )
+    if dispute.turn == Turn.SILENT:
+        come_back(draft, record)
+        dispute = replace(dispute, solver_left=clock_blocks(round_blocks), has_returned=True)
+        limit = clock_blocks(round_blocks)  # who had to wait so long may be away for a moment
+    else:
+        limit = move_blocks(round_blocks)
+    dispute = _moved(dispute, ruling, draft.height, limit)
+    _hold(draft, record, dispute)
+    return replace(record, dispute=dispute), ruling.outcome
 
 
 def _rule(
@@ -123,7 +107,8 @@ def _rule(
     move: bytes,
 ) -> Ruling:
     """Return what the court finds in a move of whose turn it is."""
-    court, window, is_solver = the_court(), dispute.window, dispute.turn == Turn.SOLVER
+    court, window = the_court(), dispute.window
+    is_solver = dispute.turn in SOLVERS_TURNS
     try:
         if not dispute.game:
             return court.opened(draft, record, window, accusation.claim, move)
@@ -137,7 +122,7 @@ def _moved(dispute: Dispute, ruling: Ruling, height: int, limit: int) -> Dispute
     spent = height - dispute.since
     if dispute.turn == Turn.SOLVER:
         dispute = replace(dispute, solver_left=dispute.solver_left - spent)
-    else:
+    elif dispute.turn == Turn.ACCUSER:
         dispute = replace(dispute, accuser_left=dispute.accuser_left - spent)
     left = dispute.solver_left if ruling.is_solvers_turn else dispute.accuser_left
     return replace(
@@ -149,16 +134,51 @@ def _moved(dispute: Dispute, ruling: Ruling, height: int, limit: int) -> Dispute
     )
 
 
-def to_judges(dispute: Dispute, round_blocks: int, height: int) -> Dispute:
-    """Return a dispute that arithmetic does not decide: it is before its judges, for good."""
-    deadline = Height(height + DISPUTE_ROUNDS * round_blocks)
-    return Dispute(dispute.window, deadline, (), is_tried=True)
+def fall_silent(draft: Draft, record: SegmentRecord, dispute: Dispute) -> SegmentRecord:
+    """Send a solver away that has not moved in time, and give it some epochs to come back.
+
+    What a conviction ends at once for others ends now: its seat, what it has posted, and what was built on its
+    segment. Its pay, its stake and its shares wait.
+    """
+    params = draft.globals.params
+    deadline = draft.height + silence_blocks(params.unbonding_epochs, params.epoch_blocks)
+    silent = replace(
+        dispute, turn=Turn.SILENT, since=draft.height, solver_left=0, deadline=Height(deadline)
+    )
+    evict(draft, record)
+    void_checkpoints(draft, record)
+    set_back(draft, record)
+    _count_absence(draft, record, 1)
+    _hold(draft, record, silent)
+    return replace(record, dispute=silent)
 
 
-def fallen_silent(dispute: Dispute, round_blocks: int, height: int) -> Dispute:
-    """Return a dispute whose solver has not moved in time: judges may clear it, by the logs of others."""
-    deadline = Height(height + DISPUTE_ROUNDS * round_blocks)
-    return replace(dispute, turn=Turn.SILENT, deadline=deadline, ballots=(), game=b"", accuser=b"")
+def come_back(draft: Draft, record: SegmentRecord) -> None:
+    """End the absence of a solver that is silent in the dispute of a record: it has moved, or is convicted."""
+    if record.dispute is not None and record.dispute.turn == Turn.SILENT:
+        _count_absence(draft, record, -1)
+
+
+def _count_absence(draft: Draft, record: SegmentRecord, change: int) -> None:
+    work = draft.contribution(record.run, record.peer)
+    draft.put_contribution(record.run, record.peer, replace(work, absent=work.absent + change))
+
+
+def _hold(draft: Draft, record: SegmentRecord, dispute: Dispute) -> None:
+    """Keep what solver, accuser and approvers have withdrawn from their stakes until a dispute can last.
+
+    A solver that may still come back has a whole clock then.
+    """
+    round_blocks = draft.run(record.run).spec.round_blocks
+    clocks = (
+        dispute.accuser_left
+        + dispute.solver_left
+        + (not dispute.has_returned) * clock_blocks(round_blocks)
+    )
+    until = Height(dispute.deadline + clocks + 2)
+    approved = [check.peer for check in record.checks if check.phase is CheckPhase.AGREED]
+    for peer in dict.fromkeys((record.peer, dispute.accuser, *approved)):
+        draft.hold_unbonding(peer, until)
 
 
 def abandon(draft: Draft, record: SegmentRecord, accusation: Accusation) -> None:

@@ -26,10 +26,7 @@ from swarm.primitives.codec import replace
 from swarm.types import Amount, Height, PeerId
 
 ACCUSER_PERCENT = 40
-"""Percent of a convicted solver's stake for its accuser; half or more is burned: self-reporting loses."""
-
-JUDGES_PERCENT = 10
-"""Percent of what a verdict takes, shared by the validators that voted for it, whichever way it went."""
+"""Percent of a convicted solver's stake for its accuser; the rest is burned: self-reporting loses."""
 
 FALSE_WITNESS_PERCENT = 10
 """Percent of the stake of a verifier that accused falsely, or agreed with a window proven false."""
@@ -46,7 +43,7 @@ def pay(draft: Draft, record: SegmentRecord) -> SegmentRecord:
     if record.is_paid:
         return record
     work = draft.contribution(record.run, record.peer)
-    if record.height <= work.fault_height:
+    if record.height <= work.fault_height or work.absent:
         return void(draft, record)
     credit_work(draft, draft.run(record.run).spec, record.peer, record.held)
     earned = Amount(work.earned + record.held)
@@ -189,15 +186,13 @@ def count(draft: Draft, record: SegmentRecord, peer: PeerId, what: str) -> None:
     draft.put_contribution(record.run, peer, replace(work, **{what: number + 1}))
 
 
-def punish_solver(
-    draft: Draft, record: SegmentRecord, accuser: PeerId | None, judges: Sequence[PeerId]
-) -> None:
+def punish_solver(draft: Draft, record: SegmentRecord, accuser: PeerId | None) -> None:
     """Take the whole stake of a convicted solver and share it out; without an accuser its part is burned."""
     taken = draft.take_stake(record.peer, 100)
     to_accuser = taken * ACCUSER_PERCENT // 100 if accuser is not None else 0
     if accuser is not None:
         draft.credit(accuser, to_accuser)
-    draft.burn(taken - to_accuser - _pay_judges(draft, taken, judges))
+    draft.burn(taken - to_accuser)
 
 
 def punish_approver(draft: Draft, peer: PeerId) -> None:
@@ -205,24 +200,16 @@ def punish_approver(draft: Draft, peer: PeerId) -> None:
     draft.burn(draft.take_stake(peer, FALSE_WITNESS_PERCENT))
 
 
-def punish_accuser(
-    draft: Draft, record: SegmentRecord, false: Accusation, judges: Sequence[PeerId]
-) -> None:
-    """Make a false accuser pay its judges and the solver: its bond, and in exact runs, if it was drawn, a
-    part of its stake that doubles with each refuted accusation.
+def punish_accuser(draft: Draft, record: SegmentRecord, false: Accusation) -> None:
+    """Make a false accuser pay the solver: its bond, and if it was drawn, a part of its stake that doubles
+    with each refuted accusation.
     """
     taken = int(false.bond)
-    if not false.is_report and is_exact(draft, record):
+    if not false.is_report:
         num_refuted = draft.contribution(record.run, false.peer).refuted
         taken += draft.take_stake(false.peer, FALSE_WITNESS_PERCENT << min(num_refuted, 4))
-    draft.credit(record.peer, taken - _pay_judges(draft, taken, judges))
+    draft.credit(record.peer, Amount(taken))
     count(draft, record, false.peer, "refuted")
-
-
-def dismiss(draft: Draft, record: SegmentRecord, unproven: Accusation) -> None:
-    """Burn the bond of an accusation that no verdict confirmed: nobody gains by leaving it undecided."""
-    draft.burn(unproven.bond)
-    count(draft, record, unproven.peer, "refuted")
 
 
 def strikes(work: Contribution) -> int:
@@ -280,14 +267,6 @@ def _collect(draft: Draft, peer: PeerId, amount: int) -> int:
     ready = min(draft.live_account(peer).balance, amount)
     draft.debit(peer, ready)
     return ready + draft.take(peer, amount - ready)
-
-
-def _pay_judges(draft: Draft, taken: int, judges: Sequence[PeerId]) -> int:
-    """Share a part of what was taken among judges; return what they got together."""
-    each = taken * JUDGES_PERCENT // 100 // len(judges) if judges else 0
-    for judge in judges:
-        draft.credit(judge, each)
-    return each * len(judges)
 
 
 def _return_to_run(draft: Draft, record: SegmentRecord, amount: int) -> None:

@@ -6,7 +6,7 @@ Core: pure functions of a record.
     first request --redraw--> no more requests --...--> 2 rounds: no more blind answers
     request --1 round--> complaint --k, 1 round--> its witnesses have decided --1 round--> no more answers
     SEALED --1 round--> the solver is silent       REVEALED --1 round--> no more open answers
-    DISPUTED --3 rounds--> UNDECIDED               commit --challenge window--> forgotten
+    DISPUTED --clocks of both sides--> over         commit --challenge window--> forgotten
     report --1 round--> no more reporter's answers      demand --1 round, at least 10 blocks--> SILENT
 """
 
@@ -31,13 +31,13 @@ REVEAL_ROUNDS = 1
 """Rounds for the reveal of the solver, and then of its verifiers: both have what they must show."""
 
 DISPUTE_ROUNDS = 3
-"""Rounds for the validators to fetch, replay and vote."""
+"""Rounds that each side of a dispute has for its moves, unless they are short (``hearings.py``)."""
 
 SHOW_BLOCKS_MIN = 10
 """Blocks in which a list can be shown, at least: as many as a validator lets a leader leave an answer out."""
 
 REPORTS_MAX = 8
-"""Reports of one segment that wait for a verdict: each costs every validator a replay."""
+"""Reports of one segment that wait for a verdict: one is heard after the other."""
 
 
 class SegmentId(Protocol):

@@ -225,9 +225,12 @@ def _resumed(run: Run, height: Height) -> Run:
 def join(draft: Draft, sender: PeerId, body: Join, *, is_volunteer: bool) -> None:
     """Put a peer in the queue for a seat."""
     run = live_run(draft, body.run)
-    if draft.contribution(run.index, sender).is_barred:
+    work = draft.contribution(run.index, sender)
+    if work.is_barred:
         raise InvalidStatement(Reason.BARRED, "found guilty in this run")
-    rest_until = draft.contribution(run.index, sender).rest_until
+    if work.absent and sender != run.owner:
+        raise InvalidStatement(Reason.BARRED, "silent when accused: its moves come first")
+    rest_until = work.rest_until
     if draft.height < rest_until:
         raise InvalidStatement(Reason.BARRED, f"silent too often: again from block {rest_until} on")
     if any(waiter.peer == sender for waiter in run.waiting) or seats_of(run, sender):

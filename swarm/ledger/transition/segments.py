@@ -102,7 +102,6 @@ def commit_segment(draft: Draft, seat: Seat, body: CommitSegment) -> None:
         accusations=(),
         dispute=None,
         judged=(),
-        is_undecided=False,
     )
     draft.put_segment(record)
     changed = replace(
@@ -184,9 +183,12 @@ def _check_work(run: Run, info: RoundInfo, body: CommitSegment) -> None:
 
 
 def _check_not_barred(draft: Draft, run: Run, seat: Seat) -> None:
-    """Raise if the peer is barred, also for a segment it began before it was convicted."""
-    if draft.contribution(run.index, seat.peer).is_barred:
+    """Raise if the peer is barred, or silent, also for a segment it began before."""
+    work = draft.contribution(run.index, seat.peer)
+    if work.is_barred:
         raise InvalidStatement(Reason.BARRED, "found guilty in this run")
+    if work.absent and seat.peer != run.owner:
+        raise InvalidStatement(Reason.BARRED, "silent when accused: its moves come first")
 
 
 def _check_stake(draft: Draft, run: Run, seat: Seat) -> None:

@@ -142,7 +142,7 @@ class Auditor:
         finally:
             self.is_busy = False
         where = f"window {key.window} of segment {key.round}/{key.stage}/{key.seat}"
-        next_ = "this node shows its answer next, and the validators replay it"
+        next_ = "this node shows its answer next, and answers its solver's moves: keep it running"
         text = f"reported {where}: {next_}; statement {name.hex()[:12]}"
         return {"submitted": name.hex(), "text": text}
 

@@ -123,7 +123,7 @@ def closed_round(run: Run) -> int | None:
 
 def replayed_share(state: State, run: Run) -> tuple[int, int]:
     """Return (steps that another peer replayed, all steps) of what passed its check and is on record."""
-    passed = {SegmentPhase.VERIFIED, SegmentPhase.CLEARED, SegmentPhase.WITHIN}
+    passed = {SegmentPhase.VERIFIED, SegmentPhase.WITHIN}
     live = [one for one in state.live_segments() if one.run == run.index and one.phase in passed]
     replayed = sum(replayed_steps(one, run.spec.checks.window_steps) for one in live)
     return replayed, sum(one.num_steps for one in live)

@@ -56,7 +56,6 @@ class OwnChecks(Document, frozen=True):
     agreed: int = 0
     differed: int = 0
     missed: int = 0
-    judged: int = 0
     jackpots: int = 0
     """Errors that others had made on purpose, and this node found."""
 

@@ -172,7 +172,6 @@ class StateBuilder:
             agreed=counts.agreed,
             differed=counts.differed,
             missed=counts.missed,
-            judged=counts.judged,
             jackpots=counts.jackpots,
         )
 

@@ -206,6 +206,7 @@ class Controller:
             wanted = max(wanted, self._affordable_stake(run, account, fee))
         is_waiting = state.height < self._stake_from
         mine = () if account.stake >= wanted else state.live_segments()
+        work = state.contribution(run.index, context.me)
         return StakePosition(
             balance=account.balance,
             stake=account.stake,
@@ -213,7 +214,7 @@ class Controller:
             fee=fee,
             is_staking=self._is_staking or is_waiting,
             is_accused=any(record.peer == context.me and is_accused(record) for record in mine),
-            is_barred=state.contribution(run.index, context.me).is_barred,
+            is_barred=work.is_barred or work.absent > 0,
         )
 
     def _affordable_stake(self, run: Run, account: Account, fee: Amount) -> int:

@@ -319,7 +319,7 @@ class Seats:
             self._context.report(
                 EventKind.WARNING,
                 f"stage {shard.stage}: the checkpoint that replica {live.seat.index} trades against is older"
-                " than the ledger lists for judges; this round is not committed, and the seat begins again"
+                " than the ledger lists; this round is not committed, and the seat begins again"
                 " after it",
                 stage=shard.stage,
                 seat=live.seat.index,

@@ -10,7 +10,7 @@ it another machine ends.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 from swarm.config.spec import NANO, RunSpec
@@ -28,7 +28,7 @@ from swarm.training.model.optimizer import MICROBATCHES_MAX
 from swarm.training.plan import RoundPlan
 from swarm.training.record.segment import NO_PARTNER, MicrobatchId, ShardState, no_trades_over
 from swarm.training.shard import DROPPED_MAX
-from swarm.types import Bytes, Digest, RoundIndex, RunIndex, StageIndex
+from swarm.types import NO_DIGEST, Bytes, Digest, RoundIndex, RunIndex, StageIndex
 
 WINDOW_BYTES_MAX = 256 << 20
 """Longest encoded window: a verifier holds one of another peer in memory."""
@@ -153,6 +153,8 @@ class WindowData:
     events: tuple[Event, ...]
     end: ShardState | None = None
     """State at the end, as the next window or segment begins with it; None in a run with exact numerics."""
+    start_root: Digest = field(default=NO_DIGEST, compare=False)
+    """Root of the start state, where its own seat has hashed it; it is not in the bytes of the window."""
 
 
 class EndHead(Message, frozen=True):

@@ -31,6 +31,8 @@ Modules (C: pure, S: does I/O):
     players.py          C  Play both sides of a dispute from the log of a window.
     reveal.py           C  Commit to all values of a program, reveal what one element of one node is
                            computed from, and judge it.
+    shown.py            C  Show that a solver has opened an event with other inputs than those of
+                           the log that it signed.
     states.py           C  Check what a solver shows of the states around an event: their ten parts,
                            and the counters among them.
     tracing.py          C  Run a program and keep the digests of its values, but not the values.

@@ -14,9 +14,10 @@ from typing import assert_never
 
 from torch import Tensor
 
-from swarm.errors import BadEncoding, OutOfTurn
+from swarm.errors import BadEncoding, OtherBits, OutOfTurn, PeerFault
+from swarm.ledger.transition.sampling import num_windows
 from swarm.primitives.codec import Message
-from swarm.primitives.commitments import WindowResult, leaves_root
+from swarm.primitives.commitments import REFUSED, WindowResult, leaves_root
 from swarm.training.data.dataset import TokenSource
 from swarm.training.plan import RoundPlan
 from swarm.training.record.window import (
@@ -29,7 +30,9 @@ from swarm.training.record.window import (
     WindowData,
 )
 from swarm.types import Digest
-from swarm.verify.replay import Replay
+from swarm.verify.edges import Sent, check_list
+from swarm.verify.log_rules import check_incarnation, check_place
+from swarm.verify.replay import Committed, Replay, answer
 from swarm.verify.transcript import state_root
 
 EVENTS_MAX = 1024
@@ -49,6 +52,10 @@ class Kind(IntEnum):
     STEP = 3
     END = 4
     """The end of a segment, at which what was offered and not merged is dropped."""
+
+
+LEAFY = frozenset({Kind.MERGE, Kind.STEP})
+"""Kinds of events that have a leaf."""
 
 
 class Account(Message, frozen=True):
@@ -77,7 +84,7 @@ def result_of(account: Account) -> WindowResult:
     if len(account.start) != 32 or len(counts) > 1 or not 1 <= len(account.kinds) <= EVENTS_MAX:
         raise BadEncoding("an account of no events, of too many, or of unequal lists")
     for kind, leaf, state in zip(account.kinds, account.leaves, account.states, strict=True):
-        has_leaf = kind in {Kind.MERGE, Kind.STEP}
+        has_leaf = kind in LEAFY
         if kind not in list(Kind) or len(leaf) != (32 if has_leaf else 0) or len(state) != 32:
             raise BadEncoding("an event of no kind, or with a hash that does not belong to it")
     leaves = [leaf for leaf in account.leaves if leaf]
@@ -140,21 +147,68 @@ def account_of(
     tokens: TokenSource,
     anchors: Mapping[Digest, Tensor],
     base_W: Tensor | None = None,
+    sent: Sent | None = None,
+    *,
+    marker: bytes = b"",
 ) -> Account:
-    """Return the account of a window by a replay of its log; arguments and errors are those of ``replay``."""
-    machine = Replay(plan, data, tokens, anchors, base_W)
+    """Return the account of a window by a replay of its log; arguments and errors are those of ``replay``.
+
+    Where the log has other outputs of its seat than the replay computes, the seat has lied about that event, or
+    about one before. The rest cannot be computed: a ``marker`` of 32 bytes stands for all that follows. Without
+    one this is a fault.
+    """
+    machine = Replay(plan, data, tokens, anchors, base_W, sent)
     start = state_root(machine.shard.components())
-    kinds, leaves, states = list[int](), list[bytes](), list[bytes]()
-    for event in data.events:
-        leaf, kind = machine.apply(event), kind_of(event)
-        if kind is not None:
-            kinds.append(kind)
-            leaves.append(leaf or b"")
+    known = [(event, kind) for event in data.events if (kind := kind_of(event)) is not None]
+    kinds = [*(kind for _, kind in known), *([Kind.END] if data.is_last else [])]
+    leaves, states = list[bytes](), list[bytes]()
+    try:
+        for event in data.events:
+            leaf, kind = machine.apply(event), kind_of(event)
+            if kind is not None:
+                leaves.append(leaf or b"")
+                states.append(state_root(machine.shard.components()))
+    except OtherBits:
+        if not marker:
+            raise
+        begun = len(states)
+        leaves += [marker if kind in LEAFY else b"" for kind in kinds[begun:]]
+        states += [marker] * (len(kinds) - begun)
+    else:
+        if sent is not None:
+            sent.check()
+        if data.is_last:
+            machine.end()
+            leaves.append(b"")
             states.append(state_root(machine.shard.components()))
-    if data.is_last:
-        machine.end()
-        kinds.append(Kind.END)
-        leaves.append(b"")
-        states.append(state_root(machine.shard.components()))
     counted = machine.shard.tokens_total - data.start.tokens_total
-    return Account(start, tuple(kinds), tuple(leaves), tuple(states), counted)
+    return Account(start, tuple(map(int, kinds)), tuple(leaves), tuple(states), counted)
+
+
+def answer_or_lie(
+    committed: Committed,
+    plan: RoundPlan,
+    data: WindowData,
+    tokens: TokenSource,
+    anchors: Mapping[Digest, Tensor],
+    base_W: Tensor | None,
+    marker: bytes,
+) -> WindowResult:
+    """Replay a window as ``answer`` does; a log with other outputs of its seat than are computed is a lie.
+
+    Such a log has the result of its account with ``marker``, which no solver has claimed that did not know it.
+    """
+    found = answer(committed, plan, data, tokens, anchors, base_W)
+    if found != REFUSED:
+        return found
+    try:
+        check_place(plan, data, committed.num_steps)
+        check_list(committed.sent, num_windows(committed.num_steps, plan.spec.checks.window_steps))
+        check_incarnation(data, committed.incarnation)
+        sent = Sent(plan, data.key.window, committed.sent)
+        account = account_of(plan, data, tokens, anchors, base_W, sent, marker=marker)
+    except PeerFault:
+        return REFUSED
+    if data.key.window == 0 and account.start != committed.start_root:
+        return REFUSED
+    return result_of(account)

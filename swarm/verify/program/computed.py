@@ -17,9 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from swarm.errors import OtherBits
 from swarm.placement import moved
 from swarm.primitives.codec import replace
 from swarm.primitives.commitments import hash_of
+from swarm.primitives.edges import SentEntry, sent_root
 from swarm.primitives.merkle import merkle_root
 from swarm.primitives.state_parts import (
     ANCHOR,
@@ -52,6 +54,7 @@ from swarm.training.record.window import (
 )
 from swarm.training.shard import Shard
 from swarm.types import NO_DIGEST, Bytes, Digest
+from swarm.verify.edges import Sent
 from swarm.verify.program.account import Account, account_of, kind_of
 from swarm.verify.program.cases import (
     Facts,
@@ -74,7 +77,14 @@ from swarm.verify.program.events import (
 )
 from swarm.verify.program.game import Case, Defence, Split, Walk
 from swarm.verify.program.nodes import Program
-from swarm.verify.program.opened import OpenedMicrobatch, OpenStep, Window, after_step, step_number
+from swarm.verify.program.opened import (
+    OpenedMicrobatch,
+    OpenStep,
+    Seating,
+    Window,
+    after_step,
+    step_number,
+)
 from swarm.verify.program.reveal import value_roots
 from swarm.verify.program.tracing import Traced
 from swarm.verify.replay import Replay, given_to_partner
@@ -100,6 +110,8 @@ class Log:
     tokens: TokenSource
     anchors: Mapping[Digest, Tensor]
     base_W: Tensor | None = None
+    sent: tuple[SentEntry, ...] = ()
+    """The list of what was sent in its segment."""
 
     @property
     def facts(self) -> Facts:
@@ -115,9 +127,22 @@ class Log:
         )
 
     @property
+    def seating(self) -> Seating:
+        """Place of the window in its round, from the ledger."""
+        plan, key = self.plan, self.data.key
+        seats = tuple((seat.index, seat.peer) for seat in plan.rosters[key.stage])
+        return Seating(key, plan.chain, seats, sent_root(self.sent))
+
+    @property
     def account(self) -> Account:
         """Account of the window that an honest side gives."""
         return account_of(self.plan, self.data, self.tokens, self.anchors, self.base_W)
+
+    def account_with(self, marker: bytes) -> Account:
+        """Return the account of a verifier, to which a lie in the log has ``marker`` in its place."""
+        given = (self.plan, self.data, self.tokens, self.anchors, self.base_W)
+        sent = Sent(self.plan, self.data.key.window, self.sent)
+        return account_of(*given, sent, marker=marker)
 
     def before(self, event: int) -> tuple[Shard, Event | None]:
         """Return the shard before an event, and the event; None for the end."""
@@ -184,6 +209,11 @@ class Step:
         self.after = tuple(map(Digest, _changed(self.before, after)))
 
     @property
+    def taken(self) -> tuple[ComputedMicrobatch, ...]:
+        """Its micro-batches, as the log has them."""
+        return self._taken.microbatches
+
+    @property
     def update(self) -> int:
         """Number of the part that is the update."""
         return len(self._taken.microbatches)
@@ -192,22 +222,23 @@ class Step:
         """Return the program of a part."""
         return self._update if part == self.update else self._microbatch
 
-    def _given_to(self, part: int) -> dict[str, Tensor]:
-        return self._given_update() if part == self.update else self._given(part)
+    def given(self, part: int) -> dict[str, Tensor]:
+        """Return the inputs of a part."""
+        return self._given_update() if part == self.update else self._given_microbatch(part)
 
     def values(self, part: int) -> Values:
         """Return all values of a part; those of one part are kept."""
         if part != self._held:
             program, kernels = self.program(part), trusted_kernels().kernels
             watch = partial(self.watched, part)
-            self._values, self._held = program.run(kernels, self._given_to(part), watch), part
+            self._values, self._held = program.run(kernels, self.given(part), watch), part
         return self._values
 
     def traced(self, part: int) -> Traced:
         """Run the program of a part, and keep its digests."""
         program = self.program(part)
         said = partial(self._said, program, part)
-        return Traced(program, self._given_to(part), partial(self.watched, part), said)
+        return Traced(program, self.given(part), partial(self.watched, part), said)
 
     def watched(self, part: int, number: int, value: Tensor) -> Tensor:
         """Return what stands in the place of a computed value: itself."""
@@ -241,7 +272,7 @@ class Step:
             update=merkle_root(self.roots[self.update]),
         )
 
-    def _given(self, part: int) -> dict[str, Tensor]:
+    def _given_microbatch(self, part: int) -> dict[str, Tensor]:
         """Return the inputs of a micro-batch."""
         computed, spec = self._taken.microbatches[part], self._log.plan.spec
         model = spec.model
@@ -359,11 +390,21 @@ class Copied(Traded):
 class Merged(Traded):
     """One merge of a window, computed by its program."""
 
-    def __init__(self, window: Window, log: Log, event: int, said: Said = as_it_is) -> None:
+    def __init__(
+        self,
+        window: Window,
+        log: Log,
+        event: int,
+        like: OpenMerge | None = None,
+        said: Said = as_it_is,
+    ) -> None:
+        """``like``: a merge with the inputs of the log, whose codec for the partner may be another."""
         shard, merged = log.before(event)
         assert isinstance(merged, FragmentMerged), "the event is a merge"
         self._facts = facts = window.facts
         opened = _merge_in(log, shard, merged)
+        if like is not None:
+            opened = replace(opened, my_codec=like.my_codec, moves_residual=like.moves_residual)
         program = merge_program_of(facts.spec, facts.stage, numbers_of(facts, opened))
         super().__init__(program, _given_to_merge(shard, merged), said)
         weight = program.outputs.get("weight")
@@ -391,7 +432,10 @@ def _merge_in(log: Log, shard: Shard, merged: FragmentMerged) -> OpenMerge:
     assert snapshot is not None, "a merge follows its offer"
     is_final = plan.is_final_averaging
     mine = fragment_payload(plan.spec, plan.round, snapshot, is_final_averaging=is_final)
-    codec, residual = given_to_partner(mine, merged) or (None, None)
+    try:
+        codec, residual = given_to_partner(mine, merged) or (None, None)
+    except OtherBits:  # what was given is none of ours: in which codec, only its solver can say
+        codec, residual = None, None
     partner = plan.seat(log.data.key.stage, merged.partner_seat)
     return OpenMerge(
         account=NO_ACCOUNT,

@@ -3,18 +3,19 @@
 Core: functions of a dispute between two moves, which can be stored between two blocks.
 
     OPEN --OpenStep--> PART --PickPart--> BEGIN --OpenMicrobatch or Split--> WALK --game.py--> GUILTY | FALSE
-    OPEN --OpenCopy, OpenMerge--> WALK          OPEN --OpenAnchor, OpenEnd--> FALSE, or ELSEWHERE
-    OPEN --OpenTokens--> FALSE       OPEN --OpenOther--> ELSEWHERE       PART, WALK --Elsewhere--> ELSEWHERE
+    OPEN --OpenCopy, OpenMerge--> WALK     OPEN --OpenAnchor, OpenOther, OpenEnd--> INPUTS, or of two ends FALSE
+    OPEN --OpenTokens--> FALSE             PART, WALK, INPUTS --ShowInputs: others than in the log--> GUILTY
 
 The challenger has given its account. The solver opens the first event of which it says something else: its
 own account, the parts of the state before and after, and the roots of its programs. A statement that
 contradicts its claim, or itself, is no move, and who cannot move loses. Of a step the challenger points at one
 program; a copy and a merge have one. The game about that begins (``game.py``), bound to what the solver has
-just said (``cases.py``, ``events.py``). An anchor and an end have none: to open them decides.
+just said (``cases.py``, ``events.py``). An anchor, an end and an account with fewer events have none.
 
-What is not decided here: inputs that are others than those in the log that was served, such as another list of
-events, another of several canonical anchors, or another state before all events. A dispute about these ends
-ELSEWHERE.
+At each of its turns the challenger may show that the log which it was served has other inputs than what is
+open (``shown.py``): another event, another anchor, partner or message, another number of events, another state
+at the start. Its solver has signed both, and is guilty. If the log has the same, only arithmetic is left, and a
+challenger without a move loses.
 Source: docs/spec/verification.md section 4.
 """
 
@@ -43,7 +44,6 @@ from swarm.verify.program.events import (
     check_end,
     check_merge,
     copy_case,
-    may_be_logged,
     merge_case,
 )
 from swarm.verify.program.game import Case, Leaf, Pick, Show, ShowTokens, Split, Stage, Walk
@@ -56,6 +56,7 @@ from swarm.verify.program.opened import (
     step_case,
     step_number,
 )
+from swarm.verify.program.shown import ShowInputs, Shown, check_shown
 from swarm.verify.program.states import check_parts, check_tokens
 
 
@@ -81,10 +82,6 @@ class PickPart(Message, frozen=True, tag=12):
     part: int
 
 
-class Elsewhere(Message, frozen=True, tag=13):
-    """The challenger has nothing against the arithmetic: the inputs are others than those of the log."""
-
-
 Move = (
     OpenStep
     | OpenTokens
@@ -94,7 +91,7 @@ Move = (
     | OpenCopy
     | OpenMerge
     | PickPart
-    | Elsewhere
+    | ShowInputs
     | OpenMicrobatch
     | Split
     | Pick
@@ -113,11 +110,11 @@ class Phase(IntEnum):
     WALK = 3
     GUILTY = 4
     FALSE = 5
-    ELSEWHERE = 6
-    """Not decided by arithmetic."""
+    INPUTS = 6
+    """Only other inputs in the log can convict now."""
 
 
-OVER = frozenset({Phase.GUILTY, Phase.FALSE, Phase.ELSEWHERE})
+OVER = frozenset({Phase.GUILTY, Phase.FALSE})
 
 
 NO_ACCOUNT = Account(b"", (), (), (), 0)
@@ -130,10 +127,14 @@ class Dispute(Message, frozen=True):
     account: Account
     """The challenger's, until an event is open."""
     phase: int = Phase.OPEN
-    opened: OpenStep | OpenCopy | OpenMerge | None = None
-    """The event that is open, without the account and the split that it came with."""
+    opened: Shown | None = None
+    """The event that is open, without the account and the split that it came with; None for an end."""
     event: int = -1
     """Number of the event that was opened."""
+    start: bytes = b""
+    """Root of the state before all events, in the solver's account."""
+    num_events: int = 0
+    """Events in that, but for the end."""
     step: int = -1
     """Number within the segment of the step that is open."""
     part: int = -1
@@ -178,8 +179,8 @@ def moved(window: Window, dispute: Dispute, move: Move, *, is_solver: bool) -> D
             return _opened(window, dispute, move)
         case Phase.PART if isinstance(move, PickPart):
             return _picked(dispute, move.part)
-        case Phase.PART | Phase.WALK if isinstance(move, Elsewhere) and not is_solver:
-            return replace(dispute, phase=Phase.ELSEWHERE)
+        case Phase.PART | Phase.WALK | Phase.INPUTS if isinstance(move, ShowInputs):
+            return _shown(window, dispute, move)
         case Phase.BEGIN if isinstance(move, OpenMicrobatch):
             if _is_update(dispute):
                 raise OutOfTurn("the update is disputed")
@@ -199,17 +200,20 @@ def _opened(window: Window, dispute: Dispute, move: Move) -> Dispute:
         case OpenStep():
             event = _check_event(window, dispute, move, Kind.STEP)
             check_step(window, move.account, event, move)
-            return Dispute(
-                account=NO_ACCOUNT,
-                phase=Phase.PART,
-                opened=replace(move, account=NO_ACCOUNT),
-                event=event,
-                step=step_number(window, move.account, event),
-            )
+            kept = replace(move, account=NO_ACCOUNT)
+            begun = _at(Phase.PART, move.account, kept, event)
+            return replace(begun, step=step_number(window, move.account, event))
         case OpenCopy() | OpenMerge():
             return _begun(window, dispute, move)
-        case OpenAnchor() | OpenEnd():
-            return replace(dispute, phase=_decided(window, dispute, move))
+        case OpenAnchor():
+            event = _check_event(window, dispute, move, Kind.ANCHOR)
+            check_anchor(move, None)
+            return _at(Phase.INPUTS, move.account, replace(move, account=NO_ACCOUNT), event)
+        case OpenEnd():
+            event = _check_event(window, dispute, move, Kind.END)
+            check_end(move)
+            has_end = dispute.account.kinds[event : event + 1] == (Kind.END,)
+            return _at(Phase.FALSE if has_end else Phase.INPUTS, move.account, None, event)
         case OpenTokens():
             _check_tokens(window, dispute, move)
             return replace(dispute, phase=Phase.FALSE)
@@ -219,9 +223,22 @@ def _opened(window: Window, dispute: Dispute, move: Move) -> Dispute:
                 raise OutOfTurn(
                     "the accounts differ first in an event that can be opened, or in tokens"
                 )
-            return replace(dispute, phase=Phase.ELSEWHERE)
+            return _at(Phase.INPUTS, account, None, first)
         case _:
             raise OutOfTurn(f"a {type(move).__name__} before anything is open")
+
+
+def _at(phase: Phase, account: Account, opened: Shown | None, event: int) -> Dispute:
+    """Return the dispute once its solver has given its account and opened an event."""
+    num_events = sum(kind != Kind.END for kind in account.kinds)
+    return Dispute(
+        account=NO_ACCOUNT,
+        phase=phase,
+        opened=opened,
+        event=event,
+        start=account.start,
+        num_events=num_events,
+    )
 
 
 def _begun(window: Window, dispute: Dispute, move: OpenCopy | OpenMerge) -> Dispute:
@@ -233,24 +250,27 @@ def _begun(window: Window, dispute: Dispute, move: OpenCopy | OpenMerge) -> Disp
         case OpenMerge():
             event = _check_event(window, dispute, move, Kind.MERGE)
             check_merge(window.facts, move, move.account.leaves[event])
+            seats = dict(window.seating.seats)
+            if move.partner and seats.get(move.partner_seat) != move.partner:
+                raise BrokenPromise("a partner that is not the peer of its seat")
     kept = replace(move, account=NO_ACCOUNT, hashes=())
-    begun = Dispute(account=NO_ACCOUNT, phase=Phase.WALK, opened=kept, event=event)
+    begun = _at(Phase.WALK, move.account, kept, event)
     return _walked(window, begun, Split(move.hashes), is_solver=True)
 
 
-def _decided(window: Window, dispute: Dispute, move: OpenAnchor | OpenEnd) -> Phase:
-    """Return the end of a dispute about an event that has no program, once it is opened as it must be."""
-    match move:
-        case OpenAnchor():
-            event = _check_event(window, dispute, move, Kind.ANCHOR)
-            check_anchor(move, window.anchors)
-            if window.anchors is None:
-                return Phase.ELSEWHERE
-        case OpenEnd():
-            event = _check_event(window, dispute, move, Kind.END)
-            check_end(move)
-    is_elsewhere = may_be_logged(move, event, dispute.account, window.anchors or ())
-    return Phase.ELSEWHERE if is_elsewhere else Phase.FALSE
+def _shown(window: Window, dispute: Dispute, move: ShowInputs) -> Dispute:
+    """Return the dispute once a challenger has shown other inputs in the log; raise if they are not."""
+    check_shown(
+        window,
+        move,
+        start=dispute.start,
+        num_events=dispute.num_events,
+        event=dispute.event,
+        opened=dispute.opened,
+        part=dispute.part,
+        microbatch=dispute.microbatch,
+    )
+    return replace(dispute, phase=Phase.GUILTY)
 
 
 def _picked(dispute: Dispute, part: int) -> Dispute:

@@ -10,12 +10,9 @@ Core: pure functions of the ledger and of what a solver has opened.
              anchor: state before | both payloads and the weight: the leaf
     end      nothing is on its way any more
 
-An anchor and the end are decided by what is opened. A copy and a merge have one program, whose game begins at
-once: the first split comes with what is opened.
-
-Not decided: whether there was such a partner, whether it signed what was merged, what its weight was due to be,
-and whether it acknowledged what it was given. These are in the log, and a challenger that has others there says
-so (``dispute.Elsewhere``).
+An anchor and the end are decided by what is opened, and by the log. A copy and a merge have one program, whose
+game begins at once: the first split comes with what is opened. An anchor, exchange, partner, weight, payloads
+and receipt are in the log: a challenger to which its solver has served another says so (``shown.py``).
 Source: docs/spec/verification.md section 4, docs/spec/training.md sections 3 to 5.
 """
 
@@ -28,7 +25,6 @@ from swarm.errors import BadEncoding, BrokenPromise, OutOfTurn
 from swarm.gossip.trade.messages import Codec
 from swarm.primitives.codec import Message
 from swarm.primitives.commitments import tensor_hash
-from swarm.primitives.merkle import merkle_root
 from swarm.primitives.state_parts import (
     ANCHOR,
     OFFERED,
@@ -91,11 +87,6 @@ class OpenCopy(Message, frozen=True, tag=18):
     trace: bytes
     hashes: tuple[bytes, ...]
 
-    @property
-    def inputs(self) -> tuple[object, ...]:
-        """Numbers and digests that only the log has."""
-        return (self.exchange,)
-
 
 class OpenMerge(Message, frozen=True, tag=19):
     """The solver's account, a merge in it, and the first split of the trace of its program."""
@@ -139,12 +130,6 @@ class OpenMerge(Message, frozen=True, tag=19):
             components=tuple(map(Digest, self.after)),
         )
 
-    @property
-    def inputs(self) -> tuple[object, ...]:
-        """Numbers and digests that only the log has."""
-        partner = (self.partner, self.partner_seat, self.partner_payload, self.due_nano, self.codec)
-        return (self.exchange, *partner, self.my_codec, self.moves_residual)
-
 
 # --- decided by what is opened ---
 
@@ -159,20 +144,6 @@ def check_anchor(move: OpenAnchor, anchors: Collection[Digest] | None) -> None:
 def check_end(move: OpenEnd) -> None:
     """Raise ``PeerFault`` unless nothing changes but that no fragment is on its way any more."""
     check_changed(move.before, move.after, {OFFERED: offered_component(())})
-
-
-def may_be_logged(
-    move: OpenAnchor | OpenEnd, event: int, theirs: Account, anchors: Collection[Digest]
-) -> bool:
-    """Return True if what a challenger says of an event could be in a log, too.
-
-    That is another event, or another of the canonical anchors: which of them was there is not arithmetic.
-    """
-    if theirs.kinds[event : event + 1] != (move.account.kinds[event],):
-        return True
-    others = [[*move.before[:ANCHOR], one, *move.before[ANCHOR + 1 :]] for one in anchors]
-    is_anchor = isinstance(move, OpenAnchor)
-    return is_anchor and theirs.states[event] in {merkle_root(parts) for parts in others}
 
 
 # --- copies ---

@@ -11,6 +11,7 @@ Source: docs/spec/verification.md section 4.
 from dataclasses import dataclass
 
 from swarm.errors import BadEncoding, BrokenPromise
+from swarm.ledger.state.records import NOBODY
 from swarm.primitives.codec import Message
 from swarm.primitives.commitments import leaves_root, step_leaf_digest
 from swarm.primitives.merkle import merkle_root
@@ -27,8 +28,9 @@ from swarm.training.data.samples import sample_ids_root
 from swarm.training.messages import COUNT_MAX, NO_SEAT
 from swarm.training.model.optimizer import MICROBATCHES_MAX
 from swarm.training.record.segment import MicrobatchId, MicrobatchRecord
+from swarm.training.record.window import WindowKey
 from swarm.training.shard import DROPPED_MAX
-from swarm.types import NO_DIGEST, Digest
+from swarm.types import NO_DIGEST, Digest, PeerId
 from swarm.verify.program.account import Account, Kind
 from swarm.verify.program.cases import Facts, StepRoots, draw_of, microbatch_case, update_case
 from swarm.verify.program.game import Case
@@ -113,10 +115,28 @@ def open_microbatch(record: MicrobatchRecord) -> OpenMicrobatch:
 
 
 @dataclass(frozen=True, slots=True)
+class Seating:
+    """Place of a window in its round, and who sits in its stage."""
+
+    key: WindowKey
+    chain: Digest
+    seats: tuple[tuple[int, PeerId], ...]
+    """Seats of its stage in that round, by index, and their peers."""
+    sent_root: Digest
+    """Root of the list of what was sent in its segment."""
+
+    @property
+    def solver(self) -> PeerId:
+        """Peer of its seat; ``NOBODY`` if the round has no such seat."""
+        return dict(self.seats).get(self.key.seat, NOBODY)
+
+
+@dataclass(frozen=True, slots=True)
 class Window:
     """A disputed window, as the ledger has it."""
 
     facts: Facts
+    seating: Seating
     claim: Digest
     """Claim that its solver has shown."""
     number: int
@@ -125,8 +145,8 @@ class Window:
     is_last: bool
     """True if its segment ends with it."""
     anchors: tuple[Digest, ...] | None
-    """Roots of all canonical checkpoints of the stage, and of its initial weights: an honest solver has set no
-    other anchor. None if the ledger does not know them all, since the run does not name its initial weights."""
+    """Roots of all checkpoints of the stage that are listed now, and of its initial weights: whoever checks a
+    window of now accepts no other anchor. None if the run does not name its initial weights."""
 
     @property
     def first_step(self) -> int:

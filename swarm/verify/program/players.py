@@ -7,28 +7,30 @@ A side computes the disputed event again by its programs (``computed.py``), once
 
 import numpy as np
 
+from swarm.errors import OutOfTurn, PeerFault
 from swarm.primitives.codec import replace
+from swarm.primitives.edges import SentKind, open_place
 from swarm.primitives.openings import Tree, tensor_content
-from swarm.training.record.segment import MicrobatchRecord
+from swarm.training.recorder import entry_of
 from swarm.types import Digest
+from swarm.verify.inputs import InputTree, StepInputs
+from swarm.verify.manifest import WindowManifest
 from swarm.verify.program.account import Account, Kind, first_difference
 from swarm.verify.program.computed import Copied, Log, Merged, Step
 from swarm.verify.program.dispute import (
     Dispute,
-    Elsewhere,
     Move,
     OpenOther,
     OpenTokens,
     Phase,
     PickPart,
     case_of,
+    moved,
 )
 from swarm.verify.program.events import OpenAnchor, OpenCopy, OpenEnd, OpenMerge
 from swarm.verify.program.game import Attack, Defence, Split, Walk
 from swarm.verify.program.opened import OpenStep, Window, open_microbatch
-
-KINDS = {OpenStep: Kind.STEP, OpenCopy: Kind.COPY, OpenMerge: Kind.MERGE}
-"""Kinds of the events whose programs are disputed."""
+from swarm.verify.program.shown import ShowInputs
 
 
 class Side:
@@ -47,11 +49,14 @@ class Side:
             self._step = (event, Step(self._window, self._log, event, self.account))
         return self._step[1]
 
-    def traded(self, event: int) -> Copied | Merged:
-        """Return the disputed copy or merge, computed once."""
+    def traded(self, event: int, like: OpenMerge | None = None) -> Copied | Merged:
+        """Return the disputed copy or merge, computed once; a merge by the program of ``like``."""
         if self._traded is None or self._traded[0] != event:
-            kind = Copied if self.account.kinds[event] == Kind.COPY else Merged
-            self._traded = (event, kind(self._window, self._log, event))
+            if self.account.kinds[event] == Kind.COPY:
+                traded: Copied | Merged = Copied(self._window, self._log, event)
+            else:
+                traded = Merged(self._window, self._log, event, like)
+            self._traded = (event, traded)
         return self._traded[1]
 
     def take(self, other: "Side") -> None:
@@ -121,51 +126,80 @@ class Solver(Side):
 class Challenger(Side):
     """The challenger's side, from the log that it was served."""
 
+    def __init__(
+        self,
+        window: Window,
+        log: Log,
+        account: Account | None = None,
+        manifest: WindowManifest | None = None,
+    ) -> None:
+        """``manifest``: the solver's about the log; without it no other inputs can be shown."""
+        super().__init__(window, log, account)
+        self.manifest, self.inputs = manifest, InputTree(log.data)
+
     def move(self, dispute: Dispute) -> Move:
         """Return the challenger's move."""
+        shown = self._shown(dispute)
+        if shown is not None:
+            return shown
         opened, event = dispute.opened, dispute.event
-        assert opened is not None, "the solver has opened an event"
-        if self.account.kinds[event : event + 1] != (KINDS[type(opened)],):
-            return Elsewhere()
         if isinstance(opened, OpenCopy | OpenMerge):
-            traded = self.traded(event)
-            if traded.said.inputs != opened.inputs:
-                return Elsewhere()
             assert dispute.walk is not None, "a walk began"
+            traded = self.traded(event, opened if isinstance(opened, OpenMerge) else None)
             attack = Attack(traded.program, traded.values, traded.roots)
             return attack.move(case_of(self._window, dispute), dispute.walk)
+        if not isinstance(opened, OpenStep):
+            raise OutOfTurn("the log has the inputs that were opened, and nothing can be computed")
         step = self.step(event)
         if dispute.phase == Phase.PART:
             return self._pick(opened, step)
-        if dispute.microbatch is not None:
-            mine = step.records[dispute.part]
-            if _inputs(dispute.microbatch.record) != _inputs(mine):
-                return Elsewhere()
         program, values = step.program(dispute.part), step.values(dispute.part)
         attack = Attack(program, values, step.roots[dispute.part], self._text())
         assert dispute.walk is not None, "a walk began"
         return attack.move(case_of(self._window, dispute), dispute.walk)
 
+    def _shown(self, dispute: Dispute) -> ShowInputs | None:
+        """Return the move that shows other inputs in the log than are open; None if there are none."""
+        if self.manifest is None:
+            return None
+        move, tree, event = ShowInputs(self.manifest), self.inputs, dispute.event
+        if 0 <= event < len(tree.events):
+            move = replace(move, event=tree.events[event], path=tree.path(event))
+        counted = move.event.num_microbatches if isinstance(move.event, StepInputs) else 0
+        if dispute.microbatch is not None and dispute.part < counted:
+            one = tree.microbatch(event, dispute.part)
+            path = tree.microbatch_path(event, dispute.part)
+            listed = open_place(
+                self._log.sent, (SentKind.MICROBATCH, one.origin, one.step, one.microbatch)
+            )
+            move = replace(move, microbatch=one, microbatch_path=path, listed=listed)
+        try:
+            moved(self._window, dispute, move, is_solver=False)
+        except PeerFault:
+            return None
+        return move
+
     def _pick(self, opened: OpenStep, step: Step) -> Move:
         """Point at the first micro-batch of which the solver says something else, or at the update."""
-        mine = step.opened(self.account)
-        if len(mine.microbatches) != len(opened.microbatches) or mine.dropped != opened.dropped:
-            return Elsewhere()
-        pairs = enumerate(zip(mine.microbatches, opened.microbatches, strict=True))
-        return PickPart(next((part for part, (a, b) in pairs if a != b), step.update))
+        pairs = enumerate(
+            zip(step.opened(self.account).microbatches, opened.microbatches, strict=False)
+        )
+        unlike = next((part for part, (a, b) in pairs if a != b), None)
+        return PickPart(self._sent_otherwise(step) if unlike is None else unlike)
+
+    def _sent_otherwise(self, step: Step) -> int:
+        """Return the first micro-batch of which other bytes went out than are computed; else the update."""
+        listed, window = {one.place: one for one in self._log.sent}, self._window.number
+        for part, (record, taken) in enumerate(zip(step.records, step.taken, strict=True)):
+            mine = entry_of(record, window)
+            is_listed = not listed or listed.get(mine.place) == mine
+            if not is_listed or (
+                taken.reply is not None and taken.reply.activations != record.out_activation
+            ):
+                return part
+        return step.update
 
     def _text(self) -> Tree:
         tokens = self._log.tokens[: len(self._log.tokens)]
         content = tensor_content(tokens.dtype.name, tokens.shape, tokens.nbytes)
         return Tree(content, np.ascontiguousarray(tokens).view(np.uint8).data)
-
-
-def _inputs(record: MicrobatchRecord) -> tuple[object, ...]:
-    """Return what a micro-batch takes from others, and its place."""
-    return (
-        record.microbatch_id,
-        record.source,
-        record.destination,
-        record.in_activation,
-        record.in_gradient,
-    )

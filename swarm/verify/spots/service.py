@@ -27,7 +27,7 @@ from swarm.primitives.commitments import WindowResult
 from swarm.primitives.crypto import SecretKey
 from swarm.training.record.window import WindowKey
 from swarm.types import Digest, PeerId
-from swarm.verify.judging import Sought
+from swarm.verify.answers import Sought
 from swarm.verify.ports import BlobsPort, LedgerPort
 from swarm.verify.program.account import result_of
 from swarm.verify.program.computed import Log

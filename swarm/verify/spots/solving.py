@@ -106,7 +106,7 @@ class Solved:
                 self._num_traces += 1
                 return copied.opened(account)
             case Kind.MERGE:
-                merged = self._traded[at] = Merged(window, log, at, self._said)
+                merged = self._traded[at] = Merged(window, log, at, said=self._said)
                 self._num_traces += 1
                 return merged.opened(account)
             case Kind.ANCHOR:

@@ -4,7 +4,7 @@ import { el, svg, update } from "./dom.js";
 import { DASH, count } from "./format.js";
 
 const FLASH_MS = 3500, FLASHES_MAX = 64;
-const PASSED = new Set(["verified", "cleared", "within"]), FALSE = new Set(["guilty", "disputed", "doubted", "rejected"]);
+const PASSED = new Set(["verified", "within"]), FALSE = new Set(["guilty", "disputed", "doubted", "rejected"]);
 const seen = new Map(), flashes = new Map();
 let isFirst = true;
 
@@ -21,12 +21,12 @@ export function auditsText(peer) {
   return judged ? `${count(verified)}/${count(judged)}` : DASH;
 }
 
-const GROUPS = [["passed", ["verified", "cleared"]], ["under way", ["posted", "sampled", "sealed", "revealed"]], ["within tolerance", ["within"]], ["disputed", ["disputed", "doubted"]], ["undecided", ["undecided"]], ["unchecked", ["unsampled"]], ["not shown", ["silent"]], ["false", ["guilty"]], ["rejected", ["rejected"]]];
+const GROUPS = [["passed", ["verified"]], ["under way", ["posted", "sampled", "sealed", "revealed"]], ["within tolerance", ["within"]], ["disputed", ["disputed", "doubted"]], ["unchecked", ["unsampled"]], ["not shown", ["silent"]], ["false", ["guilty"]], ["rejected", ["rejected"]]];
 const ROWS_MAX = 40;
 
 export function checkedOf(run) {
   const phases = run?.checks ?? {}, replayed = run?.judged_steps > 0 ? (100 * number(run.replayed_steps)) / run.judged_steps : null;
-  return { passed: number(phases.verified) + number(phases.cleared), all: Object.values(phases).reduce((sum, value) => sum + number(value), 0), share: replayed === null ? "" : `${Math.round(replayed)}% of steps ${run.way === "spots" ? "looked at" : "replayed"}` };
+  return { passed: number(phases.verified), all: Object.values(phases).reduce((sum, value) => sum + number(value), 0), share: replayed === null ? "" : `${Math.round(replayed)}% of steps ${run.way === "spots" ? "looked at" : "replayed"}` };
 }
 
 export function drawChecks(bar, list, note, state) {

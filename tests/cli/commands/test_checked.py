@@ -12,7 +12,7 @@ def judged(lie: int | None = None) -> Case:
     case = a_case(lie=lie)
     case.show(case.up_to_reveal())
     if lie is not None:
-        case.judge(is_guilty=True)
+        case.decide(is_guilty=True)
     return case
 
 
@@ -50,10 +50,9 @@ def test_a_stake_that_was_taken_is_not_there() -> None:
     assert "1 proven false" in checked_line(row)
 
 
-def test_a_dispute_that_nobody_judged_counts_as_undecided_and_not_as_passed() -> None:
+def test_a_dispute_that_is_not_over_counts_as_nothing_yet() -> None:
     case = a_case(lie=0)
     case.show(case.up_to_reveal())
-    case.wait(SegmentPhase.UNDECIDED)
+    case.fall_silent()
     (row,) = run_rows(case.ledger.state)
-    assert (row["undecided"], row["verified"], row["cleared"], row["guilty"]) == (1, 0, 0, 0)
-    assert "1 undecided" in checked_line(row)
+    assert (row["verified"], row["guilty"]) == (0, 0)

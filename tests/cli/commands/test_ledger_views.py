@@ -109,17 +109,8 @@ def test_what_is_proven_false_is_not_chosen_again() -> None:
     """It can be audited by name, while its logs are there."""
     case = a_case(lie=0)
     case.show(case.up_to_reveal())
-    case.judge(is_guilty=True)
+    case.decide(is_guilty=True)
     assert case.is_now(SegmentPhase.GUILTY)
-    with pytest.raises(UsageError, match="nothing of others"):
-        choose(case)
-    assert choose(case, SegmentQuery(1, 0, 1, 0)).window == 0
-
-
-def test_what_ended_undecided_is_not_chosen_for_it_cannot_be_reported() -> None:
-    case = a_case(lie=0)
-    case.show(case.up_to_reveal())
-    case.wait(SegmentPhase.UNDECIDED)
     with pytest.raises(UsageError, match="nothing of others"):
         choose(case)
     assert choose(case, SegmentQuery(1, 0, 1, 0)).window == 0

@@ -38,7 +38,7 @@ def test_caught_then_evicted_each_once() -> None:
     after = {**a_document("guilty"), "convictions": [conviction]}
     assert story.read(a_state(after)) == [
         "calm-stoat-008 is evicted, its stake of 1.00M is taken: 400 000 to brisk-seal-274,"
-        " the rest to the judges or burnt"
+        " the rest burnt"
     ]
     assert story.read(a_state(after)) == []
 

@@ -34,13 +34,13 @@ from tests.ledger.checking import EXACT, Case, a_case
 
 
 def a_long_story() -> Case:
-    """Paid unchecked, reported long after, undecided; over more than one snapshot."""
+    """Paid unchecked, reported falsely long after; over more than one snapshot."""
     case = a_case(num_accounts=6, is_first=True)
     case.wait(SegmentPhase.SEALED)
     case.submit(case.solver, case.claimed.reveal())
     case.ledger.empty_blocks(case.record.height + 58 - case.ledger.state.height)
     case.blow(case.ledger.keys[5], 0, case.true.with_lie(0))
-    case.wait(SegmentPhase.UNDECIDED)
+    case.give_up()
     case.ledger.empty_blocks(SNAPSHOT_BLOCKS + 30 - case.ledger.state.height)
     return case
 

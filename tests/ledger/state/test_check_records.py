@@ -10,7 +10,7 @@ def test_a_disputed_segment_survives_its_encoding() -> None:
     case.up_to_reveal()
     draws = case.record.draws
     case.blow(case.ledger.keys[0], 0)
-    case.vote(case.judges[:1], is_guilty=True)
+    case.move(case.accuser, b"open")
     record = case.record
     assert record.dispute is not None
     assert record.accusations

@@ -52,7 +52,7 @@ def test_names_of_phases_are_final() -> None:
     ]
     assert [*map(str, StartKind)] == ["continued", "adopted", "inherited", "checkpoint", "initial"]
     before = ["posted", "sampled", "sealed", "revealed", "disputed"]
-    judged = ["verified", "unsampled", "silent", "cleared", "undecided", "guilty"]
+    judged = ["verified", "unsampled", "silent", "guilty"]
     tolerance = ["doubted", "within", "rejected"]
     assert [*map(str, SegmentPhase)] == before + judged + tolerance
     assert [*map(str, CheckPhase)] == [

@@ -15,9 +15,7 @@ from swarm.primitives.codec import replace
 from swarm.types import NO_DIGEST, Amount, Height, PeerId, RoundIndex
 from tests.ledger.checking import EXACT, a_case
 
-NOTHING = Verdicts(
-    verified=0, cleared=0, unsampled=0, silent=0, guilty=0, confirmed=0, convictions=(), undecided=0
-)
+NOTHING = Verdicts(verified=0, unsampled=0, silent=0, guilty=0, confirmed=0, convictions=())
 
 
 def a_record(phase: SegmentPhase, *checks: CheckPhase) -> SegmentRecord:
@@ -42,8 +40,8 @@ def test_a_count_bears_the_name_of_its_phase() -> None:
     for phase in JUDGED:
         after = recounted(NOTHING, posted, replace(posted, phase=phase), Height(9))
         assert getattr(after, phase.value) == 1
-        counts = (after.verified, after.cleared, after.unsampled, after.silent)
-        others = (after.guilty, after.undecided, after.within, after.rejected)
+        counts = (after.verified, after.unsampled, after.silent)
+        others = (after.guilty, after.within, after.rejected)
         assert sum((*counts, *others)) == 1
     for phase in {*SegmentPhase} - JUDGED:
         assert recounted(NOTHING, posted, replace(posted, phase=phase), Height(9)) == NOTHING
@@ -57,9 +55,8 @@ def test_who_is_accused_again_is_counted_again_by_the_next_verdict() -> None:
     assert (verdicts.verified, verdicts.confirmed) == (1, 1)
     verdicts = recounted(verdicts, verified, disputed, Height(6))
     assert verdicts == NOTHING
-    cleared = replace(disputed, phase=SegmentPhase.CLEARED)
-    assert recounted(verdicts, disputed, cleared, Height(7)) == replace(
-        NOTHING, cleared=1, confirmed=1
+    assert recounted(verdicts, disputed, verified, Height(7)) == replace(
+        NOTHING, verified=1, confirmed=1
     )
     verdicts = recounted(
         verdicts, disputed, replace(disputed, phase=SegmentPhase.GUILTY), Height(8)
@@ -72,8 +69,7 @@ def test_who_is_accused_again_is_counted_again_by_the_next_verdict() -> None:
 def test_only_the_replay_of_another_peer_confirms() -> None:
     agreed, missed = CheckPhase.AGREED, CheckPhase.MISSED
     assert is_confirmed(a_record(SegmentPhase.VERIFIED, missed, agreed))
-    assert is_confirmed(a_record(SegmentPhase.CLEARED, agreed, CheckPhase.DIFFERED))
-    assert not is_confirmed(a_record(SegmentPhase.CLEARED, CheckPhase.DIFFERED))
+    assert is_confirmed(a_record(SegmentPhase.VERIFIED, agreed, CheckPhase.DIFFERED))
     assert not is_confirmed(a_record(SegmentPhase.UNSAMPLED, missed))
     assert not is_confirmed(a_record(SegmentPhase.REVEALED, agreed))
     assert not is_confirmed(a_record(SegmentPhase.GUILTY, agreed))

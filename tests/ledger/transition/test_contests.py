@@ -86,7 +86,7 @@ def test_a_verifier_that_is_served_by_a_witness_has_a_round_to_answer_and_convic
     case.submit(case.solver, case.claimed.reveal())
     case.show({victim.peer: 0})
     assert case.is_now(SegmentPhase.DISPUTED)
-    case.judge(is_guilty=True)
+    case.decide(is_guilty=True)
     assert case.is_now(SegmentPhase.GUILTY)
 
 

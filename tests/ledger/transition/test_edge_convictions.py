@@ -254,34 +254,33 @@ def reported() -> Case:
 
 
 def disputed() -> Case:
-    """A verifier and a reporter accuse it, an answer is missing, and a judge has voted."""
+    """A verifier and a reporter accuse it, an answer is missing, and a hearing has begun."""
     case = a_case(lie=0)
     windows = case.up_to_reveal()
-    first, second = windows
+    first = next(iter(windows))
     case.show({first: windows[first]})
     case.blow(case.ledger.keys[0], 0)
-    case.vote([case.ledger.key_of(second)], is_guilty=True)
+    assert len(windows) == 2
+    case.move(case.accuser, b"open")
     assert len(case.record.accusations) == 2
     return case
 
 
-def cleared() -> Case:
+def refuted() -> Case:
     case = a_case(num_accounts=6)
-    false = case.true.with_lie(0)
-    case.draw_verifiers()
-    windows = case.ask(case.able[:2])
-    case.seal(windows, like=false)
-    case.submit(case.solver, case.claimed.reveal())
-    case.show(windows, like=false)
-    case.judge(is_guilty=False)
+    case.show(case.up_to_reveal(0))
+    case.wait(SegmentPhase.UNSAMPLED)
+    case.blow(case.able[-1], 0, case.true.with_lie(0))
+    case.decide(is_guilty=False)
     assert case.record.is_paid
     return case
 
 
-def undecided() -> Case:
+def absent() -> Case:
+    """Its solver was silent when it was accused, and may come back."""
     case = a_case(lie=0, num_accounts=6)
     case.show(case.up_to_reveal())
-    case.wait(SegmentPhase.UNDECIDED)
+    case.fall_silent()
     return case
 
 
@@ -299,8 +298,8 @@ TIMES: dict[Callable[[], Case], tuple[SegmentPhase, bool]] = {
     verified: (SegmentPhase.VERIFIED, False),
     unsampled: (SegmentPhase.UNSAMPLED, False),
     silent: (SegmentPhase.SILENT, False),
-    cleared: (SegmentPhase.CLEARED, False),
-    undecided: (SegmentPhase.UNDECIDED, False),
+    refuted: (SegmentPhase.UNSAMPLED, False),
+    absent: (SegmentPhase.DISPUTED, True),
 }
 """How a segment comes into a phase, the phase, and whether the record then holds bonds."""
 
@@ -373,8 +372,8 @@ def test_at_every_time_all_get_back_what_they_put_up_and_the_record_holds_no_mon
     assert_gone(case)
     after = case.ledger.state
     counts = after.verdicts(case.run.index)
-    judged = (counts.verified, counts.cleared, counts.unsampled, counts.silent, counts.undecided)
-    assert judged == (0, 0, 0, 0, 0), "it counts as guilty, and as nothing else any more"
+    judged = (counts.verified, counts.unsampled, counts.silent)
+    assert judged == (0, 0, 0), "it counts as guilty, and as nothing else any more"
     assert after.contribution(case.run.index, case.solver.peer).verified == verified
     case.ledger.empty_blocks(case.record.due - after.height)
     commit = case.claimed.commit
@@ -412,8 +411,8 @@ def test_who_still_had_to_say_something_has_nothing_to_say_any_more(
     assert case.refused(case.solver, case.claimed.reveal()) is Reason.WRONG_PHASE
     report = case.true.report(case.ledger.keys[0].peer, 0)
     assert case.refused(case.ledger.keys[0], report) is Reason.WRONG_PHASE
-    vote = case.claimed.vote(0, is_guilty=False)
-    assert case.refused(case.ledger.keys[2], vote) is Reason.WRONG_PHASE
+    move = case.claimed.move(0, b"next")
+    assert case.refused(case.solver, move) is Reason.WRONG_PHASE
     work = [
         case.ledger.state.contribution(case.run.index, check.peer) for check in case.record.checks
     ]
@@ -526,10 +525,10 @@ def test_a_lie_is_proven_once_and_a_second_proof_of_it_is_too_late() -> None:
         case.ledger.block(case.ledger.sign(one, lie), case.ledger.sign(two, lie))
 
 
-def test_after_a_verdict_of_its_judges_there_is_nothing_left_to_prove() -> None:
+def test_after_a_conviction_there_is_nothing_left_to_prove() -> None:
     case = a_case(lie=0)
     case.show(case.up_to_reveal())
-    case.judge(is_guilty=True)
+    case.decide(is_guilty=True)
     assert case.is_now(SegmentPhase.GUILTY)
     assert case.refused(case.ledger.keys[3], lie_about_nothing(case)) is Reason.WRONG_PHASE
     assert case.record.proved_by == b""
@@ -581,7 +580,7 @@ def test_after_the_challenge_window_a_proof_comes_too_late() -> None:
 
 
 @pytest.mark.rule("L92")
-def test_while_judges_are_slow_the_challenge_window_ends_all_the_same() -> None:
+def test_while_a_dispute_is_heard_the_challenge_window_ends_all_the_same() -> None:
     """The record is kept for its dispute; what else it may be accused of has its own time."""
     case = a_case(lie=0, num_accounts=6)
     case.wait(SegmentPhase.SEALED)

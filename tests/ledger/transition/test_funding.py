@@ -83,28 +83,28 @@ def test_a_conviction_voids_all_shares_and_what_waits_and_an_accusation_suspends
     assert draft.contribution(case.run.index, case.solver.peer).shares == 0, "void for good"
     case.blow(reporter, 0)
     assert shares(case.ledger.state, case) == (0, 0), "its verdict is open again"
-    case.judge(is_guilty=True)
+    case.decide(is_guilty=True)
     assert case.is_now(SegmentPhase.GUILTY)
     assert shares(case.ledger.state, case) == (0, 0)
     assert case.ledger.state.contribution(case.run.index, case.solver.peer).is_barred
 
 
 @pytest.mark.rule("L74")
-def test_who_was_cleared_has_its_share_again() -> None:
+def test_whose_accuser_is_refuted_has_its_share_again() -> None:
     case = a_case(num_accounts=6)
     reporter = verified(case)
     case.blow(reporter, 0, case.true.with_lie(0))
     assert shares(case.ledger.state, case) == (0, 0)
-    case.judge(is_guilty=False)
-    assert case.is_now(SegmentPhase.CLEARED)
+    case.decide(is_guilty=False)
+    assert case.is_now(SegmentPhase.VERIFIED)
     assert shares(case.ledger.state, case) == (TOKENS, TOKENS)
 
 
-@pytest.mark.rule("L74")
-def test_an_accusation_without_a_verdict_leaves_no_share() -> None:
+@pytest.mark.rule("L74", "L113")
+def test_who_is_silent_when_accused_has_no_share_of_that_segment() -> None:
     case = a_case(num_accounts=6)
     case.blow(verified(case), 0, case.true.with_lie(0))
-    case.wait(SegmentPhase.UNDECIDED)
+    case.fall_silent()
     assert shares(case.ledger.state, case) == (0, 0)
 
 

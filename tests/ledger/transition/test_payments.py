@@ -80,21 +80,19 @@ def test_a_whole_stake_is_shared_and_burned_without_remainder(stake: int) -> Non
     lost = account.stake - stake
     draft.put_account(case.solver.peer, replace(account, stake=Amount(stake)))
     draft.credit(case.ledger.keys[0].peer, lost)
-    judges = [key.peer for key in case.ledger.keys[5:8]]
     accuser = case.ledger.keys[9].peer
-    punish_solver(draft, case.record, accuser, judges)
-    to_accuser, to_judge = stake * 40 // 100, stake * 10 // 100 // 3
+    punish_solver(draft, case.record, accuser)
+    to_accuser = stake * 40 // 100
     assert draft.account(accuser).balance == to_accuser
-    assert [draft.account(judge).balance for judge in judges] == [to_judge] * 3
-    assert draft.globals.burned == stake - to_accuser - 3 * to_judge
+    assert draft.globals.burned == stake - to_accuser
     assert draft.account(case.solver.peer).stake == 0
     finished(draft)
 
 
-def test_without_judges_their_share_is_burned() -> None:
+def test_without_an_accuser_all_is_burned() -> None:
     case, draft = a_draft()
-    punish_solver(draft, case.record, case.ledger.keys[9].peer, [])
-    assert draft.globals.burned == STAKE * 60 // 100
+    punish_solver(draft, case.record, None)
+    assert draft.globals.burned == STAKE
     finished(draft)
 
 
@@ -105,12 +103,11 @@ def test_an_approver_burns_and_an_accuser_pays() -> None:
     assert draft.globals.burned == STAKE // 10
     false = Accusation(cheat.peer, 0, NO_DIGEST, Height(1), is_report=False, bond=Amount(0))
     before = draft.account(case.solver.peer).balance
-    punish_accuser(draft, case.record, false, [])
+    punish_accuser(draft, case.record, false)
     assert draft.account(case.solver.peer).balance == before + STAKE // 10
-    punish_accuser(draft, case.record, false, [case.ledger.keys[8].peer])
+    punish_accuser(draft, case.record, false)
     left = STAKE * 9 // 10
     assert draft.account(cheat.peer).stake == left - left // 5, "twice the share"
-    assert draft.account(case.ledger.keys[8].peer).balance == left // 50, "a judge's tenth of it"
     finished(draft)
 
 

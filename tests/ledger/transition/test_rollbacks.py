@@ -31,7 +31,7 @@ def convicted(spec: RunSpec = BACK) -> Case:
     windows = case.up_to_reveal()
     case.show(windows)
     assert case.is_now(SegmentPhase.DISPUTED)
-    case.judge(is_guilty=True)
+    case.decide(is_guilty=True)
     assert case.is_now(SegmentPhase.GUILTY)
     return case
 

@@ -7,10 +7,9 @@ import pytest
 from swarm.errors import InvalidStatement, Reason
 from swarm.ledger.transition.checks import shown_claims
 from swarm.primitives.codec import replace
-from swarm.primitives.commitments import WindowResult
+from swarm.primitives.commitments import REFUSED, WindowResult
 from swarm.primitives.crypto import digest
 from swarm.types import NO_DIGEST
-from swarm.verify.replay import REFUSED
 from tests.ledger.checking import Case, a_case
 
 STEPS, WINDOW = 25, 10

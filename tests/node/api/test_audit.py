@@ -14,11 +14,11 @@ from swarm.training.record.window import WindowKey
 from swarm.types import Digest, PeerId
 from swarm.verify.audit import AuditEvidence, AuditResult, AuditVerdict, decode_evidence
 from swarm.verify.evidence import Evidence
-from swarm.verify.manifest import sign_manifest
 from swarm.verify.replay_process import Material
 from tests.ledger.checking import Case, a_case
 from tests.node.fakes import GENESIS, FakeLedger
 from tests.verify.evidence_world import Proofs
+from tests.verify.manifests import signed
 
 CLAIM = Digest(b"c" * 32)
 ROOT = Digest(b"r" * 32)
@@ -36,7 +36,7 @@ class Checks:
     async def audit(self, place: WindowKey) -> AuditResult:
         self.audited.append(place.window)
         run, chain = self.case.run, self.case.ledger.state.chain
-        manifest = sign_manifest(self.case.solver, chain, run.spec_digest, place, ROOT, 1)
+        manifest = signed(self.case.solver, chain, run.spec_digest, place, ROOT, 1)
         peer = self.case.solver.peer
         evidence = AuditEvidence(
             chain=chain,

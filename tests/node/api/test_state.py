@@ -350,7 +350,7 @@ async def test_a_conviction_is_told_newest_first(tmp_path: Path, autojump_clock:
     harness = Harness(tmp_path, a_case(lie=0))
     case = harness.case
     case.show(case.up_to_reveal())
-    case.judge(is_guilty=True)
+    case.decide(is_guilty=True)
     (found,) = case.ledger.state.verdicts(case.run.index).convictions
     harness.stats.convictions.append(ConvictionView(found, None, 7))
     state = await a_busy_harness(harness)

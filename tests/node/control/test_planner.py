@@ -461,7 +461,7 @@ def test_a_segment_is_accused_from_the_first_answer_that_differs_to_the_verdict(
     assert accused(SegmentPhase.REVEALED, CheckPhase.DIFFERED)
     assert accused(SegmentPhase.DISPUTED, CheckPhase.AGREED)
     assert accused(SegmentPhase.SEALED, CheckPhase.SEALED, 1)
-    assert not accused(SegmentPhase.CLEARED, CheckPhase.DIFFERED)
+    assert not accused(SegmentPhase.VERIFIED, CheckPhase.DIFFERED)
 
 
 @pytest.mark.rule("N11")

@@ -12,14 +12,17 @@ from swarm.gossip.trade.messages import Codec, FragmentKey, sign_offer
 from swarm.gossip.trade.payload import FragmentPayload, pack
 from swarm.primitives.codec import replace
 from swarm.primitives.commitments import tensor_hash
+from swarm.primitives.crypto import SecretKey
 from swarm.training.model.stages import plans_of
 from swarm.training.record.segment import NO_PARTNER
-from swarm.training.record.window import FragmentMerged, SnapshotTaken, StepTaken
+from swarm.training.record.window import FragmentMerged, SnapshotTaken, StepTaken, WindowData
 from swarm.training.terms import terms_of
 from swarm.types import NO_DIGEST, Digest, StageIndex
+from swarm.verify.manifest import WindowManifest, manifest_of, sign_manifest
 from swarm.verify.program.account import Account, Kind, result_of
 from swarm.verify.program.computed import Log
 from swarm.verify.program.opened import Window
+from swarm.verify.program.players import Challenger
 from tests.training.pipeline import TEXT
 from tests.verify.windows import TOKENS, WINDOW_STEPS, Field, Harvest, harvest, spec_of
 
@@ -63,10 +66,28 @@ class Scene:
     log: Log
     window: Window
     account: Account
+    secret: SecretKey
+    """Key of its solver."""
+
+    @property
+    def manifest(self) -> WindowManifest:
+        """What its solver signs about the log."""
+        return manifest_for(self.log, self.secret)
+
+    def accuser(self, window: Window) -> Challenger:
+        """A challenger that was served the log."""
+        return Challenger(window, self.log, manifest=self.manifest)
 
     def against(self, account: Account) -> Window:
         """The window of a solver that says this of it."""
         return dataclasses.replace(self.window, claim=result_of(account).claim)
+
+
+def manifest_for(log: Log, secret: SecretKey, data: WindowData | None = None) -> WindowManifest:
+    """The manifest of a log, as a solver with this key signs it; of ``data`` in its place, with its start."""
+    data = dataclasses.replace(data or log.data, start_root=Digest(log.account.start))
+    unsigned = manifest_of(data, Digest(bytes(32)), 1)
+    return sign_manifest(secret, log.plan.chain, log.plan.run_digest, unsigned)
 
 
 @cache
@@ -78,13 +99,14 @@ def scene(stage: int, number: int = 0, round_: int = 1, codec: str = CODEC) -> S
     steps = sum(isinstance(event, StepTaken) for event in data.events)
     window = Window(
         facts=log.facts,
+        seating=log.seating,
         claim=segment.claims()[number].claim,
         number=number,
         steps=steps,
         is_last=data.is_last,
         anchors=tuple(done.anchors[stage]),
     )
-    return Scene(log, window, log.account)
+    return Scene(log, window, log.account, done.secrets[stage, 0])
 
 
 @cache
@@ -113,8 +135,16 @@ def final_scene(stage: int) -> Scene:
     data = dataclasses.replace(first, is_last=True, events=events)
     log = Log(plan, data, TOKENS, done.anchors[stage])
     claim = result_of(log.account).claim
-    window = Window(log.facts, claim, number=0, steps=0, is_last=True, anchors=())
-    return Scene(log, window, log.account)
+    window = Window(
+        facts=log.facts,
+        seating=log.seating,
+        claim=claim,
+        number=0,
+        steps=0,
+        is_last=True,
+        anchors=(),
+    )
+    return Scene(log, window, log.account, done.secrets[stage, 0])
 
 
 def steps_in(account: Account) -> list[int]:

@@ -8,17 +8,17 @@ from dataclasses import dataclass, field
 import pytest
 from torch import Tensor
 
-from swarm.errors import PeerFault
+from swarm.errors import OutOfTurn, PeerFault
 from swarm.primitives.codec import encode, replace
 from swarm.primitives.commitments import leaves_root, step_leaf_digest
-from swarm.training.record.window import StepTaken
+from swarm.training.record.window import SnapshotTaken, StepTaken
 from swarm.types import NO_DIGEST, Digest
+from swarm.verify.inputs import InputTree
 from swarm.verify.program.account import Account, Kind, result_of
-from swarm.verify.program.computed import Step
+from swarm.verify.program.computed import Log, Step
 from swarm.verify.program.dispute import (
     OVER,
     Dispute,
-    Elsewhere,
     Move,
     OpenOther,
     OpenTokens,
@@ -38,8 +38,9 @@ from swarm.verify.program.opened import (
     step_number,
 )
 from swarm.verify.program.players import Challenger, Solver
+from swarm.verify.program.shown import ShowInputs
 from swarm.verify.transcript import microbatch_leaf, state_root
-from tests.verify.program.scenes import ANYWHERE, Scene, scene, steps_in
+from tests.verify.program.scenes import ANYWHERE, Scene, manifest_for, scene, steps_in
 from tests.verify.program.test_reveal import flipped
 from tests.verify.windows import WINDOW_STEPS
 
@@ -77,7 +78,10 @@ def play(
     while played.dispute.phase not in OVER:
         dispute = played.dispute
         is_solver = dispute.is_solvers_turn
-        move = (solver if is_solver else challenger).move(dispute)
+        try:
+            move = (solver if is_solver else challenger).move(dispute)
+        except OutOfTurn:  # a challenger with a log that says the same has none
+            return played
         for junk in _junk(move, rng):
             with pytest.raises(PeerFault):
                 moved(window, dispute, junk, is_solver=is_solver)
@@ -301,39 +305,67 @@ def test_attack_an_account_of_something_else_than_was_claimed() -> None:
             opened(here.window, lie, claim)
 
 
-@pytest.mark.rule("V42a")
-def test_inputs_that_are_others_than_the_log_has_are_not_decided_here() -> None:
-    """The solver's own arithmetic may be right for them."""
-    here = scene(1)
-    events = list(here.log.data.events)
+def fewer(log: Log) -> Log:
+    """The log without the last micro-batch of its first step."""
+    events = list(log.data.events)
     at = next(n for n, event in enumerate(events) if isinstance(event, StepTaken))
     taken = events[at]
     assert isinstance(taken, StepTaken)
     events[at] = replace(taken, microbatches=taken.microbatches[:-1])
-    other = dataclasses.replace(
-        here.log, data=dataclasses.replace(here.log.data, events=tuple(events))
-    )
-    accuser = Challenger(here.window, other)
-    played = play(here.window, Solver(here.window, here.log), accuser)
-    assert played.dispute.phase == Phase.ELSEWHERE
-    assert isinstance(played.moves[-1], Elsewhere)
+    return dataclasses.replace(log, data=dataclasses.replace(log.data, events=tuple(events)))
 
 
-@pytest.mark.rule("V42a")
-def test_other_states_before_all_events_are_not_decided_here() -> None:
+@pytest.mark.rule("V42a", "V64")
+def test_attack_a_solver_that_computes_from_other_messages_than_it_has_served() -> None:
+    """Its arithmetic is right for what it opens: its own manifest convicts it, in one move."""
+    here = scene(1)
+    other = fewer(here.log)
+    served = dataclasses.replace(here, log=other)
+    window = here.against(here.account)
+    played = play(window, Solver(here.window, here.log), served.accuser(window))
+    assert played.dispute.phase == Phase.GUILTY
+    shown = played.moves[-1]
+    assert isinstance(shown, ShowInputs)
+    assert len(encode(shown)) < 2 << 10, "a move of a few hundred bytes, whatever the log has"
+
+
+@pytest.mark.rule("V64")
+def test_attack_a_false_accuser_with_another_log_has_no_move() -> None:
+    """What its solver has not signed shows nothing, and what it has signed is as it opened it."""
+    here = scene(1)
+    other = fewer(here.log)
+    accuser = Challenger(here.window, other, manifest=here.manifest)
+    forged = manifest_for(other, scene(0).secret)
+    tree = InputTree(other.data)
+    event = next(n for n, kind in enumerate(other.account.kinds) if kind == Kind.STEP)
+    for manifest in (forged, here.manifest):
+        move = ShowInputs(manifest, tree.events[event], tree.path(event))
+        begun = opened(here.window, accuser.account, result_of(accuser.account).claim)
+        solvers = Solver(here.window, here.log).move(begun)
+        begun = moved(here.window, begun, solvers, is_solver=True)
+        with pytest.raises(PeerFault):
+            moved(here.window, begun, move, is_solver=False)
+        with pytest.raises(PeerFault):
+            moved(here.window, begun, move, is_solver=True)
+
+
+@pytest.mark.rule("V42a", "V64")
+def test_attack_another_state_before_all_events_than_the_log_begins_with() -> None:
     here = scene(0)
-    other = replace(here.account, start=ANYWHERE)
-    played = play(
-        here.window, Solver(here.window, here.log), Challenger(here.window, here.log, other)
-    )
-    assert played.dispute.phase == Phase.ELSEWHERE
-    assert isinstance(played.moves[-1], OpenOther)
-    with pytest.raises(PeerFault):
-        moved(here.window, played.dispute, Elsewhere(), is_solver=False)
+    liar = Solver(here.window, here.log, replace(here.account, start=ANYWHERE))
+    window = here.against(liar.account)
+    played = play(window, liar, here.accuser(window))
+    assert played.dispute.phase == Phase.GUILTY
+    assert isinstance(played.moves[-1], ShowInputs)
+    # The other way round the solver has said it, and signed nothing else: its accuser has no move.
+    accuser = Challenger(here.window, here.log, liar.account, here.manifest)
+    lost = play(here.window, Solver(here.window, here.log), accuser)
+    assert (lost.dispute.phase, lost.dispute.is_solvers_turn) == (Phase.INPUTS, False)
+    assert isinstance(lost.moves[-1], OpenOther)
 
 
-@pytest.mark.rule("V42a")
-def test_an_event_that_the_solver_does_not_have_is_not_decided_here() -> None:
+@pytest.mark.rule("V42a", "V64")
+def test_attack_fewer_events_than_the_log_has() -> None:
     here = scene(0)
     assert not here.window.is_last
     added = {
@@ -341,10 +373,17 @@ def test_an_event_that_the_solver_does_not_have_is_not_decided_here() -> None:
         "leaves": (*here.account.leaves, b""),
         "states": (*here.account.states, ANYWHERE),
     }
-    accuser = Challenger(here.window, here.log, replace(here.account, **added))
-    played = play(here.window, Solver(here.window, here.log), accuser)
-    assert played.dispute.phase == Phase.ELSEWHERE
-    assert isinstance(played.moves[-1], OpenOther)
+    accuser = Challenger(here.window, here.log, replace(here.account, **added), here.manifest)
+    lost = play(here.window, Solver(here.window, here.log), accuser)
+    assert (lost.dispute.phase, lost.dispute.is_solvers_turn) == (Phase.INPUTS, False)
+    longer = dataclasses.replace(
+        here.log,
+        data=dataclasses.replace(here.log.data, events=(*here.log.data.events, SnapshotTaken(0))),
+    )
+    served = dataclasses.replace(here, log=longer)
+    assert served.manifest.num_events == here.manifest.num_events + 1
+    played = play(here.window, Solver(here.window, here.log), served.accuser(here.window))
+    assert played.dispute.phase == Phase.GUILTY
 
 
 @pytest.mark.rule("V42")

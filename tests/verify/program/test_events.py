@@ -19,13 +19,14 @@ from swarm.primitives.state_parts import (
     offered_component,
     tokens_component,
 )
-from swarm.training.record.window import AnchorSet
+from swarm.training.record.window import AnchorSet, SnapshotTaken
 from swarm.types import NO_DIGEST, Digest
-from swarm.verify.program.account import Account, Kind, result_of
+from swarm.verify.inputs import InputTree
+from swarm.verify.manifest import manifest_of, sign_manifest
+from swarm.verify.program.account import Account, Kind, kind_of, result_of
 from swarm.verify.program.computed import Copied, Merged, Traded
 from swarm.verify.program.dispute import (
     Dispute,
-    Elsewhere,
     Move,
     OpenOther,
     Phase,
@@ -37,6 +38,7 @@ from swarm.verify.program.events import OpenAnchor, OpenCopy, OpenEnd, OpenMerge
 from swarm.verify.program.game import Pick
 from swarm.verify.program.nodes import INPUT
 from swarm.verify.program.players import Challenger, Solver
+from swarm.verify.program.shown import ShowInputs
 from swarm.verify.transcript import merge_leaf, state_root
 from tests.verify.program.scenes import (
     ANYWHERE,
@@ -144,7 +146,8 @@ def test_an_honest_solver_opens_every_event_of_every_window(codec: str) -> None:
         move = Solver(here.window, here.log).move(dispute)
         after = moved(here.window, dispute, move, is_solver=True)
         if isinstance(move, OpenAnchor | OpenEnd):
-            assert after.phase == Phase.FALSE
+            is_end = isinstance(move, OpenEnd)
+            assert after.phase == (Phase.FALSE if is_end else Phase.INPUTS)
             continue
         assert isinstance(move, OpenCopy | OpenMerge)
         if isinstance(move, OpenMerge):
@@ -200,7 +203,7 @@ def test_an_honest_solver_wins_against_a_false_state_after_any_event(codec: str)
         states = (*here.account.states[:event], *[ANYWHERE] * len(here.account.states[event:]))
         accuser = Challenger(here.window, here.log, replace(here.account, states=states))
         played = play(here.window, Solver(here.window, here.log), accuser)
-        assert played.dispute.phase not in {Phase.GUILTY, Phase.ELSEWHERE}
+        assert played.dispute.phase != Phase.GUILTY
         assert not played.dispute.is_solvers_turn
 
 
@@ -255,7 +258,7 @@ def outcome(here: Scene, event: int, forged: Forge) -> tuple[Phase, bool]:
     liar = Liar(here, event, None, forged)
     assert liar.is_false
     window = here.against(liar.account)
-    played = play(window, liar, Challenger(window, here.log))
+    played = play(window, liar, here.accuser(window))
     return Phase(played.dispute.phase), played.dispute.is_solvers_turn
 
 
@@ -278,7 +281,7 @@ def with_part(part: int, digest: bytes) -> Forge:
 def test_attack_another_part_of_the_state_after_an_event(codec: str, kind: Kind, part: int) -> None:
     here, event = events(codec, kind)[-1]
     by_program = {0, 4, 5} | ({RESIDUAL} if codec == TWO_TRADES else set())
-    is_played = kind == Kind.MERGE and part in by_program
+    is_played = (kind == Kind.MERGE and part in by_program) or (kind, part) == (Kind.ANCHOR, ANCHOR)
     assert outcome(here, event, with_part(part, ANYWHERE)) == (GUILTY if is_played else STUCK)
 
 
@@ -300,18 +303,18 @@ def a_merge(codec: str, *, is_solo: bool = False, is_own: bool = True) -> tuple[
 LEAVES: dict[str, tuple[Mapping[str, object], tuple[Phase, bool]]] = {
     "another exchange": ({"exchange": 1}, STUCK),
     "an exchange that a round does not have": ({"exchange": 99}, STUCK),
-    "another partner": ({"partner": ANYWHERE}, (Phase.ELSEWHERE, False)),
+    "another partner": ({"partner": ANYWHERE}, STUCK),
     "a partner of another length": ({"partner": b"short"}, STUCK),
-    "another seat": ({"partner_seat": 5}, (Phase.ELSEWHERE, False)),
+    "another seat": ({"partner_seat": 5}, STUCK),
     "no seat": ({"partner_seat": -1}, STUCK),
-    "another payload of the partner": ({"partner_payload": ANYWHERE}, (Phase.ELSEWHERE, False)),
+    "another payload of the partner": ({"partner_payload": ANYWHERE}, GUILTY),
     "another payload of ours": ({"my_payload": ANYWHERE}, GUILTY),
     "no payload of ours": ({"my_payload": NO_DIGEST}, STUCK),
     "a partner that was declined": ({"weight_nano": 0}, GUILTY),
     "another weight": ({"weight_nano": 3}, STUCK),
     "another weight that is due": (
         {"weight_nano": 3, "due_nano": 3},
-        (Phase.ELSEWHERE, False),
+        GUILTY,
     ),
     "too much weight": ({"weight_nano": 600_000_000, "due_nano": 600_000_000}, STUCK),
     "a weight below nothing": ({"weight_nano": -1, "due_nano": -1}, STUCK),
@@ -460,7 +463,7 @@ def test_whatever_is_opened_a_judge_says_whose_fault_it_is(codec: str, kind: Kin
         OpenAnchor(move.account, move.before, move.after),
         OpenEnd(move.account, move.before, move.after),
         Pick(0),
-        Elsewhere(),
+        ShowInputs(here.manifest),
     ]
     if isinstance(move, OpenCopy):
         lies += [replace(move, theta=b""), replace(move, theta=ANYWHERE)]
@@ -468,8 +471,7 @@ def test_whatever_is_opened_a_judge_says_whose_fault_it_is(codec: str, kind: Kin
         with pytest.raises(PeerFault):
             moved(here.window, dispute, lie, is_solver=True)
     begun = moved(here.window, dispute, move, is_solver=True)
-    assert moved(here.window, begun, Elsewhere(), is_solver=False).phase == Phase.ELSEWHERE
-    for late in (move, Elsewhere(), Pick(0)):
+    for late in (move, ShowInputs(here.manifest), Pick(0)):
         with pytest.raises(PeerFault):
             moved(here.window, begun, late, is_solver=True)
 
@@ -477,45 +479,77 @@ def test_whatever_is_opened_a_judge_says_whose_fault_it_is(codec: str, kind: Kin
 # --- anchors and ends ---
 
 
-@pytest.mark.rule("V42")
-def test_attack_an_anchor_that_nobody_published() -> None:
+@pytest.mark.rule("V42a", "V64")
+def test_attack_another_anchor_than_the_log_has() -> None:
     """Payloads are relative to it: with one of its own a seat could make its partners decode anything."""
     here, event = events(CODEC, Kind.ANCHOR)[0]
-    assert outcome(here, event, with_part(ANCHOR, ANYWHERE)) == STUCK
-    forgetful = dataclasses.replace(here.window, anchors=())
-    move = Solver(here.window, here.log).move(contradicted(here, event))
-    with pytest.raises(PeerFault):
-        moved(forgetful, contradicted(here, event), move, is_solver=True)
+    for root in {ANYWHERE, *(here.window.anchors or ())}:
+        if any(isinstance(a, AnchorSet) and a.root == root for a in here.log.data.events):
+            continue
+        liar = Liar(here, event, None, with_part(ANCHOR, root))
+        window = here.against(liar.account)
+        assert play(window, liar, here.accuser(window)).dispute.phase == Phase.GUILTY
+        accuser = Challenger(here.window, here.log, liar.account, here.manifest)
+        lost = play(here.window, Solver(here.window, here.log), accuser)
+        assert (lost.dispute.phase, lost.dispute.is_solvers_turn) == (Phase.INPUTS, False)
 
 
-@pytest.mark.rule("V42a")
-def test_which_of_two_canonical_anchors_was_set_is_in_the_log() -> None:
-    """A challenger that was served another log than the solver claims does not lose by it."""
-    here, event = events(CODEC, Kind.ANCHOR)[0]
-    others = set(here.window.anchors or ()) - {
-        a.root for a in here.log.data.events if isinstance(a, AnchorSet)
-    }
-    liar = Liar(here, event, None, with_part(ANCHOR, others.pop()))
-    window = here.against(liar.account)
-    assert play(window, liar, Challenger(window, here.log)).dispute.phase == Phase.ELSEWHERE
-
-
-@pytest.mark.rule("V42a")
+@pytest.mark.rule("V42a", "V64")
 @pytest.mark.parametrize("kind", [Kind.ANCHOR, Kind.END])
-def test_an_event_that_the_log_does_not_have_is_not_decided_here(kind: Kind) -> None:
+def test_an_event_that_the_log_does_not_have_is_nobodys(kind: Kind) -> None:
+    """A challenger that claims one has no move; a solver that leaves one out is shown it."""
     here, event = events(CODEC, kind)[0]
     account = here.account
-    dispute = Dispute(
-        Account(
-            start=account.start,
-            kinds=(*account.kinds[:event], Kind.COPY, *account.kinds[event:]),
-            leaves=(*account.leaves[:event], b"", *account.leaves[event:]),
-            states=(*account.states[:event], ANYWHERE, *account.states[event:]),
-            tokens=account.tokens,
-        )
+    more = Account(
+        start=account.start,
+        kinds=(*account.kinds[:event], Kind.COPY, *account.kinds[event:]),
+        leaves=(*account.leaves[:event], b"", *account.leaves[event:]),
+        states=(*account.states[:event], ANYWHERE, *account.states[event:]),
+        tokens=account.tokens,
     )
+    dispute = Dispute(more)
     move = Solver(here.window, here.log).move(dispute)
-    assert moved(here.window, dispute, move, is_solver=True).phase == Phase.ELSEWHERE
+    begun = moved(here.window, dispute, move, is_solver=True)
+    assert (begun.phase, begun.is_solvers_turn) == (Phase.INPUTS, False)
+    for shown in (ShowInputs(here.manifest), *shown_events(here)):
+        with pytest.raises(PeerFault):
+            moved(here.window, begun, shown, is_solver=False)
+    data = here.log.data
+    position = (
+        next(n for n, one in enumerate(data.events) if kind_of(one) == Kind.ANCHOR)
+        if kind is Kind.ANCHOR
+        else len(data.events)
+    )
+    longer = (*data.events[:position], SnapshotTaken(0), *data.events[position:])
+    log = dataclasses.replace(here.log, data=dataclasses.replace(data, events=longer))
+    manifest = manifest_of(
+        dataclasses.replace(log.data, start_root=Digest(here.account.start)), NO_DIGEST, 1
+    )
+    signed = sign_manifest(here.secret, log.plan.chain, log.plan.run_digest, manifest)
+    after = moved(here.window, begun, ShowInputs(signed), is_solver=False)
+    assert after.phase == Phase.GUILTY
+
+
+def shown_events(here: Scene) -> list[ShowInputs]:
+    """Every event of the log, shown under its manifest."""
+    tree, manifest = InputTree(here.log.data), here.manifest
+    return [ShowInputs(manifest, one, tree.path(n)) for n, one in enumerate(tree.events)]
+
+
+@pytest.mark.rule("V64")
+@pytest.mark.parametrize("kind", [Kind.COPY, Kind.MERGE])
+def test_attack_an_event_of_the_log_shown_in_the_place_of_another(kind: Kind) -> None:
+    """Each has its own place under the root, and what the solver opens is what that has."""
+    here, event = events(CODEC, kind)[-1]
+    dispute = contradicted(here, event)
+    move = Solver(here.window, here.log).move(dispute)
+    begun = moved(here.window, dispute, move, is_solver=True)
+    for shown in shown_events(here):
+        with pytest.raises(PeerFault):
+            moved(here.window, begun, shown, is_solver=False)
+    other = replace(here.manifest, inputs=ANYWHERE)
+    with pytest.raises(PeerFault):
+        moved(here.window, begun, ShowInputs(other), is_solver=False)
 
 
 @pytest.mark.rule("V42")

@@ -101,6 +101,7 @@ def samples(codec: str, stage: int) -> list[Sample]:
             log = Log(segment.plan, data, TOKENS, crop.anchors[stage])
             window = Window(
                 facts=log.facts,
+                seating=log.seating,
                 claim=NO_DIGEST,
                 number=number,
                 steps=sum(isinstance(event, StepTaken) for event in data.events),

@@ -18,7 +18,7 @@ from swarm.store import Store
 from swarm.testing.executor import InlineExecutor
 from swarm.training.record.window import WindowKey
 from swarm.types import Digest, PeerId
-from swarm.verify.judging import Sought
+from swarm.verify.answers import Sought
 from swarm.verify.log_store import ShownBlobs
 from swarm.verify.ports import LedgerPort
 from swarm.verify.program.computed import Log, Step

@@ -1,10 +1,9 @@
-"""Choose the peers to ask for a window, and judge its solver by the logs that they serve.
+"""Choose the peers to ask for a window, and make this node's own answer from the logs that they serve.
 
 Core: pure functions of a record, and this node's own answer; the caller draws its salt.
 
-A solver could serve one log to a verifier and another to the judges. So every peer keeps the solver's signed
-manifest of the log that it was served, and judges ask all peers that may hold one: any signed log that does not
-give what was revealed convicts.
+A solver could serve one log to a verifier and another to a panel or an auditor. So every peer keeps the
+solver's signed manifest of the log that it was served, and panels and auditors ask all that may hold one.
 """
 
 from collections.abc import Sequence
@@ -14,18 +13,12 @@ from swarm.config.spec import RunSpec
 from swarm.ledger.check_statements import Report, VerifyCommit, VerifyReveal
 from swarm.ledger.state.records import CheckPhase, Run, SegmentPhase, SegmentRecord
 from swarm.ledger.transition.forced import convicts
-from swarm.ledger.transition.phases import (
-    ANSWER_ROUNDS,
-    DISPUTE_ROUNDS,
-    are_reveals_open,
-    is_reportable_at,
-)
+from swarm.ledger.transition.phases import ANSWER_ROUNDS, are_reveals_open, is_reportable_at
 from swarm.ledger.transition.sampling import num_windows
 from swarm.primitives.codec import Message
-from swarm.primitives.commitments import WindowResult, spot_answer, verify_commit
+from swarm.primitives.commitments import REFUSED, WindowResult, spot_answer, verify_commit
 from swarm.training.record.window import WindowKey
 from swarm.types import Digest, PeerId, RoundIndex, RunIndex, StageIndex
-from swarm.verify.replay import REFUSED
 from swarm.verify.spots.statement import statement_digest
 
 
@@ -42,7 +35,7 @@ class Sought:
         return sources(self.record, self.key.window, me)
 
     def witnesses(self, me: PeerId) -> tuple[PeerId, ...]:
-        """Return the peers that a judge asks, in this order."""
+        """Return the peers that a panel, an auditor or a side of a dispute asks, in this order."""
         return witnesses(self.record, self.key.window, me)
 
 
@@ -52,7 +45,7 @@ def sources(record: SegmentRecord, window: int, me: PeerId) -> tuple[PeerId, ...
 
 
 def witnesses(record: SegmentRecord, window: int, me: PeerId) -> tuple[PeerId, ...]:
-    """Return the possible holders of a window, for a judge: its accusers first, its solver last."""
+    """Return the possible holders of a window: its accusers first, its solver last."""
     accusers = [accusation.peer for accusation in record.accusations if accusation.window == window]
     others = [*_verifiers(record, window), *_holders(record, window)]
     return _others(me, [*accusers, *others, record.peer])
@@ -77,8 +70,8 @@ def _others(me: PeerId, peers: Sequence[PeerId]) -> tuple[PeerId, ...]:
 def differs(record: SegmentRecord, spec: RunSpec, window: int, answer: WindowResult) -> bool | None:
     """Return True if the replay of a signed log contradicts its solver; None while too little is shown to tell.
 
-    Before its reveal a segment has shown only the state at its end. The answer to a log that no honest solver
-    writes contradicts every reveal.
+    Before its reveal a segment has shown only the state at its end. In a run without exact numerics the answer
+    to a log that no honest solver writes contradicts every reveal.
     """
     if record.claims:
         return answer.claim != record.claims[window]
@@ -90,7 +83,7 @@ def differs(record: SegmentRecord, spec: RunSpec, window: int, answer: WindowRes
 def find_verdict(
     record: SegmentRecord, window: int, claims: Sequence[Digest], *, is_complete: bool
 ) -> bool | None:
-    """Return True if the solver is guilty, False if it is not; None while that is open.
+    """Return True if a member of a panel rejects a window, False if it accepts; None while that is open.
 
     ``claims`` are those of all logs that its solver signed and this node could replay; ``is_complete`` says
     that no possible holder of another log is waited for any longer.
@@ -101,16 +94,9 @@ def find_verdict(
     return False if claims and is_complete else None
 
 
-def is_judged(record: SegmentRecord) -> bool:
-    """Return True while judges, or a panel, find out about a window."""
-    return record.dispute is not None or record.phase is SegmentPhase.DOUBTED
-
-
 def is_late(record: SegmentRecord, spec: RunSpec, height: int) -> bool:
-    """Return True if half of the time of judges, or of a panel, is over: none waits for silent peers then."""
-    if record.dispute is None:
-        return height >= record.due - ANSWER_ROUNDS * spec.round_blocks // 2
-    return height >= record.dispute.deadline - DISPUTE_ROUNDS * spec.round_blocks // 2
+    """Return True if half of the time of a panel is over: it waits for silent peers no longer then."""
+    return height >= record.due - ANSWER_ROUNDS * spec.round_blocks // 2
 
 
 def is_proof_due(
