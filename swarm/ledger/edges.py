@@ -2,7 +2,7 @@
 
 Core: pure functions.
 
-A lie about an edge needs no replay and no judges. Every validator sees in the block that a peer signed a
+A lie about an edge needs no replay and no hearing. Every validator sees in the block that a peer signed a
 message for a place, and that the list of its segment has something else at that place, or nothing: a gradient
 sent down that is not the one it computed, other bytes for one partner, activations of a micro-batch that it
 never counted, a fragment where it says that it gave none. A list out of order is a lie by itself: what is in it

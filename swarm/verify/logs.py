@@ -482,7 +482,7 @@ class Logs:
     ) -> None:
         """Keep and serve a log and its segment's list that came in a file, both checked by the caller.
 
-        Whoever judges an accusation asks the accuser for the log. Raises ``BadConfig`` if the disk or the quota
+        It is what a hearing about it follows from. Raises ``BadConfig`` if the disk or the quota
         is full.
         """
         await self._log_store.note(manifest, self._host.peer)

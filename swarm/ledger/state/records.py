@@ -458,7 +458,7 @@ class SegmentRecord(Message, frozen=True):
     contests: tuple[Contest, ...]
     """Complaints of verifiers that were not served, oldest first; only the last may be open."""
     shown_height: Height
-    """Height of the solver's reveal, or of the last verdict of its judges; 0 before."""
+    """Height of the solver's reveal; 0 before."""
     reveals_end: Height
     """Height before which verifiers and reporters reveal their answers; 0 if none must."""
     claims: tuple[Digest, ...]
