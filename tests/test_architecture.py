@@ -32,7 +32,7 @@ DOORS = {
     "nacl": ("primitives/crypto.py", "primitives/vrf.py"),
     "typer": ("cli/",),
     "rich": ("cli/",),
-    "zstandard": ("gossip/codecs/int8.py",),
+    "zstandard": ("gossip/codecs/int8.py", "training/data/packed.py"),
     "sqlite3": ("store.py",),
     "msgspec": ("primitives/codec.py",),
     "tokenizers": ("training/data/tokenizer.py",),
@@ -62,7 +62,7 @@ LINES_MAX = 600
 FUNCTION_LINES_MAX = 60
 FIELDS_BY_POSITION_MAX = 5
 MODULES_MAX = (
-    330  # 277 before moves, a tolerance, evidence in a file, kernels of a GPU, and spot checks
+    333  # 277 before moves, a tolerance, evidence in a file, kernels of a GPU, spot checks, text
 )
 """More files than this, and ideas are being cut by the ruler."""
 
