@@ -265,6 +265,7 @@ def _counts(order: "Order", built: "Built") -> dict[str, object]:
             "links": inputs.num_links,
             "hidden": inputs.num_hidden,
             "special": inputs.num_special,
+            "datasets": inputs.num_datasets,
         },
     }
 
@@ -308,6 +309,7 @@ def _left_out(order: "Order", built: "Built") -> list[str]:
         (sum(tally.parts.values()), f"parts of messages ({', '.join(sorted(tally.parts))})"),
         (inputs.num_links, "links inside folders, not followed"),
         (inputs.num_hidden, "hidden files and folders"),
+        (inputs.num_datasets, "datasets inside folders"),
         (inputs.num_special, "pipes, sockets or devices"),
     )
     return lines + [f"left out: {reason}: {count:,}" for count, reason in reasons if count]

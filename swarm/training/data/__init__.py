@@ -12,7 +12,7 @@ Modules (C: pure, S: does I/O):
                     chunk in memory at a time.
     documents.py S  Find the documents of a corpus in text, JSON Lines and Parquet files, and the
                     files of a data source.
-    kinds.py     C  What a file holds, told by its bytes: text and its encoding, or one of the kinds
+    kinds.py     C  Tell by its bytes what a file holds: text and its encoding, or one of the kinds
                     that are left out.
     packed.py    S  Read gzip and zstandard files, and text in UTF-16 or UTF-32, as a stream of
                     UTF-8 of bounded memory.

@@ -17,7 +17,7 @@ TEMPLATES: Mapping[str, str] = {
     "plain": "{role}: {content}\n\n",
     "chatml": "<|im_start|>{role}\n{content}<|im_end|>\n",
 }
-"""What each message is written as; a role and a content are put in as they are."""
+"""Form of each message; a role and a content are put in as they are."""
 ROLE_CHARS_MAX = 64
 _SHAPE = 'messages are written [{"role": "user", "content": "..."}]'
 _KIND_CHARS_MAX = 40
@@ -42,8 +42,8 @@ def check_template(name: str) -> None:
 
 
 def is_chat(value: object) -> bool:
-    """Return True if a value is a list of objects with roles: a conversation rather than a list of anything."""
-    return isinstance(value, list) and all(isinstance(one, dict) and "role" in one for one in value)
+    """Return True if a value is a list in which a role is named: no list of anything, but a conversation."""
+    return isinstance(value, list) and any(isinstance(one, dict) and "role" in one for one in value)
 
 
 def chat_text(messages: list[object], template: str, where: str) -> Chat:

@@ -21,6 +21,7 @@ from typing import BinaryIO
 
 from swarm.errors import BadConfig
 from swarm.training.data.chat import FIELD, chat_text, is_chat
+from swarm.training.data.dataset import MANIFEST_FILE, TRAIN_FILE
 from swarm.training.data.disk import FILE_BYTES_MAX, SPLIT_HINT, Progress, open_regular
 from swarm.training.data.kinds import (
     DAMAGED_WIDE,
@@ -80,6 +81,8 @@ class Inputs:
     """Hidden files and folders inside folders."""
     num_special: int = 0
     """Pipes, sockets and devices inside folders."""
+    num_datasets: int = 0
+    """Datasets inside folders: tokens, which are no text."""
 
 
 @dataclass(slots=True)
@@ -141,6 +144,7 @@ def find_inputs(names: Sequence[Path]) -> Inputs:
         num_bytes=counts["bytes"],
         num_hidden=counts["hidden"],
         num_special=counts["special"],
+        num_datasets=counts["dataset"],
     )
 
 
@@ -175,13 +179,18 @@ def _unreadable(name: Path, error: OSError) -> BadConfig:
 def files_below(folder: Path, counts: Counter[str] | None = None) -> Iterator[Path]:
     """Yield the files below a folder, hidden ones excluded; links to folders are yielded, not entered.
 
-    Raises ``OSError`` for a folder that cannot be read: it may hold text. ``counts`` gets what is hidden.
+    Raises ``OSError`` for a folder that cannot be read: it may hold text. ``counts`` gets what is hidden,
+    and datasets, which are then not yielded.
     """
 
     def fail(error: OSError) -> None:
         raise error
 
     for at, folders, names in os.walk(folder, onerror=fail):
+        if counts is not None and {MANIFEST_FILE, TRAIN_FILE} <= set(names):
+            counts["dataset"] += 1
+            folders.clear()
+            continue
         shown = [[name for name in some if not name.startswith(".")] for some in (folders, names)]
         if counts is not None:
             counts["hidden"] += len(folders) + len(names) - sum(map(len, shown))
@@ -203,7 +212,7 @@ def documents(
             before = os.fstat(file.fileno())
             done = 0
             try:
-                for document in _File(file, path, form, tally).documents():
+                for document in _File(file, path, form, tally, progress).documents():
                     now = file.tell()
                     if now > before.st_size:  # at once: a growing log has no end
                         raise _changed(path)
@@ -232,8 +241,11 @@ def _changed(path: Path) -> BadConfig:
 class _File:
     """One open input file: what it holds, and its documents."""
 
-    def __init__(self, file: BinaryIO, path: Path, form: Form, tally: Tally) -> None:
+    def __init__(
+        self, file: BinaryIO, path: Path, form: Form, tally: Tally, progress: Progress
+    ) -> None:
         self._file, self._path, self._form, self._tally = file, path, form, tally
+        self._progress = progress
         self._size = os.fstat(file.fileno()).st_size
 
     def documents(self) -> Iterator[bytes]:
@@ -283,6 +295,7 @@ class _File:
                 if self._file.tell() > self._size:  # a growing log has no end
                     raise _changed(self._path)
                 decoder.decode(chunk)
+                self._progress(0)  # a long file is not looked at in silence
             decoder.decode(b"", final=True)
         except UnicodeDecodeError as error:
             return DAMAGED_WIDE if mark in _WIDE else kind_of_broken(_around(chunk, error.start))
@@ -352,7 +365,7 @@ class _File:
         name = self._form.field
         if not isinstance(found, dict):
             raise BadConfig(f"{where} is not an object", hint='one {"text": "..."} in each line')
-        if name not in found and not is_chat(found.get(FIELD)):
+        if name not in found and found.get(FIELD) != [] and not is_chat(found.get(FIELD)):
             fields = ", ".join(repr(str(key)[:40]) for key in list(found)[:8]) or "nothing"
             first = next((key for key, value in found.items() if isinstance(value, str)), "NAME")
             raise BadConfig(
@@ -362,7 +375,7 @@ class _File:
         text = found[name] if name in found else found[FIELD]
         if text is None:
             return ""
-        if isinstance(text, list) and is_chat(text):
+        if isinstance(text, list) and (is_chat(text) or (not text and name not in found)):
             chat = chat_text(text, self._form.template, where)
             self._tally.num_chats += 1
             self._tally.add_parts(chat.parts)
@@ -437,9 +450,9 @@ def _read_file(path: Path, *, follow: bool) -> bytes:
         ) from None
     if len(data) > FILE_BYTES_MAX:
         raise BadConfig(f"{path} is larger than {FILE_BYTES_MAX >> 20} MiB", hint=SPLIT_HINT)
-    kind = None
+    mark = mark_of(data)
     try:
-        if (mark := mark_of(data)) in _WIDE:
+        if mark in _WIDE:
             return data.decode(mark).encode("utf-8")
         if (kind := kind_of_head(data[:HEAD_BYTES])) is None:
             data.decode("utf-8")

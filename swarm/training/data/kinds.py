@@ -1,4 +1,4 @@
-"""What a file holds, told by its bytes: text and its encoding, or one of the kinds that are left out.
+"""Tell by its bytes what a file holds: text and its encoding, or one of the kinds that are left out.
 
 Core: pure functions of bytes.
 
@@ -9,7 +9,6 @@ believed where a byte order mark states them, and guessed, for the hint alone, w
 
 import shlex
 from dataclasses import dataclass
-from pathlib import PurePath
 
 HEAD_BYTES = 1 << 16
 """Bytes at the start of a file by which its format is told."""
@@ -38,13 +37,14 @@ class Kind:
     """Command that makes text of it; ``{path}`` and ``{stem}`` are replaced, quoted for a shell."""
 
     def hint(self, path: str) -> str:
-        """Return the command for one file."""
-        stem = str(PurePath(path).with_suffix(""))
-        stem = stem if stem != path else f"{path}.d"
-        return (
-            self.command.replace("{path}", shlex.quote(path))
-            .replace("{stem}", shlex.quote(stem))
-            .replace("{text}", shlex.quote(f"{stem}.utf8.txt"))
+        """Return the command for one file; a name cannot add words, options or commands to it."""
+        path = f"./{path}" if path.startswith("-") else path
+        folder, slash, name = path.rpartition("/")
+        stem = name.rpartition(".")[0]
+        stem = f"{folder}{slash}{stem}" if stem else f"{path}.d"
+        # In one pass: a name may hold "{stem}" as well.
+        return self.command.format(
+            path=shlex.quote(path), stem=shlex.quote(stem), text=shlex.quote(f"{stem}.utf8.txt")
         )
 
 

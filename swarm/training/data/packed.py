@@ -10,6 +10,7 @@ frame that is damaged, or ends too early, is named with the byte of the packed f
 import codecs
 import io
 import os
+import shlex
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -119,7 +120,7 @@ def _unpack(file: BinaryIO, path: Path, packing: str) -> Iterator[bytes]:
                 raise BadConfig(
                     f"{path} has {size} bytes and grows to more than {GROWTH_MAX} times as much, at byte"
                     f" {offset + at}",
-                    hint=f"leave {path.name} out, or unpack it where there is room and look at it",
+                    hint=f"{packing} -dc {shlex.quote(str(path))} | head -c 2000",
                 )
             if piece:
                 yield piece
@@ -144,7 +145,7 @@ def _fault(path: Path, packing: str, begun: int, offset: int, cause: str) -> Bad
     return BadConfig(
         f"{path} is damaged: the {packing} {part} that begins at byte {begun} cannot be read past byte"
         f" {offset}: {cause}",
-        hint=f"{packing} -t {path.name}, then download or write it again",
+        hint=f"{packing} -t {shlex.quote(str(path))}",
     )
 
 

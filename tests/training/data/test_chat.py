@@ -52,6 +52,7 @@ def test_parts_of_any_type_are_counted_within_bounds() -> None:
 
 def test_what_is_a_conversation_and_which_templates_there_are() -> None:
     assert is_chat(MESSAGES)
+    assert is_chat([{"content": "no role"}, MESSAGES[0]]), "so that the first is named"
     assert not is_chat(["a"])
     assert not is_chat("a")
     assert not is_chat([{"from": "human"}])

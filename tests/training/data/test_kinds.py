@@ -56,6 +56,24 @@ def test_known_formats_are_told_by_their_first_bytes(head: bytes, wanted: str) -
     assert "{" not in hint
 
 
+@pytest.mark.rule("T13b")
+@pytest.mark.parametrize(
+    "path",
+    ["in/a{stem}$(touch x).txt", "in/{text}';touch x;'.png", "-rf", "a\nb", "{0}{path!r}", ".x"],
+)
+def test_a_name_cannot_put_a_command_of_its_own_into_the_hint(path: str) -> None:
+    """Files come from strangers, and a hint is there to be pasted: who names a file must not write it."""
+    safe = path if path != "-rf" else "./-rf"
+    for kind in vars(kinds).values():
+        if isinstance(kind, Kind):
+            words = shlex.split(kind.hint(path).replace('"$(', "").replace(')"', ""))
+            plain = shlex.split(kind.hint("PATH.txt").replace('"$(', "").replace(')"', ""))
+            assert len(words) == len(plain)
+            assert safe in words
+            for word, wanted in zip(words, plain, strict=True):
+                assert word == wanted or safe.rpartition(".")[0] in word
+
+
 @pytest.mark.parametrize(
     "head",
     [

@@ -132,6 +132,11 @@ def test_lines_of_messages_become_texts(tmp_path: Path) -> None:
     assert found == [b"user: hi\n\nassistant: see\n", b"text comes first"]
     assert (tally.num_chats, tally.num_empty, tally.parts) == (2, 1, {"image_url": 1})
     assert read(path, template="chatml")[0][0].startswith(b"<|im_start|>user\nhi<|im_end|>\n")
+    path.write_text('{"messages": []}\n')
+    assert read(path)[1].num_empty == 1
+    path.write_text('{"messages": [{"role": "user", "content": "a"}, {"content": "b"}]}\n')
+    with pytest.raises(BadConfig, match="line 1, message 2 has no role"):
+        read(path)
     path.write_text('{"talk": [{"role": "user", "content": "hi"}]}\n')
     assert read(path, field="talk")[0] == [b"user: hi\n"]
     with pytest.raises(BadConfig, match=r"has no field 'text'; it has 'talk'"):
@@ -156,8 +161,12 @@ def test_hidden_and_special_files_are_counted(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "loop").symlink_to(tmp_path)
     (tmp_path / "a").write_text("a")
+    (tmp_path / "old").mkdir()
+    for name in ("manifest.bin", "train.bin"):
+        (tmp_path / "old" / name).write_text("tokens of another build")
     found = find_inputs([tmp_path])
     assert (found.num_hidden, found.num_special, found.num_links) == (2, 1, 1)
+    assert (found.files, found.num_datasets) == ((tmp_path / "a",), 1)
 
 
 def test_what_may_not_be_read_is_named_and_not_passed_over(
@@ -172,11 +181,20 @@ def test_what_may_not_be_read_is_named_and_not_passed_over(
         list(documents(inputs, Form(), lambda _: None))
     scan = os.scandir
 
+    def refuse(path: str, flags: int) -> int:
+        raise PermissionError(13, "Permission denied", str(path))
+
     def denied(path: str) -> object:
         if str(path).endswith("below"):
             raise PermissionError(13, "Permission denied", str(path))
         return scan(path)
 
+    (tmp_path / "a").touch()
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(BadConfig, match="a cannot be read: Permission denied") as caught:
+        list(documents(inputs, Form(), lambda _: None))
+    assert caught.value.hint == f"chmod u+r {tmp_path / 'a'}"
+    monkeypatch.undo()
     monkeypatch.setattr(os, "scandir", denied)
     with pytest.raises(BadConfig, match="below cannot be read: Permission denied") as caught:
         find_inputs([tmp_path])
