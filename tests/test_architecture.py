@@ -32,7 +32,7 @@ DOORS = {
     "nacl": ("primitives/crypto.py", "primitives/vrf.py"),
     "typer": ("cli/",),
     "rich": ("cli/",),
-    "zstandard": ("gossip/codecs/int8.py",),
+    "zstandard": ("gossip/codecs/int8.py", "training/data/packed.py"),
     "sqlite3": ("store.py",),
     "msgspec": ("primitives/codec.py",),
     "tokenizers": ("training/data/tokenizer.py",),

@@ -243,7 +243,7 @@ def test_a_dry_run_refuses_what_a_launch_refuses(run_cli: RunCli, tmp_path: Path
     (tmp_path / "short.txt").write_text("short")
     for text, code, cause in (
         ("[model]\nhidden_sise = 8", 4, 'did you mean "hidden_size"'),
-        ('[data]\nsource = ["short.txt"]', 4, "too"),
+        ('[data]\nsource = ["short.txt"]', 4, "5,120 are needed"),
         ('[data]\nsource = ["nowhere.txt"]', 4, "nowhere.txt"),
         ('[model]\ninit_from = "nowhere"', 4, "nowhere"),
         (

@@ -147,7 +147,10 @@ def test_a_launch_that_fails_leaves_no_network_behind(
         return failed(4, "launch", a_run_file(tmp_path, text), *NODE, *args)
 
     assert "cannot be read" in launched(FILE)
-    assert "too few to hold out" in launched(good.replace(', "other.txt"', ""))
+    (tmp_path / "short.txt").write_text("text")
+    assert "are needed to hold out" in launched(
+        good.replace('"text.txt", "other.txt"', '"short.txt"')
+    )
     assert "gamma" in launched("[outer]\nalpha = 0.5\ngamma = 1.9\n" + good)
     assert "no ledger takes this run" in launched(many_replicas + good)
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -71,7 +71,7 @@ def build(
     """Build a dataset as the command does."""
     order = Order(
         inputs=find_inputs(inputs),
-        form=Form(is_utf8=bool(raw)),
+        form=Form(),
         tokenizer=load_tokenizer(raw) if raw else BytesTokenizer(),
         heldout_every=heldout_every,
         max_bytes=max_bytes,

@@ -22,6 +22,8 @@ TEXT_BYTES_MAX = 1 << 44
 """Bytes that stand for no limit."""
 BYTES_MAX = 1 << 34
 """Bytes of text that is read as bytes: a token file has at most 16 GiB."""
+LINE_CHARS_MAX = 2000
+"""Two paths of the longest kind would pass it; a name of a file may hold anything."""
 _NONE = "no datasets here; make one: swarm data build"
 
 data_app = typer.Typer(help="Datasets to train on: build, ls, verify, clean.", no_args_is_help=True)
@@ -35,7 +37,10 @@ def register(app: typer.Typer) -> None:
 @data_app.command("build")
 def build(
     inputs: Annotated[
-        list[str], typer.Argument(help="Files and folders: text, .jsonl (.ndjson), .parquet.")
+        list[str],
+        typer.Argument(
+            help="Files and folders: text, .jsonl (.ndjson), both also as .gz or .zst, .parquet."
+        ),
     ],
     out: Annotated[
         str,
@@ -46,8 +51,17 @@ def build(
     ] = "bytes",
     field: Annotated[str, typer.Option(help="The text in a line of .jsonl.")] = "text",
     column: Annotated[str, typer.Option(help="The text in a row of .parquet.")] = "text",
+    template: Annotated[
+        str,
+        typer.Option(help='How {"messages": [...]} becomes text: plain ("role: text"), or chatml.'),
+    ] = "plain",
     heldout_every: Annotated[
-        int, typer.Option(help="Every n-th document is never trained on.", min=2, max=10_000)
+        int,
+        typer.Option(
+            help="Every n-th document is never trained on; of fewer, the end of each.",
+            min=2,
+            max=10_000,
+        ),
     ] = 20,
     max_bytes: Annotated[
         int,
@@ -58,26 +72,25 @@ def build(
 ) -> None:
     """Make a dataset of text: a training and a held-out part, as tokens."""
     from swarm.training.data.build import Order, build_dataset
+    from swarm.training.data.chat import check_template
     from swarm.training.data.documents import Form, find_inputs
 
     screen = terminal()
     began = time.monotonic()
     path = _path(screen, out)
+    check_template(template)
     found = find_inputs([Path(name).expanduser() for name in inputs])
-    if found.num_links:
-        links = "1 link" if found.num_links == 1 else f"{found.num_links} links"
-        screen.say(f"not followed: {links} inside folders")
     raw = b"" if tokenizer == "bytes" else _tokenizer_file(Path(tokenizer).expanduser())
     order = Order(
         inputs=found,
-        form=Form(field=field, column=column, is_utf8=bool(raw)),
+        form=Form(field=field, column=column, template=template),
         tokenizer=_loaded(raw, tokenizer),
         heldout_every=heldout_every,
         max_bytes=max_bytes if raw else min(max_bytes, BYTES_MAX),
     )
     console = _BuildConsole(screen, order)
     built = build_dataset(path, order, console.on_progress, is_replaced=screen.options.yes)
-    _print_built(screen, built, time.monotonic() - began)
+    _print_built(screen, order, built, time.monotonic() - began)
 
 
 @data_app.command("ls")
@@ -202,18 +215,20 @@ def _loaded(raw: bytes, name: str) -> "Tokenizer":
         raise BadConfig(f"{name}: {error}", hint=error.hint) from None
 
 
-def _print_built(screen: Terminal, built: "Built", seconds: float) -> None:
+def _print_built(screen: Terminal, order: "Order", built: "Built", seconds: float) -> None:
+    from swarm.events import printable
+
     row = _row(built.dataset)
     row |= {"found": built.num_found, "left_out": built.num_left_out, "seconds": round(seconds, 2)}
+    row |= _counts(order, built)
     ids = built.dataset.manifest.num_token_ids
-    screen.data(
-        row,
-        [
-            f"{row['dir']}: {row['train_tokens']:,} tokens to train on, {row['heldout_tokens']:,} held"
-            f" out, of {_documents(built)}",
-            f"hash {row['hash']}",
-        ],
-    )
+    lines = [
+        f"{row['dir']}: {row['train_tokens']:,} tokens to train on, {row['heldout_tokens']:,} held"
+        f" out, of {_documents(order, built)}",
+        *_left_out(order, built),
+        f"hash {row['hash']}",
+    ]
+    screen.data(row, [printable(line, LINE_CHARS_MAX) for line in lines])
     named = row["name"] if built.dataset.folder.parent == screen.home / "datasets" else row["dir"]
     size = f", and vocab_size = {ids} or more under [model]" if ids != 256 else ""
     screen.say(
@@ -222,12 +237,82 @@ def _print_built(screen: Terminal, built: "Built", seconds: float) -> None:
     screen.say(f'and on nothing else: dataset_hash = "{row["hash"]}"')
 
 
-def _documents(built: "Built") -> str:
+def _counts(order: "Order", built: "Built") -> dict[str, object]:
+    """Return what was read, and what was left out and why, for --json."""
+    tally, inputs = built.tally, order.inputs
+    return {
+        "files": tally.num_files,
+        "text_bytes": tally.text_bytes,
+        "doubles": built.num_doubles,
+        "heldout_ends": built.is_cut,
+        "chats": tally.num_chats,
+        "template": order.form.template if tally.num_chats else None,
+        "converted": dict(tally.read_as),
+        "skipped": {
+            "not_text": [
+                {
+                    "kind": found.kind.name,
+                    "files": found.num_files,
+                    "bytes": found.num_bytes,
+                    "example": found.example,
+                    "hint": found.kind.hint(found.example),
+                }
+                for found in tally.left_out.values()
+            ],
+            "empty_files": tally.num_empty_files,
+            "empty_documents": tally.num_empty,
+            "message_parts": dict(tally.parts),
+            "links": inputs.num_links,
+            "hidden": inputs.num_hidden,
+            "special": inputs.num_special,
+            "datasets": inputs.num_datasets,
+        },
+    }
+
+
+def _documents(order: "Order", built: "Built") -> str:
     """Return the numbers of documents taken, found twice and left out, in words."""
-    taken, left_out = built.dataset.manifest.num_documents, built.num_left_out
-    message, doubles = f"{taken:,} documents", built.num_found - taken - left_out
-    message += f" ({doubles:,} more were there twice)" if doubles else ""
-    return message + (f" ({left_out:,} left out by --max-bytes)" if left_out else "")
+    tally, left_out = built.tally, built.num_left_out
+    taken = built.num_found - built.num_doubles - left_out
+    message = f"{taken:,} {'documents' if taken != 1 else 'document'}"
+    message += f" ({built.num_doubles:,} more were there twice)" if built.num_doubles else ""
+    message += f" ({left_out:,} left out by --max-bytes)" if left_out else ""
+    message += f", {tally.text_bytes:,} bytes of text in {_files(tally.num_files)}"
+    if built.is_cut:
+        every = order.heldout_every
+        message += f"; fewer than {every}, so about the last 1/{every} of each is held out"
+    return message
+
+
+def _files(count: int) -> str:
+    return "1 file" if count == 1 else f"{count:,} files"
+
+
+def _left_out(order: "Order", built: "Built") -> list[str]:
+    """Return lines about what was converted and what was left out, with one command per kind of file."""
+    tally, inputs, lines = built.tally, order.inputs, list[str]()
+    if tally.num_chats:
+        lines.append(f"conversations: {tally.num_chats:,}, by the template {order.form.template}")
+    lines += [
+        f"read as text: {name}, {_files(count)}" for name, count in sorted(tally.read_as.items())
+    ]
+    for found in sorted(tally.left_out.values(), key=lambda found: found.kind.name):
+        which = found.example if found.num_files == 1 else f"such as {found.example}"
+        lines.append(
+            f"left out, no text: {found.kind.name}, {_files(found.num_files)}, {found.num_bytes:,} bytes,"
+            f" {which}"
+        )
+        lines.append(f"  try: {found.kind.hint(found.example)}")
+    reasons = (
+        (tally.num_empty_files, "empty files"),
+        (tally.num_empty, "lines or rows without text"),
+        (sum(tally.parts.values()), f"parts of messages ({', '.join(sorted(tally.parts))})"),
+        (inputs.num_links, "links inside folders, not followed"),
+        (inputs.num_hidden, "hidden files and folders"),
+        (inputs.num_datasets, "datasets inside folders"),
+        (inputs.num_special, "pipes, sockets or devices"),
+    )
+    return lines + [f"left out: {reason}: {count:,}" for count, reason in reasons if count]
 
 
 def _row(dataset: "Dataset") -> dict[str, object]:

@@ -1,6 +1,6 @@
 """Encode fragments as blockwise int8, bfloat16 or float32, with zstandard on top if that is shorter.
 
-Core: pure functions. The only module that imports zstandard.
+Core: pure functions. The only module that unpacks bytes of a peer by zstandard.
 
 int8 layout of n values in b = ceil(n / 128) blocks: b float16 peaks (largest magnitude of the block), then n
 int8 levels in [-127, 127]; value = anchor + level * (peak / 127), computed in float32 in exactly that order, so

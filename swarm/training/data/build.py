@@ -36,7 +36,7 @@ from swarm.training.data.dataset import (
     read_manifest,
 )
 from swarm.training.data.disk import Dataset, Progress, TokenWriter, tokenizer_root
-from swarm.training.data.documents import Form, Inputs, documents
+from swarm.training.data.documents import Form, Inputs, Tally, documents
 from swarm.training.data.tokenizer import Tokenizer
 from swarm.types import NO_DIGEST
 
@@ -46,8 +46,12 @@ ENTRY_BYTES = 200
 """Bytes of memory per document beside its text."""
 FAN_IN = 64
 """Runs merged at once: one open file each."""
+NAMES_MAX = 10_000
+"""Names of documents counted: with as many there is always a whole one to hold out."""
 _NAME_BYTES = len(NO_DIGEST)
 _LENGTH_BYTES = 8
+KINDS_SHOWN = 4
+"""Kinds named where nothing is text: a sentence, not a table."""
 
 
 class Sorter:
@@ -62,17 +66,25 @@ class Sorter:
         self._num_runs = 0
         self.num_added = 0
         """Documents added, duplicates included."""
+        self._names = set[bytes]()
 
     def add(self, document: bytes) -> None:
         """Add a document; a duplicate of one in memory is dropped."""
         self.num_added += 1
         name = document_name(document)
+        if len(self._names) < NAMES_MAX:
+            self._names.add(name)
         if name in self._held:
             return
         self._held[name] = document
         self._held_bytes += len(document) + ENTRY_BYTES
         if self._held_bytes >= self._memory_bytes:
             self._spill()
+
+    @property
+    def num_distinct(self) -> int:
+        """Distinct documents added, up to ``NAMES_MAX``."""
+        return len(self._names)
 
     def drain(self, progress: Progress) -> Iterator[bytes]:
         """Yield all distinct documents, in the order of their names; the sorter is empty afterwards."""
@@ -178,11 +190,15 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A new dataset, and the counts of documents found and left out."""
+    """A new dataset, and the counts of what was found and left out."""
 
     dataset: Dataset
     num_found: int
     num_left_out: int
+    num_doubles: int
+    is_cut: bool
+    """True if the ends of documents are held out, because there are too few of them."""
+    tally: Tally
 
 
 def build_dataset(out: Path, order: Order, progress: BuildProgress, *, is_replaced: bool) -> Built:
@@ -274,11 +290,16 @@ def _old(out: Path) -> Path:
 
 def _build(folder: Path, order: Order, progress: BuildProgress) -> Built:
     sorter = Sorter(folder, memory_bytes=order.memory_bytes)
-    for document in documents(order.inputs, order.form, _counted("read", progress)):
+    tally = Tally()
+    for document in documents(order.inputs, order.form, _counted("read", progress), tally):
         sorter.add(document)
     if not sorter.num_added:
-        raise BadConfig("there is no text in what was named", hint="name files that hold text")
-    split = Split(max_bytes=order.max_bytes, heldout_every=order.heldout_every)
+        raise _no_text(tally)
+    split = Split(
+        max_bytes=order.max_bytes,
+        heldout_every=order.heldout_every,
+        num_documents=sorter.num_distinct,
+    )
     manifest = _write_halves(folder, order, _dealt(sorter, split, progress), split, progress)
     for left in folder.glob("run-*"):
         left.unlink()
@@ -287,7 +308,33 @@ def _build(folder: Path, order: Order, progress: BuildProgress) -> Built:
         _save(folder / TOKENIZER_FILE, raw)
     _save(folder / MANIFEST_FILE, encode(manifest))
     dataset = Dataset(folder, read_manifest(encode(manifest)))
-    return Built(dataset, sorter.num_added, split.num_left_out)
+    return Built(
+        dataset=dataset,
+        num_found=sorter.num_added,
+        num_left_out=split.num_left_out,
+        num_doubles=sorter.num_added - split.num_seen,
+        is_cut=split.is_cut,
+        tally=tally,
+    )
+
+
+def _no_text(tally: Tally) -> BadConfig:
+    """Return the refusal of inputs without any text, with what they hold, the commonest first."""
+    kinds = sorted(tally.left_out.values(), key=lambda found: -found.num_files)
+    if not kinds:
+        return BadConfig(
+            f"there is no text in what was named: empty files {tally.num_empty_files:,}, lines or rows without"
+            f" text {tally.num_empty:,}",
+            hint="name files that hold text",
+        )
+    parts = [
+        f"{found.kind.name} ({found.num_files:,}, such as {found.example})"
+        for found in kinds[:KINDS_SHOWN]
+    ]
+    return BadConfig(
+        f"there is no text in what was named, but: {', '.join(parts)}",
+        hint=kinds[0].kind.hint(kinds[0].example),
+    )
 
 
 def _counted(what: str, progress: BuildProgress) -> Callable[[int], None]:
@@ -304,8 +351,7 @@ def _counted(what: str, progress: BuildProgress) -> Callable[[int], None]:
 
 def _dealt(sorter: Sorter, split: Split, progress: BuildProgress) -> Iterator[tuple[int, bytes]]:
     for document in sorter.drain(_counted("sorted", progress)):
-        if (dealt := split.deal(document)) is not None:
-            yield dealt
+        yield from split.deal(document)
 
 
 def _write_halves(

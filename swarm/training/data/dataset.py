@@ -87,7 +87,7 @@ class DatasetManifest(Message, frozen=True):
     """The id that ends every document."""
     heldout_every: int
     num_documents: int
-    """Distinct documents in both halves."""
+    """Distinct documents in both halves; one whose end is held out counts in each."""
     train: TokenFile
     heldout: TokenFile
 
@@ -219,53 +219,98 @@ def document_name(document: bytes) -> Digest:
     return digest("corpus-file", document)
 
 
-class Split:
-    """Assignment of distinct documents, in the order of their names, to the two halves."""
+HELDOUT_BYTES_MIN = 256
+"""Held-out text that ends of documents give together: less says nothing of a model."""
+_ENDS = (b"\n\n", b"\n", b" ")
+"""Places to cut a document before its end: after a paragraph, a line or a word."""
 
-    def __init__(self, *, max_bytes: int, heldout_every: int) -> None:
+
+class Split:
+    """Assignment of distinct documents, in the order of their names, to the two halves.
+
+    Where there are too few documents to hold out a whole one, the end of each is held out instead.
+    """
+
+    def __init__(self, *, max_bytes: int, heldout_every: int, num_documents: int) -> None:
+        """Take the settings, and the number of distinct documents that will be dealt."""
         self._max_bytes = self._room = max_bytes
         self._heldout_every = heldout_every
         self._taken = [0, 0]
-        self._num_seen = 0
+        self._num_left_out = self.num_seen = 0
+        """Distinct documents dealt."""
+        self._bytes_seen = self._heldout_bytes = 0
+        self.is_cut = num_documents < heldout_every
+        """True if the ends of documents are held out."""
 
-    def deal(self, document: bytes) -> tuple[int, bytes] | None:
-        """Return (``TRAIN`` or ``HELDOUT``, the text without separators); None if it does not fit any more."""
-        index = self._num_seen
-        self._num_seen += 1
+    def deal(self, document: bytes) -> list[tuple[int, bytes]]:
+        """Return the parts as (``TRAIN`` or ``HELDOUT``, text without separators); none if it does not fit."""
+        index = self.num_seen
+        self.num_seen += 1
         text = document.replace(SEPARATOR, b"")
-        if len(text) + len(SEPARATOR) > self._room:
-            return None
-        self._room -= len(text) + len(SEPARATOR)
-        half = HELDOUT if index % self._heldout_every == self._heldout_every - 1 else TRAIN
-        self._taken[half] += 1
-        return half, text
+        self._bytes_seen += len(text)
+        if self.is_cut:
+            cut = cut_of(text, self._heldout_every)
+            parts = [part for part in ((TRAIN, text[:cut]), (HELDOUT, text[cut:])) if part[1]]
+        else:
+            is_last = index % self._heldout_every == self._heldout_every - 1
+            parts = [(HELDOUT if is_last else TRAIN, text)]
+        num_bytes = sum(len(part) + len(SEPARATOR) for _, part in parts)
+        if num_bytes > self._room:
+            self._num_left_out += 1
+            return []
+        self._room -= num_bytes
+        for half, part in parts:
+            self._taken[half] += 1
+            self._heldout_bytes += len(part) if half == HELDOUT else 0
+        return parts
 
     @property
     def num_taken(self) -> int:
-        """Documents in both halves."""
+        """Documents in both halves; one that was cut is two."""
         return sum(self._taken)
 
     @property
     def num_left_out(self) -> int:
         """Documents that did not fit."""
-        return self._num_seen - self.num_taken
+        return self._num_left_out
 
     def close(self) -> None:
-        """Raise ``BadConfig`` if either half is empty."""
-        if all(self._taken):
+        """Raise ``BadConfig`` if either half is empty, or too little was cut off to be held out."""
+        enough = HELDOUT_BYTES_MIN if self.is_cut else 0
+        if all(self._taken) and self._heldout_bytes >= enough:
             return
-        found = f"{self._num_seen} different document{'s' * (self._num_seen != 1)}"
-        if self.num_left_out and self._num_seen >= self._heldout_every:
+        found = f"{self.num_seen} different document{'s' * (self.num_seen != 1)}"
+        if self._num_left_out or not self.is_cut:
             raise BadConfig(
-                f"{found} were found, and max_bytes = {self._max_bytes} leaves room for {self.num_taken}:"
-                " too little for both halves",
+                f"{found} were found, and max_bytes = {self._max_bytes} leaves room for"
+                f" {self.num_seen - self._num_left_out}: too little for both halves",
                 hint="a higher max_bytes (--max-bytes)",
             )
-        raise BadConfig(
-            f"{found} {'are' if self._num_seen != 1 else 'is'} too few to hold out one in"
-            f" {self._heldout_every}",
-            hint="name more text"
-            if self._num_seen < 2
-            else f"heldout_every = {self._num_seen} under [data], or with swarm data build: --heldout-every"
-            f" {self._num_seen}",
+        raise self._too_little(found)
+
+    def _too_little(self, found: str) -> BadConfig:
+        needed, every = HELDOUT_BYTES_MIN * self._heldout_every, self._heldout_every
+        possible = self._bytes_seen // HELDOUT_BYTES_MIN
+        less = f"heldout_every = {possible} under [data], or --heldout-every {possible}"
+        return BadConfig(
+            f"there are {self._bytes_seen:,} bytes of text, {found}, and {needed:,} are needed to hold out one"
+            f" in {every} of them",
+            hint=less
+            if 2 <= possible < every
+            else f"name {needed - self._bytes_seen:,} bytes more",
         )
+
+
+def cut_of(text: bytes, heldout_every: int) -> int:
+    """Return where the end of a document begins that is held out: about its last ``1 / heldout_every``.
+
+    It begins after a paragraph, else a line, else a word, else a character, and has up to twice that length.
+    """
+    share = -(-len(text) // heldout_every)
+    last, first = len(text) - share, max(len(text) - 2 * share, len(text) // 4)
+    for end in _ENDS:
+        if (at := text.rfind(end, first, last)) >= 0:
+            return at + len(end)
+    while last > 0 and text[last] & 0xC0 == 0x80 and last > len(text) - share - 4:
+        last -= 1
+    return last

@@ -6,7 +6,9 @@ Nothing in a folder is trusted before it was checked. Only regular files are ope
 hold links to files outside it, and pipes that never end.
 """
 
+import errno
 import os
+import shlex
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -51,10 +53,13 @@ def open_regular(path: Path, *, follow: bool = False) -> BinaryIO:
     except OSError as error:
         is_link = not follow and path.is_symlink()
         cause = "it is a link" if is_link else (error.strerror or "unknown")
-        raise BadConfig(f"{path} cannot be read: {cause}", hint=f"ls -l {path}") from None
+        command = "chmod u+r" if error.errno == errno.EACCES else "ls -l"
+        raise BadConfig(
+            f"{path} cannot be read: {cause}", hint=f"{command} {shlex.quote(str(path))}"
+        ) from None
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
-        raise BadConfig(f"{path} is not a plain file", hint=f"ls -l {path}")
+        raise BadConfig(f"{path} is not a plain file", hint=f"ls -l {shlex.quote(str(path))}")
     return os.fdopen(handle, "rb")
 
 

@@ -3,20 +3,38 @@
 Shell: reads the disk, one document in memory at a time.
 
 A text file is a document; one longer than ``PIECE_BYTES`` is cut at the ends of lines. A line of JSON Lines
-and a row of Parquet are a document each. Malformed input is refused by file and line, not skipped; so is a
-file that is written to while it is read, because the text would mix two versions.
+and a row of Parquet are a document each. What a file holds is told by its bytes: files that are no text are
+left out and counted by kind, never read as text. Malformed input is refused by file and line, not skipped; so
+is a file that is written to while it is read, because the text would mix two versions.
 """
 
+import codecs
 import json
 import os
+import shlex
 import sysconfig
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 from swarm.errors import BadConfig
+from swarm.training.data.chat import FIELD, chat_text, is_chat
+from swarm.training.data.dataset import MANIFEST_FILE, TRAIN_FILE
 from swarm.training.data.disk import FILE_BYTES_MAX, SPLIT_HINT, Progress, open_regular
+from swarm.training.data.kinds import (
+    DAMAGED_WIDE,
+    HEAD_BYTES,
+    PACKED_PARQUET,
+    PARQUET_MAGIC,
+    Kind,
+    format_of,
+    kind_of_broken,
+    kind_of_head,
+    mark_of,
+)
+from swarm.training.data.packed import as_utf8, plain_name, unpacked
 from swarm.training.data.parquet import read_column
 
 PIECE_BYTES = 1 << 20
@@ -25,10 +43,12 @@ DOCUMENT_BYTES_MAX = 16 << 20
 """Longest line or row: a document has to fit into memory."""
 FILES_MAX = 200_000
 """Their names are held in memory; more texts than that belong in one JSON Lines file."""
+PARTS_MAX = 16
+"""Types of parts of messages that are counted by name; the others are counted together."""
 JSON_LINES = (".jsonl", ".ndjson")
+JSON = ".json"
+"""Text, unless its first line is an object with the field of the text: then it holds JSON Lines."""
 PARQUET = ".parquet"
-PACKED = (".gz", ".zst", ".bz2", ".xz", ".zip", ".tar", ".tgz", ".7z", ".rar")
-"""Refused by suffix: these would otherwise be read as text."""
 _BOM = b"\xef\xbb\xbf"
 _UTF8_BYTES_MAX = 4
 STDLIB = "python-stdlib"
@@ -45,8 +65,8 @@ class Form:
     """Name of the text field of an object in JSON Lines."""
     column: str = "text"
     """Name of the text column of a Parquet file."""
-    is_utf8: bool = False
-    """True if text files must be UTF-8; byte tokens accept anything."""
+    template: str = "plain"
+    """Name of the template by which conversations become text (``chat.TEMPLATES``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +77,54 @@ class Inputs:
     num_links: int
     """Links inside folders, which are not followed."""
     num_bytes: int
+    num_hidden: int = 0
+    """Hidden files and folders inside folders."""
+    num_special: int = 0
+    """Pipes, sockets and devices inside folders."""
+    num_datasets: int = 0
+    """Datasets inside folders: tokens, which are no text."""
+
+
+@dataclass(slots=True)
+class LeftOut:
+    """Files of one kind that are no text."""
+
+    kind: Kind
+    """Kind of the first of them, with the command that mends it."""
+    example: str
+    num_files: int = 0
+    num_bytes: int = 0
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of what was read and of what was left out, by reason."""
+
+    num_files: int = 0
+    """Files that were read as text."""
+    text_bytes: int = 0
+    """Bytes of all documents found, as UTF-8."""
+    num_empty_files: int = 0
+    num_empty: int = 0
+    """Lines and rows without text."""
+    num_chats: int = 0
+    """Conversations that a template made text of."""
+    parts: Counter[str] = field(default_factory=Counter)
+    """Parts of messages that have no text, by type."""
+    read_as: Counter[str] = field(default_factory=Counter)
+    """Files that were converted while they were read, by what they were."""
+    left_out: dict[str, LeftOut] = field(default_factory=dict)
+
+    def leave_out(self, kind: Kind, path: Path, num_bytes: int) -> None:
+        """Count a file that is no text."""
+        found = self.left_out.setdefault(kind.name, LeftOut(kind, str(path)))
+        found.num_files += 1
+        found.num_bytes += num_bytes
+
+    def add_parts(self, parts: Sequence[str]) -> None:
+        """Count parts of a conversation that were left out."""
+        for part in parts:
+            self.parts[part if part in self.parts or len(self.parts) < PARTS_MAX else "other"] += 1
 
 
 def find_inputs(names: Sequence[Path]) -> Inputs:
@@ -64,77 +132,269 @@ def find_inputs(names: Sequence[Path]) -> Inputs:
 
     Links, hidden files and special files inside folders are skipped; a name given explicitly may be a link.
     """
-    files, num_links = list[Path](), 0
+    files, counts = list[Path](), Counter[str]()
     for name in names:
-        if not name.is_dir():
-            with open_regular(name, follow=True):
-                files.append(name.resolve())
+        try:
+            _find(name, files, counts)
+        except OSError as error:
+            raise _unreadable(name, error) from None
+    return Inputs(
+        files=tuple(files),
+        num_links=counts["link"],
+        num_bytes=counts["bytes"],
+        num_hidden=counts["hidden"],
+        num_special=counts["special"],
+        num_datasets=counts["dataset"],
+    )
+
+
+def _find(name: Path, files: list[Path], counts: Counter[str]) -> None:
+    if not name.is_dir():
+        with open_regular(name, follow=True) as file:
+            files.append(name.resolve())
+            counts["bytes"] += os.fstat(file.fileno()).st_size
+        return
+    for path in files_below(name, counts):
+        if path.is_symlink():
+            counts["link"] += 1
+        elif path.is_file():
+            files.append(path)
+            counts["bytes"] += path.stat().st_size
+        else:
+            counts["special"] += 1
+        if len(files) > FILES_MAX:
+            raise BadConfig(
+                f"{name} holds more than {FILES_MAX:,} files",
+                hint="put the texts into one file of JSON Lines",
+            )
+
+
+def _unreadable(name: Path, error: OSError) -> BadConfig:
+    path = str(error.filename or name)
+    return BadConfig(
+        f"{path} cannot be read: {error.strerror}", hint=f"chmod -R u+rX {shlex.quote(path)}"
+    )
+
+
+def files_below(folder: Path, counts: Counter[str] | None = None) -> Iterator[Path]:
+    """Yield the files below a folder, hidden ones excluded; links to folders are yielded, not entered.
+
+    Raises ``OSError`` for a folder that cannot be read: it may hold text. ``counts`` gets what is hidden,
+    and datasets, which are then not yielded.
+    """
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for at, folders, names in os.walk(folder, onerror=fail):
+        if counts is not None and {MANIFEST_FILE, TRAIN_FILE} <= set(names):
+            counts["dataset"] += 1
+            folders.clear()
             continue
-        for path in files_below(name):
-            if path.is_symlink():
-                num_links += 1
-            elif path.is_file():
-                files.append(path)
-            if len(files) > FILES_MAX:
-                raise BadConfig(
-                    f"{name} holds more than {FILES_MAX:,} files",
-                    hint="put the texts into one file of JSON Lines",
-                )
-    for path in files:
-        if path.suffix.lower() in PACKED:
-            raise BadConfig(f"{path} is packed", hint=f"unpack {path.name} first")
-    return Inputs(tuple(files), num_links, sum(path.stat().st_size for path in files))
-
-
-def files_below(folder: Path) -> Iterator[Path]:
-    """Yield the files below a folder, hidden ones excluded; links to folders are yielded, not entered."""
-    for at, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        shown = [[name for name in some if not name.startswith(".")] for some in (folders, names)]
+        if counts is not None:
+            counts["hidden"] += len(folders) + len(names) - sum(map(len, shown))
+        folders[:] = sorted(shown[0])
         yield from (Path(at, name) for name in folders if Path(at, name).is_symlink())
-        yield from (Path(at, name) for name in sorted(names) if not name.startswith("."))
+        yield from (Path(at, name) for name in sorted(shown[1]))
 
 
-def documents(inputs: Inputs, form: Form, progress: Progress) -> Iterator[bytes]:
-    """Yield every non-empty document; raise ``BadConfig`` naming the file and the line of a bad one."""
+def documents(
+    inputs: Inputs, form: Form, progress: Progress, tally: Tally | None = None
+) -> Iterator[bytes]:
+    """Yield every non-empty document; raise ``BadConfig`` naming the file and the line of a bad one.
+
+    ``tally`` gets the counts of what is read, and of what is left out because it is no text.
+    """
+    tally = Tally() if tally is None else tally
     for path in inputs.files:
         with open_regular(path) as file:
             before = os.fstat(file.fileno())
-            suffix = path.suffix.lower()
-            if suffix == PARQUET:
-                found = read_column(file, str(path), form.column, DOCUMENT_BYTES_MAX)
-            elif suffix in JSON_LINES:
-                found = _lines(file, path, form.field)
-            else:
-                found = _pieces(file, path, is_utf8=form.is_utf8)
             done = 0
-            for document in found:
-                now = file.tell()
-                if now > before.st_size:  # at once: a growing log has no end
-                    raise _changed(path)
-                if document:
-                    yield document
-                progress(max(now - done, 0))
-                done = max(now, done)
+            try:
+                for document in _File(file, path, form, tally, progress).documents():
+                    now = file.tell()
+                    if now > before.st_size:  # at once: a growing log has no end
+                        raise _changed(path)
+                    if document:
+                        tally.text_bytes += len(document)
+                        yield document
+                    else:
+                        tally.num_empty += 1
+                    progress(max(now - done, 0))
+                    done = max(now, done)
+            except OSError as error:
+                raise _unreadable(path, error) from None
+            except UnicodeDecodeError:  # all of it was of its encoding when it was looked at
+                raise _changed(path) from None
             after = os.fstat(file.fileno())
             if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
                 raise _changed(path)
+            progress(max(before.st_size - done, 0))
 
 
 def _changed(path: Path) -> BadConfig:
-    return BadConfig(f"{path} changed while it was read", hint=f"copy {path.name}, name the copy")
+    copy = shlex.join(["cp", str(path), f"{path}.copy"])
+    return BadConfig(f"{path} changed while it was read", hint=f"{copy}, and name the copy")
 
 
-def _pieces(file: BinaryIO, path: Path, *, is_utf8: bool) -> Iterator[bytes]:
-    offset, held = 0, file.read(PIECE_BYTES + 1)
-    while held:
-        cut = len(held) if len(held) <= PIECE_BYTES else _cut(held)
-        piece = held[:cut]
-        if is_utf8:
-            _check_utf8(piece, path, offset)
-        yield piece
-        offset += cut
-        held = held[cut:]
-        held += file.read(PIECE_BYTES + 1 - len(held))
+class _File:
+    """One open input file: what it holds, and its documents."""
+
+    def __init__(
+        self, file: BinaryIO, path: Path, form: Form, tally: Tally, progress: Progress
+    ) -> None:
+        self._file, self._path, self._form, self._tally = file, path, form, tally
+        self._progress = progress
+        self._size = os.fstat(file.fileno()).st_size
+
+    def documents(self) -> Iterator[bytes]:
+        """Yield the documents; none, and counted, if it is no text. b"" stands for one without text."""
+        stream = self._opened()
+        head = stream.read(HEAD_BYTES)
+        if not head:
+            self._tally.num_empty_files += 1
+            return
+        is_packed = stream is not self._file
+        name, mark = plain_name(self._path), mark_of(head)
+        if name.endswith(PARQUET) and (head.startswith(PARQUET_MAGIC) or format_of(head) is None):
+            yield from self._rows(is_packed=is_packed)
+            return
+        is_lines = name.endswith(JSON_LINES) or (name.endswith(JSON) and self._has_field(mark))
+        kind = self._kind(head, mark, is_lines=is_lines)
+        if kind is not None:
+            self._tally.leave_out(kind, self._path, self._size)
+            return
+        self._tally.num_files += 1
+        if is_packed:
+            self._tally.read_as["gzip or zstandard"] += 1
+        if mark in _WIDE:
+            self._tally.read_as[mark.upper()] += 1
+        yield from self._lines(mark) if is_lines else self._pieces(mark)
+
+    def _opened(self, mark: str = "") -> BinaryIO:
+        """Return the content from its start, unpacked, and as UTF-8 if a mark states another encoding."""
+        stream = unpacked(self._file, self._path)
+        return as_utf8(stream, mark) if mark in _WIDE else stream
+
+    def _kind(self, head: bytes, mark: str, *, is_lines: bool) -> Kind | None:
+        """Return the kind of a file that is no text, all of it looked at; None for text."""
+        if mark in _WIDE:
+            return self._broken(mark)
+        if is_lines:  # a bad line is named when it is reached
+            return format_of(head) or (kind_of_head(head) if 0 in head[:4] else None)
+        return kind_of_head(head) or self._broken(mark)
+
+    def _broken(self, mark: str) -> Kind | None:
+        """Return the kind of a content that is not of its encoding from the first byte to the last."""
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        stream, chunk = self._opened(mark), b""
+        try:
+            while following := stream.read(PIECE_BYTES):
+                chunk = following
+                if self._file.tell() > self._size:  # a growing log has no end
+                    raise _changed(self._path)
+                decoder.decode(chunk)
+                self._progress(0)  # a long file is not looked at in silence
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError as error:
+            return DAMAGED_WIDE if mark in _WIDE else kind_of_broken(_around(chunk, error.start))
+        return None
+
+    def _has_field(self, mark: str) -> bool:
+        """Return True if the first line of a .json file is an object with a text."""
+        try:
+            line = self._opened(mark).readline(DOCUMENT_BYTES_MAX + 1).removeprefix(_BOM)
+            found: object = json.loads(line.decode("utf-8"))
+        except (ValueError, RecursionError):
+            return False
+        if not isinstance(found, dict):
+            return False
+        return isinstance(found.get(self._form.field), str) or is_chat(found.get(FIELD))
+
+    def _rows(self, *, is_packed: bool) -> Iterator[bytes]:
+        if is_packed:
+            self._tally.leave_out(PACKED_PARQUET, self._path, self._size)
+            return
+        self._tally.num_files += 1
+        self._file.seek(0)
+        yield from read_column(self._file, str(self._path), self._form.column, DOCUMENT_BYTES_MAX)
+
+    def _pieces(self, mark: str) -> Iterator[bytes]:
+        stream = self._opened(mark)
+        held = stream.read(PIECE_BYTES + 1).removeprefix(_BOM)
+        while held:
+            cut = len(held) if len(held) <= PIECE_BYTES else _cut(held)
+            yield held[:cut]
+            held = held[cut:]
+            held += stream.read(PIECE_BYTES + 1 - len(held))
+
+    def _lines(self, mark: str) -> Iterator[bytes]:
+        stream, number = self._opened(mark), 0
+        while line := stream.readline(DOCUMENT_BYTES_MAX + 1):
+            number += 1
+            where = f"{self._path} line {number}"
+            if len(line) > DOCUMENT_BYTES_MAX:
+                raise BadConfig(
+                    f"{where} is longer than {DOCUMENT_BYTES_MAX >> 20} MiB",
+                    hint="cut long documents into several lines",
+                )
+            if number == 1:
+                line = line.removeprefix(_BOM)
+            if line.strip():
+                yield self._text(line, where)
+
+    def _text(self, line: bytes, where: str) -> bytes:
+        """Return the text of one object; b"" for null."""
+        path = shlex.quote(str(self._path))
+        try:
+            found = json.loads(line.decode("utf-8"))
+            return self._chosen(found, where).encode("utf-8")
+        except UnicodeError as error:
+            raise BadConfig(
+                f"{where} is not UTF-8: {error}",
+                hint=f"iconv -c -f UTF-8 -t UTF-8 {path}, or write that line again",
+            ) from None
+        except (ValueError, RecursionError) as error:
+            raise BadConfig(
+                f"{where} is not JSON: {str(error)[:100]}", hint=f"jq . {path}"
+            ) from None
+
+    def _chosen(self, found: object, where: str) -> str:
+        """Return the text of a field, or that of a conversation; "" for null."""
+        name = self._form.field
+        if not isinstance(found, dict):
+            raise BadConfig(f"{where} is not an object", hint='one {"text": "..."} in each line')
+        if name not in found and found.get(FIELD) != [] and not is_chat(found.get(FIELD)):
+            fields = ", ".join(repr(str(key)[:40]) for key in list(found)[:8]) or "nothing"
+            first = next((key for key, value in found.items() if isinstance(value, str)), "NAME")
+            raise BadConfig(
+                f"{where} has no field {name!r}; it has {fields}",
+                hint=f"--field {shlex.quote(first[:40])}",
+            )
+        text = found[name] if name in found else found[FIELD]
+        if text is None:
+            return ""
+        if isinstance(text, list) and (is_chat(text) or (not text and name not in found)):
+            chat = chat_text(text, self._form.template, where)
+            self._tally.num_chats += 1
+            self._tally.add_parts(chat.parts)
+            return chat.text
+        if not isinstance(text, str):
+            raise BadConfig(
+                f"{where}: {name!r} is not text but {type(text).__name__}", hint="--field NAME"
+            )
+        return text
+
+
+_WIDE = frozenset({"utf-16", "utf-32"})
+"""Encodings that a byte order mark states, and that are converted."""
+
+
+def _around(data: bytes, offset: int) -> bytes:
+    """Return the bytes around an offset; they begin where a unit of UTF-32 does."""
+    start = max(offset - HEAD_BYTES // 2, 0) & ~3
+    return data[start : start + HEAD_BYTES]
 
 
 def _cut(held: bytes) -> int:
@@ -145,57 +405,6 @@ def _cut(held: bytes) -> int:
     while held[cut] & 0xC0 == 0x80 and cut > PIECE_BYTES - _UTF8_BYTES_MAX:
         cut -= 1
     return cut
-
-
-def _check_utf8(piece: bytes, path: Path, offset: int) -> None:
-    try:
-        piece.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise BadConfig(
-            f"{path} is not UTF-8 at byte {offset + error.start}",
-            hint=f"iconv -f latin1 -t utf8 {path.name}, or --tokenizer bytes, which takes anything",
-        ) from None
-
-
-def _lines(file: BinaryIO, path: Path, field: str) -> Iterator[bytes]:
-    number = 0
-    while line := file.readline(DOCUMENT_BYTES_MAX + 1):
-        number += 1
-        where = f"{path} line {number}"
-        if len(line) > DOCUMENT_BYTES_MAX:
-            raise BadConfig(
-                f"{where} is longer than {DOCUMENT_BYTES_MAX >> 20} MiB",
-                hint="cut long documents into several lines",
-            )
-        if number == 1:
-            line = line.removeprefix(_BOM)
-        if line.strip():
-            yield _field(line, field, where)
-
-
-def _field(line: bytes, field: str, where: str) -> bytes:
-    """Return the text of one object; b"" for null."""
-    try:
-        found: object = json.loads(line.decode("utf-8"))
-        if not isinstance(found, dict):
-            raise BadConfig(f"{where} is not an object", hint='one {"text": "..."} in each line')
-        if field not in found:
-            fields = ", ".join(repr(str(key)[:40]) for key in list(found)[:8]) or "nothing"
-            raise BadConfig(f"{where} has no field {field!r}; it has {fields}", hint="--field NAME")
-        text: object = found[field]
-        if text is None:
-            return b""
-        if not isinstance(text, str):
-            raise BadConfig(
-                f"{where}: {field!r} is not text but {type(text).__name__}", hint="--field NAME"
-            )
-        return text.encode("utf-8")
-    except UnicodeError as error:
-        raise BadConfig(
-            f"{where} is not UTF-8: {error}", hint="write that line again as UTF-8"
-        ) from None
-    except (ValueError, RecursionError) as error:
-        raise BadConfig(f"{where} is not JSON: {str(error)[:100]}", hint="jq . FILE") from None
 
 
 def read_source(source: str | Sequence[str]) -> Iterator[bytes]:
@@ -241,4 +450,16 @@ def _read_file(path: Path, *, follow: bool) -> bytes:
         ) from None
     if len(data) > FILE_BYTES_MAX:
         raise BadConfig(f"{path} is larger than {FILE_BYTES_MAX >> 20} MiB", hint=SPLIT_HINT)
-    return data
+    mark = mark_of(data)
+    try:
+        if mark in _WIDE:
+            return data.decode(mark).encode("utf-8")
+        if (kind := kind_of_head(data[:HEAD_BYTES])) is None:
+            data.decode("utf-8")
+            return data.removeprefix(_BOM)
+    except UnicodeDecodeError as error:
+        kind = DAMAGED_WIDE if mark in _WIDE else kind_of_broken(_around(data, error.start))
+    raise BadConfig(
+        f"{path} under [data] source is no text but {kind.name}",
+        hint="swarm data build, which leaves such files out, and [data] dataset of the run file",
+    )

@@ -150,10 +150,13 @@ def _rows(column: str, memory_bytes: int) -> Iterator[bytes]:
         for batch in batches:
             for value in batch.column(0):
                 row += 1
-                text: str | None = value.as_py()
-                yield b"" if text is None else text.encode("utf-8")
+                text: str | bytes | None = value.as_py()
+                yield b"" if text is None else _utf8(text)
     except UnicodeError:
-        raise BadConfig(f"row {row} is not UTF-8", hint="write it again as text") from None
+        raise BadConfig(
+            f"column {column!r} is not UTF-8 at row {row}",
+            hint="--column NAME, or write it as text",
+        ) from None
     except MemoryError:
         raise BadConfig(
             f"needs more than {memory_bytes >> 20} MiB of memory to be read, after row {row}",
@@ -164,6 +167,14 @@ def _rows(column: str, memory_bytes: int) -> Iterator[bytes]:
         raise BadConfig(
             f"is not a whole Parquet file: {message}", hint="write or download it again"
         ) from None
+
+
+def _utf8(text: str | bytes) -> bytes:
+    """Return text as UTF-8; raise ``UnicodeError`` for bytes that are none."""
+    if isinstance(text, bytes):
+        text.decode("utf-8")
+        return text
+    return text.encode("utf-8")
 
 
 def _bound_memory(num_bytes: int) -> None:
@@ -220,7 +231,9 @@ def _is_text(pa: Any, kind: Any) -> bool:  # noqa: ANN401
     types = pa.types
     if types.is_dictionary(kind):
         kind = kind.value_type
-    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+    kinds = (types.is_string, types.is_large_string, types.is_string_view)
+    bare = (types.is_binary, types.is_large_binary, types.is_binary_view)  # as Spark writes strings
+    return any(is_kind(kind) for is_kind in (*kinds, *bare))
 
 
 def _rows_at_once(parquet: Any, column: str) -> int:  # noqa: ANN401

@@ -44,10 +44,9 @@ def build_corpus(files: Iterable[bytes], *, max_bytes: int, heldout_every: int) 
     """
     by_name = {document_name(data): data for data in files if data}
     halves: tuple[list[bytes], list[bytes]] = ([], [])
-    split = Split(max_bytes=max_bytes, heldout_every=heldout_every)
+    split = Split(max_bytes=max_bytes, heldout_every=heldout_every, num_documents=len(by_name))
     for name in sorted(by_name):
-        if (dealt := split.deal(by_name[name])) is not None:
-            half, text = dealt
+        for half, text in split.deal(by_name[name]):
             halves[half].extend((text, SEPARATOR))
     split.close()
     return Corpus(b"".join(halves[TRAIN]), b"".join(halves[HELDOUT]))

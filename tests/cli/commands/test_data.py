@@ -83,7 +83,7 @@ def test_a_damaged_dataset_is_named_with_exit_code_6(run_cli: RunCli, tmp_path: 
 def test_what_became_of_the_other_documents_is_said(run_cli: RunCli, tmp_path: Path) -> None:
     (tmp_path / "in" / "again.txt").write_bytes((tmp_path / "in" / "0000.txt").read_bytes())
     assert (
-        "of 40 documents (1 more were there twice)\n"
+        "of 40 documents (1 more were there twice), "
         in run_cli("data", "build", "in", "--out", "a")[1]
     )
     out = run_cli(
@@ -91,6 +91,52 @@ def test_what_became_of_the_other_documents_is_said(run_cli: RunCli, tmp_path: P
     )[1]
     assert "(1 more were there twice) (" in out
     assert " left out by --max-bytes)" in out
+
+
+@pytest.mark.rule("T13b")
+def test_what_is_no_text_is_shown_with_a_command_for_each_kind(
+    run_cli: RunCli, tmp_path: Path
+) -> None:
+    picture = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+    (tmp_path / "in" / "a b\x1b[2J.png").write_bytes(picture)
+    (tmp_path / "in" / "latin.txt").write_bytes("Grüße aus Köln\n".encode("latin-1"))
+    (tmp_path / "in" / "wide.txt").write_text("Grüße", encoding="utf-16")
+    (tmp_path / "in" / "empty").touch()
+    (tmp_path / "in" / "chat.jsonl").write_text(
+        '{"messages": [{"role": "user", "content": "a"}]}\n'
+    )
+    code, out, _ = run_cli("data", "build", "in", "--out", "a")
+    assert code == 0
+    assert "\x1b" not in out
+    assert "conversations: 1, by the template plain\n" in out
+    assert "read as text: UTF-16, 1 file\n" in out
+    assert "left out, no text: Latin-1, 1 file, 15 bytes, in/latin.txt\n  try: iconv -f" in out
+    assert "left out, no text: picture, 1 file, " in out
+    assert "left out: empty files: 1\n" in out
+    built = json.loads(run_cli("data", "build", "in", "--out", "b", "--json")[1])
+    assert (built["files"], built["chats"], built["template"]) == (42, 1, "plain")
+    skipped = built["skipped"]
+    assert {row["kind"]: row["files"] for row in skipped["not_text"]} == {
+        "picture": 1,
+        "Latin-1": 1,
+    }
+    assert all(row["hint"] and row["example"] for row in skipped["not_text"])
+    assert (skipped["empty_files"], skipped["links"], built["converted"]) == (1, 0, {"UTF-16": 1})
+
+
+@pytest.mark.rule("T13d")
+def test_one_file_is_enough_to_train_on(run_cli: RunCli, tmp_path: Path) -> None:
+    (tmp_path / "book.txt").write_bytes(b"A line of some words.\n\n" * 4400)
+    code, out, _ = run_cli("data", "build", "book.txt", "--out", "a")
+    assert code == 0
+    assert (
+        "of 1 document, 101,200 bytes of text in 1 file; fewer than 20, so about the last 1/20"
+        in out
+    )
+    assert json.loads(run_cli("data", "build", "book.txt", "--out", "b", "--json")[1])[
+        "heldout_ends"
+    ]
+    assert run_cli("data", "verify")[0] == 0
 
 
 def test_a_home_without_datasets_says_how_to_make_one(run_cli: RunCli) -> None:
@@ -127,14 +173,15 @@ def test_a_home_without_datasets_says_how_to_make_one(run_cli: RunCli) -> None:
         (["data", "verify", "nothing"], 4, "there is no dataset"),
         (["data", "verify", "./in"], 4, "there is no dataset"),
         (["launch", "run.toml"], 4, "there is no dataset"),
-        (["data", "build", "esc\x1b[2J.gz", "--out", "x"], 4, "is packed"),
+        (["data", "build", "esc\x1b[2J.gz", "--out", "x"], 4, "such as"),
+        (["data", "build", "in", "--out", "x", "--template", "y"], 4, "there are chatml, plain"),
     ],
 )
 def test_mistakes_have_a_cause_a_hint_and_a_code(
     run_cli: RunCli, tmp_path: Path, args: list[str], code: int, cause: str
 ) -> None:
     (tmp_path / "bad.jsonl").write_text('{"body": "x"}\n')
-    (tmp_path / "esc\x1b[2J.gz").touch()
+    (tmp_path / "esc\x1b[2J.gz").write_bytes(b"BZh91AY\xff\0")
     (tmp_path / "run.toml").write_text('[data]\ndataset = "nothing"\n')
     found, out, err = run_cli(*args)
     assert (found, out) == (code, "")

@@ -91,9 +91,10 @@ async def test_a_run_that_does_not_fit_is_refused_before_weights_are_computed(
     tmp_path: Path,
 ) -> None:
     """A launch of billions of parameters on a small machine is refused at once."""
+    (tmp_path / "texts").mkdir()
     for number in range(4):
-        (tmp_path / f"{number}.txt").write_text(f"text {number} " * 300)
-    text = f'{RUN}[data]\nsource = ["."]\nheldout_every = 2\n'
+        (tmp_path / "texts" / f"{number}.txt").write_text(f"text {number} " * 300)
+    text = f'{RUN}[data]\nsource = ["texts"]\nheldout_every = 2\n'
     file, peer, compute = parse_run_file(text, "run.toml"), PeerId(bytes(32)), Counted()
     genesis = genesis_of(file, validators={peer: 1}, accounts={}, seed=secrets.token_bytes(32))
     host: Any = FakeNetwork().host(1)
@@ -127,10 +128,11 @@ async def test_a_launch_with_an_adapter_publishes_the_weights_below_and_starts_f
     plans = plan_stages(spec.model, 2)
     for name, data in export_files(spec.model, [init_flat(plan, 9) for plan in plans]).items():
         (llama / name).write_bytes(data)
+    (tmp_path / "texts").mkdir()
     for number in range(4):
-        (tmp_path / f"{number}.txt").write_text(f"text {number} " * 300)
+        (tmp_path / "texts" / f"{number}.txt").write_text(f"text {number} " * 300)
     sections = (
-        '[adapter]\nrank = 4\ntargets = ["q", "v"]\n[data]\nsource = ["."]\nheldout_every = 2\n'
+        '[adapter]\nrank = 4\ntargets = ["q", "v"]\n[data]\nsource = ["texts"]\nheldout_every = 2\n'
     )
     file = parse_run_file(f'[model]\ninit_from = "llama"\nseq_len = 32\n{sections}', "run.toml")
     peer = PeerId(bytes(32))

@@ -92,13 +92,14 @@ def test_a_failed_build_leaves_nothing(tmp_path: Path, texts: Path) -> None:
     with pytest.raises(BadConfig, match="line 1"):
         build(tmp_path / "out", texts)
     (texts / "z.jsonl").write_bytes(b"")
-    with pytest.raises(BadConfig, match="too few to hold out one in 100"):
-        build(tmp_path / "out", texts, heldout_every=100)
+    with pytest.raises(BadConfig, match="are needed to hold out one in 1000 of them"):
+        build(tmp_path / "out", texts, heldout_every=1000)
     with pytest.raises(BadConfig, match="no text"):
         build(tmp_path / "out", texts / "z.jsonl")
     (texts / "latin.txt").write_bytes(b"caf\xe9")
-    with pytest.raises(BadConfig, match="UTF-8"):
-        build(tmp_path / "out", texts, raw=a_tokenizer())
+    with pytest.raises(BadConfig, match="no text in what was named, but: Latin-1") as caught:
+        build(tmp_path / "out", texts / "latin.txt", raw=a_tokenizer())
+    assert caught.value.hint.startswith("iconv ")
     assert names(tmp_path) == ["in"]
 
 

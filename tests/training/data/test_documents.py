@@ -59,7 +59,8 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "broken").symlink_to(tmp_path / "gone")
     (tmp_path / "a.txt.gz").write_bytes(b"\x1f\x8b")
-    for name in ("pipe", "broken", "gone", "a.txt.gz"):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for name in ("pipe", "broken", "gone", "a.txt.gz", "loop", "x" * 300):
         with pytest.raises(BadConfig, match=name):
             read(tmp_path / name)
 
@@ -87,26 +88,14 @@ def test_a_long_text_is_cut_at_the_ends_of_lines(tmp_path: Path) -> None:
 def test_a_line_without_end_is_cut_between_characters(tmp_path: Path, ahead: int) -> None:
     text = b"x" * ahead + "🐟".encode() * (PIECE_BYTES // 2)
     (tmp_path / "book").write_bytes(text)
-    pieces = read(tmp_path / "book", is_utf8=True)
+    pieces = read(tmp_path / "book")
     assert b"".join(pieces) == text
     assert all(len(piece) <= PIECE_BYTES for piece in pieces)
-    (tmp_path / "junk").write_bytes(b"\x80" * (PIECE_BYTES + 5))
-    assert next(len(piece) for piece in read(tmp_path / "junk")) > PIECE_BYTES - 8
 
 
 def test_a_text_of_exactly_one_piece_is_whole(tmp_path: Path) -> None:
     (tmp_path / "exact").write_bytes(b"\n" + b"x" * (PIECE_BYTES - 1))
     assert [len(piece) for piece in read(tmp_path / "exact")] == [PIECE_BYTES]
-
-
-def test_bytes_take_anything_and_a_tokenizer_takes_utf8(tmp_path: Path) -> None:
-    (tmp_path / "latin").write_bytes(b"caf\xe9")
-    assert read(tmp_path / "latin") == [b"caf\xe9"]
-    with pytest.raises(BadConfig, match=r"latin is not UTF-8 at byte 3"):
-        read(tmp_path / "latin", is_utf8=True)
-    (tmp_path / "late").write_bytes(b"x\n" * PIECE_BYTES + b"\xff")
-    with pytest.raises(BadConfig, match=rf"late is not UTF-8 at byte {2 * PIECE_BYTES}"):
-        read(tmp_path / "late", is_utf8=True)
 
 
 @pytest.mark.parametrize(

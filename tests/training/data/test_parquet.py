@@ -45,7 +45,6 @@ def test_rows_of_every_kind_of_text_are_read_in_order(tmp_path: Path) -> None:
     [
         ({"text": [1, 2]}, r"'text' is not text but int64; columns of text: none"),
         ({"text": [["a"]], "body": ["b"]}, r"is not text but list.*columns of text: 'body'"),
-        ({"text": [b"raw"]}, "is not text but binary"),
         ({"body": ["x"], "id": [1]}, r"no column 'text'; its columns of text: 'body'"),
     ],
 )
@@ -58,8 +57,21 @@ def test_another_column_is_named(tmp_path: Path, columns: dict[str, Any], messag
 def test_text_that_is_not_utf8_is_named_by_row(tmp_path: Path) -> None:
     raw = pa.array([b"good", b"\xff\xfe"])
     text = pa.Array.from_buffers(pa.string(), 2, raw.buffers())
-    with pytest.raises(BadConfig, match="row 2 is not UTF-8"):
+    with pytest.raises(BadConfig, match="column 'text' is not UTF-8 at row 2"):
         read(write(tmp_path / "a.parquet", text=text))
+
+
+@pytest.mark.rule("T13f")
+def test_strings_as_spark_writes_them_are_text_if_they_are_utf8(tmp_path: Path) -> None:
+    """Their column is of bytes: nothing says that they are UTF-8, but themselves."""
+    bare = [b"one", "zwö".encode(), None]
+    for kind in (pa.binary(), pa.large_binary()):
+        path = write(tmp_path / "a.parquet", text=pa.array(bare, kind))
+        assert read(path) == [b"one", "zwö".encode(), b""]
+    path = write(tmp_path / "b.parquet", text=[b"\x89PNG\r\n"])
+    with pytest.raises(BadConfig, match=r"b.parquet column 'text' is not UTF-8 at row 1") as caught:
+        read(path)
+    assert "--column NAME" in caught.value.hint
 
 
 def test_a_broken_file_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,217 @@
+"""Tell by its bytes what a file holds: text and its encoding, or one of the kinds that are left out.
+
+Core: pure functions of bytes.
+
+A name proves nothing: a picture may be called ``a.txt``, and a log may have no suffix. Known formats are told
+by their first bytes; other bytes are text if they are UTF-8 with few control characters. UTF-16 and UTF-32 are
+believed where a byte order mark states them, and guessed, for the hint alone, where none does.
+"""
+
+import shlex
+from dataclasses import dataclass
+
+HEAD_BYTES = 1 << 16
+"""Bytes at the start of a file by which its format is told."""
+CONTROLS_MAX_PERCENT = 5
+"""Text has next to no control characters but tabs and line ends; programs have a third."""
+WIDE_UNITS_MIN = 16
+WIDE_PERCENT = 95
+"""UTF-16 without a mark: so many of its units, at the least 16, lie in the blocks of living scripts."""
+WIDE_UNITS_MAX = 4096
+"""As many are looked at."""
+PLANE_MAX = 3
+"""Planes of Unicode in which scripts are."""
+WIDE_BYTES_MIN = 8
+"""Less is too little to guess from."""
+ASCII_PERCENT = 75
+"""Bytes that are no UTF-8 are a text of Western Europe if so many are printed in ASCII; UTF-16 has fewer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of content that is not text as it is."""
+
+    name: str
+    """Name under which files are counted."""
+    command: str
+    """Command that makes text of it; ``{path}`` and ``{stem}`` are replaced, quoted for a shell."""
+
+    def hint(self, path: str) -> str:
+        """Return the command for one file; a name cannot add words, options or commands to it."""
+        path = f"./{path}" if path.startswith("-") else path
+        folder, slash, name = path.rpartition("/")
+        stem = name.rpartition(".")[0]
+        stem = f"{folder}{slash}{stem}" if stem else f"{path}.d"
+        # In one pass: a name may hold "{stem}" as well.
+        return self.command.format(
+            path=shlex.quote(path), stem=shlex.quote(stem), text=shlex.quote(f"{stem}.utf8.txt")
+        )
+
+
+_ASIDE = "mkdir -p ../no-text && mv {path} ../no-text/"
+PICTURE = Kind("picture", "tesseract {path} {stem}")
+PDF = Kind("PDF", "pdftotext {path}")
+SOUND = Kind("sound or film", "whisper {path} --output_format txt")
+PROGRAM = Kind("program", _ASIDE)
+ZIP = Kind("archive", "unzip {path} -d {stem}")
+TAR = Kind("archive", "tar -xf {path}")
+SEVEN = Kind("archive", "7z x {path}")
+RAR = Kind("archive", "unrar x {path}")
+XZ = Kind("archive", "xz -dk {path}")
+BZIP2 = Kind("archive", "bzip2 -dk {path}")
+LZ4 = Kind("archive", "lz4 -dk {path}")
+PACKED_TWICE = Kind("archive", "7z x {path}")
+OFFICE = Kind("office document", "pandoc -t plain {path} -o {stem}.txt")
+OLD_OFFICE = Kind("office document", "libreoffice --headless --convert-to txt {path}")
+DATABASE = Kind("database", "sqlite3 {path} .dump > {stem}.txt")
+PARQUET_ELSEWHERE = Kind("Parquet under another name", "mv {path} {stem}.parquet")
+PACKED_PARQUET = Kind("packed Parquet", "gzip -dk {path} || zstd -dk {path}")
+BINARY = Kind("binary data", "file {path}")
+LATIN = Kind("Latin-1", "iconv -f WINDOWS-1252 -t UTF-8 {path} > {text}")
+OTHER_TEXT = Kind(
+    "text of another encoding",
+    'iconv -f "$(file -b --mime-encoding {path})" -t UTF-8 {path} > {text}',
+)
+DAMAGED = Kind("damaged UTF-8", "iconv -c -f UTF-8 -t UTF-8 {path} > {text}")
+DAMAGED_WIDE = Kind("damaged UTF-16", "iconv -c -f UTF-16 -t UTF-8 {path} > {text}")
+UTF16_LE = Kind("UTF-16 without a mark", "iconv -f UTF-16LE -t UTF-8 {path} > {text}")
+UTF16_BE = Kind("UTF-16 without a mark", "iconv -f UTF-16BE -t UTF-8 {path} > {text}")
+UTF32_LE = Kind("UTF-32 without a mark", "iconv -f UTF-32LE -t UTF-8 {path} > {text}")
+UTF32_BE = Kind("UTF-32 without a mark", "iconv -f UTF-32BE -t UTF-8 {path} > {text}")
+
+GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+PARQUET_MAGIC = b"PAR1"
+_SKIPPABLE = tuple(bytes((0x50 + low, 0x2A, 0x4D, 0x18)) for low in range(16))
+"""Frames of zstandard without content, with which some files begin."""
+
+_FORMATS = (
+    *((magic, PICTURE) for magic in (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a")),
+    *((magic, PICTURE) for magic in (b"II*\0", b"MM\0*", b"BM", b"8BPS", b"\0\0\x01\0")),
+    (b"%PDF-", PDF),
+    *((magic, PROGRAM) for magic in (b"\x7fELF", b"MZ", b"\xca\xfe\xba\xbe", b"\0asm", b"!<arch>\n")),
+    *((magic, PROGRAM) for magic in (b"\xcf\xfa\xed\xfe", b"\xce\xfa\xed\xfe", b"dex\n03")),
+    *((magic, SOUND) for magic in (b"ID3", b"fLaC", b"OggS", b"\xff\xfb", b"\xff\xf3", b"MThd")),
+    *((magic, SOUND) for magic in (b"\x1a\x45\xdf\xa3", b"\xff\xf1", b"\xff\xfa", b"FLV\x01")),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", OLD_OFFICE),
+    (b"7z\xbc\xaf\x27\x1c", SEVEN),
+    (b"Rar!\x1a\x07", RAR),
+    (b"\xfd7zXZ\0", XZ),
+    (b"BZh", BZIP2),
+    (b"\x04\x22\x4d\x18", LZ4),
+    *((magic, PACKED_TWICE) for magic in (GZIP, ZSTD)),
+    (b"SQLite format 3\0", DATABASE),
+    (PARQUET_MAGIC, PARQUET_ELSEWHERE),
+)  # fmt: skip
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+_OFFICE_NAMES = (b"word/", b"xl/", b"ppt/", b"mimetypeapplication/")
+_MARKS = (  # the longer first: that of UTF-32 begins with that of UTF-16
+    (b"\xff\xfe\0\0", "utf-32"),
+    (b"\0\0\xfe\xff", "utf-32"),
+    (b"\xff\xfe", "utf-16"),
+    (b"\xfe\xff", "utf-16"),
+    (b"\xef\xbb\xbf", "utf-8-sig"),
+)
+_CONTROLS = bytes(sorted({*range(32), 0x7F} - {*b"\t\n\v\f\r\b\x1b"}))
+_ASCII = bytes([*range(0x20, 0x7F), *b"\t\n\r"])
+_LIVING = bytes(
+    {*range(0x0F), 0x10, 0x11, 0x12, 0x16, 0x17, 0x1E, 0x1F, *range(0x20, 0x24)}
+) + bytes({0x27, *range(0x30, 0x34), *range(0x4E, 0xA0), *range(0xAC, 0xD8), 0xFE, 0xFF})
+"""High bytes of the units of UTF-16 in which text is written."""
+
+
+def packing_of(head: bytes) -> str:
+    """Return ``gzip`` or ``zstd`` for a file that can be unpacked while it is read, else ""."""
+    if head.startswith(GZIP):
+        return "gzip"
+    return "zstd" if head.startswith((ZSTD, *_SKIPPABLE)) else ""
+
+
+def mark_of(head: bytes) -> str:
+    """Return the encoding that a byte order mark states: ``utf-8-sig``, ``utf-16``, ``utf-32`` or ""."""
+    return next((encoding for mark, encoding in _MARKS if head.startswith(mark)), "")
+
+
+def format_of(head: bytes) -> Kind | None:
+    """Return the kind of a file of a known format that is not text, by its first ``HEAD_BYTES``; else None."""
+    if head.startswith(_ZIP):
+        return OFFICE if any(name in head for name in _OFFICE_NAMES) else ZIP
+    if head[257:262] == b"ustar":
+        return TAR
+    if head[4:8] == b"ftyp":
+        return PICTURE if head[8:12] in {b"heic", b"heix", b"mif1", b"avif"} else SOUND
+    if head.startswith((b"RIFF", b"FORM")) and len(head) >= 12 and not _is_plain(head):
+        return PICTURE if head[8:12] == b"WEBP" else SOUND
+    for magic, kind in _FORMATS:
+        if head.startswith(magic):
+            # Letters alone may begin a text as well: "BM", "MZ".
+            is_weak = magic.isalnum() and kind is not PDF
+            return None if is_weak and _is_plain(head) else kind
+    return None
+
+
+def kind_of_head(head: bytes) -> Kind | None:
+    """Return the kind of a file without a mark that is not text by its first ``HEAD_BYTES``, else None.
+
+    None says that the head may be that of a text; whether all of it is UTF-8, the caller finds out.
+    """
+    if (kind := format_of(head)) is not None or _is_plain(head):
+        return kind
+    return _wide_kind(head) or (BINARY if _is_controlled(head) else None)
+
+
+def kind_of_broken(chunk: bytes) -> Kind:
+    """Return the kind of bytes that are not UTF-8, by those around the place where they are not."""
+    if (kind := _wide_kind(chunk)) is not None:
+        return kind
+    if _is_controlled(chunk):
+        return BINARY
+    text = chunk.decode("utf-8", "replace")
+    bad = text.count("\ufffd")
+    if sum(not character.isascii() for character in text) - bad > bad:
+        return DAMAGED
+    return LATIN if _is_mostly_ascii(chunk) else OTHER_TEXT
+
+
+def _is_plain(head: bytes) -> bool:
+    """Return True if a head is UTF-8 without control characters: text, whatever its first letters."""
+    if head.translate(None, _CONTROLS) != head:
+        return False
+    try:
+        head.decode("utf-8")
+    except UnicodeDecodeError as error:  # the head may end within a character
+        return error.end == len(head) == HEAD_BYTES and error.reason == "unexpected end of data"
+    return True
+
+
+def _is_controlled(data: bytes) -> bool:
+    controls = len(data) - len(data.translate(None, _CONTROLS))
+    return 100 * controls > CONTROLS_MAX_PERCENT * len(data)
+
+
+def _is_mostly_ascii(data: bytes) -> bool:
+    return 100 * (len(data) - len(data.translate(None, _ASCII))) >= ASCII_PERCENT * len(data)
+
+
+def _wide_kind(data: bytes) -> Kind | None:
+    """Return the kind of UTF-16 or UTF-32 without a mark, else None: a guess, good enough for a hint."""
+    if not data.count(0) or _is_mostly_ascii(data):  # a line end, or a space, has a zero
+        return None
+    whole = data[: min(len(data) // 4 * 4, 4 * WIDE_UNITS_MAX)]
+    for at, above, kind in ((3, 2, UTF32_LE), (0, 1, UTF32_BE)):
+        is_zero = not any(whole[at::4]) and 3 * len(whole) >= 4 * whole.count(0)
+        if len(whole) >= WIDE_BYTES_MIN and is_zero and max(whole[above::4]) <= PLANE_MAX:
+            return kind
+    whole = data[: min(len(data) // 2 * 2, 2 * WIDE_UNITS_MAX)]
+    for at, kind in ((1, UTF16_LE), (0, UTF16_BE)):
+        if _is_wide(whole[at::2], whole[1 - at :: 2]):
+            return kind
+    return None
+
+
+def _is_wide(high: bytes, low: bytes) -> bool:
+    """Return True if units of UTF-16 lie where texts do."""
+    units = list(zip(high, low, strict=True))
+    strange = sum(a not in _LIVING or (a == 0 and b in _CONTROLS) for a, b in units)
+    if len(units) < WIDE_UNITS_MIN:
+        return 2 * len(units) >= WIDE_BYTES_MIN and not any(high) and not strange
+    return 100 * strange <= (100 - WIDE_PERCENT) * len(units)

@@ -1,0 +1,142 @@
+"""A file is told by its bytes: known formats, encodings and other bytes, however it is called."""
+
+import random
+import shlex
+
+import pytest
+
+from swarm.training.data import kinds
+from swarm.training.data.kinds import Kind, kind_of_broken, kind_of_head, mark_of, packing_of
+
+FORMATS = (
+    (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "picture"),
+    (b"\xff\xd8\xff\xe0\0\x10JFIF\0", "picture"),
+    (b"GIF89a\1\0\1\0", "picture"),
+    (b"BM\x36\0\0\0", "picture"),
+    (b"RIFF\x24\0\0\0WEBPVP8 ", "picture"),
+    (b"RIFF\x24\0\0\0WAVEfmt ", "sound or film"),
+    (b"\0\0\0\x20ftypheic", "picture"),
+    (b"\0\0\0\x20ftypisom", "sound or film"),
+    (b"ID3\4\0\0\0", "sound or film"),
+    (b"fLaC\0\0\0\x22", "sound or film"),
+    (b"%PDF-1.7\n", "PDF"),
+    (b"PK\3\4\x14\0\0\0a.txt", "archive"),
+    (b"PK\3\4\x14\0\0\0word/document.xml", "office document"),
+    (b"7z\xbc\xaf\x27\x1c\0\4", "archive"),
+    (b"BZh91AY&SY\xff", "archive"),
+    (b"\xfd7zXZ\0\0", "archive"),
+    (b"name".ljust(257, b"\0") + b"ustar\0", "archive"),
+    (b"\x7fELF\2\1\1", "program"),
+    (b"MZ\x90\0\3", "program"),
+    (b"SQLite format 3\0", "database"),
+    (b"PAR1\x15\0", "Parquet under another name"),
+    (bytes(range(256)) * 4, "binary data"),
+    (bytes(500), "binary data"),
+)
+TEXTS = {
+    "german": "Der Hund läuft über die Brücke.\n" * 9,
+    "russian": "Привет, мир. Как дела сегодня?\n" * 9,
+    "chinese": "今天天气很好。我们去公园散步。\n" * 9,
+    "korean": "안녕하세요 오늘 날씨가 좋네요\n" * 9,
+}
+
+
+def name(kind: Kind | None) -> str:
+    return kind.name if kind else ""
+
+
+@pytest.mark.rule("T13b")
+@pytest.mark.parametrize(("head", "wanted"), FORMATS)
+def test_known_formats_are_told_by_their_first_bytes(head: bytes, wanted: str) -> None:
+    found = kind_of_head(head)
+    assert name(found) == wanted
+    assert found is not None
+    hint = found.hint("in/it's a.txt")
+    assert shlex.split(hint.split(" || ")[0]), "it can be pasted into a shell"
+    assert "{" not in hint
+
+
+@pytest.mark.rule("T13b")
+@pytest.mark.parametrize(
+    "path",
+    ["in/a{stem}$(touch x).txt", "in/{text}';touch x;'.png", "-rf", "a\nb", "{0}{path!r}", ".x"],
+)
+def test_a_name_cannot_put_a_command_of_its_own_into_the_hint(path: str) -> None:
+    """Files come from strangers, and a hint is there to be pasted: who names a file must not write it."""
+    safe = path if path != "-rf" else "./-rf"
+    for kind in vars(kinds).values():
+        if isinstance(kind, Kind):
+            words = shlex.split(kind.hint(path).replace('"$(', "").replace(')"', ""))
+            plain = shlex.split(kind.hint("PATH.txt").replace('"$(', "").replace(')"', ""))
+            assert len(words) == len(plain)
+            assert safe in words
+            for word, wanted in zip(words, plain, strict=True):
+                assert word == wanted or safe.rpartition(".")[0] in word
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"BM is a text",
+        b"MZ",
+        b"RIFF is a word",
+        b"ID3 too",
+        b"PAR1",
+        b"BZh",
+        b"",
+        b"x\ty\r\n\f\x1b[0m",
+    ],
+)
+def test_a_text_may_begin_with_any_letters(head: bytes) -> None:
+    assert kind_of_head(head) is None
+
+
+@pytest.mark.rule("T13b")
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_utf16_and_utf32_without_a_mark_are_named_with_their_order(text: str) -> None:
+    assert kind_of_head(text.encode()) is None
+    for encoding in ("UTF-16LE", "UTF-16BE", "UTF-32LE", "UTF-32BE"):
+        found = kind_of_head(text.encode(encoding))
+        assert name(found) == f"{encoding[:6]} without a mark"
+        assert found is not None
+        assert f"iconv -f {encoding} -t UTF-8 a.txt >" in found.hint("a.txt")
+
+
+def test_marks_state_an_encoding() -> None:
+    found = [
+        mark_of("x".encode(encoding)) for encoding in ("utf-8-sig", "utf-16", "utf-32", "utf-8")
+    ]
+    assert found == ["utf-8-sig", "utf-16", "utf-32", ""]
+
+
+@pytest.mark.rule("T13b")
+@pytest.mark.parametrize(
+    ("data", "wanted"),
+    [
+        (TEXTS["german"].encode("latin-1"), "Latin-1"),
+        (b"caf\xe9", "Latin-1"),
+        (TEXTS["russian"].encode("koi8-r"), "text of another encoding"),
+        (TEXTS["chinese"].encode("gbk"), "text of another encoding"),
+        (TEXTS["chinese"].encode() + b"\xff" + TEXTS["chinese"].encode(), "damaged UTF-8"),
+        (b"#!/bin/sh\n" + random.Random(1).randbytes(3000), "binary data"),
+    ],
+)
+def test_bytes_that_are_not_utf8_are_named(data: bytes, wanted: str) -> None:
+    assert kind_of_broken(data).name == wanted
+
+
+def test_a_head_may_end_within_a_character() -> None:
+    head = ("x" + "é" * kinds.HEAD_BYTES).encode()[: kinds.HEAD_BYTES]
+    assert kind_of_head(head) is None
+    assert packing_of(b"\x1f\x8b\x08") == "gzip"
+    assert packing_of(b"\x28\xb5\x2f\xfd") == packing_of(b"\x5e\x2a\x4d\x18") == "zstd"
+    assert packing_of(b"text") == ""
+
+
+def test_no_bytes_make_the_guess_fail() -> None:
+    rng = random.Random(0)
+    for length in range(200):
+        data = rng.randbytes(length)
+        assert kind_of_broken(data)
+        kind_of_head(data)
+        kind_of_head(bytes(rng.choices(b"\0a\xff\xfe", k=length)))
