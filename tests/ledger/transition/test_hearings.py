@@ -343,7 +343,7 @@ def test_attack_a_solver_without_money_is_accused_so_that_it_cannot_answer() -> 
     """Its run pays for its moves, and for those of nobody else."""
     case, reporter = disputed(voters=1)
     move(case, reporter, b"open")
-    fee = 2
+    fee = 4
     for key in (case.solver, reporter):
         case.submit(
             key, Transfer(case.ledger.keys[0].peer, Amount(case.balance(key) - fee)), fee=fee
