@@ -233,9 +233,8 @@ async def test_a_solver_that_is_away_when_accused_is_told_and_may_come_back(
         assert case.record.dispute.turn == Turn.SILENT
         assert any("silent when accused" in text for _, text in accuser.recorded.events)
         network.solver.restart()
-        await network.until_judged(400.0)
         wanted = SegmentPhase.UNSAMPLED if lie is None else SegmentPhase.GUILTY
-        assert case.is_now(wanted)
+        await network.until(wanted, patience_s=400.0)
         assert case.stake(case.solver) == (STAKE if lie is None else 0)
 
 
