@@ -19,7 +19,7 @@ from swarm.config.load import planned_data, run_spec
 from swarm.config.schema import RunFile
 from swarm.config.spec import NANO, GenesisAccount, RunSpec
 from swarm.errors import InvalidStatement
-from swarm.ledger.check_statements import DataRequest
+from swarm.ledger.check_statements import DataRequest, DisputeMove
 from swarm.ledger.state.accusations import Turn
 from swarm.ledger.state.draft import JUDGED
 from swarm.ledger.state.draws import Contest
@@ -332,7 +332,7 @@ class _Game:
             statements = self._statements()
             if not statements and self.record.phase in JUDGED:
                 break
-            self.ledger.block(*(self.ledger.sign(key, body) for key, body in statements))
+            self.ledger.block(*(self._signed(key, body) for key, body in statements))
         else:
             raise AssertionError(f"no verdict: {self.plan}, seed {self.seed}")
         state = self.ledger.state
@@ -352,6 +352,14 @@ class _Game:
             answered_by=frozenset(n for n, key in enumerate(keys) if key.peer in decided),
             locked=state.account(keys[SOLVER].peer).locked,
         )
+
+    def _signed(self, key: SecretKey, body: Body) -> bytes:
+        """Sign a statement; the run pays for the moves of a solver without money."""
+        if not isinstance(body, DisputeMove):
+            return self.ledger.sign(key, body)
+        state = self.ledger.state
+        fee = offered_fee(state.params, body, state.account(key.peer).balance)
+        return self.ledger.sign(key, body, fee=fee)
 
     def _statements(self) -> list[tuple[SecretKey, Body]]:
         record = self.record

@@ -81,7 +81,8 @@ def test_a_cheat_is_caught_exactly_if_an_honest_verifier_was_served_a_false_wind
         phases.add(played.phase)
         assert (played.phase is SegmentPhase.GUILTY) is played.is_hit, f"seed {seed}"
         if played.is_hit:
-            assert played.gains[SOLVER] == -stake, f"seed {seed}"
+            fee = 8  # of its move in the hearing
+            assert -stake - fee <= played.gains[SOLVER] <= -stake, f"seed {seed}"
     assert len(phases) > 1
 
 

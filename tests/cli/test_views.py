@@ -111,8 +111,8 @@ def test_how_checking_goes_is_shown_with_the_share_that_was_replayed() -> None:
     assert checking(None) == "nothing to check yet"
     bare = RunRow(checks={"verified": 3})
     assert checking(bare) == "3 of 3 segments passed a sampled check"
-    open_ = RunRow(checks={"verified": 3, "undecided": 1, "sealed": 1})
-    assert checking(open_) == "3 of 5 segments passed a sampled check, 1 undecided, 1 under way"
+    open_ = RunRow(checks={"verified": 3, "sealed": 1})
+    assert checking(open_) == "3 of 4 segments passed a sampled check, 1 under way"
 
 
 def test_a_peers_record_is_shown_in_full() -> None:

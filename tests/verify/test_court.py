@@ -14,7 +14,7 @@ from swarm.ledger.transition.court import Outcome, Ruling, the_court
 from swarm.primitives import codec
 from swarm.primitives.codec import encode, replace
 from swarm.primitives.commitments import REFUSED
-from swarm.types import RoundIndex, RunIndex
+from swarm.types import NO_DIGEST, RoundIndex, RunIndex
 from swarm.verify.court import read_game
 from swarm.verify.program.account import Account, Kind, result_of
 from swarm.verify.program.dispute import NO_ACCOUNT
@@ -86,6 +86,7 @@ class _Record:
     round: int
     stage: int
     seat: int
+    sent_root: bytes
     num_steps: int
     claims: tuple[bytes, ...]
 
@@ -96,7 +97,7 @@ def tried(here: Scene, solvers: Account) -> tuple[Reader, SegmentRecord]:
     claims = (bytes(32),) * number + (result_of(solvers).claim,)
     later = 0 if here.window.is_last else 1
     steps = here.window.first_step + here.window.steps + later
-    record = _Record(here.log.plan.run, facts.round, facts.stage, 0, steps, claims)
+    record = _Record(here.log.plan.run, facts.round, facts.stage, 0, NO_DIGEST, steps, claims)
     return cast("Reader", LedgerOf(here)), cast("SegmentRecord", record)
 
 

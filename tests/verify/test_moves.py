@@ -47,7 +47,7 @@ def test_a_solver_that_was_without_power_comes_back_by_itself() -> None:
     producer, actors = peers_of(case)
     solver = actor_of(actors, case.solver.peer)
     others = [actor for actor in actors if actor is not solver]
-    go_on(case, producer, others, 20)
+    go_on(case, producer, others, 40)
     assert turn(case) is Turn.SILENT
     solver.restart()
     go_on(case, producer, actors, 20)

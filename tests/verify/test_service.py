@@ -228,14 +228,13 @@ async def test_a_solver_that_is_away_when_accused_is_told_and_may_come_back(
         await accuser.checks.report(window_of(case.record, 0))
         network.solver.scope.cancel()
         await network.until(SegmentPhase.DISPUTED)
-        await network.blocks(30)
+        await network.blocks(50)
         assert case.record.dispute is not None
         assert case.record.dispute.turn == Turn.SILENT
         assert any("silent when accused" in text for _, text in accuser.recorded.events)
         network.solver.restart()
-        await network.until_judged(400.0)
         wanted = SegmentPhase.UNSAMPLED if lie is None else SegmentPhase.GUILTY
-        assert case.is_now(wanted)
+        await network.until(wanted, patience_s=400.0)
         assert case.stake(case.solver) == (STAKE if lie is None else 0)
 
 

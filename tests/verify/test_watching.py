@@ -3,7 +3,7 @@
 from swarm.config.spec import NANO, CheckSpec
 from swarm.ledger.state.records import DueQueue, SegmentPhase
 from swarm.ledger.state.state import State
-from swarm.ledger.transition.hearings import CLOCK_BLOCKS_MIN, silence_blocks
+from swarm.ledger.transition.hearings import CLOCK_BLOCKS_MIN, MOVE_BLOCKS_MIN, silence_blocks
 from swarm.primitives.commitments import REFUSED
 from swarm.testing.ledger import small_run_spec
 from swarm.verify.answers import key_of
@@ -73,4 +73,4 @@ def test_a_look_costs_what_is_open_and_not_the_length_of_the_challenge_window() 
     assert 0 < len(asked) <= most, "once after a start"
     asked.clear()
     watch.look(Counting(state.entries))
-    assert 0 < len(asked) <= 3 * 4 + state.params.beacon_delay
+    assert 0 < len(asked) <= MOVE_BLOCKS_MIN + state.params.beacon_delay

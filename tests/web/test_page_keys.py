@@ -31,7 +31,7 @@ PARTS: dict[str, type[Document]] = {
     "report": schema.EventRow,
 }
 """The names that the page gives to parts of the document."""
-PHASES = """verified cleared unsampled silent guilty undecided posted sampled sealed revealed
+PHASES = """verified unsampled silent guilty posted sampled sealed revealed
 disputed doubted within rejected""".split()
 ACCESS = re.compile(r"(?<![\w.$])(\w+)\s*(?:\?\.|\.)\s*([A-Za-z_]\w*)")
 TAKEN = re.compile(r"\{([^{}]*)\}\s*=\s*(\w+)(?:\.(\w+))?\s*(?:[;,)]|\?\?)")

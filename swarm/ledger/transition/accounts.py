@@ -4,10 +4,12 @@ Core: handlers on a draft. Raises ``InvalidStatement``.
 """
 
 from swarm.errors import InvalidStatement, Reason
+from swarm.ledger.check_statements import DisputeMove
+from swarm.ledger.state.accusations import Turn
 from swarm.ledger.state.draft import Draft
 from swarm.ledger.state.records import Unbonding
-from swarm.ledger.transactions import Join, Leave, Stake, Transaction, Transfer, Unstake
-from swarm.ledger.transition.prices import required_fee, sufficient_fee
+from swarm.ledger.transactions import Body, Join, Leave, Stake, Transaction, Transfer, Unstake
+from swarm.ledger.transition.prices import SPONSORED, required_fee, sufficient_fee
 from swarm.ledger.transition.validators import locked_stake
 from swarm.primitives.codec import replace
 from swarm.types import Amount, Height, PeerId
@@ -44,13 +46,26 @@ def charge_fee(draft: Draft, transaction: Transaction, num_bytes: int) -> bool:
         draft.credit(draft.leader, transaction.fee)
         return False
     can_pay = draft.live_account(sender).balance >= sufficient_fee(draft.globals.params, body)
-    if transaction.fee or can_pay or not isinstance(body, Join | Leave):
+    is_sponsored = isinstance(body, Join | Leave) or _answers(draft, sender, body)
+    if transaction.fee or can_pay or not is_sponsored:
         raise InvalidStatement(Reason.FEE, f"{transaction.fee} where {required} is the least")
+    assert isinstance(body, SPONSORED), "what escrows pay for"
     run = draft.run(body.run)
     paid = min(run.escrow, required)
     draft.put_run(replace(run, escrow=Amount(run.escrow - paid)))
     draft.credit(draft.leader, paid)
     return True
+
+
+def _answers(draft: Draft, sender: PeerId, body: Body) -> bool:
+    """Return True for a move of an accused solver at its turn: who has no money must be able to answer."""
+    if not isinstance(body, DisputeMove):
+        return False
+    record = draft.segment(body.run, body.round, body.stage, body.seat)
+    dispute = None if record is None else record.dispute
+    if record is None or dispute is None:
+        return False
+    return record.peer == sender and dispute.turn != Turn.ACCUSER
 
 
 def transfer(draft: Draft, sender: PeerId, body: Transfer) -> None:

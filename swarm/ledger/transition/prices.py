@@ -15,6 +15,7 @@ Source: docs/spec/verification.md section 5.
 
 from swarm.config.spec import NANO, Genesis, RunSpec
 from swarm.config.tolerance import bound_of
+from swarm.ledger.check_statements import DisputeMove
 from swarm.ledger.demands import SHOW_BYTES_MAX
 from swarm.ledger.state.records import Params, SegmentRecord
 from swarm.ledger.transactions import Body, Join, Leave
@@ -63,10 +64,14 @@ def sufficient_fee(params: Params, body: Body) -> Amount:
     return required_fee(params, len(encode(body)) + ENVELOPE_BYTES)
 
 
+SPONSORED = (Join, Leave, DisputeMove)
+"""Statements that the escrow of a run may pay for: of moves only those of an accused solver at its turn."""
+
+
 def offered_fee(params: Params, body: Body, balance: Amount) -> Amount:
     """Return the fee a sender with this balance should offer: 0 if the run's escrow pays for it."""
     fee = sufficient_fee(params, body)
-    return Amount(0) if balance < fee and isinstance(body, Join | Leave) else fee
+    return Amount(0) if balance < fee and isinstance(body, SPONSORED) else fee
 
 
 def leaves_max(spec: RunSpec) -> int:

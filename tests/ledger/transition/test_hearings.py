@@ -7,7 +7,7 @@ from swarm.ledger.describe_checks import segment_text
 from swarm.ledger.state.accusations import Turn
 from swarm.ledger.state.draft import Draft
 from swarm.ledger.state.records import SegmentPhase
-from swarm.ledger.transactions import Join, Unstake, parse_transaction
+from swarm.ledger.transactions import Join, Transfer, Unstake, parse_transaction
 from swarm.ledger.transition import hearings
 from swarm.ledger.transition.court import Ruling, the_court
 from swarm.ledger.transition.disputes import first_accusation
@@ -336,3 +336,21 @@ def test_attack_a_stake_that_is_withdrawn_while_a_solver_is_silent_is_taken_too(
     assert case.is_now(SegmentPhase.GUILTY)
     account = case.ledger.state.account(case.solver.peer)
     assert (account.stake, account.unbonding) == (0, ())
+
+
+@pytest.mark.rule("L10", "L93")
+def test_attack_a_solver_without_money_is_accused_so_that_it_cannot_answer() -> None:
+    """Its run pays for its moves, and for those of nobody else."""
+    case, reporter = disputed(voters=1)
+    move(case, reporter, b"open")
+    fee = 4
+    for key in (case.solver, reporter):
+        case.submit(
+            key, Transfer(case.ledger.keys[0].peer, Amount(case.balance(key) - fee)), fee=fee
+        )
+    assert (case.balance(case.solver), case.balance(reporter)) == (0, 0)
+    with scripted_court():
+        case.submit(case.solver, case.claimed.move(0, b"next"), fee=0)
+        assert turn(case) is Turn.ACCUSER
+        with pytest.raises(InvalidStatement):
+            case.submit(reporter, case.claimed.move(0, b"next"), fee=0)
