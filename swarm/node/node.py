@@ -46,7 +46,7 @@ from swarm.node.control.controller import Controller
 from swarm.node.join import join, known_peers
 from swarm.node.join.announce import announce
 from swarm.node.launch import launch
-from swarm.node.launch.fit import check_fits
+from swarm.node.launch.fit import check_fits, start_warnings
 from swarm.node.launch.publish import adopt_dataset
 from swarm.node.reporting import EventLog
 from swarm.node.seat.compute import find_devices, notice_of
@@ -120,6 +120,8 @@ async def run_node(
     setup.home.mkdir(parents=True, exist_ok=True)
     use_folder(setup.home / SPILL)
     report = EventLog(setup.home, setup.report)
+    for warning in start_warnings(setup.config.threads):
+        report(EventKind.WARNING, warning)
     with lock_home(setup.home):
         store = Store.open(setup.home / STORE_FILE)
         workers = open_executors(setup.config.threads, devices)
