@@ -13,6 +13,8 @@ Modules (C: pure, S: does I/O):
                         for long.
     state_reader.py  C  Read a node's state document into the structs of ``swarm.node.api.schema``,
                         and describe it in words.
+    streams.py       S  Make the three standard streams safe to write to, whatever they were opened
+                        as.
     style.py         C  Format text for a terminal: colours, columns, numbers.
     terminal.py      S  Print the output of a command: data on stdout, messages on stderr, colour
                         only where it is wanted.

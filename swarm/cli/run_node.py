@@ -12,13 +12,14 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import IO, TYPE_CHECKING, NoReturn, cast
 
 import trio
 
 from swarm.cli.client import fetch_state, find_node
 from swarm.cli.errors import INTERRUPTED
 from swarm.cli.state_reader import verdict
+from swarm.cli.streams import LOST, Lenient
 from swarm.cli.style import Ink
 from swarm.cli.terminal import Terminal
 from swarm.cli.views import headline
@@ -165,7 +166,8 @@ class NodeConsole:
         from rich.live import Live
         from rich.text import Text
 
-        console = Console(stderr=True, no_color=not self._terminal.ink_err.is_on, highlight=False)
+        errors = cast("IO[str]", Lenient(sys.stderr))  # a console asks for no more than that has
+        console = Console(file=errors, no_color=not self._terminal.ink_err.is_on, highlight=False)
         with Live(Text("starting"), console=console, refresh_per_second=4, transient=True) as live:
             self._live = live
             try:
@@ -176,7 +178,7 @@ class NodeConsole:
     def on_event(self, event: Event) -> None:
         """Print one event of the node."""
         if self._options.json:
-            print(to_json_line(event), flush=True)
+            self._terminal.hand(to_json_line(event))
             return
         self._show_ticket(event)
         self._say(self._progress.on_event(event, trio.current_time()))
@@ -217,7 +219,7 @@ class NodeConsole:
         found = _TICKET.search(event.text)
         if found and not self._ticket_shown:
             self._ticket_shown = True
-            print(found[0], flush=True)
+            self._terminal.hand(found[0])
 
 
 def run_until_stopped(
@@ -235,7 +237,7 @@ async def _supervise(config: "NodeConfig", home: Path, start: "Start", console: 
 
     async def watch_signals(scope: trio.CancelScope) -> None:
         nonlocal stopped_by
-        with trio.open_signal_receiver(*STOPPED_BY) as signals:
+        with trio.open_signal_receiver(*heeded()) as signals:
             async for number in signals:
                 stopped_by = int(number)
                 _arm_last_resort(stopped_by)
@@ -248,6 +250,12 @@ async def _supervise(config: "NodeConfig", home: Path, start: "Start", console: 
         async with open_node(config, home=home, start=start, on_event=console.on_event):
             await trio.sleep_forever()
     return _exit_code(stopped_by)
+
+
+def heeded() -> list[signal.Signals]:
+    """Return the signals that stop the node here: not SIGHUP if it was ignored from the start (nohup)."""
+    is_deaf = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [one for one in STOPPED_BY if not (one is signal.SIGHUP and is_deaf)]
 
 
 def _exit_code(stopped_by: int) -> int:
@@ -290,6 +298,6 @@ def _arm_last_resort(number: int) -> None:
 def leave(code: int) -> NoReturn:
     """End the process at once: unloading torch costs seconds on a busy machine and saves nothing."""
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError):
+        with suppress(*LOST):
             stream.flush()
     os._exit(code)

@@ -67,7 +67,9 @@ def demo(
 
     screen = terminal()
     folder = make_scratch("swarm-demo-")
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # by nohup
+            signal.signal(number, _interrupt)
     if (free := free_bytes(folder)) < DISK_BYTES:
         screen.say(
             f"{folder.parent} has {free / 1e9:.1f} GB free, and the demo may need {DISK_BYTES / 1e9:.0f}:"
