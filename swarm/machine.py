@@ -118,6 +118,14 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
+def is_read_only(path: Path) -> bool:
+    """Return True for a file or folder on a medium that nobody can write, such as a mounted backup."""
+    try:
+        return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
+
+
 def scratch_folders() -> list[Path]:
     """Return the folders for shared temporary files that can be written, memory before disk; maybe none."""
     found = [IN_MEMORY] if IN_MEMORY.is_dir() and os.access(IN_MEMORY, os.W_OK | os.X_OK) else []

@@ -22,6 +22,7 @@ from swarm.config.spec import Genesis, RunSpec
 from swarm.dht.service import Dht
 from swarm.errors import UsageError
 from swarm.events import Event, EventKind
+from swarm.files import write_whole
 from swarm.gossip.blobs.disk import BLOBS
 from swarm.gossip.blobs.service import Blobs
 from swarm.gossip.trade.service import Trades
@@ -441,7 +442,7 @@ async def _launch(context: NodeContext, spec: RunSpec, *, is_ours: bool) -> Run:
         missing, escrow = launch.funds_for(ledger.state, context.me, spec)
     ticket = make_ticket(context)
     context.store.put(join.TABLE, join.TICKET_KEY, ticket.encode())
-    (context.home / "ticket.txt").write_text(ticket + "\n")
+    write_whole(context.home / "ticket.txt", f"{ticket}\n".encode(), is_secret=True)
     report(EventKind.PROGRESS, f"ticket {ticket}", ticket=ticket)
     others = "" if is_open else launch.left_text(ledger.state, context.me)
     for text in filter(None, (reach_text(widest(context.host.addresses())), others)):
@@ -458,8 +459,5 @@ async def _launch(context: NodeContext, spec: RunSpec, *, is_ours: bool) -> Run:
 
 
 def _write_api(home: Path, url: str, token: str) -> None:
-    path = home / API_FILE
-    draft = path.with_suffix(".part")
-    draft.touch(mode=0o600)
-    draft.write_text(json.dumps({"url": url, "token": token, "pid": os.getpid()}))
-    draft.replace(path)
+    text = json.dumps({"url": url, "token": token, "pid": os.getpid()})
+    write_whole(home / API_FILE, text.encode(), is_secret=True)
