@@ -2,6 +2,8 @@
 
 Modules (C: pure, S: does I/O):
 
+    checkup.py       C  Judge what ``swarm doctor`` found on this machine, and take out of a report
+                        what is nobody else's business.
     client.py        S  Talk to the node that runs on this machine, by the address and token in its
                         home folder.
     errors.py        S  Explain a failure in one sentence, with one command that helps.

@@ -18,6 +18,7 @@ from swarm.cli.commands import (
     checkpoint,
     control,
     data,
+    doctor,
     evidence,
     join,
     ledger,
@@ -59,7 +60,7 @@ _SECTIONS = {
     ),
     "Own a run": ("pause", "resume", "stop"),
     "Own money": ("wallet", "market", "ask", "settlement"),
-    "Look": ("status", "map", "peers", "run", "ledger"),
+    "Look": ("status", "map", "peers", "run", "ledger", "doctor"),
     "Doubt": ("audit", "report", "verify-evidence"),
     "Use the model": ("export", "checkpoint", "eval", "generate"),
 }
@@ -112,6 +113,7 @@ network.register(app)
 checkpoint.register(app)
 control.register(app)
 data.register(app)
+doctor.register(app)
 
 
 @app.command("version")
