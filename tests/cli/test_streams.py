@@ -111,7 +111,8 @@ def test_a_terminal_that_lacks_a_letter_is_given_its_number(tmp_path: Path, enco
     [
         (["--home", BYTES, "status"], 3),
         (["--json", "--home", BYTES, "status"], 3),
-        (["verify-evidence", BYTES], 2),
+        (["network", "show", BYTES], 2),
+        (["init", BYTES], 2),
         (["ledger", "verify", BYTES], 2),
         ([BYTES], 2),
         (["status", BYTES], 2),
