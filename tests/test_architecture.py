@@ -159,7 +159,7 @@ MACHINES = re.compile(
 )
 
 
-@pytest.mark.rule("N23")
+@pytest.mark.rule("N25")
 @pytest.mark.parametrize("here", CODE)
 def test_the_machine_is_asked_in_one_place(here: str) -> None:
     """A container's limits are seen by who asks there; who asks the kernel himself sees the host."""

@@ -25,7 +25,7 @@ V1 = """31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755
 V2 = "29 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
 
 
-@pytest.mark.rule("N23")
+@pytest.mark.rule("N25")
 def test_every_group_up_to_the_root_counts_in_both_versions() -> None:
     groups = "9:name=systemd:/\n4:memory:/user/one\n1:cpu,cpuacct:/\n0::/\n"
     assert group_folders(groups, V1, "memory") == [
@@ -42,7 +42,7 @@ def test_every_group_up_to_the_root_counts_in_both_versions() -> None:
     ]
 
 
-@pytest.mark.rule("N23")
+@pytest.mark.rule("N25")
 @pytest.mark.parametrize(
     ("path", "root"),
     [
@@ -58,13 +58,13 @@ def test_a_container_sees_its_own_group_at_the_mount(path: str, root: str) -> No
     assert group_folders(f"4:memory:{path}\n", mounts, "memory") == ["/sys/fs/cgroup/memory"]
 
 
-@pytest.mark.rule("N23")
+@pytest.mark.rule("N25")
 def test_a_mount_with_a_space_in_its_name_is_found() -> None:
     mounts = "35 31 0:32 / /my\\040groups rw - cgroup2 cgroup2 rw\n"
     assert group_folders("0::/a\n", mounts, "memory") == ["/my groups/a", "/my groups"]
 
 
-@pytest.mark.rule("N23")
+@pytest.mark.rule("N25")
 @pytest.mark.parametrize(
     ("groups", "mounts"),
     [("", ""), ("x", V2), ("::", V2), ("0::", V2), ("4:memory:/a", "\n - \n1 2 - cgroup2\n")],
@@ -73,7 +73,7 @@ def test_texts_of_another_form_name_no_group(groups: str, mounts: str) -> None:
     assert group_folders(groups, mounts, "memory") == []
 
 
-@pytest.mark.rule("N23")
+@pytest.mark.rule("N25")
 def test_the_least_of_machine_groups_and_limits_counts() -> None:
     inner = Group("/c/in", limit="max\n", high="max\n", used="12\n")
     outer = Group("/c", limit=f"{GIB}\n", used=f"{100 * MIB}\n")
@@ -85,7 +85,7 @@ def test_the_least_of_machine_groups_and_limits_counts() -> None:
     assert memory_of(8 * GIB, [soft], USAGE) == Memory(GIB // 4, Bound.GROUP, "/c")
 
 
-@pytest.mark.rule("N23")
+@pytest.mark.rule("N25")
 def test_what_others_hold_in_a_group_is_not_ours_and_a_cache_is() -> None:
     stat = f"anon 5\ninactive_file {300 * MIB}\nactive_file {100 * MIB}\n"
     group = Group("/c", limit=str(GIB), used=str(700 * MIB), stat=stat)
@@ -97,7 +97,7 @@ def test_what_others_hold_in_a_group_is_not_ours_and_a_cache_is() -> None:
     assert memory_of(8 * GIB, [full], USAGE).num_bytes == 0
 
 
-@pytest.mark.rule("N23")
+@pytest.mark.rule("N25")
 def test_limits_of_the_process_leave_out_what_is_mapped_and_not_there() -> None:
     few = Usage(resident=GIB // 4, addresses=3 * GIB, data=GIB, addresses_max=4 * GIB)
     found = memory_of(64 * GIB, [], few)
@@ -109,7 +109,7 @@ def test_limits_of_the_process_leave_out_what_is_mapped_and_not_there() -> None:
     assert memory_of(64 * GIB, [], few) == Memory(0, Bound.DATA)
 
 
-@pytest.mark.rule("N23")
+@pytest.mark.rule("N25")
 def test_texts_that_are_no_numbers_are_no_limits() -> None:
     for text in ("", "max", "-1", "x", "9" * 40, "٣", "1.5"):
         group = Group("/c", limit=text, used=text, stat=text, cores=text, quota=text, period=text)
@@ -118,7 +118,7 @@ def test_texts_that_are_no_numbers_are_no_limits() -> None:
     assert memory_of(GIB, [Group("/c", limit="0")], USAGE).num_bytes == 0
 
 
-@pytest.mark.rule("N23")
+@pytest.mark.rule("N25")
 def test_cores_are_those_of_the_quota() -> None:
     assert cores_of(8, []) == 8
     assert cores_of(8, [Group("/c", cores="max 100000\n")]) == 8

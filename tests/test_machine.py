@@ -68,7 +68,7 @@ FIRST = {
 }
 
 
-@pytest.mark.rule("N23")
+@pytest.mark.rule("N25")
 def test_the_limit_of_a_container_is_read_in_both_versions(tmp_path: Path) -> None:
     second = read_memory(fake_root(tmp_path / "second", SECOND))
     assert second.bound is Bound.GROUP
@@ -80,7 +80,7 @@ def test_the_limit_of_a_container_is_read_in_both_versions(tmp_path: Path) -> No
         assert read_cores(tmp_path / name) == 0.5
 
 
-@pytest.mark.rule("N23")
+@pytest.mark.rule("N25")
 def test_a_root_without_any_of_these_files_has_the_machine_that_the_system_says(
     tmp_path: Path,
 ) -> None:
@@ -89,7 +89,7 @@ def test_a_root_without_any_of_these_files_has_the_machine_that_the_system_says(
     assert resident_bytes(tmp_path) > 1 << 20
 
 
-@pytest.mark.rule("N23")
+@pytest.mark.rule("N25")
 def test_this_machine_has_memory_and_room() -> None:
     assert read_memory().num_bytes > 0
     assert 0 < read_cores() <= (os.cpu_count() or 1)
@@ -110,7 +110,7 @@ def in_shell(limits: str, program: str) -> str:
     return done.stdout.strip()
 
 
-@pytest.mark.rule("N23")
+@pytest.mark.rule("N25")
 @pytest.mark.skipif(sys.platform != "linux", reason="other kernels do not enforce these limits")
 def test_limits_that_a_shell_sets_are_seen() -> None:
     program = (
@@ -122,7 +122,7 @@ def test_limits_that_a_shell_sets_are_seen() -> None:
     assert in_shell("ulimit -d 900000", program).endswith(" data")
 
 
-@pytest.mark.rule("N23")
+@pytest.mark.rule("N25")
 def test_open_files_are_raised_to_what_a_node_needs_or_there_is_a_warning() -> None:
     program = (
         "from swarm.machine import raise_open_files, open_files; w = raise_open_files(400);"
@@ -139,7 +139,7 @@ def test_open_files_are_raised_to_what_a_node_needs_or_there_is_a_warning() -> N
     assert "it will refuse some" in open_files_text(1024)
 
 
-@pytest.mark.rule("N23")
+@pytest.mark.rule("N25")
 def test_without_a_folder_for_temporary_files_there_is_a_sentence() -> None:
     program = (
         "import tempfile; from swarm.machine import make_scratch, scratch_folders, IN_MEMORY;"
@@ -152,7 +152,7 @@ def test_without_a_folder_for_temporary_files_there_is_a_sentence() -> None:
     assert in_shell("true", program).startswith("TMPDIR=FOLDER before the command")
 
 
-@pytest.mark.rule("N23")
+@pytest.mark.rule("N25")
 @pytest.mark.skipif(
     sys.platform != "linux" or os.geteuid() != 0 or shutil.which("unshare") is None,
     reason="only root may mount other limits over /sys/fs/cgroup, for one process",
