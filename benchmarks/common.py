@@ -13,6 +13,8 @@ from pathlib import Path
 
 import torch
 
+from swarm.machine import read_cores, read_memory
+
 ROOT = Path(__file__).parents[1]
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -64,16 +66,15 @@ def median(values: Sequence[float]) -> float | None:
 
 def cores() -> int:
     """Return the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return max(int(read_cores()), 1)
 
 
 def machine() -> Mapping[str, object]:
     """Describe the machine of the measurement."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
-        "cpus": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
+        "cpus": read_cores(),
         "cpu": _cpu_name(),
-        "memory_gb": round(memory / 1e9, 1),
+        "memory_gb": round(read_memory().num_bytes / 1e9, 1),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "load_average": [round(load, 2) for load in os.getloadavg()],

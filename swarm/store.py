@@ -16,6 +16,7 @@ from pathlib import Path
 import trio
 
 from swarm.errors import Corrupt, DiskFull, UsageError
+from swarm.machine import is_read_only
 
 STORE_FILE = "store.sqlite"
 """Name of the file in the home of a node."""
@@ -82,18 +83,12 @@ class Store:
                 f"no node has run in {path.parent} yet", hint="swarm launch, or swarm join TICKET"
             )
         with _translated(path):
-            connection = sqlite3.connect(
-                f"{path.absolute().as_uri()}?mode=ro",
-                uri=True,
-                isolation_level=None,
-                check_same_thread=False,
-            )
             try:
-                connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
-                _check_header(connection, path)
-            except BaseException:
-                connection.close()
-                raise
+                connection = _connect_readonly(path, "mode=ro")
+            except sqlite3.OperationalError:
+                if not is_read_only(path):
+                    raise
+                connection = _connect_readonly(path, _immutable(path))
         return cls(path, connection, readonly=True)
 
     def close(self) -> None:
@@ -224,6 +219,37 @@ def _check_header(connection: sqlite3.Connection, path: Path) -> None:
             f"{path} was written by a newer version (format {version}, this one reads {_FORMAT})",
             hint="pipx upgrade swarm-train",
         )
+
+
+def _connect_readonly(path: Path, how: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?{how}",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    try:
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        _check_header(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _immutable(path: Path) -> str:
+    """Return how to open a file on a medium that cannot be written: without the files that readers share.
+
+    Raises ``UsageError`` if the newest writes are still in the log beside it, which cannot be read then.
+    """
+    log = path.with_name(f"{path.name}-wal")
+    if log.exists() and log.stat().st_size:
+        raise UsageError(
+            f"the node of {path.parent} did not end in order, and its newest writes can only be read where"
+            " there is room to write",
+            hint=f"cp -r {path.parent} COPY, then the same command with --home COPY",
+        )
+    return "mode=ro&immutable=1"
 
 
 def _check_change(table: str, key: bytes, value: bytes | None) -> None:

@@ -46,6 +46,7 @@ DOORS = {
     "eth_utils": ("ledger/settle/contract.py", "testing/evm.py"),
     "eth_keys": ("ledger/settle/contract.py",),
     "eth_tester": ("testing/evm.py",),
+    "resource": ("machine.py",),
 }
 EFFECTS = frozenset(
     """asyncio importlib io logging os pathlib random secrets select signal socket
@@ -151,6 +152,21 @@ def test_each_dependency_has_one_door(here: str) -> None:
     for name in imported_names(here):
         doors = DOORS.get(name.split(".")[0])
         assert doors is None or here.startswith(doors), f"{name} has another door: {doors}"
+
+
+MACHINES = re.compile(
+    r"\b(?:cpu_count|sched_getaffinity|process_cpu_count|disk_usage|statvfs|SC_PHYS_PAGES|meminfo)\b"
+)
+
+
+@pytest.mark.rule("N25")
+@pytest.mark.parametrize("here", CODE)
+def test_the_machine_is_asked_in_one_place(here: str) -> None:
+    """A container's limits are seen by who asks there; who asks the kernel himself sees the host."""
+    if here not in {"machine.py", "limits.py"}:
+        assert not MACHINES.search((SWARM / here).read_text("utf-8")), (
+            f"{here}: ask swarm/machine.py"
+        )
 
 
 def test_no_import_cycles() -> None:

@@ -2,6 +2,8 @@
 
 Modules (C: pure, S: does I/O):
 
+    checkup.py       C  Judge what ``swarm doctor`` found on this machine, and take out of a report
+                        what is nobody else's business.
     client.py        S  Talk to the node that runs on this machine, by the address and token in its
                         home folder.
     errors.py        S  Explain a failure in one sentence, with one command that helps.
@@ -13,6 +15,8 @@ Modules (C: pure, S: does I/O):
                         for long.
     state_reader.py  C  Read a node's state document into the structs of ``swarm.node.api.schema``,
                         and describe it in words.
+    streams.py       S  Make the three standard streams safe to write to, whatever they were opened
+                        as.
     style.py         C  Format text for a terminal: colours, columns, numbers.
     terminal.py      S  Print the output of a command: data on stdout, messages on stderr, colour
                         only where it is wanted.

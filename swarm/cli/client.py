@@ -21,6 +21,7 @@ from swarm.errors import (
     UsageError,
     VerificationFailed,
 )
+from swarm.machine import free_bytes, is_read_only
 from swarm.node.api.schema import StateDocument
 
 READ_TIMEOUT_S = 5.0
@@ -28,6 +29,8 @@ READ_TIMEOUT_S = 5.0
 ACTION_TIMEOUT_S = 120.0
 """Seconds for an action, which may fetch a checkpoint from other peers first."""
 REPLY_BYTES_MAX = 32 << 20
+NODE_ROOM_BYTES = 64 << 20
+"""Free bytes with which a node goes on that had none: some rounds of what it must write."""
 _KINDS: dict[int, type[SwarmError]] = {
     2: UsageError,
     3: Unreachable,
@@ -71,6 +74,11 @@ def node_of(home: Path) -> NodeAddress:
     if address is None:
         is_known = (home / "genesis.bin").exists()
         new = "swarm join TICKET, or swarm launch, or --home DIR"
+        if home.is_dir() and not is_read_only(home) and free_bytes(home) < NODE_ROOM_BYTES:
+            raise Unreachable(
+                f"no node is running in {home}, whose disk is full: one that was started there waits for room",
+                hint=f"df -h {home}",
+            )
         raise Unreachable(
             f"no node is running in {home}",
             hint="swarm join, without a ticket, goes on where it stopped" if is_known else new,

@@ -3,6 +3,7 @@
 Shell: writes the trace of an unexpected failure to a file, so that the terminal stays readable.
 """
 
+import errno
 import os
 import sys
 import time
@@ -17,6 +18,13 @@ INTERRUPTED = 130
 NO_FRAUD = 7
 """Exit code of ``swarm verify-evidence`` for a file that holds, and shows no fraud."""
 MESSAGE_CHARS_MAX = 600
+
+
+class OutputLost(SwarmError):
+    """Result that could not be written to stdout: it is closed, or the disk behind it is full."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the result could not be written to stdout: {reason}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +54,39 @@ def explain(error: BaseException) -> Explained:
     if any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves):
         return Explained("stopped", "", INTERRUPTED, True)
     strange = next((leaf for leaf in leaves if not isinstance(leaf, SwarmError)), error)
-    if isinstance(strange, OSError) and strange.filename is not None:
-        where = f"{strange.strerror}: {strange.filename}"
-        return Explained(where, "check the path and its owner", 1, True)
+    if isinstance(strange, OSError) and _is_known(strange):
+        return _of_system(strange)
+    if isinstance(strange, MemoryError):
+        return Explained("there is not enough memory for this", "close other programs", 1, True)
     return Explained(f"{type(strange).__name__}: {_message_of(strange)}", "", 1, False)
+
+
+def _is_known(error: OSError) -> bool:
+    return error.filename is not None or error.errno in {*_REMEDIES, errno.EBADF}
+
+
+def _of_system(error: OSError) -> Explained:
+    """Explain what the system refused."""
+    from swarm.events import printable
+
+    if error.errno == errno.EBADF and error.filename is None:  # nothing else is written to unopened
+        lost = OutputLost("it is closed")
+        return Explained(str(lost), "", lost.exit_code, True)
+    name = error.filename
+    where = "" if name is None else f": {os.fsdecode(name) if isinstance(name, bytes) else name}"
+    text = printable(f"{error.strerror or type(error).__name__}{where}", MESSAGE_CHARS_MAX)
+    return Explained(text, _REMEDIES.get(error.errno or 0, "check the path and its owner"), 1, True)
+
+
+_REMEDIES = {
+    errno.ENOSPC: "df -h; and free some room",
+    errno.EDQUOT: "quota; and free some room",
+    errno.EROFS: "--home DIR with a folder that can be written",
+    errno.EMFILE: "ulimit -n 2048 before it",
+    errno.ENFILE: "close other programs: this machine has too many files open",
+    errno.EIO: "dmesg: the disk, or the terminal, does not answer",
+}
+"""Errors of the system that are nobody's mistake, and the action that helps."""
 
 
 def is_reader_gone(error: BaseException) -> bool:
@@ -63,8 +100,8 @@ def save_trace(error: BaseException, home: Path) -> Path | None:
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         text = [f"swarm {' '.join(sys.argv[1:])}\n\n", *traceback.format_exception(error)]
-        path.write_text("".join(text), encoding="utf-8")
-    except OSError:
+        path.write_text("".join(text), encoding="utf-8", errors="backslashreplace")
+    except (OSError, ValueError):
         return None
     return path
 

@@ -7,6 +7,7 @@ imported here: a command imports what it needs when it runs.
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
@@ -17,6 +18,7 @@ from swarm.cli.commands import (
     checkpoint,
     control,
     data,
+    doctor,
     evidence,
     join,
     ledger,
@@ -29,9 +31,17 @@ from swarm.cli.commands import (
     wallet,
 )
 from swarm.cli.demo import command
-from swarm.cli.errors import INTERRUPTED, Explained, explain, is_reader_gone, save_trace
+from swarm.cli.errors import (
+    INTERRUPTED,
+    Explained,
+    OutputLost,
+    explain,
+    is_reader_gone,
+    save_trace,
+)
 from swarm.cli.options import HELP, split_globals
-from swarm.cli.terminal import terminal, use
+from swarm.cli.streams import discard, prepare_streams, settle_streams
+from swarm.cli.terminal import Terminal, terminal, use
 from swarm.config.advice import nearest
 from swarm.errors import UsageError
 
@@ -50,7 +60,7 @@ _SECTIONS = {
     ),
     "Own a run": ("pause", "resume", "stop"),
     "Own money": ("wallet", "market", "ask", "settlement"),
-    "Look": ("status", "map", "peers", "run", "ledger"),
+    "Look": ("status", "map", "peers", "run", "ledger", "doctor"),
     "Doubt": ("audit", "report", "verify-evidence"),
     "Use the model": ("export", "checkpoint", "eval", "generate"),
 }
@@ -103,6 +113,7 @@ network.register(app)
 checkpoint.register(app)
 control.register(app)
 data.register(app)
+doctor.register(app)
 
 
 @app.command("version")
@@ -116,7 +127,14 @@ def version() -> None:
 
 def main() -> NoReturn:
     """Run the command line of this process."""
-    sys.exit(run(sys.argv[1:]))
+    prepare_streams()
+    code = run(sys.argv[1:])
+    reason = settle_streams()
+    if reason and code == 0:
+        lost = OutputLost(reason)
+        terminal().fail(explain(lost))
+        code = lost.exit_code
+    sys.exit(code)
 
 
 def run(args: Sequence[str]) -> int:
@@ -131,7 +149,16 @@ def run(args: Sequence[str]) -> int:
     except typer.Abort:
         return INTERRUPTED
     except BaseException as error:  # last resort: a sentence instead of a traceback
-        return _broken_pipe() if is_reader_gone(error) else _failed(error)
+        return _broken_pipe() if is_reader_gone(error) else _last_words(error)
+
+
+def _last_words(error: BaseException) -> int:
+    """Print what went wrong, and be brief where even that goes wrong; return the exit code."""
+    try:
+        return _failed(error)
+    except BaseException:  # a message that cannot be made must not hide that something failed
+        terminal().fail(Explained(type(error).__name__, "run it again with --verbose", 1, False))
+        return 1
 
 
 def _failed(error: BaseException) -> int:
@@ -140,18 +167,26 @@ def _failed(error: BaseException) -> int:
         return error.code if isinstance(error.code, int) else 1
     if isinstance(error, _usage_kind()):
         if type(error).__name__ == "NoArgsIsHelpError":
-            print(error, file=sys.stderr)
+            terminal().say(str(error))
             return UsageError.exit_code
         path = getattr(getattr(error, "ctx", None), "command_path", "swarm")
         error = UsageError(_usage_message(error), hint=f"{path} --help")
     explained, screen = explain(error), terminal()
     if not explained.is_expected:
-        trace = save_trace(error, screen.home)
+        trace = _saved_trace(error, screen)
         message = f"this should not have happened: {explained.message}"
         hint = f"send {trace} with a bug report" if trace else "run it again with --verbose"
         explained = Explained(message, hint, explained.exit_code, False)
     screen.fail(explained)
     return explained.exit_code
+
+
+def _saved_trace(error: BaseException, screen: Terminal) -> Path | None:
+    """Save the trace in the home, where there is one."""
+    try:
+        return save_trace(error, screen.home)
+    except UsageError:
+        return None
 
 
 def _usage_kind() -> type[BaseException]:
@@ -176,9 +211,7 @@ def _near_command(error: BaseException) -> str:
 
 def _broken_pipe() -> int:
     """Discard the remaining output, because its reader has gone; return the exit code."""
-    import os
-
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    discard(sys.stdout)
     return 1
 
 

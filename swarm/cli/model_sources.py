@@ -12,6 +12,7 @@ from torch import Tensor
 
 from swarm.config.spec import AdapterSpec, ModelSpec, RunSpec
 from swarm.errors import BadConfig, Corrupt, Unreachable, UsageError
+from swarm.files import write_whole
 from swarm.gossip.blobs.disk import BLOBS
 from swarm.ledger.model_proof import PROOF_FILE, ModelProof, model_keys
 from swarm.ledger.reader import open_ledger, read_state
@@ -133,7 +134,7 @@ def save_model(folder: Path, model: Model, *, format_: str = "hf", base: str = "
         folder.mkdir(parents=True, exist_ok=True)
         for name, data in files.items():
             if data:
-                (folder / name).write_bytes(data)
+                write_whole(folder / name, data)
             else:  # one from an earlier export is not this model's
                 (folder / name).unlink(missing_ok=True)
     except OSError as error:
@@ -148,7 +149,7 @@ def save_proof(folder: Path, home: Path, round_: int) -> None:
         light = ledger.prove(model_keys(index, round_, num_stages))
         proof = ModelProof(ledger.genesis, index, RoundIndex(round_), num_stages, light)
     try:
-        (folder / PROOF_FILE).write_bytes(encode(proof))
+        write_whole(folder / PROOF_FILE, encode(proof))
     except OSError as error:
         raise BadConfig(f"cannot write {folder}: {error.strerror}", hint="df -h, ls -ld") from None
 

@@ -3,27 +3,31 @@
 Shell: owns the signals, the live display and the last resort.
 """
 
+import errno
 import os
 import re
 import signal
 import sys
 import threading
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
+import time
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import IO, TYPE_CHECKING, NoReturn, cast
 
 import trio
 
-from swarm.cli.client import fetch_state, find_node
+from swarm.cli.client import NODE_ROOM_BYTES, fetch_state, find_node
 from swarm.cli.errors import INTERRUPTED
 from swarm.cli.state_reader import verdict
+from swarm.cli.streams import LOST, Lenient
 from swarm.cli.style import Ink
 from swarm.cli.terminal import Terminal
 from swarm.cli.views import headline
-from swarm.errors import SwarmError
-from swarm.events import Event, EventKind, printable, to_json_line
+from swarm.errors import DiskFull, SwarmError, leaves_of
+from swarm.events import Event, EventKind, make_event, printable, to_json_line
+from swarm.machine import free_bytes
 from swarm.node.api.schema import StateDocument
 
 if TYPE_CHECKING:
@@ -135,6 +139,8 @@ POLL_INTERVAL_S = 1.0
 LAST_RESORT_S = 2.5
 """Seconds from a signal to a forced end: the process ends within 3 s, whatever a worker thread is doing."""
 STATE_TIMEOUT_S = 3.0
+ROOM_POLL_S = 5.0
+"""Seconds between looks for room, and so between messages: half of the longest silence allowed."""
 PARENT_VARIABLE = "SWARM_PARENT_PID"
 """Environment variable with the process id of a demo or bench: the node ends with it, even by SIGKILL."""
 
@@ -164,7 +170,8 @@ class NodeConsole:
         from rich.live import Live
         from rich.text import Text
 
-        console = Console(stderr=True, no_color=not self._terminal.ink_err.is_on, highlight=False)
+        errors = cast("IO[str]", Lenient(sys.stderr))  # a console asks for no more than that has
+        console = Console(file=errors, no_color=not self._terminal.ink_err.is_on, highlight=False)
         with Live(Text("starting"), console=console, refresh_per_second=4, transient=True) as live:
             self._live = live
             try:
@@ -175,7 +182,7 @@ class NodeConsole:
     def on_event(self, event: Event) -> None:
         """Print one event of the node."""
         if self._options.json:
-            print(to_json_line(event), flush=True)
+            self._terminal.hand(to_json_line(event))
             return
         self._show_ticket(event)
         self._say(self._progress.on_event(event, trio.current_time()))
@@ -216,7 +223,7 @@ class NodeConsole:
         found = _TICKET.search(event.text)
         if found and not self._ticket_shown:
             self._ticket_shown = True
-            print(found[0], flush=True)
+            self._terminal.hand(found[0])
 
 
 def run_until_stopped(
@@ -232,9 +239,12 @@ async def _supervise(config: "NodeConfig", home: Path, start: "Start", console: 
 
     stopped_by = 0
 
+    def opened(start: "Start") -> AbstractAsyncContextManager[object]:
+        return open_node(config, home=home, start=start, on_event=console.on_event)
+
     async def watch_signals(scope: trio.CancelScope) -> None:
         nonlocal stopped_by
-        with trio.open_signal_receiver(*STOPPED_BY) as signals:
+        with trio.open_signal_receiver(*heeded()) as signals:
             async for number in signals:
                 stopped_by = int(number)
                 _arm_last_resort(stopped_by)
@@ -244,9 +254,65 @@ async def _supervise(config: "NodeConfig", home: Path, start: "Start", console: 
         nursery.start_soon(watch_signals, nursery.cancel_scope)
         nursery.start_soon(_watch_node, home, console)
         nursery.start_soon(_watch_parent, nursery.cancel_scope)
-        async with open_node(config, home=home, start=start, on_event=console.on_event):
-            await trio.sleep_forever()
+        await keep_open(opened, start, partial(_await_room, home, console))
     return _exit_code(stopped_by)
+
+
+async def keep_open(
+    opened: "Callable[[Start], AbstractAsyncContextManager[object]]",
+    start: "Start",
+    await_room: Callable[[str], Awaitable[None]],
+) -> NoReturn:
+    """Keep a node open until cancelled; one that ran until its disk was full goes on when there is room.
+
+    Args:
+        opened: opens a node for a start.
+        start: the first start; after it the node resumes.
+        await_room: waits until there is room; it is given the reason.
+
+    Raises:
+        DiskFull: the node had not begun to run. All else that a node raises comes out as it is.
+    """
+    from swarm.node.start import Resume
+
+    while True:
+        has_begun = False
+        try:
+            async with opened(start):
+                has_begun = True
+                await trio.sleep_forever()
+        except (DiskFull, OSError, BaseExceptionGroup) as error:
+            leaves = leaves_of(error)
+            if not (has_begun and all(map(_is_full, leaves))):
+                raise
+            reason = str(leaves[0])
+        start = Resume()
+        await await_room(reason)
+
+
+def _is_full(error: BaseException) -> bool:
+    is_said = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
+    return is_said or isinstance(error, DiskFull)
+
+
+async def _await_room(home: Path, console: NodeConsole, reason: str) -> None:
+    """Wait until the disk of the home has room again; say so meanwhile."""
+    while (free := await trio.to_thread.run_sync(free_bytes, home)) < NODE_ROOM_BYTES:
+        console.on_event(
+            make_event(
+                int(time.time() * 1000),
+                EventKind.WARNING,
+                f"{reason}: nothing is signed, and the node rests until {NODE_ROOM_BYTES >> 20} MiB are free"
+                f" ({free >> 20} now)",
+            )
+        )
+        await trio.sleep(ROOM_POLL_S)
+
+
+def heeded() -> list[signal.Signals]:
+    """Return the signals that stop the node here: not SIGHUP if it was ignored from the start (nohup)."""
+    is_deaf = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [one for one in STOPPED_BY if not (one is signal.SIGHUP and is_deaf)]
 
 
 def _exit_code(stopped_by: int) -> int:
@@ -289,6 +355,6 @@ def _arm_last_resort(number: int) -> None:
 def leave(code: int) -> NoReturn:
     """End the process at once: unloading torch costs seconds on a busy machine and saves nothing."""
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError):
+        with suppress(*LOST):
             stream.flush()
     os._exit(code)

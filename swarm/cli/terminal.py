@@ -14,8 +14,9 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from swarm.cli.errors import Explained
+from swarm.cli.errors import Explained, OutputLost
 from swarm.cli.options import GlobalOptions
+from swarm.cli.streams import LOST, discard, is_terminal, is_wide, reason_of
 from swarm.cli.style import Ink
 from swarm.errors import UsageError
 
@@ -28,7 +29,7 @@ COMMANDS = (
     *("demo", "launch", "join", "leave", "init", "data", "ticket", "id", "pause", "resume", "stop", "status"),
     *("network", "map", "serve", "market", "ask"),
     *("peers", "run", "ledger", "wallet", "audit", "report", "checkpoint", "export", "eval", "generate"),
-    *("settlement", "verify-evidence", "version"),
+    *("settlement", "verify-evidence", "version", "doctor"),
 )  # fmt: skip
 """Pattern of the rest of a command, after the name of the program, in a message."""
 _OFFERED = re.compile(rf"(?<![\w./-]){PROGRAM} (?=(?:{'|'.join(COMMANDS)})\b)")
@@ -37,12 +38,15 @@ _OFFERED = re.compile(rf"(?<![\w./-]){PROGRAM} (?=(?:{'|'.join(COMMANDS)})\b)")
 def called_as() -> str:
     """Return how to call this program from this shell: ``swarm`` where that is found, else the path in use."""
     used = Path(sys.argv[0])
-    if used.name != PROGRAM or not used.is_file():
-        return PROGRAM  # python -m, or a test
-    found = shutil.which(PROGRAM)
-    if found is not None and Path(found).samefile(used):
+    try:
+        if used.name != PROGRAM or not used.is_file():
+            return PROGRAM  # python -m, or a test
+        found = shutil.which(PROGRAM)
+        if found is not None and Path(found).samefile(used):
+            return PROGRAM
+        here, whole = Path.cwd(), used.absolute()
+    except OSError:  # the current folder was deleted, or may not be read
         return PROGRAM
-    here, whole = Path.cwd(), used.absolute()
     return str(whole.relative_to(here)) if whole.is_relative_to(here) else str(whole)
 
 
@@ -54,15 +58,29 @@ class Terminal:
         self.program = called_as()
         plain = options.plain or options.no_color or "NO_COLOR" in os.environ
         is_dumb = os.environ.get("TERM", "") == "dumb"
-        self.ink = Ink(sys.stdout.isatty() and not plain and not is_dumb)
-        self.ink_err = Ink(sys.stderr.isatty() and not plain and not is_dumb)
-        self.is_live = sys.stderr.isatty() and not (options.plain or options.json or is_dumb)
+        self.ink = Ink(is_terminal(sys.stdout) and not plain and not is_dumb)
+        self.ink_err = Ink(is_terminal(sys.stderr) and not plain and not is_dumb)
+        self.is_live = is_terminal(sys.stderr) and not (options.plain or options.json or is_dumb)
 
     @property
     def home(self) -> Path:
-        """Folder of the node: --home, or $SWARM_HOME, or ~/.swarm."""
+        """Folder of the node: --home, or $SWARM_HOME, or ~/.swarm.
+
+        Raises ``UsageError`` where none can be named: a user without a home, or a current folder that is gone.
+        """
         chosen = self.options.home or os.environ.get("SWARM_HOME", "") or "~/.swarm"
-        return Path(chosen).expanduser().absolute()
+        try:
+            return Path(chosen).expanduser().absolute()
+        except RuntimeError:
+            raise UsageError(
+                f"there is no folder {chosen.partition('/')[0]}: this user has no home",
+                hint="--home DIR on the line, or SWARM_HOME=DIR before it",
+            ) from None
+        except OSError:
+            raise UsageError(
+                f"{chosen} is seen from the current folder, which is gone",
+                hint="cd to another folder, or --home with a path that begins with /",
+            ) from None
 
     @property
     def same_home(self) -> str:
@@ -77,15 +95,43 @@ class Terminal:
     def data(self, value: object, lines: Sequence[str]) -> None:
         """Print the result: ``value`` as JSON with --json, else the lines."""
         if self.options.json:
-            print(json.dumps(value, ensure_ascii=False), flush=True)
+            self.put(json.dumps(value, ensure_ascii=not is_wide(sys.stdout)) + "\n")
         else:
-            print("\n".join(lines), flush=True)
+            self.put("\n".join(lines) + "\n")
+
+    def put(self, text: str) -> None:
+        """Write a part of the result to stdout at once.
+
+        Raises ``OutputLost`` if it cannot be written, and ``BrokenPipeError`` if its reader has gone.
+        """
+        try:
+            print(text, end="", flush=True)
+        except BrokenPipeError:
+            raise
+        except LOST as error:
+            discard(sys.stdout)
+            raise OutputLost(reason_of(error)) from None
+
+    def hand(self, text: str) -> None:
+        """Write a line of a node to stdout, if that is possible: a node goes on without a reader."""
+        try:
+            print(text, flush=True)
+        except LOST:
+            discard(sys.stdout)
 
     def say(self, message: str) -> None:
-        """Print a message to the user; silent with --quiet, and after stderr was closed."""
+        """Print a message to the user; silent with --quiet, and where stderr cannot be written."""
         if not self.options.quiet:
-            with suppress(OSError):
-                print(self.offered(message), file=sys.stderr, flush=True)
+            self._tell(self.offered(message) + "\n")
+
+    def overwrite(self, line: str) -> None:
+        """Write a line to a terminal in the place of the one before; none clears it."""
+        self._tell(f"\r\x1b[2K{line}")
+
+    def _tell(self, text: str) -> None:
+        """Write to stderr, if that is possible: a message is never a reason to fail."""
+        with suppress(*LOST):
+            print(text, end="", file=sys.stderr, flush=True)
 
     def offered(self, message: str) -> str:
         """Return the message with its commands as they work in this shell."""
@@ -116,28 +162,26 @@ class Terminal:
         """
         if self.options.yes:
             return True
-        if self.options.json or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        if self.options.json or not (is_terminal(sys.stdin) and is_terminal(sys.stderr)):
             raise UsageError(f"there is no terminal to ask on: {question}", hint=command)
-        print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+        self._tell(f"{question} [y/N] ")
         return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
     def detail(self, message: str) -> None:
         """Print a message that only --verbose shows."""
         if self.options.verbose:
-            print(message, file=sys.stderr, flush=True)
+            self._tell(message + "\n")
 
     def fail(self, explained: Explained) -> None:
         """Print an error: one sentence of cause, and one line with a remedy."""
         if self.options.json:
             error = {"error": explained.message, "hint": self.offered(explained.hint)}
-            print(json.dumps({**error, "exit_code": explained.exit_code}), file=sys.stderr)
+            self._tell(json.dumps({**error, "exit_code": explained.exit_code}) + "\n")
             return
-        print(f"{self.ink_err.paint('gone', 'error')}: {explained.message}", file=sys.stderr)
+        self._tell(f"{self.ink_err.paint('gone', 'error')}: {explained.message}\n")
         if explained.hint:
-            print(
-                f"  {self.ink_err.paint('bold', 'try')}: {self.offered(explained.hint)}",
-                file=sys.stderr,
-            )
+            hint = self.offered(explained.hint)
+            self._tell(f"  {self.ink_err.paint('bold', 'try')}: {hint}\n")
 
 
 _current = Terminal(GlobalOptions())

@@ -4,6 +4,7 @@ Shell: files and one advisory lock.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import secrets
@@ -12,6 +13,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 from swarm.errors import BadIdentity
+from swarm.files import give_name, sync_folder
 from swarm.primitives.crypto import SecretKey
 
 KEY_FILE = "identity.key"
@@ -36,18 +38,50 @@ def load_identity(home: Path) -> SecretKey:
         except FileNotFoundError:
             return _create(path)
         with os.fdopen(handle, "rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            mode = _mode_of(file.fileno())
             if mode & 0o077:
-                raise BadIdentity(
-                    f"{path} can be read by other users (mode {mode:04o})",
-                    hint=f"chmod 600 {path}",
-                )
+                raise _open_to_others(path, mode)
             text = file.read(KEY_CHARS_MAX)
     except OSError as error:
+        if error.errno == errno.ELOOP and path.is_symlink():
+            raise BadIdentity(
+                f"{path} is a link, and whoever may change the link chooses the key",
+                hint=f"put the key itself there: cp --remove-destination $(readlink -f {path}) {path}",
+            ) from None
         raise BadIdentity(
             f"cannot use {path}: {error.strerror}", hint=f"check who owns {home}, or choose --home"
         ) from None
     return _parse(text, path)
+
+
+def _open_to_others(path: Path, mode: int) -> BadIdentity:
+    """Return the error of a key that others can read: by its mode, or on a disk that has no modes."""
+    if keeps_modes(path.parent):
+        return BadIdentity(
+            f"{path} can be read by other users (mode {mode:04o})", hint=f"chmod 600 {path}"
+        )
+    return BadIdentity(
+        f"{path} is on a disk that keeps no modes, where every user can read it (mode {mode:04o})",
+        hint="--home DIR on a disk of Linux, such as ~/.swarm (WSL: or mount /mnt/c with -o metadata)",
+    )
+
+
+def keeps_modes(folder: Path) -> bool:
+    """Return True if a new file of mode 0600 in this folder has it; True too where none can be made."""
+    probe = folder / f".mode.{secrets.token_hex(8)}"
+    try:
+        handle = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except OSError:
+        return True
+    try:
+        return not _mode_of(handle) & 0o077
+    finally:
+        os.close(handle)
+        probe.unlink(missing_ok=True)
+
+
+def _mode_of(handle: int) -> int:
+    return stat.S_IMODE(os.fstat(handle).st_mode)
 
 
 def _parse(text: bytes, path: Path) -> SecretKey:
@@ -66,7 +100,7 @@ def _parse(text: bytes, path: Path) -> SecretKey:
 def _create(path: Path) -> SecretKey:
     """Create a random key and write it so that a crash leaves either no file or a whole one.
 
-    ``link`` refuses to replace, so of two processes that start at once, the second reads the first's key.
+    A name is never replaced, so of two processes that start at once, the second reads the first's key.
     """
     draft = path.with_name(f".{KEY_FILE}.{secrets.token_hex(8)}")
     seed = secrets.token_bytes(SEED_BYTES)
@@ -76,19 +110,17 @@ def _create(path: Path) -> SecretKey:
             file.write(seed.hex().encode("ascii") + b"\n")
             file.flush()
             os.fsync(file.fileno())
+            if (mode := _mode_of(file.fileno())) & 0o077:
+                raise _open_to_others(path, mode)
         try:
-            os.link(draft, path)
+            give_name(draft, path)
         except FileExistsError:
             return _parse(path.read_bytes()[:KEY_CHARS_MAX], path)
     finally:
         draft.unlink(missing_ok=True)
     unused = path.with_name(UNUSED_FILE)
     unused.write_bytes(b"%d\n" % folder_number(path.parent))
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(path.parent)
     return SecretKey.from_seed(seed)
 
 

@@ -22,6 +22,7 @@ from swarm.config.spec import Genesis, RunSpec
 from swarm.dht.service import Dht
 from swarm.errors import UsageError
 from swarm.events import Event, EventKind
+from swarm.files import write_whole
 from swarm.gossip.blobs.disk import BLOBS
 from swarm.gossip.blobs.service import Blobs
 from swarm.gossip.trade.service import Trades
@@ -48,7 +49,7 @@ from swarm.node.control.controller import Controller
 from swarm.node.join import join, known_peers
 from swarm.node.join.announce import announce
 from swarm.node.launch import launch
-from swarm.node.launch.fit import check_fits
+from swarm.node.launch.fit import check_fits, start_warnings
 from swarm.node.launch.publish import adopt_dataset
 from swarm.node.reporting import EventLog
 from swarm.node.seat.compute import find_devices, notice_of
@@ -122,6 +123,8 @@ async def run_node(
     setup.home.mkdir(parents=True, exist_ok=True)
     use_folder(setup.home / SPILL)
     report = EventLog(setup.home, setup.report)
+    for warning in start_warnings(setup.config.threads):
+        report(EventKind.WARNING, warning)
     with lock_home(setup.home):
         store = Store.open(setup.home / STORE_FILE)
         workers = open_executors(setup.config.threads, devices)
@@ -456,7 +459,7 @@ async def _launch(context: NodeContext, spec: RunSpec, *, is_ours: bool) -> Run:
         missing, escrow = launch.funds_for(ledger.state, context.me, spec)
     ticket = make_ticket(context)
     context.store.put(join.TABLE, join.TICKET_KEY, ticket.encode())
-    (context.home / "ticket.txt").write_text(ticket + "\n")
+    write_whole(context.home / "ticket.txt", f"{ticket}\n".encode(), is_secret=True)
     report(EventKind.PROGRESS, f"ticket {ticket}", ticket=ticket)
     others = "" if is_open else launch.left_text(ledger.state, context.me)
     for text in filter(None, (reach_text(widest(context.host.addresses())), others)):
@@ -473,8 +476,5 @@ async def _launch(context: NodeContext, spec: RunSpec, *, is_ours: bool) -> Run:
 
 
 def _write_api(home: Path, url: str, token: str) -> None:
-    path = home / API_FILE
-    draft = path.with_suffix(".part")
-    draft.touch(mode=0o600)
-    draft.write_text(json.dumps({"url": url, "token": token, "pid": os.getpid()}))
-    draft.replace(path)
+    text = json.dumps({"url": url, "token": token, "pid": os.getpid()})
+    write_whole(home / API_FILE, text.encode(), is_secret=True)

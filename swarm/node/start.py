@@ -20,6 +20,7 @@ from swarm.config.schema import RunFile, check_data
 from swarm.config.spec import NANO, Genesis, RunSpec
 from swarm.config.tolerance import SPOT_ITEMS
 from swarm.errors import BadConfig, BadEncoding, Corrupt
+from swarm.files import write_whole
 from swarm.ledger.odds import LookOdds, Odds, look_odds_of, odds_of
 from swarm.primitives.codec import decode, encode, replace
 from swarm.ticket import Ticket, parse_ticket
@@ -270,7 +271,7 @@ def saved_genesis(home: Path) -> Genesis | None:
 
 def save_genesis(home: Path, genesis: Genesis) -> None:
     """Write the genesis beside the store, for people and for tools."""
-    (home / GENESIS_FILE).write_bytes(encode(genesis))
+    write_whole(home / GENESIS_FILE, encode(genesis))
 
 
 def _on_dataset(file: RunFile, dataset: str, name: str) -> RunFile:

@@ -1,5 +1,6 @@
 """A key is made once, kept private, refused when unsafe or broken, and held by one process at a time."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from swarm.errors import BadIdentity
+from swarm.host import identity
 from swarm.host.identity import load_identity, lock_home
 
 
@@ -44,8 +46,36 @@ def test_a_damaged_key_is_refused_and_left_alone(tmp_path: Path, text: bytes) ->
 @pytest.mark.rule("H14", "S21")
 def test_a_key_that_is_a_link_is_refused(tmp_path: Path) -> None:
     (tmp_path / "identity.key").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(BadIdentity):
+    with pytest.raises(BadIdentity, match="is a link") as caught:
         load_identity(tmp_path)
+    assert "cp --remove-destination" in caught.value.hint
+
+
+@pytest.mark.rule("H14", "S21")
+def test_a_disk_that_keeps_no_modes_is_refused_before_a_key_is_made_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows' disks under WSL show 0777 for every file, and chmod changes nothing there."""
+    load_identity(tmp_path / "made")
+    monkeypatch.setattr(identity, "_mode_of", lambda _: 0o777)
+    for home in (tmp_path / "made", tmp_path / "new"):
+        with pytest.raises(BadIdentity, match="keeps no modes") as caught:
+            load_identity(home)
+        assert "--home DIR on a disk of Linux" in caught.value.hint
+    assert not list((tmp_path / "new").iterdir())
+
+
+@pytest.mark.rule("H14", "C12")
+def test_a_key_is_made_where_there_are_no_hard_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_links(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_links)
+    assert load_identity(tmp_path) == load_identity(tmp_path)
+    assert (tmp_path / "identity.key").stat().st_mode & 0o777 == 0o600
+    assert {path.name for path in tmp_path.iterdir()} == {"identity.key", "identity.unused"}
 
 
 @pytest.mark.rule("H14")

@@ -10,6 +10,8 @@ Modules (C: pure, S: does I/O):
                            of another.
     data.py             S  Build datasets, and list, verify or clean up those on this disk: data
                            build, ls, verify, clean.
+    doctor.py           S  Look at everything that a node needs of this machine, and say what to
+                           mend: doctor.
     dry_run.py          S  Check a launch without starting anything: read the file, the text, the
                            model; say what it takes.
     evidence.py         S  Verify a file of evidence with nothing but this program and the genesis

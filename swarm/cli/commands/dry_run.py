@@ -13,7 +13,8 @@ from swarm.config.schema import NodeConfig, RunFile
 from swarm.config.spec import DataSpec, Genesis, RunSpec
 from swarm.ledger.odds import Odds, look_odds_of, odds_of
 from swarm.ledger.transition.prices import solver_stake
-from swarm.node.launch.fit import memory_bytes
+from swarm.limits import Memory
+from swarm.machine import read_memory
 from swarm.node.launch.launch import check_limits
 from swarm.node.launch.publish import check_length, described, read_corpus
 from swarm.node.launch.sizing import MIB, Sizing, sizing_of, tolerance_text
@@ -136,16 +137,13 @@ def odds_notes(spec: RunSpec, odds: Odds, stake_segments: int) -> list[str]:
     return [f"{text}; swarm launch refuses it without --force: {ways}"]
 
 
-def dry_run_notes(
-    spec: RunSpec, sizing: Sizing, config: NodeConfig, memory_bytes: int
-) -> list[str]:
+def dry_run_notes(spec: RunSpec, sizing: Sizing, config: NodeConfig, memory: Memory) -> list[str]:
     """List the obstacles to launching it here, and the facts to know before; one sentence each."""
     notes = list[str]()
-    if config.solve and memory_bytes < sizing.alone_memory_bytes:
-        what = "a seat" if memory_bytes < sizing.seat_memory_bytes else "every stage at once"
-        notes.append(
-            f"this machine has {human_bytes(memory_bytes)} of memory, too little for {what}; {SOLVE_HINT}"
-        )
+    if config.solve and memory.num_bytes < sizing.alone_memory_bytes:
+        what = "a seat" if memory.num_bytes < sizing.seat_memory_bytes else "every stage at once"
+        wider = f"{memory.remedy}, or " if memory.remedy else ""
+        notes.append(f"{memory.text} of memory, too little for {what}; {wider}{SOLVE_HINT}")
     if config.solve and sizing.owner_blob_bytes // MIB >= config.disk_quota_mb:
         notes.append(
             f"disk_quota_mb is {config.disk_quota_mb}; the launcher of this run needs"
@@ -227,7 +225,7 @@ def check_launch(screen: Terminal, start: Launch, config: NodeConfig) -> None:
     genesis = saved_genesis(screen.home) or _own_genesis(file)
     check_limits(spec, genesis)
     sizing = sizing_of(spec, genesis.block_interval_ms)
-    notes += dry_run_notes(spec, sizing, config, memory_bytes())
+    notes += dry_run_notes(spec, sizing, config, read_memory())
     stake = solver_stake(genesis, spec)
     lines = [*dry_run_lines(spec, sizing, text, screen.ink), stake_line(stake, screen.ink)]
     found = dict[str, object](solver_stake=stake)

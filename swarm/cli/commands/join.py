@@ -163,6 +163,7 @@ def init(
     """
     from swarm.config.resources import packaged_file
     from swarm.config.schema import RECIPES
+    from swarm.files import write_whole
 
     screen, path = terminal(), Path(file)
     if size and recipe:
@@ -183,7 +184,7 @@ def init(
         raise UsageError(f"{path} exists already", hint=f"swarm init {path} --yes, or another name")
     try:
         text = packaged_file(SIZES[size]) if size else _template(screen.home, recipe)
-        path.write_text(text, encoding="utf-8")
+        write_whole(path, text.encode())
     except OSError as error:
         where = f"ls -ld {path.parent}, or another name"
         raise UsageError(f"cannot write {path}: {error.strerror}", hint=where) from None

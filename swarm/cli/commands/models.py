@@ -247,7 +247,7 @@ def generate(
     else:
         tokenizer, begun, tokens, facts = _from_disk(screen.home, folder, base, prompt, request)
     if not screen.options.json:
-        print(_shown(prompt), end="", flush=True)
+        screen.put(_shown(prompt))
     pace = Throughput(time.perf_counter)
     written = _printed(tokenizer, begun, pace.timed(tokens))
     where = "swarm" if swarm else "local"
@@ -331,7 +331,7 @@ def _printed(tokenizer: "Tokenizer", begun: list[int], tokens: Iterable[int]) ->
     for piece in pieces(tokenizer, begun, tokens):
         printed.append(piece)
         if not screen.options.json:
-            print(_shown(piece), end="", flush=True)
+            screen.put(_shown(piece))
     return "".join(printed)
 
 

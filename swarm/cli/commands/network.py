@@ -75,6 +75,7 @@ def show(file: Annotated[str, typer.Argument(help="A genesis file.")] = "") -> N
 @network_app.command("use")
 def use(file: FileArgument) -> None:
     """Put a genesis into this home: it validates from the first block on if it is one of the founders."""
+    from swarm.files import write_whole
     from swarm.host.identity import load_identity
     from swarm.node.start import save_genesis, saved_genesis
 
@@ -89,7 +90,7 @@ def use(file: FileArgument) -> None:
     save_genesis(screen.home, genesis)
     settings, is_founder = screen.home / "node.toml", me in genesis.validators
     if is_founder and not settings.exists():
-        settings.write_text("validate = true\n", encoding="utf-8")
+        write_whole(settings, b"validate = true\n")
     role = f"a founder: validate = true in {settings}" if is_founder else "no founder"
     screen.data(
         {"network": genesis.chain.hex(), "home": str(screen.home), "is_founder": is_founder},
@@ -151,10 +152,11 @@ def _new_file(out: str) -> Path:
 
 
 def _write(path: Path, genesis: "Genesis") -> None:
+    from swarm.files import write_whole
     from swarm.primitives.codec import encode
 
     try:
-        path.write_bytes(encode(genesis))
+        write_whole(path, encode(genesis))
     except OSError as error:
         raise BadConfig(f"cannot write {path}: {error.strerror}") from None
 

@@ -419,6 +419,7 @@ def given_address(text: str) -> bytes:
 
 def read_key(file: str) -> "Key":
     """Return the key in a file that nobody else may read; raises ``BadConfig`` or ``BadIdentity``."""
+    from swarm.host.identity import keeps_modes
     from swarm.ledger.settle.contract import parse_key
 
     path = Path(file).expanduser()
@@ -431,6 +432,11 @@ def read_key(file: str) -> "Key":
             f"no key can be read from {file}: {error.strerror}", hint="--key FILE"
         ) from None
     if mode & 0o077:
+        if not keeps_modes(path.absolute().parent):
+            raise BadIdentity(
+                f"{file} is on a disk that keeps no modes, where every user can read it",
+                hint=f"cp {file} to a disk of Linux, chmod 600, and --key with that",
+            )
         raise BadIdentity(f"{file} can be read by other users", hint=f"chmod 600 {file}")
     return parse_key(data.decode("ascii", "replace"))
 

@@ -92,6 +92,7 @@ def id_export(
     file: Annotated[str, typer.Argument(help="Where to; without one, to the terminal.")] = "",
 ) -> None:
     """Copy the secret key, for a backup. Anyone who has it can act as this node."""
+    from swarm.files import write_whole
     from swarm.host.identity import load_identity
 
     screen = terminal()
@@ -104,11 +105,9 @@ def id_export(
         return
     path = Path(file)
     try:
-        path.touch(mode=0o600, exist_ok=screen.options.yes)
+        write_whole(path, f"{secret}\n".encode(), is_secret=True, replaces=screen.options.yes)
     except FileExistsError:
         raise UsageError(f"{path} exists already", hint=f"swarm id export {path} --yes") from None
-    path.chmod(0o600)
-    path.write_text(secret + "\n", encoding="ascii")
     screen.say(f"wrote the secret key to {path}; restore it as identity.key of a home folder")
     if screen.options.json:
         screen.data({"file": str(path)}, [])

@@ -6,7 +6,6 @@ Shell: starts, kills, restarts, measures, cleans up. The scenario is in cli/demo
 import shutil
 import signal
 import sys
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import typer
 
 from swarm.cli.terminal import PROGRAM, Terminal, terminal
 from swarm.errors import SwarmError
+from swarm.machine import free_bytes, make_scratch
 
 if TYPE_CHECKING:
     from swarm.cli.demo.peer import DemoPeer
@@ -66,9 +66,11 @@ def demo(
     from swarm.cli.demo.report import result_lines, result_object, shortfalls
 
     screen = terminal()
-    folder = Path(tempfile.mkdtemp(prefix="swarm-demo-"))
-    signal.signal(signal.SIGTERM, _interrupt)
-    if (free := shutil.disk_usage(folder).free) < DISK_BYTES:
+    folder = make_scratch("swarm-demo-")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # by nohup
+            signal.signal(number, _interrupt)
+    if (free := free_bytes(folder)) < DISK_BYTES:
         screen.say(
             f"{folder.parent} has {free / 1e9:.1f} GB free, and the demo may need {DISK_BYTES / 1e9:.0f}:"
             " if it fails, set TMPDIR to a folder with more room"

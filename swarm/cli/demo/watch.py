@@ -3,7 +3,6 @@
 Shell: polls the local APIs and /proc; keeps the last observation.
 """
 
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -98,15 +97,14 @@ class DemoWatch:
         self._printed_at = now
         line = f"{human_span(self.seconds):>{INDENT - 2}}  {waits_for or self._line()}"
         if self.screen.is_live:
-            sys.stderr.write("\r\x1b[2K" + line[: self.screen.columns - 1])
-            sys.stderr.flush()
+            self.screen.overwrite(line[: self.screen.columns - 1])
         else:
             self.screen.say(line)
 
     def report(self, message: str) -> None:
         """Print a message about an event."""
         if self.screen.is_live and not self.screen.options.quiet:
-            sys.stderr.write("\r\x1b[2K")
+            self.screen.overwrite("")
         self.screen.say(f"{human_span(self.seconds):>12}  {message}")
 
     def _line(self) -> str:

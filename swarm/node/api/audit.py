@@ -12,6 +12,7 @@ from typing import Protocol
 import trio
 
 from swarm.errors import BadConfig, PeerFault, UsageError
+from swarm.files import write_whole
 from swarm.ledger.state.records import Run, SegmentRecord
 from swarm.ledger.transition.phases import is_reportable_at
 from swarm.ledger.transition.sampling import num_windows
@@ -268,6 +269,4 @@ def _hex(value: bytes | None) -> str | None:
 
 def _write(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".part")
-    draft.write_bytes(data)
-    draft.replace(path)
+    write_whole(path, data)

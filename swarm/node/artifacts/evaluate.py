@@ -5,7 +5,6 @@ at a time, and the arithmetic gives way to training. On a machine whose processo
 time from training, so it takes a small share and rests in between.
 """
 
-import os
 from typing import Protocol
 
 import trio
@@ -17,6 +16,7 @@ from swarm.events import EventKind
 from swarm.executor import ExecutorPort
 from swarm.ledger.state.records import Run
 from swarm.ledger.views import common_rounds
+from swarm.machine import read_cores
 from swarm.node.ports import HasConfig, HasMe, HasReport, HasRun, HasStore
 from swarm.primitives.codec import Message, decode, encode
 from swarm.training.data.dataset import TokenSource
@@ -159,7 +159,7 @@ async def evaluate_checkpoints(context: EvaluatingNode) -> None:
 
 def rest_s(spent_s: float) -> float:
     """Return the seconds to rest after a measurement that took so many seconds of one processor."""
-    return spent_s / (SHARE_MAX * (os.cpu_count() or 1))
+    return spent_s / (SHARE_MAX * read_cores())
 
 
 def _spent_s(context: EvaluatingNode) -> float:

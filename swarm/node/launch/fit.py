@@ -3,8 +3,6 @@
 Shell: queries the machine; ``node/launch/sizing.py`` computes how much a run takes.
 """
 
-import os
-import shutil
 from pathlib import Path
 
 import trio
@@ -12,6 +10,7 @@ import trio
 from swarm.config.schema import NodeConfig
 from swarm.config.spec import RunSpec
 from swarm.events import EventKind
+from swarm.machine import free_bytes, raise_open_files, read_cores, read_memory
 from swarm.node.launch.sizing import (
     check_blobs,
     check_memory,
@@ -21,11 +20,6 @@ from swarm.node.launch.sizing import (
 )
 from swarm.node.reporting import EventLog
 from swarm.training.devices.select import devices_for
-
-
-def memory_bytes() -> int:
-    """Return the bytes of memory of this machine, as its kernel says."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 async def check_fits(
@@ -50,17 +44,30 @@ async def check_fits(
     if not config.solve:
         return
     used = devices_for(spec, devices)
-    check_memory(spec, is_owner=is_owner, memory_bytes=memory_bytes(), devices=used)
-    usage = await trio.to_thread.run_sync(shutil.disk_usage, blobs)
+    check_memory(spec, is_owner=is_owner, memory=read_memory(), devices=used)
+    free = await trio.to_thread.run_sync(free_bytes, blobs)
     held, quota_mb = await trio.to_thread.run_sync(_bytes_in, blobs), config.disk_quota_mb
     if not keeps_windows(spec):
-        check_blobs(
-            spec, is_owner=is_owner, quota_mb=quota_mb, free_bytes=usage.free, held_bytes=held
-        )
+        check_blobs(spec, is_owner=is_owner, quota_mb=quota_mb, free_bytes=free, held_bytes=held)
         return
     kept = retention_of(spec, is_owner=is_owner)
-    check_retention(spec, kept, quota_mb=quota_mb, free_bytes=usage.free, held_bytes=held)
+    check_retention(spec, kept, quota_mb=quota_mb, free_bytes=free, held_bytes=held)
     report(EventKind.PROGRESS, kept.text)
+
+
+def start_warnings(threads: int) -> list[str]:
+    """Raise the limit of open files to what a node needs; return the faults of this process, a sentence each.
+
+    Args:
+        threads: threads for arithmetic that the node file asks for.
+    """
+    found = [raise_open_files()]
+    if threads > (cores := read_cores()):
+        found.append(
+            f"threads = {threads} in node.toml, and this process may use {cores:g} cores: threads ="
+            f" {max(int(cores), 1)} is as fast"
+        )
+    return [text for text in found if text]
 
 
 def _bytes_in(folder: Path) -> int:

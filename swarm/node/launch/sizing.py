@@ -15,6 +15,7 @@ from swarm.config.tolerance import CONTINUOUS_CODECS, STEPS_MAX, bound_of, is_ch
 from swarm.errors import BadConfig
 from swarm.gossip.trade.payload import usual_wire_bytes
 from swarm.ledger.transition.runs import checkpoints_kept, first_checkpoint_blocks, rounds_kept
+from swarm.limits import Memory, gigabytes
 from swarm.node.control.planner import guarded_stages
 from swarm.placement import LARGE_BYTES_MIN
 from swarm.training.averaging.payload import common_codec, residual_numel, traded_numel
@@ -178,24 +179,38 @@ def blob_bytes(spec: RunSpec, stages: Collection[int]) -> int:
 
 
 def check_memory(
-    spec: RunSpec, *, is_owner: bool, memory_bytes: int, devices: tuple[str, ...]
+    spec: RunSpec, *, is_owner: bool, memory: Memory, devices: tuple[str, ...]
 ) -> None:
-    """Raise ``BadConfig`` if this machine cannot hold what it would train: a seat, or one in every stage."""
-    least, seats = [_least_bytes(plan, devices) for plan in _plans(spec)], _numels(spec)
-    seats = tuple(map(sum, zip(seats, (_frozen(plan) for plan in _plans(spec)), strict=True)))
-    numel = sum(seats) if is_owner else min(seats)
-    needed = NODE_BYTES + (sum(least) if is_owner else min(least))
-    if needed <= memory_bytes:
+    """Raise ``BadConfig`` if this machine cannot hold what it would train: a seat, or one in every stage.
+
+    Where the kernel ends a process that takes too much, the peak counts, and any seat may be the one that is
+    given; elsewhere what no run can do without, since what is seldom touched can be swapped out.
+    """
+    plans = _plans(spec)
+    if memory.is_hard and devices == ("cpu",):
+        taken = [_shard_bytes(spec, stage) for stage in range(spec.num_stages)]
+    else:
+        taken = [_least_bytes(plan, devices) for plan in plans]
+    weights = [plan.num_parameters + _frozen(plan) for plan in plans]
+    one = taken.index(max(taken) if memory.is_hard else min(taken))
+    needed = NODE_BYTES + (sum(taken) if is_owner else taken[one])
+    if needed <= memory.num_bytes:
         return
+    which = "largest" if memory.is_hard else "smallest"
     who = (
         "the launcher holds every stage until others come"
         if is_owner
-        else "the smallest stage is one seat"
+        else f"the {which} stage is one seat"
     )
+    numel = sum(weights) if is_owner else weights[one]
+    each = max((needed - NODE_BYTES) // max(numel, 1), 1)
+    fitting = max(memory.num_bytes - NODE_BYTES, 0) // each
+    fits = f"{fitting / 1e6:,.0f}M parameters fit" if fitting >= 10**6 else "no model fits"
+    follow = "solve = false in node.toml: serve and follow, and let others train"
     raise BadConfig(
-        f"run {spec.name} needs at least {needed / GB:.0f} GB of memory here ({who}: {numel / 1e6:,.0f}M"
-        f" parameters), and this machine has {memory_bytes / GB:.0f}",
-        hint="solve = false in node.toml: serve and follow, and let others train",
+        f"run {spec.name} needs at least {gigabytes(needed)} of memory here ({who}: {numel / 1e6:,.0f}M"
+        f" parameters), and {memory.text}: {fits}",
+        hint=f"{memory.remedy}; or {follow}" if memory.remedy else follow,
     )
 
 

@@ -13,7 +13,6 @@ second and ends itself above the bound. The output, rows without text included, 
 
 import json
 import os
-import resource
 import struct
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from importlib.util import find_spec
 from typing import IO, Any, BinaryIO
 
 from swarm.errors import BadConfig
+from swarm.machine import limit_addresses, resident_bytes
 from swarm.training.data.tokenizer import PIP_LINE
 
 BATCH_ROWS = 256
@@ -44,7 +44,6 @@ GUARD_SLACK_BYTES = 64 << 20
 END, REFUSED = 0xFFFFFFFF, 0xFFFFFFFE
 """Markers in place of a length."""
 _MESSAGE_MAX = 4096
-_STATM = "/proc/self/statm"
 _LENGTH = struct.Struct(">I")
 _STOP_S = 10.0
 _ONE_HEAP = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1"}
@@ -183,31 +182,15 @@ def _bound_memory(num_bytes: int) -> None:
     On Linux the kernel refuses the rest. Other kernels do not enforce the limit (macOS ignores it), so a thread
     checks the resident size and ends the process: the pipe breaks off, which is reported as too much memory.
     """
-    limit = _resident_bytes() + num_bytes + GUARD_SLACK_BYTES
+    limit = resident_bytes() + num_bytes + GUARD_SLACK_BYTES
     threading.Thread(target=_guard, args=(limit,), name="guard", daemon=True).start()
-    if sys.platform == "linux":
-        most = _pages(0) + num_bytes
-        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    limit_addresses(num_bytes)
 
 
 def _guard(limit_bytes: int) -> None:
-    while _resident_bytes() <= limit_bytes:
+    while resident_bytes() <= limit_bytes:
         time.sleep(POLL_S)
     os._exit(1)
-
-
-def _resident_bytes() -> int:
-    """Return the resident bytes; without a ``statm`` file, the peak so far (macOS: in bytes, others: KiB)."""
-    if os.path.exists(_STATM):
-        return _pages(1)
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024
-
-
-def _pages(column: int) -> int:
-    """Return the bytes of address space (0) or of memory (1) of this process, as Linux counts them."""
-    with open(_STATM, encoding="ascii") as file:
-        return int(file.read().split()[column]) * resource.getpagesize()
 
 
 def _check(pa: Any, parquet: Any, column: str) -> None:  # noqa: ANN401  untyped library

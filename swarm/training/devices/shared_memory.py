@@ -17,11 +17,11 @@ from torch import Tensor
 
 from swarm.config.spec import RunSpec
 from swarm.errors import DeviceLost
+from swarm.machine import scratch_folders
 from swarm.training.devices.protocol import FRAME_BYTES
 from swarm.training.model.bottleneck import input_width, signal_width
 from swarm.training.model.stages import plans_of
 
-IN_MEMORY = Path("/dev/shm")  # noqa: S108  (a folder of our own is made in it, for this user alone)
 _LENGTH_BYTES = 4
 
 
@@ -118,9 +118,7 @@ def make_folder(spec: RunSpec, stage: int) -> Path:
     neither memory nor the disk for temporary files has enough.
     """
     needed = sum(_sizes(spec, stage).values())
-    for parent in (IN_MEMORY, Path(tempfile.gettempdir())):
-        if not parent.is_dir() or not os.access(parent, os.W_OK):
-            continue
+    for parent in scratch_folders():
         folder = Path(tempfile.mkdtemp(prefix="swarm-", dir=parent))
         try:
             for name, size in _sizes(spec, stage).items():
@@ -131,7 +129,8 @@ def make_folder(spec: RunSpec, stage: int) -> Path:
             return folder
     raise DeviceLost(
         f"several devices share {needed:,} bytes of memory, and there is no room for them",
-        hint="df -h /dev/shm; or one device under [compute] of node.toml",
+        hint="df -h /dev/shm (docker run --shm-size), or TMPDIR=FOLDER with room; or one device under [compute]"
+        " of node.toml",
     )
 
 

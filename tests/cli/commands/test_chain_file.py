@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 import trio
 
+from swarm.cli.commands import doctor
 from swarm.ledger.light import handoff_of
 from swarm.ledger.net.archive import Archive, Boundary
 from swarm.node.start import save_genesis
 from swarm.store import STORE_FILE, Store
 from swarm.testing.ledger import InMemoryLedger
+from tests.cli.test_disks import mounted, needs_mounts, read_only, swarm
 
 RunCli = Callable[..., tuple[int, str, str]]
 
@@ -63,6 +65,24 @@ def test_an_exported_ledger_is_verified_where_there_is_no_home(
     code, out, _ = run_cli("verify", "chain.bin")
     assert code == 0
     assert "you must know" not in out, "it is the network of this home"
+
+
+@needs_mounts
+@pytest.mark.rule("C12", "C14")
+def test_a_home_on_a_medium_that_cannot_be_written_is_verified_there(
+    ledger: InMemoryLedger, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    before = sorted(path.name for path in home.iterdir())
+    code, out, err = mounted(
+        read_only(home), swarm("--json", "ledger", "verify", "--home", str(home))
+    )
+    assert (code, json.loads(out)["height"]) == (0, ledger.state.height), err
+    out = mounted(read_only(home), swarm("doctor", "--json", "--home", str(home)))[1]
+    found = {row["check"]: row for row in json.loads(out)["checks"]}
+    assert found["home"]["text"] == f"{home} can be read and not written"
+    assert sorted(path.name for path in home.iterdir()) == before
+    assert doctor._ledger(home).text == f"its tip holds, block {ledger.state.height}"
 
 
 def test_another_network_a_damaged_file_and_a_second_export_are_refused(

@@ -9,13 +9,14 @@ import pytest
 from swarm.cli.commands.dry_run import dry_run_lines, dry_run_notes, dry_run_object
 from swarm.cli.style import Ink
 from swarm.config.schema import NodeConfig
+from swarm.limits import Bound, Memory
 from swarm.node.launch.sizing import sizing_of
 from swarm.primitives.codec import replace
 from tests.node.launch.test_sizing import packaged, plain
 
 SPEC = packaged("run-6b8.toml")
 SIZING = sizing_of(SPEC, 2_000)
-VAST = 1 << 50
+VAST = Memory(1 << 50, Bound.MACHINE)
 
 
 def test_every_line_says_what_it_is_about() -> None:
@@ -78,13 +79,16 @@ def test_a_run_in_one_piece_sends_nothing_between_stages() -> None:
 
 def test_what_is_missing_is_reported_with_its_remedy() -> None:
     config = NodeConfig()
-    small = dry_run_notes(SPEC, SIZING, config, 15 * 10**9)
-    assert "15.0 GB of memory, too little for a seat; solve = false" in small[0]
+    small = dry_run_notes(SPEC, SIZING, config, Memory(15 * 10**9, Bound.MACHINE))
+    assert "this machine has 15 GB of memory, too little for a seat; solve = false" in small[0]
     assert "disk_quota_mb is 8000; the launcher of this run needs 246921 in node.toml" in small[1]
     assert "give the ticket to people you trust" in small[2]
-    assert "every stage at once" in dry_run_notes(SPEC, SIZING, config, 150 * 10**9)[0]
+    assert (
+        "every stage at once"
+        in dry_run_notes(SPEC, SIZING, config, Memory(150 * 10**9, Bound.MACHINE))[0]
+    )
     follower = NodeConfig(solve=False)
-    assert len(dry_run_notes(SPEC, SIZING, follower, 1)) == 1
+    assert len(dry_run_notes(SPEC, SIZING, follower, Memory(1, Bound.MACHINE))) == 1
     exact = packaged("demo.toml")
     assert not dry_run_notes(exact, sizing_of(exact, 1_000), config, VAST)
 

@@ -1,5 +1,7 @@
 """The needs of a run are reported before it begins, and a machine that cannot hold it learns what it lacks."""
 
+import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,9 @@ from swarm.config.spec import ADAPTER_TARGETS, NANO, AdapterSpec, RunSpec
 from swarm.errors import BadConfig
 from swarm.events import Event
 from swarm.ledger.transition.runs import checkpoints_kept
-from swarm.node.launch.fit import check_fits, memory_bytes
+from swarm.limits import Bound, Memory
+from swarm.machine import read_memory
+from swarm.node.launch.fit import check_fits
 from swarm.node.launch.sizing import (
     ABOUT_BYTES,
     BESIDE_BYTES,
@@ -54,6 +58,14 @@ def plain(name: str, num_stages: int = 4) -> RunSpec:
     spec = replace(packaged(name), num_stages=num_stages)
     model = replace(spec.model, bottleneck_rank=0, bottleneck_stages=1)
     return replace(spec, model=model, wire=replace(spec.wire, activations="bf16"))
+
+
+def machine(num_bytes: int) -> Memory:
+    return Memory(num_bytes, Bound.MACHINE)
+
+
+def replaced(memory: Memory, num_bytes: int) -> Memory:
+    return dataclasses.replace(memory, num_bytes=num_bytes)
 
 
 def test_a_bottleneck_costs_parameters_and_spares_the_line() -> None:
@@ -125,9 +137,9 @@ def test_muon_keeps_no_second_moments_of_its_matrices() -> None:
     assert window_bytes(adamw, 0) - window_bytes(muon, 0) == spared
     assert (more.optimizer_cost, more.replica_tokens_per_step) == (0.0, 1 << 16)
     least = NODE_BYTES + LEAST_BYTES * plan.num_parameters  # in a step: it has its updates there
-    check_memory(muon, is_owner=False, memory_bytes=least, devices=("cpu",))
+    check_memory(muon, is_owner=False, memory=machine(least), devices=("cpu",))
     with pytest.raises(BadConfig):
-        check_memory(muon, is_owner=False, memory_bytes=least - 1, devices=("cpu",))
+        check_memory(muon, is_owner=False, memory=machine(least - 1), devices=("cpu",))
 
 
 @pytest.mark.rule("T40")
@@ -150,9 +162,9 @@ def test_an_adapter_costs_its_base_once_and_its_own_state() -> None:
     mine = 4 * sum(sizing.stages) * (checkpoints_kept(tuned) + 1) + 4 * sum(sizing.frozen)
     assert sizing.owner_blob_bytes == text + mine
     least = NODE_BYTES + LEAST_BYTES * min(sizing.stages) + 4 * min(sizing.frozen)
-    check_memory(tuned, is_owner=False, memory_bytes=least, devices=("cpu",))
+    check_memory(tuned, is_owner=False, memory=machine(least), devices=("cpu",))
     with pytest.raises(BadConfig):
-        check_memory(tuned, is_owner=False, memory_bytes=least - 1, devices=("cpu",))
+        check_memory(tuned, is_owner=False, memory=machine(least - 1), devices=("cpu",))
     printed = "".join(dry_run_lines(tuned, sizing, None, Ink()))
     assert "rank 16, scale 2, on q, k, v, o, gate, up, down" in printed
 
@@ -195,16 +207,44 @@ def test_a_machine_that_is_too_small_is_told_what_it_lacks() -> None:
     spec = plain("run-6b8.toml")
     sizing = sizing_of(spec, 2_000)
     least = NODE_BYTES + LEAST_BYTES * sizing.parameters
-    check_memory(spec, is_owner=True, memory_bytes=least, devices=("cpu",))
+    check_memory(spec, is_owner=True, memory=machine(least), devices=("cpu",))
     with pytest.raises(BadConfig, match="at least 135 GB of memory here") as caught:
-        check_memory(spec, is_owner=True, memory_bytes=least - 1, devices=("cpu",))
+        check_memory(spec, is_owner=True, memory=machine(least - 1), devices=("cpu",))
     assert "solve = false in node.toml" in caught.value.hint
     with pytest.raises(BadConfig, match=r"one seat: 1,619M parameters\), and this machine has 24"):
-        check_memory(spec, is_owner=False, memory_bytes=24 * 10**9, devices=("cpu",))
+        check_memory(spec, is_owner=False, memory=machine(24 * 10**9), devices=("cpu",))
     beside = NODE_BYTES + BESIDE_BYTES * min(sizing.stages)
-    check_memory(spec, is_owner=False, memory_bytes=beside, devices=("cuda:0",))
+    check_memory(spec, is_owner=False, memory=machine(beside), devices=("cuda:0",))
     with pytest.raises(BadConfig):
-        check_memory(spec, is_owner=False, memory_bytes=beside - 1, devices=("cuda:0",))
+        check_memory(spec, is_owner=False, memory=machine(beside - 1), devices=("cuda:0",))
+
+
+@pytest.mark.rule("N13", "S26")
+def test_a_container_of_one_gibibyte_refuses_a_run_that_would_end_it_and_says_what_fits() -> None:
+    """The kernel ends who takes more there, and says nothing: so the peak counts, and not the least."""
+    spec = plain("demo.toml", 1)
+    shape = {"hidden_size": 640, "num_layers": 8, "intermediate_size": 1_680}
+    heads = {"num_heads": 5, "num_kv_heads": 5}
+    spec = replace(spec, model=replace(spec.model, **shape, **heads))
+    numel = sizing_of(spec, 1_000).parameters
+    assert 37e6 < numel < 41e6, numel
+    small = Memory(1 << 30, Bound.GROUP, "/sys/fs/cgroup")
+    for is_owner in (True, False):
+        with pytest.raises(BadConfig) as caught:
+            check_memory(spec, is_owner=is_owner, memory=small, devices=("cpu",))
+        assert "39M parameters), and its control group leaves it 1.1 GB (/sys/fs/cgroup)" in str(
+            caught.value
+        )
+        assert re.search(r": \d+M parameters fit$", str(caught.value))
+        assert caught.value.hint.startswith("give the container more (docker run --memory")
+        assert "solve = false in node.toml" in caught.value.hint
+    peak = sizing_of(spec, 1_000).alone_memory_bytes
+    check_memory(spec, is_owner=True, memory=replaced(small, peak), devices=("cpu",))
+    with pytest.raises(BadConfig):
+        check_memory(spec, is_owner=True, memory=replaced(small, peak - 1), devices=("cpu",))
+    check_memory(spec, is_owner=True, memory=machine(peak - 1), devices=("cpu",))
+    with pytest.raises(BadConfig, match="no model fits"):
+        check_memory(spec, is_owner=True, memory=replaced(small, 1 << 20), devices=("cpu",))
 
 
 @pytest.mark.rule("N13", "S26")
@@ -241,7 +281,7 @@ def test_who_does_not_train_may_follow_any_run_and_who_does_is_held_to_the_machi
     vast = replace(plain("run-6b8.toml"), num_stages=32)
     model = replace(vast.model, hidden_size=16_384, num_layers=256)
     trio.run(check, replace(vast, model=model), NodeConfig(solve=False))
-    with pytest.raises(BadConfig, match=f"has {memory_bytes() / 1e9:.0f}"):
+    with pytest.raises(BadConfig, match=re.escape(read_memory().text)):
         trio.run(check, replace(vast, model=model), NodeConfig())
     with pytest.raises(BadConfig, match="disk_quota_mb is 100"):
         trio.run(check, packaged("run-125m.toml"), NodeConfig(disk_quota_mb=100))

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from swarm.config.spec import ADAPTER_TARGETS, NANO, AdapterSpec, RunSpec
 from swarm.errors import DeviceLost, PeerFault, UsageError
+from swarm.machine import IN_MEMORY
 from swarm.primitives.codec import replace
 from swarm.primitives.commitments import hash_of
 from swarm.training.devices.engine import local_engine
 from swarm.training.devices.group import GroupEngine
-from swarm.training.devices.shared_memory import IN_MEMORY
 from swarm.training.model.bottleneck import with_ids
 from swarm.training.model.profiles import BF16_NAME
 from swarm.training.model.stages import init_flat, plan_stages, stage_of
