@@ -305,7 +305,7 @@ def _dispute_row(dispute: Dispute | None) -> dict[str, object] | None:
         "deadline": dispute.deadline,
         "waits_for": Turn(dispute.turn).name.lower(),
         "accuser": peer_name(dispute.accuser),
-        "returned": dispute.has_returned,
+        "returned": int(dispute.has_returned),
     }
 
 

@@ -195,7 +195,7 @@ def test_a_dispute_and_a_report_are_told_with_what_is_at_stake() -> None:
         "deadline": case.ledger.state.height + MOVE_BLOCKS_MIN,
         "waits_for": "accuser",
         "accuser": name,
-        "returned": False,
+        "returned": 0,
     }
     json.dumps(row)
     case.decide(is_guilty=False)

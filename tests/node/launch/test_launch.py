@@ -121,8 +121,8 @@ def test_a_launch_says_what_is_found_and_what_the_worst_lie_is_worth(tmp_path: P
     assert len(events) == 1
     report_odds(Launch(file, force=True), a_network(1), report)
     assert [event.kind for event in events[1:]] == ["progress", "warning"]
-    assert "the worst lie gains 0.22" in events[1].text
-    assert "0.22 of a segment's cost is gained by a lie in 5 of 5 windows" in events[2].text
+    assert "the worst lie gains 0.17" in events[1].text
+    assert "0.17 of a segment's cost is gained by a lie in 5 of 5 windows" in events[2].text
 
 
 @pytest.mark.rule("N22")
