@@ -4,7 +4,9 @@ Core: pure data.
 
     SwarmError
       PeerFault           the other side broke the protocol: drop it, lower its score, go on
-        BadSignature BadEncoding BrokenPromise OutOfTurn
+        BadSignature BadEncoding BrokenPromise
+        OutOfTurn
+          OtherBits       it signed what its weights and inputs do not give
       Unreachable         the network failed: retry within limits, or go on without the peer
         DeviceLost        a device of this machine no longer answers
       InvalidStatement    a statement the ledger must refuse, with a Reason

@@ -459,7 +459,7 @@ class CheckedSegment:
         )
 
     def move(self, window: int, move: bytes = b"") -> DisputeMove:
-        """Return a move of one side; an empty one of the solver demands a hearing."""
+        """Return a move of one side."""
         c = self.commit
         return DisputeMove(
             run=c.run, round=c.round, stage=c.stage, seat=c.seat, window=window, move=move

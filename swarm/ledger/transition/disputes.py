@@ -71,6 +71,10 @@ UNREPORTABLE = {
 """Reason a report is refused, by phase. Judged segments may be reported: their verifiers may have colluded."""
 
 
+STANDING = frozenset({CheckPhase.AGREED, CheckPhase.PASSED, CheckPhase.FOUND, CheckPhase.JACKPOT})
+"""Answers that a report of the same peer would take back."""
+
+
 def first_accusation(record: SegmentRecord, window: int) -> Accusation:
     """Return the accusation of a window that answered blind first; a report only if no verifier did."""
     right = [accusation for accusation in record.accusations if accusation.window == window]
@@ -126,9 +130,9 @@ def _check_first_word(record: SegmentRecord, sender: PeerId, window: int) -> Non
     answered = {check.peer for check in waiting} | {one.peer for one in record.accusations}
     if sender in answered:
         raise InvalidStatement(Reason.DUPLICATE, "an answer of this peer waits for its verdict")
-    agreed = [check for check in record.checks if check.phase is CheckPhase.AGREED]
-    if any(check.peer == sender and not check.is_report for check in agreed):
-        raise InvalidStatement(Reason.DUPLICATE, "this peer has approved the segment")
+    stands = [check for check in record.checks if check.phase in STANDING]
+    if any(check.peer == sender and not check.is_report for check in stands):
+        raise InvalidStatement(Reason.DUPLICATE, "this peer has answered about the segment")
     num_reports = sum(check.is_report for check in waiting)
     if num_reports + sum(one.is_report for one in record.accusations) >= REPORTS_MAX:
         raise InvalidStatement(Reason.FULL, f"{REPORTS_MAX} reports wait for a verdict")

@@ -219,7 +219,7 @@ def test_at_every_time_silence_takes_the_pay_and_gives_the_bonds_back(
     if phase not in COMPARED:
         run_out(case)
     else:
-        for _ in range(120):
+        for _ in range(1_200):
             if case.phase in {SegmentPhase.SILENT, SegmentPhase.GUILTY}:
                 break
             case.ledger.block()
@@ -467,7 +467,8 @@ def test_attack_a_friends_demand_does_not_save_a_liar_from_its_verdict() -> None
     run_out(case)
     assert case.is_now(SegmentPhase.DISPUTED)
     assert case.record.demands[0].is_open
-    case.decide(is_guilty=True)
+    case.move(case.solver, b"next")
+    case.move(case.accuser, b"guilty")
     assert case.is_now(SegmentPhase.GUILTY)
     assert case.stake(case.solver) == 0
     assert money_in(case.record) == 0

@@ -112,6 +112,17 @@ def test_attack_a_verifier_that_always_says_false_loses_its_bonds() -> None:
     assert case.stake(key) == STAKE
 
 
+@pytest.mark.rule("L103", "L42")
+@pytest.mark.parametrize("forced", [True, False])
+def test_attack_who_has_answered_does_not_take_it_back_by_a_report(*, forced: bool) -> None:
+    """Its bond would be nobody's, and the jackpot that it has would count for nothing."""
+    case, key = one_answer(forced=forced, is_false=True)
+    case.submit(key, case.tell(key, is_false=True))
+    assert case.check(key).phase is (Phase.JACKPOT if forced else Phase.FOUND)
+    report = case.true.report(key.peer, case.check(key).window)
+    assert case.refused(key, report) is Reason.DUPLICATE
+
+
 @pytest.mark.rule("L103")
 def test_who_says_right_of_what_is_true_is_paid_at_once() -> None:
     case, key = one_answer(forced=False, is_false=False)
