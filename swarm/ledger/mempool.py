@@ -438,11 +438,13 @@ def _number(body: FreeStatement) -> int:
 
 def _which(body: PaidCheck) -> tuple[int, int]:
     """Return kind and number of a statement among those of one sender about one segment."""
-    if isinstance(body, EdgeFraud | TraceFraud | Report | DemandEntry):
-        return {Report: 1, DemandEntry: 7}.get(type(body), 4), 0
     match body:
         case DataRequest():
             return 0, body.attempt
+        case Report() | DemandEntry():
+            return (1 if isinstance(body, Report) else 7), 0
+        case EdgeFraud() | TraceFraud():
+            return 4, 0
         case WitnessService():
             return 3, body.check
         case DisputeMove():

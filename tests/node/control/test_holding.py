@@ -72,7 +72,9 @@ def test_a_holder_that_lost_its_file_fetches_it_again() -> None:
 def test_what_is_more_than_a_node_may_hold_is_refused_and_what_it_keeps_anyway_is_not_counted() -> (
     None
 ):
-    spec = replace(SPEC, num_stages=3, model=replace(SPEC.model, num_layers=3))
+    starts = SPEC.starts[:1] * 3
+    model = replace(SPEC.model, num_layers=3)
+    spec = replace(SPEC, num_stages=3, model=model, starts=starts)
     kept = Kept(spec, joiners=8, sizes=(20_000,) * 3)
     kept.draw()
     run, state = kept.run, kept.state
