@@ -101,7 +101,8 @@ def _of(some: int | None, all_: int | None) -> str:
 def _cheating(result: Result) -> str:
     if result.lies_planted is None:
         return "none"
-    message = f"{_of(result.lies_caught, result.lies_planted)} false segments were proven false"
+    caught = _of(result.lies_caught, result.lies_planted)
+    message = f"{caught} false segments were proven false, or not shown and not paid"
     if result.lies_late:
         message += f" ({result.lies_late} came too late for a verdict)"
     return f"{message}, {human_count(result.honest_slashed)} honest peers slashed"

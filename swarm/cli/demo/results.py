@@ -28,6 +28,7 @@ class VerifiedPeer(Document, frozen=True):
 
     segments: int = 0
     failed: int = 0
+    silent: int = 0
     waiting_blocks: tuple[int, ...] = ()
 
 
@@ -58,7 +59,7 @@ class Checked:
     lies_planted: int | None = None
     """Segments of the cheating peer: it takes none of the steps it commits to, so each is false."""
     lies_caught: int | None = None
-    """Segments of the cheating peer that were proven false."""
+    """Segments of the cheating peer that were proven false, or not paid since it served no sound log."""
     lies_late: int | None = None
     """Segments of the cheating peer that are so young that they wait for their verdict."""
     deceivers: int | None = None
@@ -92,7 +93,7 @@ def count_checks(
         planted = caught = late = None
     else:
         work = run.peers.get(cheat, nothing)
-        planted, caught = work.segments, work.failed
+        planted, caught = work.segments, work.failed + work.silent
         late = sum(age < VERDICT_ROUNDS * run.round_blocks for age in work.waiting_blocks)
     told = None if deceiver is None else run.peers.get(deceiver, nothing)
     return Checked(

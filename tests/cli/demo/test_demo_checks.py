@@ -8,20 +8,22 @@ HONEST = {"A": 1000, "B": 1000, "C": 0}
 def a_row(**changes: object) -> dict[str, object]:
     peers = {
         "A": {"segments": 20, "failed": 0, "waiting_blocks": [3]},
-        "L": {"segments": 4, "failed": 2, "waiting_blocks": [15, 80]},
+        "L": {"segments": 5, "failed": 2, "silent": 1, "waiting_blocks": [15, 80]},
     }
     run = {"old_segments": 110, "old_verified": 104, "round_blocks": 10, "peers": peers}
     return {"runs": [run], "stakes": {"A": 1000, "B": 1000}, **changes}
 
 
-def test_lies_are_the_segments_of_the_cheating_peer_and_caught_when_proven_false() -> None:
+def test_lies_are_the_segments_of_the_cheating_peer_and_caught_when_proven_false_or_not_paid() -> (
+    None
+):
     """Those that are young and wait for a verdict are counted apart."""
     found = count_checks(a_row(), HONEST, "L")
     assert found == Checked(
         commits_old=110,
         commits_verified=104,
-        lies_planted=4,
-        lies_caught=2,
+        lies_planted=5,
+        lies_caught=3,
         lies_late=1,
         honest_slashed=0,
     )
