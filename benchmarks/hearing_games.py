@@ -290,7 +290,6 @@ def courtroom(case: Case, here: Trained) -> tuple[Courtroom, Scene]:
     """
     state, record, number = case.ledger.state, case.record, here.window.number
     facts, draft = here.log.facts, Draft(case.ledger.state, case.ledger.keys[0].peer)
-    assert here.window.anchors is not None, "the run names its initial weights"
     *later, initial = sorted(here.window.anchors)
     stages, run = range(facts.spec.num_stages), state.run(record.run)
     starts = (StageStart(initial, 1, 1, 0),) * len(stages)

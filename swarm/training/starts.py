@@ -6,11 +6,9 @@ Core: pure functions.
 from collections.abc import Sequence
 
 from swarm.config.spec import RunSpec, StageStart
-from swarm.primitives.codec import replace
-from swarm.primitives.commitments import hash_of
 from swarm.training.averaging.payload import residual_numel
 from swarm.training.model.optimizer import num_second_moments
-from swarm.training.model.stages import init_flat, plans_of
+from swarm.training.model.stages import plans_of
 from swarm.types import Digest
 
 
@@ -25,9 +23,3 @@ def starts_of(spec: RunSpec, weights: Sequence[Digest]) -> tuple[StageStart, ...
         )
         for plan, root in zip(plans_of(spec), weights, strict=True)
     )
-
-
-def with_seeded_starts(spec: RunSpec) -> RunSpec:
-    """Return a small run with the starts of its stages, all of which are drawn and hashed here."""
-    weights = [hash_of(init_flat(plan, spec.seed)) for plan in plans_of(spec)]
-    return replace(spec, starts=starts_of(spec, weights))

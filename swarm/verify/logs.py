@@ -46,7 +46,7 @@ from swarm.verify.replay import Committed
 from swarm.verify.replay_process import Log, Material, ReplayPort, read_filled
 from swarm.verify.round_plan import past_plan
 from swarm.verify.sent_lists import EdgeWatch
-from swarm.verify.spots.checking import Spot, anchors_in, edges_in_opened
+from swarm.verify.spots.checking import Spot, edges_in_opened
 from swarm.verify.spots.proof import FalseTrace, TraceProof, trace_fraud
 from swarm.verify.spots.service import OwnWindow, SpotChecks, SpotResult
 from swarm.verify.spots.statement import SpotStatement
@@ -383,17 +383,10 @@ class Logs:
         return Spot(window, plan, sought.key, committed, tokens)
 
     async def look(self, sought: Sought) -> SpotResult:
-        """Check a window at elements; raise as ``SpotChecks.check`` does.
-
-        Its result is ``REFUSED`` where an anchor is set that is not canonical.
-        """
+        """Check a window at elements; raise as ``SpotChecks.check`` does."""
         found = await self.spots.check(sought)
         await self._watch.note(edges_in_opened(found.opened))
         self._spotted[sought.key] = found.statement
-        for root in anchors_in(found.opened):
-            stage, canonical = sought.key.stage, self._artifacts.canonical
-            if not await self._compute.run(canonical, sought.run, stage, root):
-                return replace(found, result=REFUSED)
         return found
 
     async def _check_spots(self, sought: Sought) -> WindowResult:
@@ -516,10 +509,7 @@ class Logs:
         """Return the named anchors that are canonical; the replay refuses a log that needs another one."""
         anchors = dict[Digest, Tensor]()
         for root in sorted(named):
-            # In the worker: this may compute the initial weights of a stage.
-            is_canonical = await self._compute.run(
-                self._artifacts.canonical, run, manifest.stage, root
-            )
+            is_canonical = self._artifacts.canonical(run, manifest.stage, root)
             if is_canonical and len(anchors) < ANCHORS_MAX:
                 anchors[root] = await self._artifacts.anchor(run, manifest.stage, root)
         return anchors

@@ -11,6 +11,8 @@ from swarm.config.load import parse_run_file, run_spec
 from swarm.config.spec import DataSpec, RunSpec
 from swarm.gossip.trade.messages import FragmentKey, payload_digest, sign_offer
 from swarm.gossip.trade.payload import ReceivedFragment, open_payload, pack
+from swarm.primitives.codec import replace as changed
+from swarm.primitives.commitments import hash_of
 from swarm.primitives.crypto import digest
 from swarm.testing.executor import InlineExecutor
 from swarm.training.averaging.outer_step import (
@@ -20,13 +22,14 @@ from swarm.training.averaging.outer_step import (
     weight_nano,
 )
 from swarm.training.averaging.payload import fragment_payload
+from swarm.training.model.stages import init_flat, plans_of
 from swarm.training.pipeline import Pipeline
 from swarm.training.plan import RosterSeat, RoundPlan
 from swarm.training.record.segment import SegmentLog
 from swarm.training.record.window import WindowData
 from swarm.training.seat import SeatWorker
 from swarm.training.shard import Shard
-from swarm.training.starts import with_seeded_starts
+from swarm.training.starts import starts_of
 from swarm.types import NO_DIGEST, Digest, RoundIndex, RunIndex, StageIndex
 from tests.fakes import FakeHost, FakeNetwork
 
@@ -70,6 +73,12 @@ exchange_s = 60.0
 [ledger]
 epoch_blocks = 720
 """
+
+
+def with_seeded_starts(spec: RunSpec) -> RunSpec:
+    """Return a small run with the starts of its stages, all of which are drawn and hashed here."""
+    weights = [hash_of(init_flat(plan, spec.seed)) for plan in plans_of(spec)]
+    return changed(spec, starts=starts_of(spec, weights))
 
 
 def a_spec(

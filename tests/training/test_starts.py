@@ -12,8 +12,8 @@ from swarm.training.model.optimizer import OptimizerState, num_second_moments
 from swarm.training.model.stages import init_flat, plans_of
 from swarm.training.record.restore import adopted_shard
 from swarm.training.shard import Shard
-from swarm.training.starts import with_seeded_starts
 from swarm.types import StageIndex
+from tests.training.pipeline import with_seeded_starts
 from tests.training.test_shard import MUON_SPEC, SPEC
 
 FEEDBACK = replace(SPEC, outer=replace(SPEC.outer, codec="int4"))

@@ -135,7 +135,7 @@ class OpenMerge(Message, frozen=True, tag=19):
 
 
 def check_anchor(move: OpenAnchor, anchors: Collection[Digest] | None) -> None:
-    """Raise ``PeerFault`` unless nothing but the anchor changes, to canonical weights, if these are known."""
+    """Raise ``PeerFault`` unless nothing but the anchor changes, to one of these or, for None, any."""
     check_changed(move.before, move.after, {}, free={ANCHOR})
     if anchors is not None and move.after[ANCHOR] not in anchors:
         raise BrokenPromise("an anchor that is not a canonical checkpoint")

@@ -144,9 +144,9 @@ class Window:
     """Steps that it has."""
     is_last: bool
     """True if its segment ends with it."""
-    anchors: tuple[Digest, ...] | None
+    anchors: tuple[Digest, ...]
     """Roots of all checkpoints of the stage that are listed now, and of its initial weights: whoever checks a
-    window of now accepts no other anchor. None if the run does not name its initial weights."""
+    window of now accepts no other anchor."""
 
     @property
     def first_step(self) -> int:

@@ -369,11 +369,6 @@ def result_in(opened: SpotOpened) -> WindowResult:
     return result_of(opened.account)
 
 
-def anchors_in(opened: SpotOpened) -> list[Digest]:
-    """Return the roots of the anchors that a window sets: only canonical checkpoints may be."""
-    return [Digest(one.after[ANCHOR]) for one in opened.events if isinstance(one, OpenAnchor)]
-
-
 def edges_in_opened(opened: SpotOpened) -> Iterator[EdgeMessage]:
     """Yield every message that another seat signed for the step and the merges of a checked window."""
     for head in opened.heads:

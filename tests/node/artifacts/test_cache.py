@@ -22,9 +22,10 @@ from swarm.store import Store
 from swarm.testing.executor import InlineExecutor
 from swarm.training.model.stages import init_flat, plan_stages, plans_of
 from swarm.training.record.checkpoint import phi_bytes
-from swarm.training.starts import starts_of, with_seeded_starts
+from swarm.training.starts import starts_of
 from swarm.types import NO_DIGEST, Digest, PeerId, StageIndex
 from tests.fakes import FakeNetwork
+from tests.training.pipeline import with_seeded_starts
 
 RUN = """
 [run]
