@@ -61,7 +61,7 @@ from swarm.ledger.transition.sampling import (
     panel_dice,
     prove_draw,
 )
-from swarm.ledger.transition.starts import made_parts
+from swarm.ledger.transition.starts import made_root
 from swarm.primitives.codec import encode
 from swarm.primitives.codec import replace as changed
 from swarm.primitives.commitments import (
@@ -485,11 +485,7 @@ def verifier_salt(peer: PeerId) -> bytes:
 
 def begun_from(run: Run, commit: CommitSegment) -> Digest:
     """Return the root of the state that a segment begins with: named in full, or made."""
-    if commit.start:
-        return Digest(commit.start)
-    start, fragments = run.spec.starts[commit.stage], run.spec.outer.fragments
-    weights = commit.source or start.weights
-    return merkle_root(made_parts(start, fragments, weights, commit.inherited, commit.anchor))
+    return Digest(commit.start) if commit.start else made_root(run, commit)
 
 
 def make_segment(

@@ -275,12 +275,12 @@ class Localnet:
         self,
         run_file: Path,
         validator: str,
-        judge: HomeSetup = HomeSetup(stake=0),
+        founder: HomeSetup = HomeSetup(stake=0),
         **others: "HomeSetup",
     ) -> dict[str, str]:
         """Homes with keys, money and a node file, and the genesis they share; their names by home.
 
-        ``judge`` is what the validator does: alone, it takes no stake of a peer that it accuses itself.
+        ``founder`` is what the validator does.
         """
         keys = {name: load_identity(self.folder / name).peer for name in (validator, *others)}
         genesis = genesis_of(
@@ -290,7 +290,7 @@ class Localnet:
             seed=bytes(32),
         )
         for name in keys:
-            setup = others.get(name, judge if name == validator else HomeSetup(stake=0))
+            setup = others.get(name, founder if name == validator else HomeSetup(stake=0))
             text = NODE_FILE.format(
                 stake=setup.stake,
                 solve=str(setup.solve).lower(),

@@ -58,7 +58,7 @@ def network(net: Localnet) -> CheckedNetwork:
     names = net.set_up(
         run_file,
         "launcher",
-        judge=HomeSetup(stake=0, verify=False),
+        founder=HomeSetup(stake=0, verify=False),
         honest=HomeSetup(),
         watcher=HomeSetup(solve=False),
         cheat=HomeSetup(),

@@ -26,7 +26,7 @@ def test_who_does_not_look_is_found_out_and_who_looks_is_paid(net: Localnet) -> 
     names = net.set_up(
         run_file,
         "launcher",
-        judge=HomeSetup(stake=0, verify=False),
+        founder=HomeSetup(stake=0, verify=False),
         watcher=HomeSetup(solve=False),
         lazy=HomeSetup(solve=False),
     )

@@ -18,7 +18,7 @@ def test_attack_a_false_accuser_loses_to_an_honest_solver_whoever_validates(net:
     names = net.set_up(
         run_file,
         "launcher",
-        judge=HomeSetup(stake=0, verify=False),
+        founder=HomeSetup(stake=0, verify=False),
         honest=HomeSetup(),
         accuser=HomeSetup(solve=False),
     )

@@ -36,7 +36,7 @@ def test_a_run_is_checked_at_drawn_elements(net: Localnet) -> None:
     names = net.set_up(
         run_file,
         "launcher",
-        judge=HomeSetup(stake=0, verify=False),
+        founder=HomeSetup(stake=0, verify=False),
         honest=HomeSetup(),
         watcher=HomeSetup(solve=False),
         cheat=HomeSetup(),

@@ -15,7 +15,7 @@ def test_honest_native_work_is_checked_within_tolerance_and_an_audit_says_how_fa
     names = net.set_up(
         run_file,
         "launcher",
-        judge=HomeSetup(stake=0, verify=False),
+        founder=HomeSetup(stake=0, verify=False),
         honest=HomeSetup(),
         watcher=HomeSetup(solve=False),
     )

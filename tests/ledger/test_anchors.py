@@ -1,4 +1,4 @@
-"""A segment stands on an anchor that the ledger lists until its last judge has replayed it, or is not shown."""
+"""A segment stands on an anchor that is listed until its last verifier has replayed it, or is not shown."""
 
 import pytest
 

@@ -49,7 +49,8 @@ def start_of(draft: Draft, run: Run, seat: Seat, body: CommitSegment) -> tuple[S
     if seat.last_commit_round == body.round - 1 >= 0 and not is_undone:
         raise InvalidStatement(Reason.WRONG_START, "not the end of this seat's last segment")
     kind = _made_kind(draft, run, body, is_undone=is_undone)
-    return kind, _made_root(run, body, kind)
+    _check_made(run, body, kind)
+    return kind, made_root(run, body)
 
 
 def shortened(run: Run, body: CommitSegment) -> CommitSegment:
@@ -131,22 +132,26 @@ def _made_kind(draft: Draft, run: Run, body: CommitSegment, *, is_undone: bool) 
     )
 
 
-def _made_root(run: Run, body: CommitSegment, kind: StartKind) -> Digest:
-    """Return the root of a state that is made from something; raise for parts that are not those of its end."""
+def made_root(run: Run, body: CommitSegment) -> Digest:
+    """Return the root of the state that is made from what a commit names."""
     start = run.spec.starts[body.stage]
+    weights = body.source or start.weights
+    parts = made_parts(start, run.spec.outer.fragments, weights, body.inherited, body.anchor)
+    return merkle_root(parts)
+
+
+def _check_made(run: Run, body: CommitSegment, kind: StartKind) -> None:
+    """Raise for parts that are not those of the end that a commit names, and for an anchor that is none."""
     if kind is StartKind.INHERITED:
         if not body.inherited or merkle_root(body.inherited) != body.source:
             raise InvalidStatement(Reason.BAD_PROOF, "not the parts of the end that it names")
         listed = {checkpoint.phi_root for checkpoint in run.checkpoints[body.stage]}
-        if body.anchor not in listed | {start.weights}:
+        if body.anchor not in listed | {run.spec.starts[body.stage].weights}:
             raise InvalidStatement(
                 Reason.WRONG_START, "an anchor that is no checkpoint of the stage"
             )
     elif body.inherited or body.anchor:
         raise InvalidStatement(Reason.BAD_FIELD, "parts of an end where none goes on")
-    weights = body.source or start.weights
-    parts = made_parts(start, run.spec.outer.fragments, weights, body.inherited, body.anchor)
-    return merkle_root(parts)
 
 
 def _is_committed_end(draft: Draft, run: Run, stage: StageIndex, wanted: Digest) -> bool:

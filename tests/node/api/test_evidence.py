@@ -154,7 +154,7 @@ async def test_a_log_that_the_disk_has_changed_makes_no_evidence(tmp_path: Path)
 
 
 async def test_a_strangers_evidence_is_kept_and_reported(tmp_path: Path) -> None:
-    """Judges ask the accuser for the log, which its node never fetched."""
+    """The accuser's moves are made from the log in the file, which its node never fetched."""
     auditor, checks = an_auditor(tmp_path, is_false=True)
     path = tmp_path / "stranger"
     write_evidence(path, checks.world.shown(checks.world.lying()))

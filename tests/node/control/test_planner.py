@@ -425,7 +425,7 @@ def test_a_stake_is_topped_up_once_the_balance_allows() -> None:
 
 
 @pytest.mark.rule("N11")
-def test_nothing_is_put_up_while_the_judges_are_at_work() -> None:
+def test_nothing_is_put_up_while_it_is_accused() -> None:
     """A conviction takes the whole stake: what is missing of it waits for the verdict."""
     run = a_run(an_info(*TWO))
     accused = a_stake_position(balance=10**6, stake=40, wanted=100, is_accused=True)

@@ -264,7 +264,7 @@ async def test_phi_is_held_no_longer_than_it_can_be_asked_for(
 async def test_an_anchor_that_the_ledger_forgets_costs_one_segment_and_the_seat_begins_again(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: object
 ) -> None:
-    """A judge would not find it, and find the solver guilty: such a segment is neither kept nor committed."""
+    """Nobody could replay it: such a segment is neither kept nor committed."""
     async with trio.open_nursery() as nursery:
         harness = Harness(nursery, monkeypatch)
         harness.runner.shard.anchor_root = root(2)
