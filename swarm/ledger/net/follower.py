@@ -40,6 +40,8 @@ CONCURRENCY = 64
 """Followers answered at one time, those that wait for a block included."""
 CALL_SLACK_S = 10.0
 """Seconds allowed on top of the wait: a megabyte over a slow uplink."""
+PROBE_S = 1.0
+"""Seconds for the answer of a peer that is asked whether the one that delivers is late."""
 IDLE_S = 1.0
 """Seconds of rest when no peer is connected, or all have failed."""
 STALL_S = 10.0
@@ -77,6 +79,8 @@ class Follower:
         self._is_stuck = False
         """True if peers have said so in the last turn, and none had anything better to say."""
         self._held = set[PeerId]()
+        self._waits_at: PeerId | None = None
+        """Peer that may hold our request now: while it does, we hold none of its requests."""
         self.num_bytes = 0
         self.is_near = False
         """True if the last answer had few new blocks, so that all but the very last ones are here."""
@@ -106,9 +110,12 @@ class Follower:
         """Ask peers in turn until one has nothing new; return True if one answered so."""
         await self._look_for_snapshot()
         self._lacks, has_answered = False, False
-        for peer in self.candidates():
+        order, probed = self.candidates(), self._sources.probed(self._host.connected())
+        if probed is not None:
+            await self._probe(probed)
+        for peer in order:
             for _ in range(ASKS_MAX):
-                num_blocks, is_full = await self._ask(peer)
+                num_blocks, is_full = await self._ask(peer, waits=self._waits)
                 if num_blocks is None:
                     break
                 has_answered = True
@@ -125,6 +132,15 @@ class Follower:
                 return True
         self._is_stuck = self._lacks and not has_answered
         return False
+
+    async def _probe(self, peer: PeerId) -> None:
+        """Go over to a peer that has blocks which the one that delivers has not sent."""
+        with trio.move_on_after(PROBE_S) as scope:
+            num_blocks, _ = await self._ask(peer, waits=False)
+            if num_blocks:
+                self._sources.delivered(peer)
+        if scope.cancelled_caught:
+            self._sources.failed(peer, trio.current_time())
 
     def candidates(self) -> list[PeerId]:
         """Return the peers to ask in this turn, best first."""
@@ -153,14 +169,19 @@ class Follower:
             )
         self._is_stuck = False
 
-    async def _ask(self, peer: PeerId) -> tuple[int | None, bool]:
+    @property
+    def _waits(self) -> bool:
+        """True if peers are to hold our requests until there is a new block."""
+        replica = self._replica
+        return replica is None or not (replica.is_voting or not replica.synced.is_set())
+
+    async def _ask(self, peer: PeerId, *, waits: bool) -> tuple[int | None, bool]:
         """Fetch and append blocks from ``peer``; return the number of new ones, None if it failed to answer.
 
         The flag is True if it holds too many requests to wait there.
         """
-        head, replica = self._archive.head, self._replica
+        head = self._archive.head
         height = head.state.height
-        waits = replica is None or not (replica.is_voting or not replica.synced.is_set())
         try:
             data, reply = await self._fetch(peer, height + 1, WAIT_MS_MAX if waits else 0)
             blocks = check_reply(
@@ -200,13 +221,17 @@ class Follower:
 
     async def _fetch(self, peer: PeerId, height: int, wait_ms: int) -> tuple[bytes, FollowReply]:
         """Ask a peer for blocks; raise ``Unreachable``, or ``PeerFault`` if the reply is malformed."""
-        data = await self._host.call(
-            peer,
-            SYNC_PROTOCOL,
-            encode(FollowRequest(Height(height), wait_ms)),
-            timeout_s=WAIT_MS_MAX / 1000 + CALL_SLACK_S,
-            reply_limit=REPLY_BYTES_MAX,
-        )
+        self._waits_at = peer if wait_ms else None
+        try:
+            data = await self._host.call(
+                peer,
+                SYNC_PROTOCOL,
+                encode(FollowRequest(Height(height), wait_ms)),
+                timeout_s=WAIT_MS_MAX / 1000 + CALL_SLACK_S,
+                reply_limit=REPLY_BYTES_MAX,
+            )
+        finally:
+            self._waits_at = None
         return data, parse_reply(data)
 
     async def _look_for_fork(self, peer: PeerId, head: Head) -> None:
@@ -250,7 +275,7 @@ class Follower:
         if height < self._archive.first:
             return encode(nothing)
         if height > self._archive.head.state.height and asked.wait_ms:
-            if len(self._held) >= HELD_MAX or peer in self._held:
+            if len(self._held) >= HELD_MAX or peer in self._held or peer == self._waits_at:
                 return encode(replace(nothing, is_full=True))
             self._held.add(peer)
             try:

@@ -48,7 +48,8 @@ FAILED_REST_S = 10.0
 ASKS_MAX = 32
 """Requests to one peer in a turn."""
 PROBE_TURNS = 4
-"""Every so many turns a follower asks another peer than the one that delivers: that may be late on purpose."""
+"""Every so many turns a follower asks another peer what it has, first: the one that delivers may be late on
+purpose. It does not wait there: two followers that wait for a block at each other both get none."""
 UNCONNECTED_MAX = 4
 """Peers without a connection that are dialled in one turn, if those with one are all full or fail."""
 
@@ -220,12 +221,17 @@ class Sources:
             [peer for peer in connected if peer not in voters],
         )
         found = [peer for group in groups for peer in _rotated(group, self._turn)]
-        if self._turn % PROBE_TURNS == 0:
-            found = _rotated(found, self._turn // PROBE_TURNS)
-        elif self._source in near:
+        if self._source in near:
             found.sort(key=lambda peer: peer != self._source)
         found = [*sorted(found, key=lambda peer: peer in self._full), *far]
         return sorted(found, key=lambda peer: peer in self._failed)
+
+    def probed(self, connected: Sequence[PeerId]) -> PeerId | None:
+        """Return a peer to ask, without waiting, whether the one that delivers is late; None in most turns."""
+        others = [peer for peer in connected if peer != self._source]
+        if self._source is None or self._turn % PROBE_TURNS or not others:
+            return None
+        return others[self._turn // PROBE_TURNS % len(others)]
 
     def delivered(self, peer: PeerId) -> None:
         """Note that a peer sent new blocks."""

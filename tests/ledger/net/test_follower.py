@@ -9,14 +9,18 @@ from trio.testing import MockClock
 
 from swarm.ledger.net import archive
 from swarm.ledger.net.sync import (
+    ASKS_MAX,
     HELD_MAX,
+    NOTHING_YET,
+    PROBE_TURNS,
     SYNC_PROTOCOL,
     WAIT_MS_MAX,
     FollowRequest,
     parse_reply,
+    parse_request,
 )
 from swarm.ledger.service import TIDY_S, LedgerService
-from swarm.primitives.codec import encode
+from swarm.primitives.codec import encode, replace
 from swarm.testing.ledger import numbered_key
 from swarm.types import Height, PeerId
 from tests.ledger.consensus.test_memory import a_home
@@ -58,6 +62,48 @@ async def test_two_dozen_followers_of_one_validator_are_no_crowd_at_it_and_none_
             assert min(ledger.height for ledger in followers) >= height - 2
         assert founder.asked - asked <= 10 * (HELD_MAX + 4)
         assert not any(host.blamed for host in net.hosts.values())
+
+
+@pytest.mark.rule("L63")
+async def test_followers_do_not_wait_for_a_block_at_each_other(
+    tmp_path: Path, inline_threads: None, autojump_clock: MockClock
+) -> None:
+    """Two that asked each other now and then once lost five seconds by it, and a reporter its bond."""
+    net, genesis = MemoryNet(), a_genesis(1)
+    async with AsyncExitStack() as stack:
+        head = await stack.enter_async_context(
+            a_ledger(tmp_path, genesis, 0, MemoryHost(net, numbered_key(0)))
+        )
+        followers = list[LedgerService]()
+        for number in range(1, 4):
+            host = MemoryHost(net, numbered_key(number))
+            opened = a_ledger(tmp_path, genesis, number, host, validate=False)
+            followers.append(await stack.enter_async_context(opened))
+        await head.wait_height(12)
+        for height in range(13, 13 + 4 * PROBE_TURNS * ASKS_MAX):
+            await head.wait_height(height)
+            assert min(ledger.height for ledger in followers) >= height - 2
+
+
+@pytest.mark.rule("L63")
+async def test_who_waits_at_a_peer_holds_no_request_of_it(
+    tmp_path: Path, inline_threads: None, autojump_clock: MockClock
+) -> None:
+    net, genesis = MemoryNet(), a_genesis(1, interval_ms=60_000)
+    ours, other = MemoryHost(net, numbered_key(0)), MemoryHost(net, numbered_key(1))
+    request = encode(FollowRequest(Height(1), WAIT_MS_MAX))
+    answers = list[bool]()
+
+    async def ask_back(peer: PeerId, data: bytes) -> bytes:
+        assert parse_request(data).wait_ms
+        back = await other.call(peer, SYNC_PROTOCOL, request, timeout_s=9.0)
+        answers.append(parse_reply(back).is_full)
+        return encode(replace(NOTHING_YET, is_full=True))
+
+    other.serve(SYNC_PROTOCOL, ask_back)
+    async with a_ledger(tmp_path, genesis, 0, ours, validate=False):
+        await trio.sleep(1.0)
+    assert answers == [True]
 
 
 @pytest.mark.rule("L63")

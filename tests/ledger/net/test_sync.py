@@ -9,6 +9,7 @@ from swarm.ledger.net import sync
 from swarm.ledger.net.sync import (
     FULL_REST_S,
     NOTHING_YET,
+    PROBE_TURNS,
     UNCONNECTED_MAX,
     WAIT_MS_MAX,
     FollowReply,
@@ -25,7 +26,7 @@ from swarm.ledger.transactions import Validate
 from swarm.primitives.codec import encode, replace
 from swarm.primitives.crypto import digest
 from swarm.testing.ledger import InMemoryLedger, numbered_key
-from swarm.types import Height
+from swarm.types import Height, PeerId
 
 
 def a_chain(count: int = 6) -> InMemoryLedger:
@@ -267,13 +268,18 @@ VOTERS = frozenset({A, B})
 
 
 @pytest.mark.rule("L63")
-def test_who_delivers_is_asked_again_and_another_now_and_then() -> None:
-    sources = Sources(0)
+def test_who_delivers_is_asked_again_and_another_now_and_then_what_it_has() -> None:
+    sources, probed = Sources(0), list[PeerId]()
     assert set(sources.order([A, B, C], [], VOTERS, 0.0)[:2]) == {A, B}
+    assert sources.probed([A, B, C]) is None
     sources.delivered(C)
-    firsts = [sources.order([A, B, C], [], VOTERS, 0.0)[0] for _ in range(40)]
-    assert 28 <= firsts.count(C) < 40
-    assert {A, B} & set(firsts)
+    for _ in range(10 * PROBE_TURNS):
+        assert sources.order([A, B, C], [], VOTERS, 0.0)[0] == C
+        other = sources.probed([A, B, C])
+        probed += [other] if other else []
+    assert len(probed) == 10
+    assert set(probed) == {A, B}
+    assert sources.probed([C]) is None
     assert all(
         sorted(sources.order([A, B, C], [], VOTERS, 0.0)) == sorted([A, B, C]) for _ in range(9)
     )
