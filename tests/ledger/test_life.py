@@ -6,7 +6,7 @@ from swarm.errors import InvalidStatement, Reason
 from swarm.ledger.state.records import Run, RunPhase
 from swarm.ledger.state.state import audit_supply, decode_state, encode_state
 from swarm.ledger.transactions import Body, CloseRun, Join, Leave, PauseRun, ResumeRun
-from swarm.ledger.transition import demands, runs
+from swarm.ledger.transition import runs
 from swarm.ledger.transition.runs import (
     SETTLE_ROUNDS,
     START_DELAY_BLOCKS,
@@ -35,10 +35,7 @@ def submit(stage: InMemoryLedger, body: Body, number: int = 0) -> Run:
     return stage.state.run(RunIndex(1))
 
 
-@pytest.fixture(autouse=True)
-def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody shows its leaves here, and nobody is evicted for it."""
-    monkeypatch.setattr(demands, "STRIKES_MAX", 1_000)
+pytestmark = pytest.mark.usefixtures("unshown")
 
 
 def with_joiners(count: int, upto: int = 1, **changes: object) -> tuple[InMemoryLedger, Run]:

@@ -218,6 +218,9 @@ class Seat(Message, frozen=True):
     """Least pay for 1,000 tokens that its peer works for; of no effect for owners and volunteers."""
     seated_ask: int
     """Ask with which it was seated: one that rose above it protects the seat no more."""
+    anew_round: int = -1
+    """Round from which on nothing goes on from its earlier ends: they go back to a segment that was not
+    shown; -1 if it has shown all."""
 
 
 class RoundInfo(Message, frozen=True):

@@ -29,8 +29,8 @@ Modules (C: pure, S: does I/O):
                      of a statement.
     prices.py     C  Compute what work, checks and statements cost: fees, rewards, bonds, and the
                      stake of a solver.
-    rollbacks.py  C  Set a stage back to a checkpoint from before a proven fraud, in runs that ask
-                     for it.
+    rollbacks.py  C  Set a stage back after a proven fraud, in runs that ask for it, and a seat
+                     after what it did not show.
     runs.py       C  Move runs through their life cycle: opened, joined, trained round by round,
                      finished, settled.
     sampling.py   C  Select the verifiers of a segment by VRF draws whose result only the drawn peer

@@ -51,6 +51,7 @@ from swarm.ledger.transition.phases import (
     open_demands,
 )
 from swarm.ledger.transition.prices import demand_bond, required_fee, solver_stake
+from swarm.ledger.transition.rollbacks import set_adrift
 from swarm.primitives.codec import encode, replace
 from swarm.types import Amount, Height, PeerId, RoundIndex, RunIndex, StageIndex
 
@@ -186,4 +187,5 @@ def silence(draft: Draft, record: SegmentRecord, demander: PeerId | None = None)
     if strikes(draft.contribution(record.run, record.peer)) >= STRIKES_MAX:
         evict(draft, record)
         rest(draft, record)
+    set_adrift(draft, record)
     close(draft, replace(record, proved_by=demander or b""), SegmentPhase.SILENT)

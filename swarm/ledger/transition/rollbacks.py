@@ -1,23 +1,32 @@
-"""Set a stage back to a checkpoint from before a proven fraud, in runs that ask for it.
+"""Set a stage back after a proven fraud, in runs that ask for it, and a seat after what it did not show.
 
-Core: a handler on a draft, and questions about a run. Raises ``InvalidStatement``.
+Core: handlers on a draft, and questions about a run. Raises ``InvalidStatement``.
 
     ... C ... fraud ... verdict ... | boundary: every seat of the stage restarts from C
+    ... segment ... not shown ...   | boundary: its seat begins with something else than its own end
 
 C is the newest valid checkpoint from before the segment that was proven false. Checkpoints posted in between
 stay listed, as anchors of segments that can still be checked, and are not canonical any more. Other stages
 continue: a conviction shows nothing about their windows.
 
-Source: docs/spec/protocol.md section 6.
+Of a segment that was not shown nobody knows what its end is. Its pay is gone, but who wants to put weights into
+a model would give that for it, and the segments that go on from it are computed rightly. So nothing goes on
+from there after the next boundary: not the seat, nobody who adopts, and no checkpoint of it stands. Only the
+seat itself is set back, or a vandal could set back a stage for the price of a fine.
+
+Source: docs/spec/protocol.md sections 5 and 6.
 """
 
 from swarm.errors import InvalidStatement, Reason
 from swarm.ledger.state.draft import Draft
-from swarm.ledger.state.records import Rollback, Run, RunPhase, Seat, SegmentRecord
+from swarm.ledger.state.records import Rollback, Run, RunPhase, Seat, SegmentRecord, StartKind
 from swarm.ledger.transactions import CommitSegment, PostCheckpoint
+from swarm.ledger.transition.seats import with_changed_seat
 from swarm.primitives.codec import replace
 from swarm.types import RoundIndex
 
+OVER = frozenset({RunPhase.COOLING, RunPhase.FINISHED, RunPhase.SETTLED})
+"""Phases in which nobody begins again: there is no more training."""
 ROLLBACK = "rollback"
 """Value of ``CheckSpec.on_fraud`` of runs that are set back; the others only evict."""
 
@@ -28,7 +37,7 @@ def set_back(draft: Draft, record: SegmentRecord) -> None:
     No effect if an earlier rollback undid the segment already.
     """
     run = draft.run(record.run)
-    is_over = run.phase in {RunPhase.COOLING, RunPhase.FINISHED, RunPhase.SETTLED}
+    is_over = run.phase in OVER
     old = run.rollbacks[record.stage]
     is_undone = old.to_round <= record.round < old.boundary
     if run.spec.checks.on_fraud != ROLLBACK or is_over or is_undone:
@@ -47,11 +56,60 @@ def is_set_back(run: Run, seat: Seat, stage: int, round_: RoundIndex) -> bool:
     return seat.last_commit_round < boundary <= round_
 
 
+def set_adrift(draft: Draft, record: SegmentRecord) -> None:
+    """Let nothing go on from a segment that was not shown, and from those that went on from it before.
+
+    No later boundary if the segment goes back to another one that was not shown: each would put it off.
+    """
+    run = draft.run(record.run)
+    last = _last_after(draft, record, run.next_round)
+    kept = tuple(
+        replace(c, is_void=True)
+        if (c.peer, c.seat) == (record.peer, record.seat) and record.round < c.round <= last + 1
+        else c
+        for c in run.checkpoints[record.stage]
+    )
+    checkpoints = tuple(
+        kept if stage == record.stage else old for stage, old in enumerate(run.checkpoints)
+    )
+    run = replace(run, checkpoints=checkpoints)
+    seat = next((s for s in run.seats[record.stage] if s.index == record.seat), None)
+    goes_on = (
+        seat is not None and seat.anew_round <= record.round and seat.last_commit_round <= last
+    )
+    if seat is not None and goes_on and run.phase not in OVER:
+        run = with_changed_seat(run, replace(seat, anew_round=run.next_round))
+    draft.put_run(run)
+
+
+def _last_after(draft: Draft, record: SegmentRecord, stop: int) -> int:
+    """Return the last round before ``stop`` whose segment goes on, through others, from one of its seat."""
+    last = record.round
+    for round_ in range(record.round + 1, stop):
+        found = draft.segment(record.run, RoundIndex(round_), record.stage, record.seat)
+        if found is None:
+            continue
+        if found.start_kind is not StartKind.CONTINUED:
+            break
+        last = RoundIndex(round_)
+    return last
+
+
+def is_adrift(seat: Seat, round_: int) -> bool:
+    """Return True if a segment of ``round_`` is the first of its seat since one was not shown."""
+    return seat.last_commit_round < seat.anew_round <= round_
+
+
 def check_not_behind(run: Run, body: PostCheckpoint) -> None:
     """Raise ``InvalidStatement`` for a checkpoint that a rollback undid."""
     back = run.rollbacks[body.stage]
     if back.to_round < body.round <= back.boundary:
         raise InvalidStatement(Reason.WRONG_ROUND, "the stage was set back behind this checkpoint")
+    seats = (seat for seat in run.seats[body.stage] if seat.index == body.seat)
+    if any(body.round <= seat.anew_round for seat in seats):
+        raise InvalidStatement(
+            Reason.WRONG_ROUND, "it goes back to a segment of its seat that was not shown"
+        )
 
 
 def check_restart(run: Run, seat: Seat, body: CommitSegment, *, is_known_end: bool) -> None:

@@ -111,6 +111,7 @@ def draw_posters(run: Run, round_: RoundIndex, beacon: Digest) -> tuple[int, ...
     drawn: list[int] = []
     for stage, roster in enumerate(run.seats):
         able = _able(roster, round_) if run.rollbacks[stage].boundary != round_ else ()
+        able = tuple(seat for seat in able if seat.anew_round < round_)
         proven = tuple(s for s in able if s.last_verified_round >= max(round_ - PROVEN_ROUNDS, 0))
         able = proven or tuple(s for s in able if not s.is_on_trial) or able
         rng = stream(beacon, "ledger.checkpoint", run.index, stage, round_)

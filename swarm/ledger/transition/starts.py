@@ -18,9 +18,9 @@ from collections.abc import Sequence
 from swarm.config.spec import StageStart
 from swarm.errors import InvalidStatement, Reason
 from swarm.ledger.state.draft import Draft
-from swarm.ledger.state.records import Run, Seat, StartKind
+from swarm.ledger.state.records import Run, Seat, SegmentPhase, StartKind
 from swarm.ledger.transactions import START_PREFIX_BYTES, CommitSegment
-from swarm.ledger.transition.rollbacks import check_restart, is_set_back
+from swarm.ledger.transition.rollbacks import check_restart, is_adrift, is_set_back
 from swarm.primitives.codec import replace
 from swarm.primitives.merkle import merkle_root
 from swarm.primitives.state_parts import (
@@ -46,7 +46,8 @@ def start_of(draft: Draft, run: Run, seat: Seat, body: CommitSegment) -> tuple[S
     if body.start:
         return _committed(draft, run, seat, body)
     is_undone = is_set_back(run, seat, body.stage, body.round)
-    if seat.last_commit_round == body.round - 1 >= 0 and not is_undone:
+    may_go_on = not is_undone and not is_adrift(seat, body.round)
+    if seat.last_commit_round == body.round - 1 >= 0 and may_go_on:
         raise InvalidStatement(Reason.WRONG_START, "not the end of this seat's last segment")
     kind = _made_kind(draft, run, body, is_undone=is_undone)
     _check_made(run, body, kind)
@@ -107,6 +108,10 @@ def _committed(draft: Draft, run: Run, seat: Seat, body: CommitSegment) -> tuple
     if body.source or body.inherited or body.anchor:
         raise InvalidStatement(Reason.BAD_FIELD, "a committed end is made from nothing else")
     is_own = seat.last_commit_round >= 0 and seat.last_end_root.startswith(body.start)
+    if is_own and is_adrift(seat, body.round):
+        raise InvalidStatement(
+            Reason.WRONG_START, "it goes back to a segment of this seat that was not shown"
+        )
     if is_own:
         return StartKind.CONTINUED, seat.last_end_root
     root = Digest(body.start)
@@ -158,17 +163,33 @@ def _is_committed_end(draft: Draft, run: Run, stage: StageIndex, wanted: Digest)
     """Return True if a seat of the stage ended in this root, now or at a kept boundary.
 
     Rosters carry the last end of each seat in them. Segments are looked up only for seats given up since,
-    because looking up all of them would make a flood of commits costly.
+    because looking up all of them would make a flood of commits costly. The end of a segment that was not shown
+    is none, nor are those that go back to it.
     """
+    sitting = {seat.index: seat.anew_round for seat in run.seats[stage]}
     rosters = [run.seats[stage], *(info.seats[stage] for info in run.rounds)]
-    for seat in (seat for roster in rosters for seat in roster):
-        if seat.last_end_root == wanted and seat.last_commit_round >= 0:
-            return True
-    sitting = {seat.index for seat in run.seats[stage]}
+    known = [s for roster in rosters for s in roster if s.last_commit_round >= 0]
+    ends = {s.last_end_root for s in known if s.last_commit_round >= sitting.get(s.index, 0)}
+    if wanted not in ends:
+        gone = {seat.index for info in run.rounds for seat in info.seats[stage]} - sitting.keys()
+        return any(wanted in _ends_of(draft, run, stage, seat)[0] for seat in sorted(gone))
+    holders = {s.index for s in known if s.last_end_root == wanted}
+    return any(
+        seat in sitting or wanted not in _ends_of(draft, run, stage, seat)[1]
+        for seat in sorted(holders)
+    )
+
+
+def _ends_of(
+    draft: Draft, run: Run, stage: StageIndex, seat: int
+) -> tuple[list[Digest], list[Digest]]:
+    """Return the ends in the kept rounds of a seat that was given up: good ones, and those that are lost."""
+    good, lost = list[Digest](), list[Digest]()
+    is_lost = False
     for info in run.rounds:
-        for seat in info.seats[stage]:
-            if seat.index not in sitting:
-                found = draft.segment(run.index, info.round, stage, seat.index)
-                if found is not None and found.end_root == wanted:
-                    return True
-    return False
+        found = draft.segment(run.index, info.round, stage, seat)
+        if found is not None:
+            goes_on = found.start_kind is StartKind.CONTINUED
+            is_lost = found.phase is SegmentPhase.SILENT or (is_lost and goes_on)
+            (lost if is_lost else good).append(found.end_root)
+    return good, lost

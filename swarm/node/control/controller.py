@@ -73,7 +73,8 @@ class VerdictReporter:
         if new.silent > old.silent:
             report(
                 EventKind.WARNING,
-                "a segment of this node was voided: its windows or leaves were not shown in time",
+                "a segment of this node was voided: its windows or leaves were not shown in time, and its seat"
+                " begins again from what others have",
             )
         if new.is_barred and not old.is_barred:
             report(

@@ -287,7 +287,10 @@ async def _committed(
         if ledger.height >= last:
             raise Unreachable(f"its segment of round {round_} is not on the ledger")
         await ledger.wait_height(ledger.height + 1)
-    if is_accused(record) or round_ < ledger.state.run(run.index).rollbacks[stage].boundary:
+    known = ledger.state.run(run.index)
+    seats = (seat for seat in known.seats[stage] if seat.index == replica.index)
+    anew = max((known.rollbacks[stage].boundary, *(seat.anew_round for seat in seats)))
+    if is_accused(record) or round_ < anew:
         raise Unreachable(f"its segment of round {round_} may not stand")
     return record.end_root
 

@@ -383,5 +383,8 @@ class Seats:
 def _is_outdated(run: Run, live: RunningSeat, info: RoundInfo) -> bool:
     """Return True if a seat must begin from another state: it is too far behind, or was rolled back."""
     behind = lag_rounds(live.current, info.round - 1)
-    is_set_back = live.current < run.rollbacks[live.seat.stage].boundary <= info.round
+    stage = live.seat.stage
+    seats = (seat for seat in run.seats[stage] if seat.index == live.seat.index)
+    anew = max((run.rollbacks[stage].boundary, *(seat.anew_round for seat in seats)))
+    is_set_back = live.current < anew <= info.round
     return is_set_back or catching_up(behind) is Catching.ADOPT

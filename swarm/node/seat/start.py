@@ -13,7 +13,7 @@ from torch import Tensor
 from swarm.errors import Corrupt, Unreachable
 from swarm.events import EventKind
 from swarm.ledger.state.records import Run, RunPhase, Seat
-from swarm.ledger.transition.rollbacks import is_set_back
+from swarm.ledger.transition.rollbacks import is_adrift, is_set_back
 from swarm.ledger.transition.seats import lag_of
 from swarm.ledger.transition.starts import may_not_begin_anew
 from swarm.node.artifacts.checkpoints import newest
@@ -66,9 +66,10 @@ class StartingNode(
 async def find_shard(context: StartingNode, run: Run, seat: Seat) -> tuple[Shard, str]:
     """Return our own saved shard if it is fresh and committed; else a replica's state; else the checkpoint's.
 
-    A shard that is too far behind, or was rolled back after fraud, is not fresh. A replica's state is taken
-    with its second moments, a canonical checkpoint with none: docs/spec/protocol.md section 5. Where no
-    replica is left, what this node had when it yielded the stage is newer than the checkpoint, maybe.
+    A shard that is too far behind, was rolled back after fraud, or goes back to a segment that was not
+    shown, is not fresh. A replica's state is taken with its second moments, a canonical checkpoint with none:
+    docs/spec/protocol.md section 5. Where no replica is left, what this node had when it yielded the stage is
+    newer than the checkpoint, maybe.
 
     The text names the source. Raises ``Unreachable`` if no shard can be had, and for some rounds rather than
     begin a stage again that has been trained.
@@ -77,7 +78,8 @@ async def find_shard(context: StartingNode, run: Run, seat: Seat) -> tuple[Shard
     newest_round = run.rounds[-1].round if run.rounds else RoundIndex(0)
     is_fresh = catching_up(lag_of(seat, newest_round)) is Catching.TRADE
     is_behind = is_set_back(run, seat, seat.stage, newest_round)
-    if seat.last_commit_round >= 0 and is_fresh and not is_behind:
+    goes_on = is_fresh and not is_behind and not is_adrift(seat, newest_round)
+    if seat.last_commit_round >= 0 and goes_on:
         try:
             shard = await _saved(context, run, seat, base_W)
         except (Corrupt, Unreachable) as error:

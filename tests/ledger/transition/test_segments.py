@@ -17,7 +17,6 @@ from swarm.ledger.transactions import (
     Stake,
     Unstake,
 )
-from swarm.ledger.transition import demands
 from swarm.ledger.transition.prices import CHECKS_MAX, PANEL_SIZE, check_pay, segment_tokens_max
 from swarm.ledger.transition.runs import checkpoints_kept, round_info
 from swarm.ledger.transition.segments import commit_segment
@@ -313,6 +312,7 @@ def test_the_drawn_seat_posts_the_checkpoint_of_its_stage() -> None:
 
 
 @pytest.mark.rule("L90")
+@pytest.mark.usefixtures("unshown")
 def test_nobody_begins_from_initial_weights_in_a_stage_that_has_a_checkpoint_and_trains() -> None:
     stage, run, drawn = at_a_draw()
     posted = checkpointed(stage, run, 2)
@@ -350,10 +350,8 @@ def test_nobody_else_and_no_other_round_posts_a_checkpoint() -> None:
 
 
 @pytest.mark.rule("L25")
-def test_checkpoints_are_kept_newest_first_as_long_as_anybody_may_need_them(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(demands, "STRIKES_MAX", 1_000)  # nobody shows its leaves here
+@pytest.mark.usefixtures("unshown")
+def test_checkpoints_are_kept_newest_first_as_long_as_anybody_may_need_them() -> None:
     stage = InMemoryLedger()
     spec = replace(SPEC, rounds=100, checkpoint_rounds=8, checks=CheckSpec(NANO, 10, 3))
     run = stage.reach_round(stage.open_run(spec, escrow=900_000), 1)

@@ -293,8 +293,8 @@ async def test_a_replica_that_lies_is_blamed_and_nothing_is_taken(
     assert blamed == {group.nodes[n].host.peer for n in SENDERS}
 
 
-@pytest.mark.rule("N9")
-async def test_nothing_is_taken_from_a_segment_that_is_disputed_or_was_undone(
+@pytest.mark.rule("N9", "L117")
+async def test_nothing_is_taken_from_a_segment_that_is_disputed_was_undone_or_not_shown(
     tmp_path: Path,
 ) -> None:
     group = await ReplicaGroup(tmp_path, rollback=Rollback(2, ROUND + 1)).settle()
@@ -302,6 +302,10 @@ async def test_nothing_is_taken_from_a_segment_that_is_disputed_or_was_undone(
     group = await ReplicaGroup(tmp_path / "again").settle()
     for _, record in group.ledger.segments.values():
         record.accusations = ("one",)
+    assert await group.adopt() is None
+    group = await ReplicaGroup(tmp_path / "unshown").settle()
+    anew = tuple(changed(seat, anew_round=ROUND + 1) for seat in group.run.seats[STAGE])
+    group.change(((), anew))
     assert await group.adopt() is None
     assert not group.nodes[NEWCOMER].host.blamed
 

@@ -348,15 +348,19 @@ async def test_a_seat_that_slept_too_long_begins_again_from_another_state(
     assert harness.committed == [5, 8], "what was open is committed all the same"
 
 
-@pytest.mark.rule("N10")
-async def test_a_stage_that_is_set_back_takes_its_seats_with_it(
-    monkeypatch: pytest.MonkeyPatch, autojump_clock: object
+@pytest.mark.rule("N10", "L117")
+@pytest.mark.parametrize("is_unshown", [False, True])
+async def test_a_stage_that_is_set_back_and_a_segment_not_shown_take_seats_with_them(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: object, *, is_unshown: bool
 ) -> None:
     async with trio.open_nursery() as nursery:
         harness = Harness(nursery, monkeypatch)
         harness.draw(5, -1)
         await harness.begin()
-        harness.change(rollbacks=(Rollback(4, 6),))
+        if is_unshown:
+            harness.change(seats=((replace(harness.live.seat, anew_round=6),),))
+        else:
+            harness.change(rollbacks=(Rollback(4, 6),))
         harness.draw(6, -1)
         await harness.begin()
         assert not harness.seats.live
