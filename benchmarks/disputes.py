@@ -102,6 +102,8 @@ class Liar(Solver):
 class Played:
     """How a dispute went."""
 
+    account: Account
+    """With which the challenger has opened it."""
     dispute: Dispute
     moves: list[Move]
     seconds: float
@@ -117,8 +119,9 @@ class Played:
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of all moves but for what the last operator reads."""
-        return sum(len(encode(m)) for m in self.moves if not isinstance(m, Show | ShowTokens))
+        """Bytes of all moves, the account that opens the dispute too, but for what the last operator reads."""
+        said = [m for m in self.moves if not isinstance(m, Show | ShowTokens)]
+        return len(encode(self.account)) + sum(len(encode(m)) for m in said)
 
     @property
     def input_bytes(self) -> int:
@@ -307,7 +310,7 @@ def _play(
         except PeerFault:
             break
         moves.append(move)
-    return Played(dispute, moves, time.thread_time() - began)
+    return Played(challenger.account, dispute, moves, time.thread_time() - began)
 
 
 def _refused(window: Window, dispute: Dispute, junk: Move, is_solver: bool) -> None:

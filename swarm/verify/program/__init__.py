@@ -4,6 +4,7 @@ Modules (C: pure, S: does I/O):
 
     account.py          C  Say what happened in a window, event by event: its leaf and the state
                            after it.
+    brief.py            C  Leave out of an opening what both sides know, and put it back.
     cases.py            C  Bind the programs of a step to what is committed around them: states,
                            messages, a text.
     computed.py         C  Compute one event of a window by its programs, from the log of the
@@ -33,6 +34,8 @@ Modules (C: pure, S: does I/O):
                            computed from, and judge it.
     shown.py            C  Show that a solver has opened an event with other inputs than those of
                            the log that it signed.
+    splits.py           C  Say how many layers of a tree a split opens: few bytes, within ten
+                           rounds.
     states.py           C  Check what a solver shows of the states around an event: their ten parts,
                            and the counters among them.
     tracing.py          C  Run a program and keep the digests of its values, but not the values.

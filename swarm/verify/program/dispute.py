@@ -34,6 +34,7 @@ from swarm.verify.program.account import (
     first_difference,
     result_of,
 )
+from swarm.verify.program.brief import Opening, whole
 from swarm.verify.program.events import (
     OpenAnchor,
     OpenCopy,
@@ -196,6 +197,8 @@ def moved(window: Window, dispute: Dispute, move: Move, *, is_solver: bool) -> D
 
 def _opened(window: Window, dispute: Dispute, move: Move) -> Dispute:
     """Return the dispute once the solver has opened what the accounts differ in first."""
+    if isinstance(move, Opening):
+        move = whole(move, dispute.account)
     match move:
         case OpenStep():
             event = _check_event(window, dispute, move, Kind.STEP)
@@ -322,7 +325,7 @@ def _check_account(window: Window, dispute: Dispute, account: Account) -> int | 
 def _check_event(
     window: Window,
     dispute: Dispute,
-    move: OpenStep | OpenAnchor | OpenEnd | OpenCopy | OpenMerge,
+    move: Opening,
     kind: Kind,
 ) -> int:
     """Return the number of the event that is open; raise unless it is of a kind, with these states."""

@@ -43,7 +43,6 @@ from swarm.primitives.openings import (
     check_opening,
     children,
     is_leaf,
-    layers_below,
     lead,
     lead_from_data,
 )
@@ -57,19 +56,11 @@ from swarm.verify.program.reveal import (
     value_bytes,
     value_roots,
 )
-
-LAYERS_MAX = 5
-"""Layers of a tree that one split opens, at most: 32 hashes of 32 bytes."""
-
-
-def split_layers(layers: int) -> int:
-    """Return the layers that a split opens where so many are below: as few as the fewest splits allow."""
-    splits = -(-layers // LAYERS_MAX)
-    return -(-layers // splits) if splits else 0
+from swarm.verify.program.splits import node_layers, top_level, value_layers
 
 
 class Split(Message, frozen=True, tag=1):
-    """The solver's hashes below the disputed one, ``split_layers`` layers deeper."""
+    """The solver's hashes below the disputed one, some layers deeper."""
 
     hashes: tuple[bytes, ...]
 
@@ -206,20 +197,20 @@ def moved(case: Case, walk: Walk, move: Move, *, is_solver: bool) -> Walk:
 # --- the tree of all values ---
 
 
-def _top(count: int) -> Place:
-    return Place(WHOLE, max(count - 1, 0).bit_length(), 0)
+def _top(program: Program) -> Place:
+    return Place(WHOLE, top_level(program), 0)
 
 
-def _below(count: int, place: Place) -> list[Place]:
+def _below(program: Program, place: Place) -> list[Place]:
     """Return the places that a split opens, but for those that only pad the tree."""
-    down = split_layers(place.level)
+    down, count = node_layers(program, place.level), len(program.nodes)
     level = place.level - down
     places = range(place.index << down, (place.index + 1) << down)
     return [Place(WHOLE, level, at) for at in places if at << level < count]
 
 
-def _lead(place: Place, hashes: Sequence[bytes]) -> bytes:
-    layer, level = list(hashes), place.level - split_layers(place.level)
+def _lead(program: Program, place: Place, hashes: Sequence[bytes]) -> bytes:
+    layer, level = list(hashes), place.level - node_layers(program, place.level)
     while level < place.level:
         level += 1
         layer = layer_above(layer, level)
@@ -232,15 +223,10 @@ def _lead(place: Place, hashes: Sequence[bytes]) -> bytes:
 def _opens(case: Case, walk: Walk) -> list[Place]:
     """Return the places that the next split opens."""
     if walk.stage == Stage.NODES:
-        count = len(case.program.nodes)
-        return _below(count, walk.place or _top(count))
+        return _below(case.program, walk.place or _top(case.program))
     content = case.program.nodes[walk.node].content
     place = walk.place or content.top
-    return children(content, place, _bits(content, place))
-
-
-def _bits(content: Content, place: Place) -> int:
-    return split_layers(layers_below(content, place))
+    return children(content, place, value_layers(case.program, content, place))
 
 
 def _check_split(case: Case, walk: Walk, hashes: tuple[bytes, ...]) -> None:
@@ -249,12 +235,12 @@ def _check_split(case: Case, walk: Walk, hashes: tuple[bytes, ...]) -> None:
         raise BadEncoding(f"a split of {len(hashes)} where {count} are opened")
     if walk.stage == Stage.NODES:
         nodes = len(case.program.nodes)
-        found = _lead(walk.place or _top(nodes), hashes)
+        found = _lead(case.program, walk.place or _top(case.program), hashes)
         is_right = found == walk.disputed if walk.place else sealed(found, nodes) == case.root
     else:
         content = case.program.nodes[walk.node].content
         place = walk.place or content.top
-        found = lead(content, place, hashes, _bits(content, place))
+        found = lead(content, place, hashes, value_layers(case.program, content, place))
         is_right = _is_disputed(walk, found)
     if not is_right:
         raise BrokenPromise("hashes that do not lead to the disputed one")
@@ -358,7 +344,7 @@ class Defence:
         top = walk.place or node.content.top
         if walk.stage == Stage.LEAF:
             return Leaf(tree.data(top))
-        return Split(tree.split(top, _bits(node.content, top)))
+        return Split(tree.split(top, value_layers(self._program, node.content, top)))
 
 
 class Attack:
@@ -383,7 +369,7 @@ class Attack:
             node = self._program.nodes[walk.node]
             tree = tree_of(node, self._values[walk.node])
             place = walk.place or node.content.top
-            own = tree.split(place, _bits(node.content, place))
+            own = tree.split(place, value_layers(self._program, node.content, place))
             return Pick(_first_difference(own, walk.split) or 0)
         opens, nodes = _opens(case, walk), merkle_layers(self._roots)
         child = _first_difference([nodes[p.level][p.index] for p in opens], walk.split)

@@ -16,6 +16,7 @@ from swarm.types import Digest
 from swarm.verify.inputs import InputTree, StepInputs
 from swarm.verify.manifest import WindowManifest
 from swarm.verify.program.account import Account, Kind, first_difference
+from swarm.verify.program.brief import Opening, brief
 from swarm.verify.program.computed import Copied, Log, Merged, Step
 from swarm.verify.program.dispute import (
     Dispute,
@@ -96,6 +97,10 @@ class Solver(Side):
             return self._open_tokens()
         if event not in range(len(account.kinds)):
             return OpenOther(account)
+        return brief(self._opening_of(event), dispute.account)
+
+    def _opening_of(self, event: int) -> Opening:
+        account = self.account
         match Kind(account.kinds[event]):
             case Kind.STEP:
                 return self.step(event).opened(account)

@@ -24,6 +24,7 @@ from swarm.types import NO_DIGEST, Digest
 from swarm.verify.inputs import InputTree
 from swarm.verify.manifest import manifest_of, sign_manifest
 from swarm.verify.program.account import Account, Kind, kind_of, result_of
+from swarm.verify.program.brief import whole
 from swarm.verify.program.computed import Copied, Merged, Traded
 from swarm.verify.program.dispute import (
     Dispute,
@@ -129,7 +130,7 @@ class Liar(Solver):
     def _opened(self, dispute: Dispute) -> Opens:
         move = super().move(dispute)
         assert isinstance(move, Opens)
-        return move
+        return whole(move, dispute.account)
 
     def move(self, dispute: Dispute) -> Move:
         if dispute.phase == Phase.OPEN:

@@ -3,19 +3,17 @@
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import prod
 
 import numpy as np
 import pytest
 from torch import Tensor
 
-from swarm.config.load import parse_run_file, planned_spec
 from swarm.errors import PeerFault
 from swarm.primitives.codec import encode
 from swarm.primitives.merkle import merkle_root
-from swarm.primitives.openings import Tree, children, is_leaf, layers_below, tensor_content
+from swarm.primitives.openings import Tree, tensor_content
 from swarm.training.model.exact.selftest import trusted_kernels
-from swarm.types import Digest, StageIndex
+from swarm.types import Digest
 from swarm.verify.program.game import (
     OVER,
     Attack,
@@ -31,12 +29,9 @@ from swarm.verify.program.game import (
     Text,
     Walk,
     moved,
-    split_layers,
 )
-from swarm.verify.program.microbatch import microbatch_program
 from swarm.verify.program.nodes import INPUT, Program
 from swarm.verify.program.reveal import computed, reveal, value_roots
-from tests.verify.program.test_model_operators import ROOT
 from tests.verify.program.test_reveal import case_of, false_trace, flipped
 
 GAMES = 52
@@ -286,24 +281,3 @@ def test_nothing_moves_after_the_end() -> None:
     done = play(board, case, false, board.honest)
     with pytest.raises(PeerFault):
         moved(case, done.walk, Pick(0), is_solver=False)
-
-
-@pytest.mark.rule("V41")
-@pytest.mark.parametrize(
-    "file", [f"configs/{name}.toml" for name in ("demo", "run-125m", "run-1b3", "run-6b8")]
-)
-def test_ten_rounds_are_enough_at_the_shapes_of_the_packaged_runs(file: str) -> None:
-    """With the one in which the solver opens the step."""
-    spec = planned_spec(parse_run_file((ROOT / file).read_text("utf-8"), file))
-    for stage in range(spec.num_stages):
-        program = microbatch_program(spec, StageIndex(stage))
-        content = max(program.nodes, key=lambda node: prod(node.shape)).content
-        layers, rounds, hashes = (len(program.nodes) - 1).bit_length(), 2, 0
-        while layers:
-            layers, rounds = layers - split_layers(layers), rounds + 1
-        place = content.top
-        while not is_leaf(content, place):
-            below = children(content, place, split_layers(layers_below(content, place)))
-            place, rounds, hashes = below[0], rounds + 1, hashes + len(below)
-        assert rounds <= 10
-        assert hashes <= 128
