@@ -12,9 +12,10 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import gc
 import random
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 
 import pytest
+import trio
 import trio._core._run as trio_run
 
 SEED = int(os.environ.get("SWARM_TEST_SEED", "0"))
@@ -73,3 +74,14 @@ def recursion_limit() -> None:
     JSON ends the process instead of being refused.
     """
     sys.setrecursionlimit(RECURSION_LIMIT)
+
+
+@pytest.fixture
+def inline_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Virtual time must not run while a thread works: do its work at once."""
+
+    async def run_inline(work: Callable[..., object], *arguments: object) -> object:
+        await trio.lowlevel.checkpoint()
+        return work(*arguments)
+
+    monkeypatch.setattr(trio.to_thread, "run_sync", run_inline)

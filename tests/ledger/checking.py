@@ -164,6 +164,15 @@ class Case:
         self.show({key.peer: window}, like)
 
 
+def true_move(record: SegmentRecord, peer: bytes, *, is_lie: bool) -> bytes:
+    """What a side says before the scripted court: who is right wins, if it says anything."""
+    assert record.dispute is not None
+    if not record.dispute.game:
+        return b"open"
+    is_right = is_lie == (peer != record.peer)
+    return (b"guilty" if is_lie else b"false") if is_right else b"next"
+
+
 def goes_on(ledger: InMemoryLedger, run: Run, end_root: Digest | None = None) -> None:
     """Let the seat of the solver have committed an end in round 0."""
     last = digest("end", b"of round 0") if end_root is None else end_root

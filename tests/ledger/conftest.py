@@ -1,9 +1,8 @@
-"""Let the tests of the ledger run in virtual time."""
+"""Keep the blocks of tests that change a rule to themselves."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 
 import pytest
-import trio
 
 from swarm.ledger.transition import demands
 from swarm.testing.ledger import forget_blocks
@@ -27,14 +26,3 @@ def unshown(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody shows its windows in this test: nobody is evicted for it, and seats go on from their ends."""
     monkeypatch.setattr(demands, "STRIKES_MAX", 1_000)
     monkeypatch.setattr(demands, "set_adrift", lambda _draft, _record: None)
-
-
-@pytest.fixture
-def inline_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Virtual time must not run while a thread works: do its work at once."""
-
-    async def run_inline(work: Callable[..., object], *arguments: object) -> object:
-        await trio.lowlevel.checkpoint()
-        return work(*arguments)
-
-    monkeypatch.setattr(trio.to_thread, "run_sync", run_inline)

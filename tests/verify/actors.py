@@ -31,7 +31,7 @@ from swarm.verify.duties import (
     VerifierView,
     next_duties,
 )
-from tests.ledger.checking import Case
+from tests.ledger.checking import Case, true_move
 from tests.ledger.scripted import scripted_court
 
 FINAL = {
@@ -191,17 +191,14 @@ class Actor:
 
 
 def scripted_move(case: Case, move: MoveKey, me: PeerId) -> bytes | None:
-    """What a side that is sure of its own log says before the scripted court: the truth wins."""
+    """What a side that is sure of its own log says before the scripted court."""
     record = case.ledger.state.segment(*seat_of(move.key))
     assert record is not None
     if record.dispute is None:
         return None
-    if not record.dispute.game:
-        return b"open"
     window = move.key.window
     is_lie = case.true.results[window].claim != record.claims[window]
-    is_right = is_lie == (me != record.peer)
-    return (b"guilty" if is_lie else b"false") if is_right else b"next"
+    return true_move(record, me, is_lie=is_lie)
 
 
 def honest(segment: CheckedSegment) -> Replay:

@@ -1,6 +1,5 @@
 """Nodes demand the lists that nobody serves, and show those that they have."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -43,15 +42,7 @@ UNCHECKED = replace(EXACT, checks=CheckSpec(0, 10, 60))
 HELD: tuple[EdgeMessage, ...] = (ACTIVATION, GRADIENT, OFFER)
 
 
-@pytest.fixture(autouse=True)
-def inline_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Virtual time must not run while a thread works: do its work at once."""
-
-    async def run_inline(work: Callable[..., object], *arguments: object) -> object:
-        await trio.lowlevel.checkpoint()
-        return work(*arguments)
-
-    monkeypatch.setattr(trio.to_thread, "run_sync", run_inline)
+pytestmark = pytest.mark.usefixtures("inline_threads")
 
 
 # --- what is due ---

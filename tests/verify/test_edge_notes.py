@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-import trio
 
 from swarm.errors import Corrupt, DiskFull
 from swarm.ledger.edges import EdgeMessage, sender_of
@@ -14,16 +13,7 @@ from swarm.verify import edge_notes
 from swarm.verify.edge_notes import TABLE, EdgeNotes, packed, unpacked
 from tests.ledger.edges import ACTIVATION, GRADIENT, OFFER
 
-
-@pytest.fixture(autouse=True)
-def inline_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do the work of threads at once."""
-
-    async def run_inline(work: object, *arguments: object) -> object:
-        await trio.lowlevel.checkpoint()
-        return work(*arguments)  # type: ignore[operator]
-
-    monkeypatch.setattr(trio.to_thread, "run_sync", run_inline)
+pytestmark = pytest.mark.usefixtures("inline_threads")
 
 
 def numbered(message: EdgeMessage, number: int) -> EdgeMessage:

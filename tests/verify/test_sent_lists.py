@@ -1,11 +1,9 @@
 """Lists of what was sent are fetched, checked and compared, and the first proof of a lie is handed in."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import trio
 from trio.testing import MockClock
 
 from swarm.errors import PeerFault, Unreachable
@@ -25,16 +23,7 @@ from tests.fakes import FakeHost, FakeNetwork
 from tests.ledger.checking import Case, a_case
 from tests.verify.simulated_network import SimulatedNetwork, a_network
 
-
-@pytest.fixture(autouse=True)
-def inline_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Virtual time must not run while a thread works: do its work at once."""
-
-    async def run_inline(work: Callable[..., object], *arguments: object) -> object:
-        await trio.lowlevel.checkpoint()
-        return work(*arguments)
-
-    monkeypatch.setattr(trio.to_thread, "run_sync", run_inline)
+pytestmark = pytest.mark.usefixtures("inline_threads")
 
 
 WIRE = fast_digest("test", b"wire")

@@ -1,6 +1,5 @@
 """Nodes check, show, move and report by themselves; who lies pays, who is silent holds nobody up."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,16 +41,7 @@ from tests.verify.actors import FINAL
 from tests.verify.manifests import signed
 from tests.verify.simulated_network import LookedUp, Node, SimulatedNetwork, a_network, a_window
 
-
-@pytest.fixture(autouse=True)
-def inline_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Virtual time must not run while a thread works: do its work at once."""
-
-    async def run_inline(work: Callable[..., object], *arguments: object) -> object:
-        await trio.lowlevel.checkpoint()
-        return work(*arguments)
-
-    monkeypatch.setattr(trio.to_thread, "run_sync", run_inline)
+pytestmark = pytest.mark.usefixtures("inline_threads")
 
 
 def phases(network: SimulatedNetwork) -> set[CheckPhase]:

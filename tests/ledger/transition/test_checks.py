@@ -20,7 +20,7 @@ from swarm.primitives.codec import replace
 from swarm.primitives.crypto import SecretKey
 from swarm.testing.ledger import STAKE, CheckedSegment, InMemoryLedger, make_segment
 from swarm.types import RoundIndex, View
-from tests.ledger.checking import EXACT, SOLVER, Case, a_case
+from tests.ledger.checking import EXACT, SOLVER, Case, a_case, true_move
 from tests.ledger.scripted import scripted_court
 
 ROUND = EXACT.round_blocks
@@ -416,18 +416,11 @@ class Crowd:
             body = true.request(state, key, self.rng.randrange(len(record.draws) + 1))
             ideas += [body] * 9 if body is not None else []
         if record.dispute is not None and key.peer in {record.peer, record.dispute.accuser}:
-            return claimed.move(0, self.move(record, key, is_lie=claimed.results != true.results))
+            is_lie = claimed.results != true.results
+            return claimed.move(0, true_move(record, key.peer, is_lie=is_lie))
         if key.peer in self.cheats and self.rng.random() < 0.3:
             ideas.append(view.report(key.peer, 0))
         return self.rng.choice(ideas)
-
-    def move(self, record: SegmentRecord, key: SecretKey, *, is_lie: bool) -> bytes:
-        """What a side says before the scripted court: who is right wins, if it says anything."""
-        assert record.dispute is not None
-        if not record.dispute.game:
-            return b"open"
-        is_right = is_lie == (key.peer != record.peer)
-        return (b"guilty" if is_lie else b"false") if is_right else b"next"
 
 
 def count_open(state: State) -> int:

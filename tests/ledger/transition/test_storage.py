@@ -1,5 +1,6 @@
 """Checkpoints are held by peers of other stages, which show it in every epoch or are replaced."""
 
+import dataclasses
 import random
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from swarm.errors import Reason
 from swarm.ledger.state.draft import Draft
 from swarm.ledger.state.records import RunPhase
-from swarm.ledger.state.storage import receipts
+from swarm.ledger.state.storage import receipts, storage_key
 from swarm.ledger.storage_statements import LEAVES_DRAWN, STORAGE_PROOF_BYTES_MAX, StoreReceipt
 from swarm.ledger.transactions import CloseRun, Leave
 from swarm.ledger.transition.prices import (
@@ -134,9 +135,8 @@ def test_who_leaves_the_run_or_comes_to_the_stage_itself_is_replaced() -> None:
 
 def _look_now(draft: Draft, kept: Kept) -> None:
     """Move the storage of the case as if it were due now."""
-    draft.changes[b"m" + b"".join(n.to_bytes(8, "big") for n in (1, STAGE, kept.round))] = replace(
-        kept.storage, due=draft.height
-    )
+    key = storage_key(kept.index, STAGE, kept.round)
+    draft.changes[key] = replace(kept.storage, due=draft.height)
     move_storage(draft, kept.index, STAGE, kept.round)
 
 
@@ -472,5 +472,10 @@ def test_a_run_without_money_has_its_checkpoints_held_all_the_same() -> None:
     kept.ask()
     draft = Draft(kept.state, kept.ledger.keys[0].peer)
     draft.put_run(replace(kept.run, escrow=Amount(0)))
-    assert storage_pay(kept.state.params, SPEC, draft.run(kept.index).escrow, 6) == 0
-    assert kept.proof(peer).leaves
+    draft.credit(kept.run.owner, kept.run.escrow)
+    kept.ledger.head = dataclasses.replace(kept.ledger.head, state=draft.finish())
+    before = kept.state.account(peer).balance
+    kept.submit(kept.proof(peer))
+    (holder,) = (holder for holder in kept.storage.holders if holder.peer == peer)
+    assert holder.proven == kept.state.height
+    assert kept.state.account(peer).balance <= before, "nothing is paid"

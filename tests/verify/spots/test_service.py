@@ -1,6 +1,6 @@
 """One node checks windows of another at elements, and gets its result, a proof, or somebody to blame."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -41,16 +41,13 @@ from tests.verify.windows import CHAIN
 ITEMS = 32
 
 
+pytestmark = pytest.mark.usefixtures("inline_threads")
+
+
 @pytest.fixture(autouse=True)
-def inline_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Virtual time must not run while a thread works."""
-
-    async def run_inline(work: Callable[..., object], *arguments: object) -> object:
-        await trio.lowlevel.checkpoint()
-        return work(*arguments)
-
-    with_one_step("int8", 1)  # trained before the clock of a test runs
-    monkeypatch.setattr(trio.to_thread, "run_sync", run_inline)
+def _trained() -> None:
+    """Train before the clock of a test runs."""
+    with_one_step("int8", 1)
 
 
 class Node:
