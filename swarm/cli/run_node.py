@@ -21,7 +21,7 @@ import trio
 from swarm.cli.client import NODE_ROOM_BYTES, fetch_state, find_node
 from swarm.cli.errors import INTERRUPTED
 from swarm.cli.state_reader import verdict
-from swarm.cli.streams import LOST, Lenient
+from swarm.cli.streams import LOST, Lenient, unhurried
 from swarm.cli.style import Ink
 from swarm.cli.terminal import Terminal
 from swarm.cli.views import headline
@@ -230,7 +230,7 @@ def run_until_stopped(
     config: "NodeConfig", home: Path, start: "Start", console: NodeConsole
 ) -> int:
     """Run a node until it is stopped; return the exit code. Raises what ``open_node`` raises."""
-    with console.opened():
+    with unhurried(), console.opened():
         return trio.run(_supervise, config, home, start, console)
 
 

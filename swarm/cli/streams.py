@@ -2,19 +2,28 @@
 
 Shell: owns file descriptors 0 to 2. Loads nothing heavy.
 
-A stream may be closed (``>&-``), full, of ASCII, or go away while a node runs. Messages are then lost, and
-nothing else; the result of a command that cannot be written is a failure of that command.
+A stream may be closed (``>&-``), full, of ASCII, stand still (Ctrl-S, a pipe that nobody reads), or go away
+while a node runs. Messages are then lost, and nothing else; the result of a command that cannot be written is a
+failure of that command.
 """
 
 import errno
 import io
 import os
 import sys
-from contextlib import suppress
-from typing import TextIO
+import threading
+import time
+from collections import deque
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from typing import TextIO, cast
 
 LOST = (OSError, ValueError)
 """Errors of writing to a stream that is full, closed, or gone."""
+QUEUE_BYTES_MAX = 1 << 20
+"""Bytes that wait for a reader, at most: minutes of a node's events."""
+LINGER_S = 1.0
+"""Seconds that a node waits, when it ends, for what it has said to be read."""
 
 
 def prepare_streams() -> None:
@@ -106,3 +115,103 @@ class Lenient:
     def fileno(self) -> int:
         """Return the descriptor."""
         return self._stream.fileno()
+
+
+class Unhurried:
+    """Stream whose writer never waits for its reader: a thread writes, and what finds no room is dropped whole.
+
+    What is written between two flushes is one piece, as a line. The thread writes to the descriptor itself,
+    since a stream of Python that a thread is stuck in cannot be closed when the process ends.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.encoding = stream.encoding
+        self.dropped = 0
+        """Pieces that found no room."""
+        self._stream, self._errors = stream, stream.errors or "backslashreplace"
+        self._said = ""
+        self._pieces = deque[bytes]()
+        self._waiting = 0
+        self._changed = threading.Condition()
+        self._is_open = True
+        try:
+            stream.flush()
+            self._descriptor = stream.fileno()
+        except LOST:
+            self._descriptor = -1
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def write(self, text: str) -> int:
+        """Keep text until the next flush."""
+        self._said += text
+        if len(self._said) > QUEUE_BYTES_MAX:
+            self.flush()
+        return len(text)
+
+    def flush(self) -> None:
+        """Hand over what was written, or drop it."""
+        piece, self._said = self._said.encode(self.encoding, self._errors), ""
+        with self._changed:
+            if not piece or self._descriptor < 0:
+                return
+            if self._waiting + len(piece) > QUEUE_BYTES_MAX:
+                self.dropped += 1
+                return
+            self._pieces.append(piece)
+            self._waiting += len(piece)
+            self._changed.notify_all()
+
+    def isatty(self) -> bool:
+        """Return True for a terminal."""
+        return is_terminal(self._stream)
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        return self._stream.fileno()
+
+    def close(self) -> None:
+        """Wait a moment for the rest to be read."""
+        self.flush()
+        ends = time.monotonic() + LINGER_S
+        with self._changed:
+            self._is_open = False
+            self._changed.notify_all()
+            while self._waiting and (left := ends - time.monotonic()) > 0:
+                self._changed.wait(left)
+
+    def _serve(self) -> None:
+        while True:
+            with self._changed:
+                while not self._pieces:
+                    if not self._is_open:
+                        return
+                    self._changed.wait()
+                piece = self._pieces.popleft()
+            self._write(piece)
+            with self._changed:
+                self._waiting -= len(piece)
+                self._changed.notify_all()
+
+    def _write(self, piece: bytes) -> None:
+        left = memoryview(piece)
+        try:
+            while left and self._descriptor >= 0:
+                left = left[os.write(self._descriptor, left) :]
+        except OSError:
+            with self._changed:
+                self._descriptor = -1
+
+
+@contextmanager
+def unhurried() -> Generator[None]:
+    """Let nothing in this process wait for who reads stdout and stderr."""
+    kept = sys.stdout, sys.stderr
+    mine = Unhurried(kept[0]), Unhurried(kept[1])
+    sys.stdout, sys.stderr = cast("tuple[TextIO, TextIO]", mine)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = kept
+        for stream in mine:
+            stream.close()

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from swarm.cli.errors import MESSAGE_CHARS_MAX, explain
 from swarm.cli.main import run
 from swarm.cli.options import GlobalOptions
 from swarm.cli.run_node import NodeConsole, heeded
-from swarm.cli.streams import Lenient, is_terminal, is_wide
+from swarm.cli.streams import QUEUE_BYTES_MAX, Lenient, Unhurried, is_terminal, is_wide
 from swarm.cli.terminal import Terminal
 from swarm.errors import UsageError
 from swarm.events import EventKind, make_event
@@ -232,6 +233,42 @@ def test_a_node_goes_on_when_its_terminal_is_gone(
     assert not is_wide(None)
     with pytest.raises(UsageError, match="no terminal to ask on"):
         screen.confirms("really?", "swarm stop --yes")
+
+
+@pytest.mark.rule("C11")
+def test_who_reads_nothing_holds_up_no_writer_and_gets_whole_lines() -> None:
+    """As a terminal that was stopped by Ctrl-S: what is said meanwhile is lost, and no line is cut."""
+    receive, send = os.pipe()
+    with os.fdopen(send, "w", encoding="utf-8") as full:
+        stream = Unhurried(full)
+        for number in range(40_000):
+            print(f"line {number} " + "x" * 100, file=stream, flush=True)
+        assert stream.dropped > 0
+        stuck = threading.Thread(target=stream.close)
+        stuck.start()
+        read = b""
+        while stuck.is_alive() or len(read) < QUEUE_BYTES_MAX // 2:
+            read += os.read(receive, 1 << 16)
+        stuck.join()
+    os.close(receive)
+    lines = read.decode().split("\n")
+    assert lines[:3] == [f"line {number} " + "x" * 100 for number in range(3)]
+    assert {len(line) - len("x" * 100) for line in lines[:-1]} <= set(range(7, 13))
+
+
+@pytest.mark.rule("C11")
+def test_a_process_whose_reader_stands_still_ends_all_the_same() -> None:
+    program = (
+        "from swarm.cli.streams import prepare_streams, unhurried\n"
+        "prepare_streams()\n"
+        "with unhurried():\n"
+        "    for number in range(40_000): print('x' * 100, flush=True)\n"
+    )
+    receive, send = os.pipe()
+    done = subprocess.run([sys.executable, "-c", program], stdout=send, timeout=60, check=False)
+    os.close(send)
+    os.close(receive)
+    assert done.returncode == 0
 
 
 @pytest.mark.rule("C11")
