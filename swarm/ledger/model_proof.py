@@ -77,7 +77,7 @@ def verify_model(model: ModelProof, trusted: TrustedEpoch | None = None) -> Prov
         assert isinstance(checkpoint, Checkpoint), "decoded as one"
         if checkpoint.is_void:
             raise BrokenPromise(
-                f"the checkpoint of stage {stage} is void: its poster was convicted"
+                f"the checkpoint of stage {stage} is void: what it goes back to was false, or not shown"
             )
         roots.append(checkpoint.phi_root)
     chain, height = model.genesis.chain, model.proof.outline.height

@@ -255,7 +255,9 @@ class Checkpoint(Message, frozen=True):
     height: Height
     """Height at which it was posted."""
     is_void: bool
-    """True if its poster was convicted since: no start and no anchor any more, listed for replays only."""
+    """True if its poster was convicted or silent since, or its stage set back: no start and no anchor any more,
+    listed for replays only.
+    """
 
 
 class Waiter(Message, frozen=True):
@@ -398,11 +400,7 @@ class Run(Message, frozen=True):
 
     def standing(self, stage: int) -> tuple[Checkpoint, ...]:
         """Return the canonical checkpoints of a stage that nothing undid, newest first."""
-        back = self.rollbacks[stage]
-        kept = self.checkpoints[stage]
-        return tuple(
-            c for c in kept if not c.is_void and not back.to_round < c.round <= back.boundary
-        )
+        return tuple(c for c in self.checkpoints[stage] if not c.is_void)
 
 
 class StartKind(StrEnum):

@@ -17,9 +17,19 @@ seat itself is set back, or a vandal could set back a stage for the price of a f
 Source: docs/spec/protocol.md sections 5 and 6.
 """
 
+from collections.abc import Callable
+
 from swarm.errors import InvalidStatement, Reason
 from swarm.ledger.state.draft import Draft
-from swarm.ledger.state.records import Rollback, Run, RunPhase, Seat, SegmentRecord, StartKind
+from swarm.ledger.state.records import (
+    Checkpoint,
+    Rollback,
+    Run,
+    RunPhase,
+    Seat,
+    SegmentRecord,
+    StartKind,
+)
 from swarm.ledger.transactions import CommitSegment, PostCheckpoint
 from swarm.ledger.transition.seats import with_changed_seat
 from swarm.primitives.codec import replace
@@ -47,7 +57,9 @@ def set_back(draft: Draft, record: SegmentRecord) -> None:
     rollbacks = tuple(
         new if stage == record.stage else back for stage, back in enumerate(run.rollbacks)
     )
-    draft.put_run(replace(run, rollbacks=rollbacks))
+    run = replace(run, rollbacks=rollbacks)
+    # Void for good: the next rollback of the stage is the only one that its record has then.
+    draft.put_run(_with_void(run, record.stage, lambda c: new.to_round < c.round <= new.boundary))
 
 
 def is_set_back(run: Run, seat: Seat, stage: int, round_: RoundIndex) -> bool:
@@ -63,16 +75,12 @@ def set_adrift(draft: Draft, record: SegmentRecord) -> None:
     """
     run = draft.run(record.run)
     last = _last_after(draft, record, run.next_round)
-    kept = tuple(
-        replace(c, is_void=True)
-        if (c.peer, c.seat) == (record.peer, record.seat) and record.round < c.round <= last + 1
-        else c
-        for c in run.checkpoints[record.stage]
-    )
-    checkpoints = tuple(
-        kept if stage == record.stage else old for stage, old in enumerate(run.checkpoints)
-    )
-    run = replace(run, checkpoints=checkpoints)
+
+    def goes_back(c: Checkpoint) -> bool:
+        is_its = (c.peer, c.seat) == (record.peer, record.seat)
+        return is_its and record.round < c.round <= last + 1
+
+    run = _with_void(run, record.stage, goes_back)
     seat = next((s for s in run.seats[record.stage] if s.index == record.seat), None)
     goes_on = (
         seat is not None and seat.anew_round <= record.round and seat.last_commit_round <= last
@@ -80,6 +88,13 @@ def set_adrift(draft: Draft, record: SegmentRecord) -> None:
     if seat is not None and goes_on and run.phase not in OVER:
         run = with_changed_seat(run, replace(seat, anew_round=run.next_round))
     draft.put_run(run)
+
+
+def _with_void(run: Run, stage: int, is_void: Callable[[Checkpoint], bool]) -> Run:
+    """Return the run with some checkpoints of a stage void: they stay listed, for replays."""
+    kept = tuple(replace(c, is_void=c.is_void or is_void(c)) for c in run.checkpoints[stage])
+    every = tuple(kept if number == stage else old for number, old in enumerate(run.checkpoints))
+    return replace(run, checkpoints=every)
 
 
 def _last_after(draft: Draft, record: SegmentRecord, stop: int) -> int:

@@ -106,6 +106,8 @@ def test_the_newest_checkpoint_from_before_the_lie_stands_and_those_after_it_do_
     assert run.rollbacks[0] == Rollback(early, run.next_round)
     assert [c.round for c in run.standing(0)] == [early]
     assert len(run.checkpoints[0]) == 2, "still an anchor for who replays"
+    draft.put_run(replace(run, rollbacks=(Rollback(late + 2, late + 4), NO_ROLLBACK)))
+    assert [c.round for c in draft.run(run.index).standing(0)] == [early], "nor after another one"
     proof = (b"",) * 4
     for round_ in (late, run.next_round):
         body = PostCheckpoint(
