@@ -12,7 +12,15 @@ from dataclasses import dataclass
 
 import trio
 
-from swarm.dht.directory import TOPIC, Announcement, PeerTable, fold, measured, parse_announcement
+from swarm.dht.directory import (
+    TOPIC,
+    Announcement,
+    PeerTable,
+    fold,
+    heard,
+    measured,
+    parse_announcement,
+)
 from swarm.dht.records import RECORD_BYTES_MAX, SignedRecord, check_record, sign_record
 from swarm.errors import PeerFault, Unreachable
 from swarm.host.addresses import believable, is_loopback
@@ -130,8 +138,9 @@ class Directory:
 
     def _take(self, peer: PeerId, data: bytes) -> None:
         """Fold a record that ``peer`` sent about itself; raise ``PeerFault``."""
-        record = check_record(data, topic=TOPIC, peer=peer, now_s=int(time.time()))
-        self._fold(peer, record)
+        record = check_record(data, topic=TOPIC, peer=peer, now_s=None)
+        announcement = parse_announcement(record.payload)
+        self.peer_map = heard(self.peer_map, peer, announcement, record.seq, trio.current_time())
 
     def _fold(self, peer: PeerId, record: SignedRecord) -> None:
         announcement = parse_announcement(record.payload)

@@ -34,6 +34,9 @@ PEERS_MAX = 1024
 FORGET_S = 3600.0
 """Seconds after which a peer not heard of is no longer shown: an hour."""
 
+LATE_NS = 60_000_000_000
+"""Nanoseconds by which an announcement may be overtaken by a later one."""
+
 SILENT_S = 20.0
 """Seconds of silence that count: four announcements missed, of which one may be lost and two may be late on a
 starved machine."""
@@ -159,6 +162,19 @@ def fold(
     if seq <= old.seq:
         return peer_map
     return _with(peer_map, peer, replace(old, announcement=announcement, seq=seq, announced_at=now))
+
+
+def heard(
+    peer_map: PeerTable, peer: PeerId, announcement: Announcement, seq: int, now: float
+) -> PeerTable:
+    """Return the map after what a peer has just said of itself; as ``fold``, but for a clock that was set back.
+
+    A number that is lower than the last by more than ``LATE_NS`` is not a message that was overtaken.
+    """
+    old = peer_map.entries.get(peer)
+    if old is not None and seq < old.seq - LATE_NS:
+        peer_map = _with(peer_map, peer, replace(old, seq=0))
+    return fold(peer_map, peer, announcement, seq, now)
 
 
 def measured(

@@ -9,6 +9,7 @@ Modules (C: pure, S: does I/O):
                          try, never fail.
     client.py         S  Send requests to peers: dial them, keep streams open, wait no longer than a
                          deadline.
+    clocks.py         C  Say whose clock is wrong, from the hellos of connected peers.
     closing.py        S  Close connections quickly and completely, and raise errors without the
                          wrapping of nurseries.
     connections.py    S  Greet, ping, watch and drop the connections of this host.

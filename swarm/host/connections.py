@@ -50,6 +50,8 @@ class Link:
         self.greeted = trio.Event()
         self.ended = trio.Event()
         self.session = b""
+        self.clock_s = 0.0
+        """Seconds by which the clock of the peer is ahead of trio's, which nobody sets."""
         self.rtt_s: float | None = None
         self.failures = 0
         self.scope = open_scope()
@@ -285,6 +287,7 @@ class Connections:
             if older.session != theirs.session:  # from before its restart: it is dead by now
                 self._nursery.start_soon(self.drop, older)
         link.session = theirs.session
+        link.clock_s = theirs.clock_s - trio.current_time()
         self._address_book.learn(link.peer, believable(theirs.addresses, link.remote_host))
         self._breakers.reset(link.peer)
         link.greeted.set()

@@ -10,12 +10,13 @@ from swarm.errors import BadEncoding
 from swarm.host.addresses import ADDRESS_CHARS_MAX, ADDRESSES_MAX
 from swarm.primitives.codec import Message, decode
 
-PROTOCOL = "/swarm/hello/1"
+PROTOCOL = "/swarm/hello/2"
 CHAIN_BYTES = 16
 SESSION_BYTES = 8
 HELLO_BYTES_MAX = 2048
 """Bytes of a hello: eight addresses of 160 characters, a version, and the rest."""
 VERSION_CHARS_MAX = 32
+CLOCK_S_MAX = 1 << 40
 
 
 class Hello(Message, frozen=True):
@@ -28,6 +29,8 @@ class Hello(Message, frozen=True):
     """8 random bytes drawn when the process started: a new value means that the peer restarted."""
     addresses: tuple[str, ...]
     """Multiaddr texts at which it says it can be dialled."""
+    clock_s: int
+    """Seconds since 1970, by its clock. Nothing is decided by it: it tells people whose clock is wrong."""
 
 
 def parse_hello(data: bytes) -> Hello:
@@ -39,6 +42,8 @@ def parse_hello(data: bytes) -> Hello:
         raise BadEncoding("a hello this long")
     if any(len(address) > ADDRESS_CHARS_MAX for address in hello.addresses):
         raise BadEncoding("an address this long")
+    if not 0 <= hello.clock_s < CLOCK_S_MAX:
+        raise BadEncoding("a clock out of bounds")
     return hello
 
 

@@ -8,6 +8,7 @@ import importlib.metadata
 import logging
 import os
 import secrets
+import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -122,7 +123,8 @@ class Host:
         return list(dict.fromkeys(told or own))
 
     def _introduce(self) -> Hello:
-        return Hello(_VERSION, self.chain16, self._session, tuple(self.addresses()[:8]))
+        addresses = tuple(self.addresses()[:8])
+        return Hello(_VERSION, self.chain16, self._session, addresses, int(time.time()))
 
     def learn(self, peer: PeerId, addresses: Sequence[str]) -> None:
         """Remember addresses of a peer, best first; a new address ends its rest after failures."""
@@ -167,6 +169,12 @@ class Host:
         """
         times = [link.rtt_s for link in self._links.of(peer) if link.rtt_s is not None]
         return round(min(times) * 1000) if times else None
+
+    def skews_s(self) -> dict[PeerId, int]:
+        """Return by how many seconds the clock of each connected peer is ahead of ours, by its last hello."""
+        ahead_s = trio.current_time() - time.time()
+        links = ((peer, self._links.of(peer)) for peer in self.connected())
+        return {peer: round(found[-1].clock_s + ahead_s) for peer, found in links if found}
 
     def network(self, peer: PeerId) -> str:
         """Return the public network that a peer is connected from (``addresses.network_of``); "" for none."""

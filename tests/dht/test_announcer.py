@@ -159,6 +159,24 @@ async def test_an_announcement_is_about_its_sender_on_both_ways(
     assert directory.peer_map.entries[forger.peer].announcement == ANNOUNCEMENT
 
 
+@pytest.mark.rule("D8", "H21")
+async def test_a_peer_whose_clock_is_a_year_off_is_on_the_map_and_not_blamed(
+    autojump_clock: MockClock,
+) -> None:
+    network = FakeNetwork()
+    mine, late = (Peer(network, number) for number in (1, 2))
+    directory = a_directory(mine, Table())
+
+    async def answer(asker: PeerId, request: bytes) -> bytes:
+        record = sign_record(late.secret, "announce", encode(ANNOUNCEMENT), seq=1, expires_at=600)
+        return encode(record)
+
+    late.serve(PROTOCOL, answer, request_limit=FRAME_BYTES_MAX)
+    await run_for(60.0, directory)
+    assert directory.peer_map.entries[late.peer].announcement == ANNOUNCEMENT
+    assert not mine.faults()
+
+
 @pytest.mark.rule("D9")
 async def test_a_node_publishes_once_a_minute_and_is_listed_under_its_run(
     autojump_clock: MockClock,

@@ -5,10 +5,12 @@ import pytest
 
 from swarm.dht import directory
 from swarm.dht.directory import (
+    LATE_NS,
     Announcement,
     PeerTable,
     PeerView,
     fold,
+    heard,
     measured,
     parse_announcement,
     view,
@@ -82,6 +84,17 @@ def test_the_newest_announcement_wins_in_any_order() -> None:
     assert fold(peer_map, A, ANNOUNCEMENT, 2, 11.0) is peer_map
     assert only(peer_map, 12.0).announcement == newer
     assert only(peer_map, 12.0).age_s == 2.0
+
+
+@pytest.mark.rule("D8", "D11")
+def test_a_clock_that_was_set_back_silences_nobody_who_is_heard() -> None:
+    set_back = msgspec.structs.replace(ANNOUNCEMENT, round=5)
+    before = fold(PeerTable(), A, ANNOUNCEMENT, 10 * LATE_NS, 10.0)
+    assert heard(before, A, set_back, 9 * LATE_NS, 11.0) is before, "overtaken on its way"
+    assert fold(before, A, set_back, LATE_NS, 11.0) is before, "hearsay"
+    after = heard(before, A, set_back, LATE_NS, 11.0)
+    assert only(after, 11.0).announcement == set_back
+    assert only(heard(after, A, ANNOUNCEMENT, LATE_NS + 1, 12.0), 12.0).announcement == ANNOUNCEMENT
 
 
 def test_folding_leaves_the_old_map_as_it_was() -> None:

@@ -51,6 +51,17 @@ def test_an_honest_record_is_believed() -> None:
     validate(record_key("announce", ALICE.peer), encode(a_record()), NOW_S)
 
 
+@pytest.mark.rule("D8")
+def test_what_its_peer_has_just_sent_holds_whatever_the_clocks_say() -> None:
+    for late_s in (-(1 << 31), 1 << 31):
+        record = encode(a_record())
+        with pytest.raises(BrokenPromise):
+            check_record(record, topic="announce", peer=ALICE.peer, now_s=NOW_S + late_s)
+    assert check_record(encode(a_record()), topic="announce", peer=ALICE.peer, now_s=None)
+    with pytest.raises(BrokenPromise):
+        check_record(encode(a_record(secret=BOB)), topic="announce", peer=ALICE.peer, now_s=None)
+
+
 @pytest.mark.rule("D2", "D3", "S8")
 def test_no_peer_writes_under_anothers_key() -> None:
     with pytest.raises(BrokenPromise):

@@ -1,5 +1,6 @@
 """Peers connect, ask and answer; a peer that leaves, freezes or returns costs the others a bounded wait."""
 
+import time
 from types import ModuleType
 
 import pytest
@@ -62,6 +63,20 @@ async def test_the_answer_to_a_hello_names_where_the_other_can_be_dialled(net: M
         assert bob.known_addresses(alice.peer) == alice.addresses()
         assert alice.connected() == [bob.peer]
         assert isinstance(bob.events.receive_nowait(), PeerConnected)
+
+
+@pytest.mark.rule("H21")
+async def test_a_hello_says_whose_clock_is_off(
+    net: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with net.hosts(2) as (alice, bob):
+        await net.meet(alice, bob)
+        assert abs(alice.skews_s()[bob.peer]) <= 2
+        assert abs(bob.skews_s()[alice.peer]) <= 2
+        slow = time.time() - 900
+        monkeypatch.setattr("swarm.host.service.time.time", lambda: slow)
+        assert 898 <= alice.skews_s()[bob.peer] <= 902
+    assert alice.skews_s() == {}
 
 
 @pytest.mark.rule("H13")

@@ -214,7 +214,7 @@ def hallway() -> list[Json]:
     ticket = Ticket(CHAIN[:16], RUN[:16], ALICE.peer, ("/ip4/127.0.0.1/tcp/7420",), 1_800_000_000)
     big = bytes(range(256)) * 5000
     proof = vrf.prove(ALICE, b"alpha")
-    hello = Hello("0.1.0", CHAIN[:16], bytes(8), ("/ip4/127.0.0.1/tcp/7420",))
+    hello = Hello("0.1.0", CHAIN[:16], bytes(8), ("/ip4/127.0.0.1/tcp/7420",), 1_800_000_000)
     return [
         {"kind": "digest", "purpose": "p", "parts": ["61", ""], "sha256": digest("p", b"a", b"").hex(),
          "blake3": fast_digest("p", b"a", b"").hex()},

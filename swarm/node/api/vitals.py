@@ -4,11 +4,14 @@ Shell: reads the packages and the clock once a second, so that every figure has 
 ``figures`` decide.
 """
 
+import re
 from dataclasses import dataclass
 
 import trio
 
 from swarm.dht.directory import Announcement, PeerView, view
+from swarm.events import EventKind
+from swarm.host.clocks import clock_warning
 from swarm.ledger.state.records import Run, RunPhase
 from swarm.node.api.figures import (
     Standing,
@@ -68,6 +71,8 @@ class Vitals:
         self._context = context
         self._watch = HealthWatch(trio.current_time())
         self._steps: dict[PeerId, Motion] = {}
+        self._clocks = ""
+        """The last word about clocks, without its figures."""
         self.curve: dict[int, float] = {}
         """The run's training loss at the end of each round that was watched."""
 
@@ -75,7 +80,21 @@ class Vitals:
         """Read the vitals every ``POLL_S`` until cancelled."""
         while True:
             self.read()
+            self.tell_clocks()
             await trio.sleep(POLL_S)
+
+    def tell_clocks(self) -> None:
+        """Say that a clock is wrong, once, and that it is right again."""
+        context, before = self._context, self._clocks
+        named = {peer_name(peer): skew_s for peer, skew_s in context.host.skews_s().items()}
+        text = clock_warning(named)
+        self._clocks = re.sub(r"[0-9]+ [a-z]+", "", text)
+        if text and self._clocks != before:
+            context.report(EventKind.WARNING, text)
+        elif before and not text:
+            context.report(
+                EventKind.NETWORK, "the clocks of this machine and its peers agree again"
+            )
 
     def read(self) -> VitalsReading:
         """Return the vitals now: the figures that moved since the last reading, and the verdict."""

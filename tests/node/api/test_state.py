@@ -93,7 +93,9 @@ class Harness:
             "config": Some(threads=1, solve=True, evaluate=False),
             "devices": ("cpu",),
             "host": Some(
-                addresses=lambda: ["/ip4/127.0.0.1/tcp/1"], connected=lambda: self.connected
+                addresses=lambda: ["/ip4/127.0.0.1/tcp/1"],
+                connected=lambda: self.connected,
+                skews_s=dict,
             ),
             "checks": Some(counts=VerifierCounts(done=2, agreed=1), log_store=Some(packing_s=0.0)),
             "compute": Some(spent_s={"x": 0.5}),
