@@ -134,11 +134,8 @@ class Unhurried:
         self._waiting = 0
         self._changed = threading.Condition()
         self._is_open = True
-        try:
-            stream.flush()
-            self._descriptor = stream.fileno()
-        except LOST:
-            self._descriptor = -1
+        self._descriptor = stream.fileno()
+        """-1 once it has gone."""
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
@@ -205,13 +202,25 @@ class Unhurried:
 
 @contextmanager
 def unhurried() -> Generator[None]:
-    """Let nothing in this process wait for who reads stdout and stderr."""
+    """Let nothing in this process wait for who reads stdout and stderr.
+
+    A stream without a descriptor is in memory, or gone: nobody waits there.
+    """
     kept = sys.stdout, sys.stderr
-    mine = Unhurried(kept[0]), Unhurried(kept[1])
-    sys.stdout, sys.stderr = cast("tuple[TextIO, TextIO]", mine)
+    mine = [Unhurried(stream) if _has_descriptor(stream) else stream for stream in kept]
+    sys.stdout, sys.stderr = cast("list[TextIO]", mine)
     try:
         yield
     finally:
         sys.stdout, sys.stderr = kept
         for stream in mine:
-            stream.close()
+            if isinstance(stream, Unhurried):
+                stream.close()
+
+
+def _has_descriptor(stream: TextIO) -> bool:
+    try:
+        stream.flush()
+        return stream.fileno() >= 0
+    except LOST:
+        return False
