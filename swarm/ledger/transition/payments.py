@@ -21,7 +21,7 @@ from swarm.ledger.transition.prices import (
     solver_stake,
     witness_pay,
 )
-from swarm.ledger.transition.seats import evicted
+from swarm.ledger.transition.seats import evicted, with_void
 from swarm.primitives.codec import replace
 from swarm.types import Amount, Height, PeerId
 
@@ -250,11 +250,9 @@ def expel(draft: Draft, record: SegmentRecord) -> None:
 def void_checkpoints(draft: Draft, record: SegmentRecord) -> None:
     """Let nothing that a solver has posted in its run be a start or an anchor any more."""
     run = draft.run(record.run)
-    checkpoints = tuple(
-        tuple(replace(c, is_void=c.is_void or c.peer == record.peer) for c in kept)
-        for kept in run.checkpoints
-    )
-    draft.put_run(replace(run, checkpoints=checkpoints))
+    for stage in range(len(run.checkpoints)):
+        run = with_void(run, stage, lambda c: c.peer == record.peer)
+    draft.put_run(run)
 
 
 def is_exact(draft: Draft, record: SegmentRecord) -> bool:

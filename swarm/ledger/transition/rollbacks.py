@@ -17,8 +17,6 @@ seat itself is set back, or a vandal could set back a stage for the price of a f
 Source: docs/spec/protocol.md sections 5 and 6.
 """
 
-from collections.abc import Callable
-
 from swarm.errors import InvalidStatement, Reason
 from swarm.ledger.state.draft import Draft
 from swarm.ledger.state.records import (
@@ -31,7 +29,7 @@ from swarm.ledger.state.records import (
     StartKind,
 )
 from swarm.ledger.transactions import CommitSegment, PostCheckpoint
-from swarm.ledger.transition.seats import with_changed_seat
+from swarm.ledger.transition.seats import with_changed_seat, with_void
 from swarm.primitives.codec import replace
 from swarm.types import RoundIndex
 
@@ -59,7 +57,7 @@ def set_back(draft: Draft, record: SegmentRecord) -> None:
     )
     run = replace(run, rollbacks=rollbacks)
     # Void for good: the next rollback of the stage is the only one that its record has then.
-    draft.put_run(_with_void(run, record.stage, lambda c: new.to_round < c.round <= new.boundary))
+    draft.put_run(with_void(run, record.stage, lambda c: new.to_round < c.round <= new.boundary))
 
 
 def is_set_back(run: Run, seat: Seat, stage: int, round_: RoundIndex) -> bool:
@@ -80,7 +78,7 @@ def set_adrift(draft: Draft, record: SegmentRecord) -> None:
         is_its = (c.peer, c.seat) == (record.peer, record.seat)
         return is_its and record.round < c.round <= last + 1
 
-    run = _with_void(run, record.stage, goes_back)
+    run = with_void(run, record.stage, goes_back)
     seat = next((s for s in run.seats[record.stage] if s.index == record.seat), None)
     goes_on = (
         seat is not None and seat.anew_round <= record.round and seat.last_commit_round <= last
@@ -88,13 +86,6 @@ def set_adrift(draft: Draft, record: SegmentRecord) -> None:
     if seat is not None and goes_on and run.phase not in OVER:
         run = with_changed_seat(run, replace(seat, anew_round=run.next_round))
     draft.put_run(run)
-
-
-def _with_void(run: Run, stage: int, is_void: Callable[[Checkpoint], bool]) -> Run:
-    """Return the run with some checkpoints of a stage void: they stay listed, for replays."""
-    kept = tuple(replace(c, is_void=c.is_void or is_void(c)) for c in run.checkpoints[stage])
-    every = tuple(kept if number == stage else old for number, old in enumerate(run.checkpoints))
-    return replace(run, checkpoints=every)
 
 
 def _last_after(draft: Draft, record: SegmentRecord, stop: int) -> int:
@@ -108,6 +99,12 @@ def _last_after(draft: Draft, record: SegmentRecord, stop: int) -> int:
             break
         last = RoundIndex(round_)
     return last
+
+
+def anew_round(run: Run, stage: int, index: int) -> int:
+    """Return the round from which on nothing goes on from earlier ends of a seat; -1 if all may."""
+    seats = (seat for seat in run.seats[stage] if seat.index == index)
+    return max((run.rollbacks[stage].boundary, *(seat.anew_round for seat in seats)))
 
 
 def is_adrift(seat: Seat, round_: int) -> bool:

@@ -14,7 +14,7 @@ seats of a stage, and partners give a volunteer no weight until ``TRIAL_SEGMENTS
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from swarm.ledger.state.records import Run, Seat, Waiter
+from swarm.ledger.state.records import Checkpoint, Run, Seat, Waiter
 from swarm.primitives.codec import replace
 from swarm.primitives.randomness import stream
 from swarm.types import NO_DIGEST, Digest, Height, PeerId, RoundIndex, StageIndex
@@ -158,6 +158,13 @@ def with_changed_seat(run: Run, changed: Seat) -> Run:
     roster = tuple(changed if s.index == changed.index else s for s in run.seats[changed.stage])
     seats = tuple(roster if i == changed.stage else r for i, r in enumerate(run.seats))
     return replace(run, seats=seats)
+
+
+def with_void(run: Run, stage: int, is_void: Callable[[Checkpoint], bool]) -> Run:
+    """Return the run with some checkpoints of a stage void: they stay listed, for replays."""
+    kept = tuple(replace(c, is_void=c.is_void or is_void(c)) for c in run.checkpoints[stage])
+    every = tuple(kept if number == stage else old for number, old in enumerate(run.checkpoints))
+    return replace(run, checkpoints=every)
 
 
 def evicted(run: Run, peer: PeerId, stage: int, index: int) -> Run:

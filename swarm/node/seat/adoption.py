@@ -17,6 +17,7 @@ from swarm.events import EventKind
 from swarm.executor import ExecutorPort
 from swarm.gossip.blobs.service import read_blob
 from swarm.ledger.state.records import Run, Seat
+from swarm.ledger.transition.rollbacks import anew_round
 from swarm.node.artifacts.checkpoints import drop
 from swarm.node.control.planner import is_accused
 from swarm.node.ports import (
@@ -287,10 +288,7 @@ async def _committed(
         if ledger.height >= last:
             raise Unreachable(f"its segment of round {round_} is not on the ledger")
         await ledger.wait_height(ledger.height + 1)
-    known = ledger.state.run(run.index)
-    seats = (seat for seat in known.seats[stage] if seat.index == replica.index)
-    anew = max((known.rollbacks[stage].boundary, *(seat.anew_round for seat in seats)))
-    if is_accused(record) or round_ < anew:
+    if is_accused(record) or round_ < anew_round(ledger.state.run(run.index), stage, replica.index):
         raise Unreachable(f"its segment of round {round_} may not stand")
     return record.end_root
 

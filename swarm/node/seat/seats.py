@@ -13,6 +13,7 @@ from torch import Tensor
 from swarm.errors import DeviceLost, Unreachable
 from swarm.events import EventKind
 from swarm.ledger.state.records import RoundInfo, Run, Seat
+from swarm.ledger.transition.rollbacks import anew_round
 from swarm.ledger.views import is_lasting
 from swarm.node.artifacts.checkpoints import ClosedSegment
 from swarm.node.artifacts.text import TextArtifacts, token_source
@@ -383,8 +384,6 @@ class Seats:
 def _is_outdated(run: Run, live: RunningSeat, info: RoundInfo) -> bool:
     """Return True if a seat must begin from another state: it is too far behind, or was rolled back."""
     behind = lag_rounds(live.current, info.round - 1)
-    stage = live.seat.stage
-    seats = (seat for seat in run.seats[stage] if seat.index == live.seat.index)
-    anew = max((run.rollbacks[stage].boundary, *(seat.anew_round for seat in seats)))
+    anew = anew_round(run, live.seat.stage, live.seat.index)
     is_set_back = live.current < anew <= info.round
     return is_set_back or catching_up(behind) is Catching.ADOPT

@@ -9,6 +9,8 @@ and small values there are rounds to spare, and splits are small; for the larges
 Source: docs/spec/verification.md section 4.
 """
 
+from math import prod
+
 from swarm.primitives.openings import WHOLE, Content, Place, layers_below
 from swarm.verify.program.nodes import Program
 
@@ -40,8 +42,8 @@ def value_layers(program: Program, content: Content, place: Place) -> int:
 
 
 def _node_most(program: Program) -> int:
-    largest = max((node.content for node in program.nodes), key=lambda one: one.num_bytes)
-    below = sum(_splits(layers, PART_LAYERS) for layers in _heights(largest))
+    largest = max(program.nodes, key=lambda node: prod(node.shape) * node.item_bytes)
+    below = sum(_splits(layers, PART_LAYERS) for layers in _heights(largest.content))
     return _most(top_level(program), SPLITS_MAX - below)
 
 

@@ -7,6 +7,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from swarm.config.spec import Genesis
 from swarm.ledger.net import archive
 from swarm.ledger.net.sync import (
     ASKS_MAX,
@@ -42,6 +43,18 @@ class CountingHost(MemoryHost):
         super().serve(protocol, counted, **limits)
 
 
+async def some_followers(
+    stack: AsyncExitStack, home: Path, net: MemoryNet, genesis: Genesis, count: int
+) -> list[LedgerService]:
+    """Ledgers of nodes 1 to ``count``, which do not validate, open as long as ``stack``."""
+    followers = list[LedgerService]()
+    for number in range(1, count + 1):
+        host = MemoryHost(net, numbered_key(number))
+        opened = a_ledger(home, genesis, number, host, validate=False)
+        followers.append(await stack.enter_async_context(opened))
+    return followers
+
+
 @pytest.mark.rule("L63")
 async def test_two_dozen_followers_of_one_validator_are_no_crowd_at_it_and_none_is_behind(
     tmp_path: Path, inline_threads: None, autojump_clock: MockClock
@@ -50,11 +63,7 @@ async def test_two_dozen_followers_of_one_validator_are_no_crowd_at_it_and_none_
     founder = CountingHost(net, numbered_key(0))
     async with AsyncExitStack() as stack:
         head = await stack.enter_async_context(a_ledger(tmp_path, genesis, 0, founder))
-        followers = list[LedgerService]()
-        for number in range(1, 25):
-            host = MemoryHost(net, numbered_key(number))
-            opened = a_ledger(tmp_path, genesis, number, host, validate=False)
-            followers.append(await stack.enter_async_context(opened))
+        followers = await some_followers(stack, tmp_path, net, genesis, 24)
         await head.wait_height(12)
         asked = founder.asked
         for height in range(13, 23):
@@ -74,11 +83,7 @@ async def test_followers_do_not_wait_for_a_block_at_each_other(
         head = await stack.enter_async_context(
             a_ledger(tmp_path, genesis, 0, MemoryHost(net, numbered_key(0)))
         )
-        followers = list[LedgerService]()
-        for number in range(1, 4):
-            host = MemoryHost(net, numbered_key(number))
-            opened = a_ledger(tmp_path, genesis, number, host, validate=False)
-            followers.append(await stack.enter_async_context(opened))
+        followers = await some_followers(stack, tmp_path, net, genesis, 3)
         await head.wait_height(12)
         for height in range(13, 13 + 4 * PROBE_TURNS * ASKS_MAX):
             await head.wait_height(height)
