@@ -239,20 +239,21 @@ def test_a_node_goes_on_when_its_terminal_is_gone(
 def test_who_reads_nothing_holds_up_no_writer_and_gets_whole_lines() -> None:
     """As a terminal that was stopped by Ctrl-S: what is said meanwhile is lost, and no line is cut."""
     receive, send = os.pipe()
-    with os.fdopen(send, "w", encoding="utf-8") as full:
+    read = bytearray()
+    with os.fdopen(receive, "rb") as source, os.fdopen(send, "w", encoding="utf-8") as full:
         stream = Unhurried(full)
         for number in range(40_000):
             print(f"line {number} " + "x" * 100, file=stream, flush=True)
         assert stream.dropped > 0
-        stuck = threading.Thread(target=stream.close)
-        stuck.start()
-        read = b""
-        while stuck.is_alive() or len(read) < QUEUE_BYTES_MAX // 2:
-            read += os.read(receive, 1 << 16)
-        stuck.join()
-    os.close(receive)
+        reader = threading.Thread(target=lambda: read.extend(source.read()))  # until it is closed
+        reader.start()
+        stream.close()
+        stream._thread.join()
+        full.close()
+        reader.join()
     lines = read.decode().split("\n")
     assert lines[:3] == [f"line {number} " + "x" * 100 for number in range(3)]
+    assert len(read) > QUEUE_BYTES_MAX // 2 and lines[-1] == ""
     assert {len(line) - len("x" * 100) for line in lines[:-1]} <= set(range(7, 13))
 
 
