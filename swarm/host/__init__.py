@@ -23,6 +23,9 @@ Modules (C: pure, S: does I/O):
     memory_quota.py   C  Limit the bytes of requests and of unread replies held for other peers, per
                          peer and in total.
     noise.py          S  Noise session that moves many messages per turn of the event loop.
+    outbound.py       C  Choose the peers that a node stays connected to by its own choice, and when
+                         to dial each of them.
+    places.py         C  Share the places for connections among the networks that they come from.
     server.py         S  Answer requests of peers within limits and deadlines, and blame faults.
     service.py        S  Entry point of the network: open a host, send requests to peers, answer
                          theirs.

@@ -103,6 +103,15 @@ def network_of(host: str) -> str:
     return str(ipaddress.ip_network((address, bits), strict=False))
 
 
+def network_at(address: str) -> str:
+    """Return the network that an address text leads into; of a host name its domain, whose owner names any.
+
+    It is "" for an address that is not a public one.
+    """
+    kind, host = address.split("/")[1:3] if address.count("/") >= 2 else ("", "")
+    return ".".join(host.split(".")[-2:]) if kind in _NAMES else network_of(host)
+
+
 def believable(claimed: Iterable[str], remote_host: str) -> tuple[str, ...]:
     """Return the usable ones of the addresses that a peer claims for itself, at most ``ADDRESSES_MAX``.
 

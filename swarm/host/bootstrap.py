@@ -13,6 +13,7 @@ import trio
 
 from swarm.errors import Unreachable
 from swarm.host.backoff import backoff_s
+from swarm.host.outbound import RETRY_CUT_OFF_S
 from swarm.host.service import Host
 from swarm.types import PeerId
 
@@ -57,6 +58,9 @@ RETRY_FIRST_S = 1.0
 RETRY_MOST_S = 30.0
 """Seconds of the longest wait: a peer that comes back after an hour is found within about half a minute."""
 
+POLL_S = 1.0
+"""Seconds between two looks, in a longer wait, whether a peer is still connected."""
+
 CHECK_INTERVAL_S = 5.0
 """Seconds between checks that a reached peer is still connected."""
 
@@ -89,17 +93,24 @@ async def _keep(
         try:
             await host.connect(peer, host.known_addresses(peer))
         except Unreachable as error:
-            wait_s = backoff_s(
-                attempt - 1, first_s=RETRY_FIRST_S, most_s=RETRY_MOST_S, jitter=random.random()
-            )
-            _report(reports, Failed(peer, attempt, str(error), wait_s))
-            await trio.sleep(wait_s)
+            jitter, ended = random.random(), trio.current_time()
+            _report(reports, Failed(peer, attempt, str(error), _wait_s(host, attempt, jitter)))
+            while (  # noqa: ASYNC110  a wait that becomes shorter when the last link ends
+                rest_s := ended + _wait_s(host, attempt, jitter) - trio.current_time()
+            ) > 0:
+                await trio.sleep(min(rest_s, POLL_S))
             continue
         _report(reports, Reached(peer, is_first=not first.is_set()))
         first.set()
         attempt = 0
         while host.is_connected(peer):  # noqa: ASYNC110  a link has no event that outlives it
             await trio.sleep(CHECK_INTERVAL_S)
+
+
+def _wait_s(host: Host, attempt: int, jitter: float) -> float:
+    """Return the seconds between two tries: fewer while this node has nobody else."""
+    most_s = RETRY_MOST_S if host.connected() else RETRY_CUT_OFF_S
+    return backoff_s(attempt - 1, first_s=RETRY_FIRST_S, most_s=most_s, jitter=jitter)
 
 
 def _report(reports: trio.MemorySendChannel[Progress], progress: Progress) -> None:

@@ -105,6 +105,18 @@ class Client:
             return live[-1]
         raise Unreachable(dial.error or f"{peer_name(peer)} hung up")
 
+    async def prove(self, peer: PeerId) -> None:
+        """Dial ``peer`` at its addresses, connected or not; raise ``Unreachable`` if it is at none of them."""
+        notes: list[str] = []
+        async with self._dial_slots:
+            for address in self._address_book.addresses(peer):
+                note = await self._try_address(peer, address)
+                if not note:
+                    self._address_book.worked(peer, address)
+                    return
+                notes.append(f"{address} ({note})")
+        raise Unreachable(f"{peer_name(peer)} is not at {', '.join(notes) or 'any address'}")
+
     async def _run_dial(self, peer: PeerId, dial: _Dial) -> None:
         """Dial in a task of its own, so that a caller that gives up does not end the others' dial."""
         try:

@@ -4,9 +4,10 @@ Shell: subclasses of libp2p 0.8.1. Each guard names what happens without it; tes
 holds one regression test per guard.
 """
 
+import itertools
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Protocol
 
 import libp2p.network.swarm as libp2p_swarm
@@ -29,6 +30,7 @@ from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import PeerInfo
 from libp2p.peer.peerstore import PeerStore
 from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
+from libp2p.rcmgr import Direction
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE_PROTOCOL
 from libp2p.security.noise.transport import Transport as NoiseTransport
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX_PROTOCOL
@@ -38,13 +40,15 @@ from libp2p.transport.upgrader import TransportUpgrader
 from multiaddr.multiaddr import Multiaddr
 
 from swarm.errors import Unreachable
-from swarm.host.closing import Untyped, open_scope
+from swarm.host.closing import Untyped, cut, open_scope, socket_under
 from swarm.host.noise import quick
+from swarm.host.places import PLACES_MAX, Place, ask_for_place
 from swarm.host.yamux import guarded_streams
 from swarm.primitives.crypto import SecretKey
 
-CONNECTIONS_MAX = 256
-"""Connections in and out: 92 KB each, and more than any node of a few hundred peers needs."""
+CONNECTIONS_MAX = PLACES_MAX
+PLACES_SPARE = 16
+"""Connections above that for which libp2p's own limit leaves room: those that are being replaced."""
 
 CONNECTIONS_PER_PEER_MAX = 3
 """Two peers that dial each other at once hold two; a third may be a fresh one after a restart."""
@@ -114,14 +118,18 @@ class GuardedSwarm(libp2p_swarm.Swarm):
     """libp2p's swarm, accepting and dialling within limits.
 
     Unguarded: an inbound slot is held for the life of the node, so after 250 connections, ended or not, no peer
-    gets in; 600 silent sockets keep newcomers out for seconds; only the first address of a peer is tried; a
-    peer that failed is refused for 60 s; it dials every peer it has heard of, 128 at a time.
+    gets in; as many keys of one machine keep everybody out, and this node from dialling; 600 silent sockets
+    keep newcomers out for seconds; only the first address of a peer is tried; a peer that failed is refused for
+    60 s; it dials every peer it has heard of, 128 at a time.
     """
 
     limits: ConnectionLimits
 
     def __init__(self, *args: Untyped, **options: Untyped) -> None:
         super().__init__(*args, **options)
+        self.kept: Collection[ID] = ()
+        """Peers of our own choice, whose connections nobody pushes out."""
+        self._arrivals = itertools.count()
         self._handshakes: dict[trio.CancelScope, str] = {}
         connector: Untyped = self.auto_connector
         connector.maybe_connect = connector.run_background_task = _do_nothing
@@ -155,7 +163,8 @@ class GuardedSwarm(libp2p_swarm.Swarm):
         scope.cancel()
 
     async def add_conn(self, muxed_conn: Untyped, direction: str = "unknown") -> Untyped:
-        """Register a connection; its failure does not end the swarm."""
+        """Register a connection if it gets a place; its failure does not end the swarm."""
+        await self._take_place(muxed_conn, is_inbound=direction == "inbound")
         start = muxed_conn.start
 
         async def start_guarded() -> None:
@@ -166,6 +175,36 @@ class GuardedSwarm(libp2p_swarm.Swarm):
 
         muxed_conn.start = start_guarded
         return await super().add_conn(muxed_conn, direction)
+
+    async def _take_place(self, muxed_conn: Untyped, *, is_inbound: bool) -> None:
+        """Give a new connection a place, that of another one if need be; raise ``SwarmException``."""
+        taken: list[Any] = [
+            conn
+            for conn in self.get_connections()
+            if not getattr(conn.muxed_conn, "swarm_is_pushed_out", False)
+        ]
+        taken.sort(key=lambda conn: conn.muxed_conn.swarm_arrival)
+        verdict = ask_for_place(
+            self._place(muxed_conn, is_inbound=is_inbound),
+            [
+                self._place(conn.muxed_conn, is_inbound=conn.direction == Direction.INBOUND)
+                for conn in taken
+            ],
+            CONNECTIONS_MAX,
+        )
+        muxed_conn.swarm_arrival = next(self._arrivals)
+        if not verdict.is_admitted:
+            await trio.aclose_forcefully(socket_under(muxed_conn.secured_conn))
+            raise SwarmException("every place for connections is taken")
+        if verdict.pushed_out is not None:
+            pushed_out = taken[verdict.pushed_out]
+            pushed_out.muxed_conn.swarm_is_pushed_out = True
+            log.info("%s makes room for another network", pushed_out.muxed_conn.peer_id)
+            await cut(pushed_out)
+
+    def _place(self, muxed_conn: Untyped, *, is_inbound: bool) -> Place:
+        remote = muxed_conn.get_remote_address()
+        return Place(remote[0] if remote else "", is_inbound, muxed_conn.peer_id in self.kept)
 
     async def dial_peer(self, peer_id: ID) -> list[INetConn]:
         """Dial through ``ConnectionLimits``: every address, one at a time, coalesced, with a deadline."""
@@ -282,10 +321,10 @@ def build_host(secret: SecretKey) -> GuardedHost:
         transports=[TCP()],
         retry_config=RetryConfig(max_retries=0),
         connection_config=ConnectionConfig(
-            max_connections=CONNECTIONS_MAX,
+            max_connections=CONNECTIONS_MAX + PLACES_SPARE,
             min_connections=0,
             low_watermark=0,  # no dialling on libp2p's own initiative
-            high_watermark=CONNECTIONS_MAX,
+            high_watermark=CONNECTIONS_MAX + PLACES_SPARE,
             max_connections_per_peer=CONNECTIONS_PER_PEER_MAX,
             inbound_upgrade_timeout=HANDSHAKE_S,
             outbound_upgrade_timeout=HANDSHAKE_S,

@@ -9,7 +9,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -145,6 +145,22 @@ class Host:
         self._address_book.learn(peer, addresses)
         self._breakers.reset(peer)
         await self._caller.connect(peer)
+
+    async def prove(self, peer: PeerId) -> None:
+        """Dial a peer that is connected, to see that its address is one; raise ``Unreachable``.
+
+        Of the two connections the peers keep one.
+        """
+        await self._caller.prove(peer)
+
+    def keep(self, peers: Collection[PeerId]) -> None:
+        """Let no connection to these peers be pushed out when the places for connections are taken."""
+        network: Any = self.libp2p_host.get_network()
+        network.kept = frozenset(map(id_of, peers))
+
+    def is_dialled(self, peer: PeerId) -> bool:
+        """Return True if we dialled a connection to ``peer`` that is open."""
+        return any(link.is_outbound for link in self._links.of(peer))
 
     def known(self) -> list[PeerId]:
         """Return the peers whose addresses are known, connected or not, in the order of their keys."""

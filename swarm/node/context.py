@@ -22,6 +22,7 @@ from swarm.ledger.service import LedgerService
 from swarm.ledger.state.records import Run
 from swarm.ledger.views import ConvictionView
 from swarm.node.artifacts.cache import ArtifactCache
+from swarm.node.join.isolation import Isolation
 from swarm.node.reporting import EventLog
 from swarm.primitives.crypto import SecretKey
 from swarm.store import Store
@@ -91,6 +92,19 @@ class TradeRecord:
     is_done: bool
 
 
+@dataclass(frozen=True, slots=True)
+class LinkStats:
+    """Connections to peers, counted."""
+
+    connected: int = 0
+    chosen: int = 0
+    """Those that this node dialled and keeps by its own choice."""
+    networks: int = 0
+    """Public networks that they lead to."""
+    anchors: int = 0
+    """Anchor peers remembered."""
+
+
 @dataclass(slots=True)
 class NodeStats:
     """Figures that this node has measured itself since it started."""
@@ -113,6 +127,9 @@ class NodeStats:
     hashing_s: float = 0.0
     waits_for: str = ""
     """Event that the node is waiting for, in words; empty if none."""
+    links: LinkStats = LinkStats()
+    isolation: Isolation | None = None
+    """Finding that this node is cut off from its network; None while it is not."""
 
     @property
     def training_loss(self) -> float | None:

@@ -8,7 +8,7 @@ import json
 import math
 import os
 import secrets
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -48,6 +48,7 @@ from swarm.node.context import Executors, NodeContext, NodeStats, open_executors
 from swarm.node.control.controller import Controller
 from swarm.node.join import join, known_peers
 from swarm.node.join.announce import announce
+from swarm.node.join.staying import stay_connected
 from swarm.node.launch import launch
 from swarm.node.launch.fit import check_fits, start_warnings
 from swarm.node.launch.publish import adopt_dataset
@@ -167,6 +168,7 @@ async def _run(
         save_genesis(setup.home, genesis)
         packages = _packages(setup, report, store, workers, genesis, host, blobs)
         async with packages as (context, controller):
+            nursery.start_soon(stay_connected, context, [peer for peer, _ in _named(setup, store)])
             snapshots = _watched(context, nursery)
             ledger = Ledger(context.store, genesis, lambda: context.ledger.state)
             auditor, control = Auditor(context, ledger), RunControl(context)
@@ -228,17 +230,24 @@ async def _met(
     report: EventLog,
 ) -> Genesis:
     """Begin to connect to the peers this start knows of; return the genesis, from one of them if need be."""
-    recalled = known_peers.recalled(store, join.TABLE)
-    targets = join.targets_of(setup.start, setup.config, recalled)
+    targets = _named(setup, store)
     if not targets and not isinstance(setup.start, Launch):
         report(EventKind.NETWORK, "this home knows no peer to call: swarm join TICKET")
     failures, is_new = dict[PeerId, str](), isinstance(network, Ticket)
     connect = partial(join.keep_connected, host, targets, report, is_new, failures)
     nursery.start_soon(connect)
-    nursery.start_soon(known_peers.keep_recalling, host, store, join.TABLE)
     if isinstance(network, Genesis):
+        ticket = join.ticket_of(setup.start)
+        if ticket is not None and network.validators != (setup.secret.peer,):
+            nursery.start_soon(join.expect_peer, host, ticket, failures)
         return network
     return await join.fetch_genesis(host, network, report, failures)
+
+
+def _named(setup: NodeSetup, store: Store) -> list[tuple[PeerId, Sequence[str]]]:
+    """Return the peers that the ticket, the node file and the last start of this home name."""
+    recalled = known_peers.recalled(store, join.TABLE)
+    return join.targets_of(setup.start, setup.config, recalled)
 
 
 def _watched(context: NodeContext, nursery: trio.Nursery) -> StateBuilder:

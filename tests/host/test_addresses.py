@@ -9,6 +9,7 @@ from swarm.host.addresses import (
     believable,
     format_address,
     is_loopback,
+    network_at,
     network_of,
     parse_address,
     split_listen,
@@ -121,3 +122,18 @@ def test_the_book_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_network_is_what_one_line_has_and_only_public_ones_count(host: str, network: str) -> None:
     assert network_of(host) == network
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("/ip4/8.8.8.8/tcp/1", "8.8.8.0/24"),
+        ("/ip6/2001:4860::8/tcp/1", "2001:4860::/48"),
+        ("/ip4/192.168.1.1/tcp/1", ""),
+        ("/dns/a.b.example.org/tcp/1", "example.org"),
+        ("/dns4/example.org/tcp/1", "example.org"),
+        ("junk", ""),
+    ],
+)
+def test_many_names_of_one_domain_are_one_network(address: str, network: str) -> None:
+    assert network_at(address) == network

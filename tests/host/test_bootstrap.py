@@ -1,12 +1,18 @@
 """The way in is never fatal: it is retried, explained, and found again after a break."""
 
+from collections.abc import Sequence
 from types import ModuleType
+from typing import Any, cast
 
 import pytest
 import trio
+import trio.testing
 
+from swarm.errors import Unreachable
 from swarm.host import bootstrap as way_in
 from swarm.host.bootstrap import Failed, Progress, Reached, Trying, bootstrap
+from swarm.host.outbound import RETRY_CUT_OFF_S
+from swarm.types import PeerId
 
 
 @pytest.mark.rule("H18")
@@ -54,3 +60,46 @@ async def test_no_peer_to_ask_is_no_error(net: ModuleType) -> None:
     send, _ = trio.open_memory_channel[Progress](0)
     async with net.a_host(1) as alice:
         await bootstrap(alice, [], send)
+
+
+class Dialling:
+    """A host that notes when it dials, and reaches nobody."""
+
+    peer = PeerId(bytes(32))
+
+    def __init__(self) -> None:
+        self.others: list[PeerId] = [self.peer]
+        self.dialled_at: list[float] = []
+
+    def connected(self) -> list[PeerId]:
+        return self.others
+
+    def known_addresses(self, _: PeerId) -> list[str]:
+        return []
+
+    def learn(self, peer: PeerId, addresses: Sequence[str]) -> None:
+        """Forget it."""
+
+    async def connect(self, *_: object) -> None:
+        self.dialled_at.append(trio.current_time())
+        raise Unreachable("gone")
+
+
+@pytest.mark.rule("H18", "H24")
+async def test_a_long_wait_ends_early_for_who_loses_its_last_peer(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    host = Dialling()
+    send, reports = trio.open_memory_channel[Progress](0)
+    reports.close()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bootstrap, cast("Any", host), [(PeerId(b"b" * 32), [])], send)
+        await trio.sleep(300)
+        assert host.dialled_at[-1] - host.dialled_at[-2] > 20
+        host.others = []
+        lost_at = trio.current_time()
+        await trio.sleep(100)
+        nursery.cancel_scope.cancel()
+    later = [at for at in host.dialled_at if at > lost_at]
+    assert later[0] - lost_at <= 1.2 * RETRY_CUT_OFF_S + way_in.POLL_S
+    assert len(later) >= 100 / (1.2 * RETRY_CUT_OFF_S) - 1

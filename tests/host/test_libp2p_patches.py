@@ -7,7 +7,9 @@ import socket
 import struct
 import subprocess
 import sys
+from dataclasses import replace
 from types import ModuleType
+from typing import Any
 
 import pytest
 import trio
@@ -15,6 +17,8 @@ from libp2p.custom_types import TProtocol
 
 from swarm.errors import PeerFault, Unreachable
 from swarm.host import connections, libp2p_patches, memory_quota, server
+from swarm.host.connections import id_of
+from swarm.host.places import Place
 from swarm.host.service import Host
 from swarm.host.streams import LINK_ERRORS, Declined, FrameStream
 from swarm.types import PeerId
@@ -129,6 +133,60 @@ async def test_ended_connections_give_their_places_back(
     async with net.a_host(1) as alice:
         for _ in range(6):
             assert await still_answers(net, alice)
+
+
+def from_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, host: Host, address: str, *peers: PeerId
+) -> None:
+    """Let a host believe that some peers come from another address: here there is one machine."""
+    network: Any = host.libp2p_host.get_network()
+    others, place = {id_of(peer) for peer in peers}, network._place
+
+    def placed(muxed_conn: Any, *, is_inbound: bool) -> Place:  # noqa: ANN401  as libp2p has it
+        found: Place = place(muxed_conn, is_inbound=is_inbound)
+        is_other = muxed_conn.peer_id in others
+        return replace(found, remote_host=address) if is_other else found
+
+    monkeypatch.setattr(network, "_place", placed)
+
+
+@pytest.mark.rule("H7", "H25")
+async def test_attack_a_crowd_of_one_machine_keeps_nobody_out_and_leaves_us_places_to_dial(
+    net: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three places for those who come, one for us; the crowd is turned away, and makes room for others."""
+    monkeypatch.setattr(libp2p_patches, "CONNECTIONS_MAX", 4)
+    async with net.hosts(7) as (alice, bob, carol, *crowd):
+        from_elsewhere(monkeypatch, alice, "8.8.8.8", carol.peer)
+        for mallory in crowd[:3]:
+            await net.meet(mallory, alice)
+        with pytest.raises(Unreachable):
+            await crowd[3].connect(alice.peer, alice.addresses())
+        await alice.connect(bob.peer, bob.addresses())
+        await net.meet(carol, alice)
+        await net.until(lambda: not alice.is_connected(crowd[2].peer))
+        there = {bob.peer, carol.peer, *(mallory.peer for mallory in crowd[:2])}
+        assert set(alice.connected()) == there
+        assert await alice.call(carol.peer, net.UPPER, b"x", timeout_s=5) == b"X"
+
+
+@pytest.mark.rule("H25")
+async def test_attack_a_full_host_still_dials_a_peer_of_its_choice(
+    net: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(libp2p_patches, "CONNECTIONS_MAX", 4)
+    async with net.hosts(6) as (alice, bob, carol, *crowd):
+        alice.keep({bob.peer})
+        await net.meet(bob, alice)
+        for mallory in crowd[:2]:
+            await net.meet(mallory, alice)
+        await alice.connect(crowd[2].peer, crowd[2].addresses())
+        with pytest.raises(Unreachable):
+            await alice.connect(carol.peer, carol.addresses())
+        alice.keep({bob.peer, carol.peer})
+        await alice.connect(carol.peer, carol.addresses())
+        await net.until(lambda: len(alice.connected()) == 4)
+        assert {bob.peer, carol.peer} <= set(alice.connected())
 
 
 @pytest.mark.rule("H2")

@@ -395,3 +395,28 @@ async def test_no_peer_calls_itself(net: ModuleType) -> None:
         ):
             with pytest.raises(Unreachable, match="itself"):
                 await attempt
+
+
+@pytest.mark.rule("H23")
+async def test_who_came_to_us_is_proved_by_a_dial_of_our_own(net: ModuleType) -> None:
+    """Its address is one then; of the two connections one is enough, and calls go on."""
+    async with net.hosts(2) as (alice, bob):
+        await net.meet(bob, alice)
+        assert not alice.is_dialled(bob.peer)
+        await alice.prove(bob.peer)
+        assert alice.is_dialled(bob.peer)
+        assert await bob.call(alice.peer, net.UPPER, b"x", timeout_s=5) == b"X"
+
+
+@pytest.mark.rule("H23")
+async def test_attack_an_address_where_nobody_listens_is_not_proved(net: ModuleType) -> None:
+    """The peer is connected, and says that it is to be found elsewhere."""
+    async with net.hosts(2) as (alice, bob):
+        await net.meet(bob, alice)
+        alice._address_book._addresses[bob.peer] = ("/ip4/127.0.0.1/tcp/1",)
+        with pytest.raises(Unreachable, match="connection refused"):
+            await alice.prove(bob.peer)
+        assert alice.is_connected(bob.peer)
+        alice._address_book._addresses[bob.peer] = (alice.addresses()[0],)
+        with pytest.raises(Unreachable):
+            await alice.prove(bob.peer)

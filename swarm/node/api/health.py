@@ -13,6 +13,8 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from swarm.node.join.isolation import Isolation
+
 STANDSTILL_S = 15.0
 """Three announcements (5 s apart), three counts of this node's own tokens and fifteen blocks of a second:
 whatever moves at all is seen to move in that time."""
@@ -74,8 +76,8 @@ class HealthInputs:
     is_seated: bool = False
     waits_for: str = ""
     """The node's own account of what it waits for."""
-    is_isolated: bool = False
-    """True if connected to no peer while others are known or wanted."""
+    isolation: Isolation | None = None
+    """Finding that this node is cut off from its network."""
     missing: tuple[str, ...] = ()
     """Names of validators that are not heard."""
     num_validators: int = 0
@@ -109,6 +111,8 @@ class HealthWatch:
         self.own.see(inputs.own_work, now)
         if inputs.phase in {"finished", "settled"}:
             return Health(Verdict.ENDED, "the run is over", "swarm export DIR", 0.0)
+        if inputs.isolation is not None:
+            return self._cut_off(inputs, inputs.isolation, now)
         if self.is_ledger_still(now, block_interval_s):
             return self._still_ledger(inputs, now)
         if not inputs.phase:
@@ -127,6 +131,11 @@ class HealthWatch:
     def _waiting(self, cause: str, command: str, now: float) -> Health:
         return Health(Verdict.WAITING, cause, command, self.height.age_s(now))
 
+    def _cut_off(self, inputs: HealthInputs, isolation: Isolation, now: float) -> Health:
+        verdict = Verdict.STALLED if self.height.has_moved or inputs.phase else Verdict.WAITING
+        cause = f"this node {isolation.cause}"
+        return Health(verdict, cause, isolation.command, max(now - isolation.since, 0.0))
+
     def _still_ledger(self, inputs: HealthInputs, now: float) -> Health:
         age_s = self.height.age_s(now)
         cause = f"the ledger stands still at height {inputs.height}"
@@ -138,9 +147,6 @@ class HealthWatch:
         if inputs.is_silent:
             cause += "; this node may have forgotten votes, and is silent for this epoch"
             command = "swarm ledger recover   (stop the node first; it says when that is safe)"
-        if inputs.is_isolated:
-            cause += ", and this node is connected to no peer"
-            command = "swarm join TICKET"
         if inputs.waits_for:
             cause += f"; this node waits for {inputs.waits_for}"
         # A node that joins and was given no block yet has nothing that could stand still.

@@ -110,6 +110,16 @@ class NodeRow(Document, frozen=True):
     seconds: OwnSeconds = OwnSeconds()
     calls: int = 0
     calls_s: float = 0.0
+    links: int = 0
+    """Connected peers."""
+    links_chosen: int = 0
+    """Those of them that this node dialled and keeps by its own choice."""
+    link_networks: int = 0
+    """Public networks that they are connected from; 0 where all are of this machine or a private network."""
+    anchor_peers: int = 0
+    """Peers remembered over restarts because they were connected for long, and dialled first."""
+    isolated_s: int | None = None
+    """Seconds since this node is cut off from its network: ``health`` has the cause. Null while it is not."""
 
 
 class EvaluationRow(Document, frozen=True):

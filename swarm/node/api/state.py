@@ -125,6 +125,7 @@ class StateBuilder:
 
     def _node(self, vitals: VitalsReading) -> NodeRow:
         context, stats = self._context, self._context.stats
+        isolation = stats.isolation
         return NodeRow(
             peer=peer_text(context.me),
             name=peer_name(context.me),
@@ -156,6 +157,11 @@ class StateBuilder:
             seconds=self._seconds(),
             calls=context.pipeline.meter.calls,
             calls_s=round(context.pipeline.meter.call_s, 3),
+            links=stats.links.connected,
+            links_chosen=stats.links.chosen,
+            link_networks=stats.links.networks,
+            anchor_peers=stats.links.anchors,
+            isolated_s=None if isolation is None else int(vitals.now - isolation.since),
         )
 
     def _device(self) -> str:

@@ -159,7 +159,7 @@ class Vitals:
             phase=run.phase.value if run else "",
             is_seated=is_seated,
             waits_for=context.stats.waits_for,
-            is_isolated=bool(missing) and not context.host.connected(),
+            isolation=context.stats.isolation,
             missing=missing,
             num_validators=len(context.ledger.state.validators),
             is_silent=context.ledger.is_silent,

@@ -2,9 +2,15 @@
 
 Modules (C: pure, S: does I/O):
 
+    anchors.py     C  Decide which peers a node remembers over restarts: a few anchor peers, and
+                      others it has met.
     announce.py    S  Announce this node's roles, seats and progress in the directory, again and
                       again.
+    isolation.py   C  Tell that a node is cut off from its network, for which cause, and what mends
+                      it.
     join.py        S  Find the network and the run that a ticket or an earlier start names.
-    known_peers.py S  Remember the connected peers and the port of the last start, so that the next
-                      start needs no ticket.
+    known_peers.py S  Remember peers and the port of the last start, so that the next start needs no
+                      ticket.
+    staying.py     S  Stay connected: keep links of our own choice, remember who was there for long,
+                      say when this node is cut off.
 """

@@ -10,6 +10,7 @@ from typing import Protocol
 from swarm import __version__
 from swarm.dht.directory import SOLVE, VALIDATE, VERIFY, Announcement
 from swarm.dht.service import Dht
+from swarm.host.outbound import VALIDATOR_LINKS
 from swarm.node.control.planner import ENDED
 from swarm.node.ports import HasConfig, HasHost, HasLedger, HasMe, HasRun, HasStats
 from swarm.types import PeerId
@@ -48,7 +49,20 @@ class AnnouncingNode(DescribedNode, Protocol):
 
 async def announce(context: AnnouncingNode) -> None:
     """Announce this node and read the announcements of others; runs until cancelled."""
-    await context.dht.directory_loop(partial(announcement, context), context.peers_of_run)
+    await context.dht.directory_loop(partial(announcement, context), partial(peers_asked, context))
+
+
+def peers_asked(context: AnnouncingNode) -> list[PeerId]:
+    """Return the peers to ask for their announcements, and to look for in the DHT where they are not connected.
+
+    Beside those of the run these are the validators, as long as fewer are connected than a node has links to
+    keep for them: to hear only peers that have nothing to lose is to hear what they like.
+    """
+    found, voters = context.peers_of_run(), context.ledger.state.validators
+    connected = set(context.host.connected())
+    if sum(voter.peer in connected for voter in voters) >= VALIDATOR_LINKS:
+        return found
+    return list(dict.fromkeys([*found, *(voter.peer for voter in voters)]))
 
 
 def announcement(context: DescribedNode) -> Announcement:

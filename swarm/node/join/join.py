@@ -44,6 +44,9 @@ ASK_S = 10.0
 MEET_S = 60.0
 """A newcomer gives up when no peer is connected for so long: three tries of both addresses of a ticket, up to
 10 s each, and the waits between them would take no longer."""
+SILENT_S = 180.0
+"""A newcomer gives up when peers are connected for so long, and none sends the first block: one that serves the
+network sends it in a second."""
 RETRY_S = 1.0
 PATIENCE_S = 10.0
 """Seconds of waiting after which the reason is reported again."""
@@ -61,9 +64,7 @@ def targets_of(
     The peer of the ticket comes first, then those of the node file, then those of the last start.
     """
     found: list[tuple[PeerId, Sequence[str]]] = []
-    ticket = start.ticket if isinstance(start, Join) else None
-    if isinstance(start, Launch):
-        ticket = start.network
+    ticket = ticket_of(start)
     if ticket is not None:
         found.append((ticket.peer, ticket.addresses))
     for entry in config.bootstrap:
@@ -78,6 +79,13 @@ def targets_of(
             ) from None
     named = {peer for peer, _ in found}
     return [*found, *((peer, addresses) for peer, addresses in recalled if peer not in named)]
+
+
+def ticket_of(start: Start) -> Ticket | None:
+    """Return the ticket that a start was given; None if it needs none."""
+    if isinstance(start, Join):
+        return start.ticket
+    return start.network if isinstance(start, Launch) else None
 
 
 def stored_genesis(store: Store) -> Genesis | None:
@@ -168,9 +176,10 @@ async def fetch_genesis(
     """Ask connected peers for the genesis the ticket names.
 
     ``failures`` has the last reason why a peer could not be reached. Raises ``BadTicket`` when the peer that
-    the ticket names has proved to be on another network, and ``Unreachable`` after ``MEET_S`` without a peer.
+    the ticket names has proved to be on another network, and ``Unreachable`` after ``MEET_S`` without a peer,
+    or ``SILENT_S`` without the genesis.
     """
-    explained = met = trio.current_time()
+    began = explained = met = trio.current_time()
     while True:
         reason = host.why_parted(ticket.peer)
         if reason.startswith(OTHER_NETWORK) and not host.connected():
@@ -196,10 +205,28 @@ async def fetch_genesis(
         met = now if host.connected() else met
         if now - met >= MEET_S:
             raise nobody_there(ticket, failures.get(ticket.peer, ""))
+        if now - began >= max(SILENT_S, MEET_S) and host.connected():
+            raise Unreachable(
+                f"no peer of this ticket has sent the first block of its network in {SILENT_S:.0f} s",
+                hint="ask for a new one: swarm ticket new",
+            )
         if now - explained > PATIENCE_S:
             explained = now
             report(EventKind.NETWORK, "no peer has sent the first block of this network yet")
         await trio.sleep(RETRY_S)
+
+
+async def expect_peer(host: Host, ticket: Ticket, failures: Mapping[PeerId, str]) -> None:
+    """Raise ``Unreachable`` if no peer at all is connected within ``MEET_S`` of a start with a ticket.
+
+    A home that has been in the network goes on without the peer of its ticket, if one that it remembers is
+    there.
+    """
+    with trio.move_on_after(MEET_S):
+        while not host.connected():  # noqa: ASYNC110  connections have no event that outlives them
+            await trio.sleep(RETRY_S)
+        return
+    raise nobody_there(ticket, failures.get(ticket.peer, ""))
 
 
 def nobody_there(ticket: Ticket, reason: str) -> Unreachable:

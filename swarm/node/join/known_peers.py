@@ -1,6 +1,6 @@
-"""Remember the connected peers and the port of the last start, so that the next start needs no ticket.
+"""Remember peers and the port of the last start, so that the next start needs no ticket.
 
-Shell: reads the host's links, writes rows of the store.
+Shell: reads and writes rows of the store; ``anchors`` decides which peers.
 
 If any port will do, a node listens at the port of its last start, where peers that remember it find it. Without
 this a network that all peers left could not form again: each would dial the others at their old ports.
@@ -9,75 +9,61 @@ this a network that all peers left could not form again: each would dial the oth
 from collections.abc import Sequence
 from contextlib import suppress
 
-import trio
-
 from swarm.config.schema import NodeConfig
 from swarm.errors import BadEncoding, DiskFull, UsageError
 from swarm.host.addresses import split_listen
 from swarm.host.listen import bindings
-from swarm.host.service import Host
-from swarm.primitives.codec import Message, decode, encode
+from swarm.node.join.anchors import (
+    ANCHORS_MAX,
+    PEERS_MAX,
+    Anchors,
+    KnownPeers,
+    Seen,
+    remembered,
+)
+from swarm.node.ports import StorePort
+from swarm.primitives.codec import decode, encode
 from swarm.store import Store
 from swarm.types import PeerId
 
 PEERS_KEY = b"acquaintances"
-PEERS_MAX = 16
-"""Peers remembered: of so many one is still there after a week."""
-ADDRESSES_MAX = 4
-ADDRESS_CHARS_MAX = 200
+ANCHORS_KEY = b"anchor-peers"
 BYTES_MAX = 1 << 14
-FIRST_POLL_S = 1.0
-POLL_INTERVAL_S = 20.0
-"""Seconds between two checks; a node that is killed forgets the peers it met since the last one."""
 
 Target = tuple[PeerId, tuple[str, ...]]
 
 
-class KnownPeer(Message, frozen=True):
-    """Peer and the addresses at which it could be dialled, best first."""
-
-    peer: bytes
-    addresses: tuple[str, ...]
+def recalled(store: StorePort, table: str) -> list[Target]:
+    """Return the peers that this home remembers, anchor peers first; none if the row cannot be read."""
+    return [(PeerId(one.peer), one.addresses) for one in _known(store, table).peers[:PEERS_MAX]]
 
 
-class KnownPeers(Message, frozen=True):
-    """Peers connected last."""
-
-    peers: tuple[KnownPeer, ...]
-
-
-def recalled(store: Store, table: str) -> list[Target]:
-    """Return the peers that the last start of this home was connected to; none if the row cannot be read."""
-    raw = store.get(table, PEERS_KEY)
+def anchors_of(store: StorePort, table: str) -> Anchors:
+    """Return the anchor peers of this home; none if the row cannot be read."""
     try:
-        known = decode(KnownPeers, raw or b"", limit=BYTES_MAX).peers
+        found = decode(Anchors, store.get(table, ANCHORS_KEY) or b"", limit=BYTES_MAX)
     except BadEncoding:
-        return []
-    return [(PeerId(one.peer), one.addresses) for one in known[:PEERS_MAX]]
+        return Anchors()
+    return Anchors(found.peers[:ANCHORS_MAX], found.rested_s)
 
 
-async def keep_recalling(host: Host, store: Store, table: str) -> None:
-    """Write down the connected peers whenever they have changed; runs until cancelled."""
-    written, pause_s = b"", FIRST_POLL_S
-    while True:
-        await trio.sleep(pause_s)
-        now = _connected(host, recalled(store, table))
-        if now.peers and encode(now) != written:
-            written, pause_s = encode(now), POLL_INTERVAL_S
-            with suppress(DiskFull):  # the old row remains usable
-                await store.write_soon([(table, PEERS_KEY, written)])
+async def remember(store: StorePort, table: str, anchors: Anchors, seen: Sequence[Seen]) -> None:
+    """Write down the anchor peers and others that were met, if there is anything new and the disk has room."""
+    rows = (
+        (ANCHORS_KEY, encode(anchors)),
+        (PEERS_KEY, encode(remembered(anchors, seen, _known(store, table)))),
+    )
+    changes = [(table, key, row) for key, row in rows if row != store.get(table, key)]
+    if changes:
+        with suppress(DiskFull):  # the old rows remain usable
+            await store.write_soon(changes)
 
 
-def _connected(host: Host, before: list[Target]) -> KnownPeers:
-    """Return the connected peers that can be dialled, then the earlier ones, up to ``PEERS_MAX``."""
-    found = {peer: tuple(host.known_addresses(peer)) for peer in host.connected()}
-    found |= {peer: addresses for peer, addresses in before if not found.get(peer)}
-    kept = [
-        KnownPeer(peer, addresses[:ADDRESSES_MAX])
-        for peer, addresses in found.items()
-        if addresses and all(len(address) <= ADDRESS_CHARS_MAX for address in addresses)
-    ]
-    return KnownPeers(tuple(kept[:PEERS_MAX]))
+def _known(store: StorePort, table: str) -> KnownPeers:
+    try:
+        return decode(KnownPeers, store.get(table, PEERS_KEY) or b"", limit=BYTES_MAX)
+    except BadEncoding:
+        return KnownPeers(())
 
 
 PORT_KEY = b"listening-port"

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from swarm.node.api.health import STANDSTILL_S, HealthInputs, HealthWatch, Motion, Verdict, names
+from swarm.node.join.isolation import Isolation
 
 TRAINING = HealthInputs(
     height=10, work=100, own_work=5, phase="training", is_seated=True, num_validators=4
@@ -75,12 +76,17 @@ def test_a_ledger_that_stands_still_names_whose_votes_are_missing() -> None:
     assert node.is_now(Verdict.PROGRESSING), "it heals by itself"
 
 
+@pytest.mark.rule("N27")
 def test_a_node_that_is_connected_to_no_peer_needs_a_ticket() -> None:
     node = Node()
     node.go(3, "height", "work", "own_work")
-    node.go(20, missing=("a",), is_isolated=True)
-    assert node.health.cause.endswith("this node is connected to no peer")
+    began = node.now
+    isolation = Isolation("is connected to no peer", "swarm join TICKET", began, is_alone=True)
+    node.go(6, missing=("a",), isolation=isolation)
+    assert node.is_now(Verdict.STALLED), "before the ledger is known to stand still"
+    assert node.health.cause == "this node is connected to no peer"
     assert node.health.command == "swarm join TICKET"
+    assert node.health.age_s == 6.0
 
 
 def test_a_network_of_slow_blocks_has_longer_to_make_one() -> None:

@@ -1,17 +1,21 @@
 """What a node says of itself is so: a loss as soon as it has one, and no training after the end."""
 
 from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from swarm.config.schema import NodeConfig
 from swarm.dht.directory import STATES
+from swarm.host.outbound import VALIDATOR_LINKS
+from swarm.ledger.blocks import Validator
 from swarm.ledger.state.records import Run, RunPhase, Seat
 from swarm.ledger.state.state import genesis_state
 from swarm.node.context import NodeStats
-from swarm.node.join.announce import announcement
+from swarm.node.join.announce import AnnouncingNode, announcement, peers_asked
 from swarm.testing.ledger import small_run_spec
-from swarm.types import NO_DIGEST, PeerId, RoundIndex, StageIndex
+from swarm.types import NO_DIGEST, Amount, PeerId, RoundIndex, StageIndex
 from tests.fakes import FakeHost, FakeNetwork
 from tests.node.fakes import GENESIS, FakeLedger, a_round, a_run
 
@@ -84,3 +88,20 @@ def test_nobody_is_training_after_the_end(phase: RunPhase, state: str) -> None:
     assert announced.state in STATES
     assert announced.seats == ((0, 2),)
     assert announcement(a_node(phase, is_seated=False)).state == "idle"
+
+
+@pytest.mark.rule("H23")
+def test_validators_are_looked_for_until_enough_of_them_are_connected() -> None:
+    """Peers of the run may all be one attacker's; the addresses of validators are found like those of peers."""
+    voters = [PeerId(bytes([number]) * 32) for number in range(1, 6)]
+    connected, others = [PeerId(b"o" * 32)], [PeerId(b"o" * 32), PeerId(b"p" * 32), voters[0]]
+    node = SimpleNamespace(
+        peers_of_run=lambda: others,
+        ledger=SimpleNamespace(
+            state=SimpleNamespace(validators=[Validator(peer, Amount(1)) for peer in voters])
+        ),
+        host=SimpleNamespace(connected=lambda: connected),
+    )
+    assert peers_asked(cast("AnnouncingNode", node)) == [*others, *voters[1:]]
+    connected += voters[:VALIDATOR_LINKS]
+    assert peers_asked(cast("AnnouncingNode", node)) == others

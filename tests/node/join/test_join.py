@@ -15,7 +15,7 @@ from swarm.errors import Unreachable
 from swarm.events import EventKind
 from swarm.host import bootstrap
 from swarm.node.join import join
-from swarm.node.join.join import MEET_S, fetch_genesis, keep_connected
+from swarm.node.join.join import MEET_S, SILENT_S, expect_peer, fetch_genesis, keep_connected
 from swarm.primitives.codec import encode
 from swarm.ticket import Ticket
 from swarm.types import PeerId
@@ -54,6 +54,7 @@ def a_ticket(address: str) -> Ticket:
         (PUBLIC, "its peer is gone or cannot be dialled", "swarm ticket new"),
     ],
 )
+@pytest.mark.rule("N28")
 async def test_a_ticket_that_leads_to_no_peer_ends_with_its_cause(
     address: str, cause: str, hint: str, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -72,6 +73,44 @@ async def test_a_ticket_that_leads_to_no_peer_ends_with_its_cause(
     assert caught.value.exit_code == 3
     assert hint in caught.value.hint
     assert messages, "a wait is explained"
+
+
+@pytest.mark.parametrize("address", [LOOPBACK, PRIVATE, PUBLIC])
+@pytest.mark.rule("N28")
+async def test_a_home_that_was_here_before_is_told_that_its_ticket_leads_to_no_peer(
+    address: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    """It has the genesis, and would wait for ever; a peer that it remembers will do as well."""
+    began = trio.current_time()
+    with pytest.raises(Unreachable, match="no peer of this ticket answered in 60 s") as caught:
+        await expect_peer(cast("Any", UnreachableHost()), a_ticket(address), {})
+    assert trio.current_time() - began == MEET_S
+    assert caught.value.exit_code == 3
+    assert caught.value.hint
+    late = UnreachableHost(trio.current_time() + MEET_S - 2)
+    await expect_peer(cast("Any", late), a_ticket(address), {})
+
+
+class SilentHost(UnreachableHost):
+    """A host whose peers are connected and answer no question."""
+
+    async def call(self, *_: object, **__: object) -> bytes:
+        await trio.sleep(join.ASK_S)
+        raise Unreachable("no answer")
+
+
+@pytest.mark.rule("N28")
+async def test_attack_a_ticket_of_a_peer_that_sends_nothing_ends_too(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    began = trio.current_time()
+    with pytest.raises(Unreachable, match="has sent the first block") as caught:
+        await fetch_genesis(
+            cast("Any", SilentHost(0.0)), a_ticket(PUBLIC), cast("Any", lambda *_: None), {}
+        )
+    assert SILENT_S <= trio.current_time() - began < SILENT_S + 2 * join.ASK_S
+    assert caught.value.exit_code == 3
+    assert caught.value.hint == "ask for a new one: swarm ticket new"
 
 
 async def test_a_peer_that_comes_late_is_not_given_up(

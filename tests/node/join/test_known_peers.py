@@ -1,52 +1,39 @@
-"""A node remembers its connected peers, and a row that it cannot read means none."""
+"""A node remembers its peers on the disk, and a row that it cannot read means none."""
 
 from pathlib import Path
 
 import pytest
-import trio
-import trio.testing
 
-from swarm.node.join.known_peers import PEERS_KEY, PEERS_MAX, keep_recalling, recalled
+from swarm.node.join.anchors import Anchor, Anchors, Seen
+from swarm.node.join.known_peers import (
+    ANCHORS_KEY,
+    PEERS_KEY,
+    anchors_of,
+    recalled,
+    remember,
+)
 from swarm.store import Store
 from swarm.types import PeerId
 
 TABLE = "node"
+ANN, BOB = (PeerId(bytes([number]) * 32) for number in (1, 2))
+WHERE = ("/ip4/127.0.0.1/tcp/4001",)
 
 
-class Links:
-    """The part of a host that matters here."""
-
-    def __init__(self, peers: list[PeerId]) -> None:
-        self.peers = peers
-
-    def connected(self) -> list[PeerId]:
-        return self.peers
-
-    def known_addresses(self, peer: PeerId) -> list[str]:
-        return [f"/ip4/127.0.0.1/tcp/{4000 + peer[0]}"] if peer[0] else []
-
-
-async def remembered(store: Store, links: Links) -> None:
-    with trio.move_on_after(2.5):
-        await keep_recalling(links, store, TABLE)  # type: ignore[arg-type]
-
-
-@pytest.mark.rule("N15")
-async def test_those_connected_come_first_and_earlier_ones_stay(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock
-) -> None:
-    """A peer whose address is unknown is no help to the next start."""
+@pytest.mark.rule("N15", "N26")
+async def test_anchors_are_recalled_before_those_connected_and_outlive_both(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "store.sqlite")
-    peers = [PeerId(bytes([number]) * 32) for number in range(PEERS_MAX + 4)]
-    await remembered(store, Links(peers[:3]))
-    assert recalled(store, TABLE) == [
-        (peer, (f"/ip4/127.0.0.1/tcp/{4000 + peer[0]}",)) for peer in peers[1:3]
-    ]
-    await remembered(store, Links(peers[3:]))
-    now = [peer for peer, _ in recalled(store, TABLE)]
-    assert now == peers[3 : 3 + PEERS_MAX]
-    await remembered(store, Links([]))
-    assert [peer for peer, _ in recalled(store, TABLE)] == now
-    store.put(TABLE, PEERS_KEY, b"junk")
     assert recalled(store, TABLE) == []
+    assert anchors_of(store, TABLE) == Anchors()
+    seen = [Seen(peer=peer, addresses=WHERE) for peer in (ANN, BOB)]
+    anchors = Anchors((Anchor(BOB, "8.8.8.0/24", 700),), 30)
+    await remember(store, TABLE, anchors, seen)
+    assert recalled(store, TABLE) == [(BOB, WHERE), (ANN, WHERE)]
+    assert anchors_of(store, TABLE) == anchors
+    await remember(store, TABLE, anchors, [])
+    assert recalled(store, TABLE) == [(BOB, WHERE), (ANN, WHERE)]
+    for key in (PEERS_KEY, ANCHORS_KEY):
+        store.put(TABLE, key, b"junk")
+    assert recalled(store, TABLE) == []
+    assert anchors_of(store, TABLE) == Anchors()
     store.close()
