@@ -29,7 +29,7 @@ from swarm.cli.style import (
     wrapped,
 )
 from swarm.errors import UsageError
-from swarm.node.api.schema import LedgerRow, PeerRow, RunRow, StateDocument
+from swarm.node.api.schema import LedgerRow, NodeRow, PeerRow, RunRow, StateDocument
 
 LANE_COLUMNS = (9, 3)
 """Of a bar that marks a seat: wide, and where that does not fit."""
@@ -191,6 +191,7 @@ def status_lines(state: StateDocument, ink: Ink) -> list[str]:
         ("device", node.device or "cpu"),
         ("up", human_span(node.uptime_s)),
         ("network", f"{peers}, {', '.join(node.addresses[:2]) or 'no address yet'}"),
+        ("links", links_text(node)),
     ]
     if run:
         rows += [
@@ -211,6 +212,15 @@ def status_lines(state: StateDocument, ink: Ink) -> list[str]:
     rows.append(("health", health(state, ink)))
     rows.append(("map", node.api_url))
     return [f"{ink.paint('dim', pad(label, 9))} {value}" for label, value in rows]
+
+
+def links_text(node: NodeRow) -> str:
+    """Return ``9 connected, 8 by own choice, in 5 networks; 4 anchor peers``, or since when there are none."""
+    if node.isolated_s is not None and not node.links:
+        return f"none: isolated for {human_span(node.isolated_s)}"
+    networks = f", in {counted(node.link_networks, 'network')}" if node.link_networks else ""
+    anchors = f"; {counted(node.anchor_peers, 'anchor peer')}" if node.anchor_peers else ""
+    return f"{node.links} connected, {node.links_chosen} by own choice{networks}{anchors}"
 
 
 def headline(state: StateDocument, columns: int = 0) -> str:

@@ -13,7 +13,7 @@ import trio
 
 from swarm.errors import Unreachable
 from swarm.host.backoff import backoff_s
-from swarm.host.outbound import RETRY_CUT_OFF_S
+from swarm.host.outbound import RETRY_ISOLATED_S
 from swarm.host.service import Host
 from swarm.types import PeerId
 
@@ -109,7 +109,7 @@ async def _keep(
 
 def _wait_s(host: Host, attempt: int, jitter: float) -> float:
     """Return the seconds between two tries: fewer while this node has nobody else."""
-    most_s = RETRY_MOST_S if host.connected() else RETRY_CUT_OFF_S
+    most_s = RETRY_MOST_S if host.connected() else RETRY_ISOLATED_S
     return backoff_s(attempt - 1, first_s=RETRY_FIRST_S, most_s=most_s, jitter=jitter)
 
 

@@ -316,6 +316,7 @@ _SIGNS = (
     ("refused", "connection refused"),
     ("unreachable", "no route"),
     ("DNS", "name not found"),
+    ("every place", "every place for connections is taken here"),
     ("upgrade", "handshake failed"),
 )
 """Signs in the errors of libp2p and trio, and the cause that each one means."""

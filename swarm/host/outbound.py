@@ -3,7 +3,7 @@
 Core: a machine. The known peers and ``now`` in; the links to keep and the peers to dial out.
 
     KNOWN --chosen--> DIALLED --reached--> KEPT --lost, or a better one is here--> KNOWN
-                         +----failed--> RESTING (1 s, 2 s ... 30 s, 600 s, or 10 s when cut off) --> KNOWN
+                         +----failed--> RESTING (1 s, 2 s ... 30 s, 600 s, or 10 s when isolated) --> KNOWN
 
 Who dials us chooses us; a crowd of free keys could be all that a node hears. So a number of links is ours: to
 peers that we dialled, at addresses in different networks, those first that a crowd cannot be at once: peers
@@ -31,12 +31,12 @@ RETRY_FIRST_S = 1.0
 RETRY_MOST_S = 30.0
 RETRY_HEARD_S = 600.0
 """Seconds of the longest rest of a peer that was only heard of, or that cannot be dialled and is connected."""
-RETRY_CUT_OFF_S = 10.0
-"""Seconds of the longest rest while this node is cut off: with 20% of jitter and two addresses of 5 s that
+RETRY_ISOLATED_S = 10.0
+"""Seconds of the longest rest while this node is isolated: with 20% of jitter and two addresses of 5 s that
 answer nothing, a peer that is back is met within 30 s."""
 
-DIALS_CUT_OFF = 16
-"""Dials at once while this node is cut off; half of them go to the best, half to any."""
+DIALS_ISOLATED = 16
+"""Dials at once while this node is isolated; half of them go to the best, half to any."""
 TRIES_MAX = 1024
 """Peers of which failures are remembered; the one that failed longest ago makes room."""
 
@@ -108,8 +108,8 @@ class Outbound:
         """Reason of the newest failure of a peer that was not reached since; empty if there is none."""
         return next(reversed(self._failures.values())).reason if self._failures else ""
 
-    def plan(self, known: Iterable[Known], now: float, *, is_cut_off: bool) -> Plan:
-        """Return which links to keep and whom to dial; ``is_cut_off`` hurries, and lifts the limits."""
+    def plan(self, known: Iterable[Known], now: float, *, is_isolated: bool) -> Plan:
+        """Return which links to keep and whom to dial; ``is_isolated`` hurries, and lifts the limits."""
         found = spread(list(known), self._dice)
         connected = {one.peer for one in found if one.is_connected}
         self._proved &= connected
@@ -119,9 +119,9 @@ class Outbound:
         due = [
             one
             for one in found
-            if one.peer not in self._proved and self._is_due(one, now, is_cut_off=is_cut_off)
+            if one.peer not in self._proved and self._is_due(one, now, is_isolated=is_isolated)
         ]
-        if is_cut_off:
+        if is_isolated:
             dial = self._hurried([one for one in due if not one.is_connected])
         else:
             held = {*self._kept, *self._dialling}
@@ -146,15 +146,15 @@ class Outbound:
         if len(self._failures) > TRIES_MAX:
             del self._failures[next(iter(self._failures))]
 
-    def _is_due(self, one: Known, now: float, *, is_cut_off: bool) -> bool:
+    def _is_due(self, one: Known, now: float, *, is_isolated: bool) -> bool:
         if one.peer in self._dialling:
             return False
         failure = self._failures.get(one.peer)
         if failure is None:
             return True
         most_s = RETRY_MOST_S
-        if is_cut_off:
-            most_s = RETRY_CUT_OFF_S
+        if is_isolated:
+            most_s = RETRY_ISOLATED_S
         elif one.is_connected or one.rank is Rank.HEARD:
             most_s = RETRY_HEARD_S
         rest_s = backoff_s(
@@ -164,9 +164,9 @@ class Outbound:
 
     def _hurried(self, due: Sequence[Known]) -> list[PeerId]:
         """Return whom to dial while nobody is to be had: the best, and some of all others."""
-        free = DIALS_CUT_OFF - len(self._dialling)
+        free = DIALS_ISOLATED - len(self._dialling)
         ranked = [one.peer for one in sorted(due, key=lambda one: one.rank)]
-        half = DIALS_CUT_OFF // 2
+        half = DIALS_ISOLATED // 2
         return [*ranked[:half], *self._dice.shuffled(ranked[half:])][: max(free, 0)]
 
 

@@ -129,7 +129,7 @@ class NodeStats:
     """Event that the node is waiting for, in words; empty if none."""
     links: LinkStats = LinkStats()
     isolation: Isolation | None = None
-    """Finding that this node is cut off from its network; None while it is not."""
+    """Finding that this node is isolated from its network; None while it is not."""
 
     @property
     def training_loss(self) -> float | None:

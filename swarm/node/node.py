@@ -119,6 +119,7 @@ async def run_node(
         UsageError: a port is busy, or the ticket is for another network.
         BadConfig: a run or a device cannot be had.
         Corrupt: the disk has damaged what was stored.
+        Unreachable: no peer of the ticket answered.
     """
     devices = find_devices(setup.config)
     setup.home.mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,7 @@ from swarm.cli.views import (
     headline,
     health,
     ledger_text,
+    links_text,
     map_lines,
     paying,
     peer_lines,
@@ -21,7 +22,7 @@ from swarm.cli.views import (
     status_lines,
 )
 from swarm.errors import UsageError
-from swarm.node.api.schema import LedgerRow, RunRow, StateDocument
+from swarm.node.api.schema import LedgerRow, NodeRow, RunRow, StateDocument
 from tests.web.snapshots import (
     a_checked_snapshot,
     a_snapshot,
@@ -185,6 +186,22 @@ def test_status_tells_node_run_and_ledger() -> None:
         "supply conserved",
     ):
         assert expected in text
+
+
+@pytest.mark.rule("N27")
+@pytest.mark.parametrize(
+    ("node", "text"),
+    [
+        (
+            NodeRow(links=9, links_chosen=8, link_networks=5, anchor_peers=4),
+            "9 connected, 8 by own choice, in 5 networks; 4 anchor peers",
+        ),
+        (NodeRow(links=2, links_chosen=1), "2 connected, 1 by own choice"),
+        (NodeRow(isolated_s=75, anchor_peers=4), "none: isolated for 1 min 15 s"),
+    ],
+)
+def test_status_tells_whom_a_node_is_connected_to(node: NodeRow, text: str) -> None:
+    assert links_text(node) == text
 
 
 def test_status_tells_how_good_the_model_is_and_who_says_so() -> None:

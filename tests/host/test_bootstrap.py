@@ -11,7 +11,7 @@ import trio.testing
 from swarm.errors import Unreachable
 from swarm.host import bootstrap as way_in
 from swarm.host.bootstrap import Failed, Progress, Reached, Trying, bootstrap
-from swarm.host.outbound import RETRY_CUT_OFF_S
+from swarm.host.outbound import RETRY_ISOLATED_S
 from swarm.types import PeerId
 
 
@@ -101,5 +101,5 @@ async def test_a_long_wait_ends_early_for_who_loses_its_last_peer(
         await trio.sleep(100)
         nursery.cancel_scope.cancel()
     later = [at for at in host.dialled_at if at > lost_at]
-    assert later[0] - lost_at <= 1.2 * RETRY_CUT_OFF_S + way_in.POLL_S
-    assert len(later) >= 100 / (1.2 * RETRY_CUT_OFF_S) - 1
+    assert later[0] - lost_at <= 1.2 * RETRY_ISOLATED_S + way_in.POLL_S
+    assert len(later) >= 100 / (1.2 * RETRY_ISOLATED_S) - 1

@@ -150,7 +150,7 @@ def from_elsewhere(
     monkeypatch.setattr(network, "_place", placed)
 
 
-@pytest.mark.rule("H7", "H25")
+@pytest.mark.rule("H7", "H25", "S4a")
 async def test_attack_a_crowd_of_one_machine_keeps_nobody_out_and_leaves_us_places_to_dial(
     net: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,7 +181,7 @@ async def test_attack_a_full_host_still_dials_a_peer_of_its_choice(
         for mallory in crowd[:2]:
             await net.meet(mallory, alice)
         await alice.connect(crowd[2].peer, crowd[2].addresses())
-        with pytest.raises(Unreachable):
+        with pytest.raises(Unreachable, match="every place for connections is taken here"):
             await alice.connect(carol.peer, carol.addresses())
         alice.keep({bob.peer, carol.peer})
         await alice.connect(carol.peer, carol.addresses())

@@ -8,11 +8,11 @@ import pytest
 from swarm.host.backoff import backoff_s
 from swarm.host.outbound import (
     ANCHOR_LINKS,
-    DIALS_CUT_OFF,
+    DIALS_ISOLATED,
     LINKS,
     PER_NETWORK_MAX,
-    RETRY_CUT_OFF_S,
     RETRY_HEARD_S,
+    RETRY_ISOLATED_S,
     RETRY_MOST_S,
     TRIES_MAX,
     VALIDATOR_LINKS,
@@ -64,7 +64,7 @@ def settle(
     """Dial what the machine asks for until it asks for no more; return the links it keeps."""
     known = {one.peer: one for one in found}
     for step in range(200):
-        plan = machine.plan(known.values(), now + 40.0 * step, is_cut_off=False)
+        plan = machine.plan(known.values(), now + 40.0 * step, is_isolated=False)
         for peer in plan.dial:
             if peer in alive:
                 machine.reached(peer)
@@ -73,22 +73,22 @@ def settle(
                 machine.failed(peer, "gone", now + 40.0 * step)
         if not plan.dial:
             break
-    return machine.plan(known.values(), now + 1e5, is_cut_off=False).keep
+    return machine.plan(known.values(), now + 1e5, is_isolated=False).keep
 
 
-@pytest.mark.rule("H23")
+@pytest.mark.rule("H23", "S4a")
 def test_attack_a_crowd_that_dials_us_takes_none_of_our_links() -> None:
     """A thousand keys that came in by themselves: each is chosen only once we have dialled it."""
     crowd = a_crowd(1000, is_connected=True, networks=500)
     machine = a_machine()
-    assert machine.plan(crowd, 0.0, is_cut_off=False).keep == ()
+    assert machine.plan(crowd, 0.0, is_isolated=False).keep == ()
     friends = a_crowd(3, first=5000, rank=Rank.VALIDATOR, networks=3, name="friend")
     alive = frozenset(one.peer for one in (*crowd, *friends))
     kept = settle(a_machine(), [*crowd, *friends], alive)
     assert {one.peer for one in friends} <= set(kept)
 
 
-@pytest.mark.rule("H23")
+@pytest.mark.rule("H23", "S4a")
 def test_attack_keys_behind_few_addresses_take_two_links_of_each_network() -> None:
     for seed in range(20):
         crowd = a_crowd(300, networks=1, name="attacker")
@@ -107,7 +107,7 @@ def test_attack_links_that_newcomers_hold_go_back_to_anchors_and_validators() ->
     """All links are taken by strangers, each of its own network, before the others can be reached."""
     crowd = a_crowd(100, networks=100, is_connected=True, is_dialled=True)
     machine = a_machine()
-    assert len(machine.plan(crowd, 0.0, is_cut_off=False).keep) == LINKS
+    assert len(machine.plan(crowd, 0.0, is_isolated=False).keep) == LINKS
     anchors = a_crowd(4, first=5000, rank=Rank.ANCHOR, networks=4, name="a")
     voters = a_crowd(30, first=6000, rank=Rank.VALIDATOR, networks=30, name="v")
     late = [*anchors, *voters]
@@ -121,13 +121,13 @@ def test_attack_links_that_newcomers_hold_go_back_to_anchors_and_validators() ->
 @pytest.mark.rule("H23")
 def test_attack_three_quarters_of_all_networks_and_one_honest_peer_is_kept() -> None:
     """Nobody is known but by hearsay, and an attacker has three of four networks and 19 of 20 keys."""
-    cut_off = 0
+    isolated = 0
     for seed in range(200):
         evil = a_crowd(190, networks=30, name="evil")
         good = a_crowd(10, first=2000, networks=10, name="good")
         kept = settle(a_machine(seed), [*evil, *good], frozenset(a.peer for a in (*evil, *good)))
-        cut_off += not {one.peer for one in good} & set(kept)
-    assert cut_off / 200 < 0.15, ".75 to the power of 8 is .10"
+        isolated += not {one.peer for one in good} & set(kept)
+    assert isolated / 200 < 0.15, ".75 to the power of 8 is .10"
 
 
 @pytest.mark.rule("H23")
@@ -135,14 +135,14 @@ def test_attack_a_stranger_at_the_old_address_of_an_anchor_is_not_it() -> None:
     """The dial fails, for the key is another one; the link goes to the next, and the anchor is tried again."""
     anchors = a_crowd(4, rank=Rank.ANCHOR, networks=4)
     machine = a_machine()
-    first = machine.plan(anchors, 0.0, is_cut_off=False).dial
+    first = machine.plan(anchors, 0.0, is_isolated=False).dial
     for peer in first:
         machine.failed(peer, "another peer answers there", 0.0)
     others = a_crowd(8, first=100, networks=8, name="o")
-    plan = machine.plan([*anchors, *others], 0.5, is_cut_off=False)
+    plan = machine.plan([*anchors, *others], 0.5, is_isolated=False)
     assert set(plan.dial) == {one.peer for one in others}
     assert plan.keep == ()
-    again = machine.plan([*anchors, *others], 60.0, is_cut_off=False).dial
+    again = machine.plan([*anchors, *others], 60.0, is_isolated=False).dial
     assert len({one.peer for one in anchors} & set(again)) >= ANCHOR_LINKS
 
 
@@ -156,23 +156,23 @@ def test_on_a_private_network_all_peers_are_chosen_alike() -> None:
 def test_a_link_is_not_given_up_for_another_of_the_same_rank() -> None:
     peers = a_crowd(40, networks=40, is_connected=True, is_dialled=True)
     machine = a_machine()
-    kept = machine.plan(peers, 0.0, is_cut_off=False).keep
+    kept = machine.plan(peers, 0.0, is_isolated=False).keep
     for step in range(10):
-        assert set(machine.plan(peers, float(step), is_cut_off=False).keep) == set(kept)
+        assert set(machine.plan(peers, float(step), is_isolated=False).keep) == set(kept)
 
 
 def test_of_two_links_the_peer_may_close_ours() -> None:
     """It stays chosen as long as it is connected, and is dialled again once it is not."""
     (one,) = a_crowd(1, rank=Rank.VALIDATOR, is_connected=True)
     machine = a_machine()
-    assert machine.plan([one], 0.0, is_cut_off=False).dial == (one.peer,)
+    assert machine.plan([one], 0.0, is_isolated=False).dial == (one.peer,)
     machine.reached(one.peer)
     assert machine.proved == {one.peer}
-    assert machine.plan([one], 1.0, is_cut_off=False).keep == (one.peer,)
+    assert machine.plan([one], 1.0, is_isolated=False).keep == (one.peer,)
     gone = replace(one, is_connected=False)
-    plan = machine.plan([gone], 2.0, is_cut_off=False)
+    plan = machine.plan([gone], 2.0, is_isolated=False)
     assert (plan.keep, plan.dial) == ((), (one.peer,))
-    assert machine.plan([gone], 3.0, is_cut_off=False).dial == (), "it is being dialled"
+    assert machine.plan([gone], 3.0, is_isolated=False).dial == (), "it is being dialled"
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_a_peer_that_cannot_be_reached_rests_longer_each_time(
     machine, now, pauses = a_machine(), 0.0, list[float]()
     for _ in range(14):
         began = now
-        while not machine.plan([one], now, is_cut_off=False).dial:
+        while not machine.plan([one], now, is_isolated=False).dial:
             now += 0.5
         pauses.append(now - began)
         machine.failed(one.peer, "refused", now)
@@ -205,27 +205,27 @@ def test_a_peer_that_cannot_be_reached_rests_longer_each_time(
 
 
 @pytest.mark.rule("H24")
-def test_a_node_that_is_cut_off_waits_for_nobody_longer_than_ten_seconds() -> None:
+def test_a_node_that_is_isolated_waits_for_nobody_longer_than_ten_seconds() -> None:
     """Also for those whose longer rest has begun before."""
     peers = [*a_crowd(3, rank=Rank.ANCHOR), *a_crowd(3, first=10)]
     machine = a_machine()
     for attempt in range(12):
-        for peer in machine.plan(peers, 1000.0 * attempt, is_cut_off=False).dial:
+        for peer in machine.plan(peers, 1000.0 * attempt, is_isolated=False).dial:
             machine.failed(peer, "gone", 1000.0 * attempt)
-    assert not machine.plan(peers, 11_001.0, is_cut_off=False).dial
-    soon = 11_000.0 + 1.2 * RETRY_CUT_OFF_S
-    assert set(machine.plan(peers, soon, is_cut_off=True).dial) == {one.peer for one in peers}
+    assert not machine.plan(peers, 11_001.0, is_isolated=False).dial
+    soon = 11_000.0 + 1.2 * RETRY_ISOLATED_S
+    assert set(machine.plan(peers, soon, is_isolated=True).dial) == {one.peer for one in peers}
 
 
 @pytest.mark.rule("H24")
-def test_attack_addresses_that_answer_nothing_do_not_keep_a_cut_off_node_from_the_best() -> None:
-    """Half of its dials go to the best, the other half to any; no more than ``DIALS_CUT_OFF`` at once."""
+def test_attack_addresses_that_answer_nothing_do_not_keep_an_isolated_node_from_the_best() -> None:
+    """Half of its dials go to the best, the other half to any; no more than ``DIALS_ISOLATED`` at once."""
     crowd, voters = a_crowd(4000, networks=900), a_crowd(4, first=9000, rank=Rank.VALIDATOR)
     machine = a_machine()
-    dial = machine.plan([*crowd, *voters], 0.0, is_cut_off=True).dial
-    assert len(dial) == DIALS_CUT_OFF
+    dial = machine.plan([*crowd, *voters], 0.0, is_isolated=True).dial
+    assert len(dial) == DIALS_ISOLATED
     assert {one.peer for one in voters} <= set(dial)
-    assert machine.plan([*crowd, *voters], 1.0, is_cut_off=True).dial == ()
+    assert machine.plan([*crowd, *voters], 1.0, is_isolated=True).dial == ()
 
 
 def test_failures_of_so_many_peers_are_remembered() -> None:

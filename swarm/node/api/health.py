@@ -77,7 +77,7 @@ class HealthInputs:
     waits_for: str = ""
     """The node's own account of what it waits for."""
     isolation: Isolation | None = None
-    """Finding that this node is cut off from its network."""
+    """Finding that this node is isolated from its network."""
     missing: tuple[str, ...] = ()
     """Names of validators that are not heard."""
     num_validators: int = 0
@@ -112,7 +112,7 @@ class HealthWatch:
         if inputs.phase in {"finished", "settled"}:
             return Health(Verdict.ENDED, "the run is over", "swarm export DIR", 0.0)
         if inputs.isolation is not None:
-            return self._cut_off(inputs, inputs.isolation, now)
+            return self._isolated(inputs, inputs.isolation, now)
         if self.is_ledger_still(now, block_interval_s):
             return self._still_ledger(inputs, now)
         if not inputs.phase:
@@ -131,7 +131,7 @@ class HealthWatch:
     def _waiting(self, cause: str, command: str, now: float) -> Health:
         return Health(Verdict.WAITING, cause, command, self.height.age_s(now))
 
-    def _cut_off(self, inputs: HealthInputs, isolation: Isolation, now: float) -> Health:
+    def _isolated(self, inputs: HealthInputs, isolation: Isolation, now: float) -> Health:
         verdict = Verdict.STALLED if self.height.has_moved or inputs.phase else Verdict.WAITING
         cause = f"this node {isolation.cause}"
         return Health(verdict, cause, isolation.command, max(now - isolation.since, 0.0))

@@ -119,7 +119,7 @@ class NodeRow(Document, frozen=True):
     anchor_peers: int = 0
     """Peers remembered over restarts because they were connected for long, and dialled first."""
     isolated_s: int | None = None
-    """Seconds since this node is cut off from its network: ``health`` has the cause. Null while it is not."""
+    """Seconds since this node is isolated from its network: ``health`` has the cause. Null while it is not."""
 
 
 class EvaluationRow(Document, frozen=True):

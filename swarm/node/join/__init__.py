@@ -6,11 +6,11 @@ Modules (C: pure, S: does I/O):
                       others it has met.
     announce.py    S  Announce this node's roles, seats and progress in the directory, again and
                       again.
-    isolation.py   C  Tell that a node is cut off from its network, for which cause, and what mends
+    isolation.py   C  Tell that a node is isolated from its network, for which cause, and what mends
                       it.
     join.py        S  Find the network and the run that a ticket or an earlier start names.
     known_peers.py S  Remember peers and the port of the last start, so that the next start needs no
                       ticket.
-    staying.py     S  Stay connected: keep links of our own choice, remember who was there for long,
-                      say when this node is cut off.
+    staying.py     S  Stay connected: keep links of our own choice, remember who was there, say when
+                      this node is isolated.
 """

@@ -92,7 +92,7 @@ class Seen:
 def watched(anchors: Anchors, seen: Sequence[Seen], passed_s: int) -> Anchors:
     """Return the anchor peers after ``passed_s`` more seconds, at the end of which ``seen`` are connected.
 
-    A free place is filled at once. Nothing changes while nobody is connected: a node that is cut off forgets
+    A free place is filled at once. Nothing changes while nobody is connected: a node that is isolated forgets
     nobody.
     """
     if not seen:

@@ -1,19 +1,21 @@
-"""Tell that a node is cut off from its network, for which cause, and what mends it.
+"""Tell that a node is isolated from its network, for which cause, and what mends it.
 
 Core: a machine. Its links and ``now`` in, a finding out.
 
-    CONNECTED --nobody for 5 s, or the ledger stands still and all links lead to one network--> CUT OFF
-    CUT OFF --connected, and the ledger rises--> CONNECTED
+    CONNECTED --nobody for 5 s, or the ledger stands still and all links lead to one network--> ISOLATED
+    ISOLATED --connected, and the ledger rises--> CONNECTED
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 ALONE_S = 5.0
-"""Seconds without any peer until a node is cut off: a peer that starts again is back within that time."""
+"""Seconds without any peer until a node is isolated: a peer that starts again is back within that time."""
 HEMMED_S = 30.0
 """Seconds for which the ledger stands still until links into one network are suspicious: a slow leader, and the
 views after it, take less."""
+BLOCKS_MISSED = 6
+"""Blocks that failed to come until then, where blocks are far apart."""
 AGAIN_S = 600.0
 """Seconds after which a finding that lasts is reported again."""
 
@@ -34,7 +36,7 @@ class Links:
     needs_others: bool
     """False for the one validator of a network, which makes blocks by itself."""
     has_validator: bool
-    """True if a validator is connected, or this node is one."""
+    """True if another validator is connected."""
     ledger_age_s: float
     """Seconds since the ledger last rose."""
     pace_s: float = 0.0
@@ -45,7 +47,7 @@ class Links:
 
 @dataclass(frozen=True, slots=True)
 class Isolation:
-    """Finding that a node is cut off."""
+    """Finding that a node is isolated."""
 
     cause: str
     """Clause that follows "this node"."""
@@ -80,7 +82,8 @@ class IsolationWatch:
             return ""
         has_no_way_out = any(outcome in links.failure for outcome in NO_ROUTE)
         command = DOCTOR if is_alone and has_no_way_out else JOIN
-        self.found = Isolation(cause, command, self._good_at, is_alone)
+        last = f" (the last: {links.failure})" if is_alone and links.failure else ""
+        self.found = Isolation(cause + last, command, self._good_at, is_alone)
         is_news = before is None or before.is_alone != is_alone
         if not is_news and now < self._told_at + AGAIN_S:
             return ""
@@ -91,19 +94,16 @@ class IsolationWatch:
         if not links.needs_others:
             return ""
         if not links.networks:
-            last = f" (the last: {links.failure})" if links.failure else ""
             if not links.num_known:
-                return "is connected to no peer and knows none to call"
-            return (
-                f"is connected to no peer: none of the {_peers(links.num_known)} that it knows answers"
-                f"{last}; it goes on trying"
-            )
-        if links.ledger_age_s < max(HEMMED_S, 6 * links.pace_s) or links.has_validator:
+                return "is isolated: no peer is connected, and it knows none to call"
+            known = _peers(links.num_known)
+            return f"is isolated: none of the {known} that it knows answers; it goes on trying"
+        if links.ledger_age_s < max(HEMMED_S, BLOCKS_MISSED * links.pace_s) or links.has_validator:
             return ""
         if len(set(links.networks)) > 1 or "" in links.networks:
             return ""
         return (
-            f"may be cut off from the others: the ledger stands still, no validator is connected, and all"
+            "may be isolated: the ledger stands still, no validator is connected, and all"
             f" {len(links.networks)} of its links lead to one network; it dials others"
         )
 

@@ -157,8 +157,9 @@ async def keep_connected(
             match progress:
                 case Failed(peer, attempt, reason, retry_s):
                     failures[peer] = reason
-                    if attempt > 1 and host.connected():
-                        continue  # others are there: one that is gone is not worth a line every time
+                    is_rare = attempt & (attempt - 1) == 0  # the 1st, 2nd, 4th, 8th ...
+                    if attempt > 1 and (host.connected() or not (is_new or is_rare)):
+                        continue  # others are there, or it was said: a line is not due every time
                     report(
                         EventKind.NETWORK,
                         f"{reason}; next try in {retry_s:.0f} s{until}",  # it names the peer

@@ -1,4 +1,4 @@
-"""Stay connected: keep links of our own choice, remember who was there for long, say when this node is cut off.
+"""Stay connected: keep links of our own choice, remember who was there, say when this node is isolated.
 
 Shell: looks at the host once a second, dials, writes rows; ``host/outbound``, ``anchors`` and ``isolation``
 decide.
@@ -19,13 +19,13 @@ from swarm.node.join import known_peers
 from swarm.node.join.anchors import Seen, watched
 from swarm.node.join.isolation import IsolationWatch, Links
 from swarm.node.join.join import TABLE
-from swarm.node.ports import HasGenesis, HasLedger, HasMe, HasReport, HasStats, HasStore
+from swarm.node.ports import HasGenesis, HasLedger, HasMe, HasReport, HasRun, HasStats, HasStore
 from swarm.primitives.randomness import RandomStream, stream
 from swarm.types import PeerId
 
 TICK_S = 1.0
 PLAN_S = 5.0
-"""Seconds between two looks at all that are known, which may be thousands; while cut off it is ``TICK_S``."""
+"""Seconds between two looks at all that are known, which may be thousands; while isolated it is ``TICK_S``."""
 FIRST_POLL_S = 1.0
 POLL_INTERVAL_S = 20.0
 """Seconds between two looks at whom to remember; a node that is killed forgets the peers it met since."""
@@ -71,16 +71,12 @@ class LinksPort(Protocol):
         ...
 
 
-class StayingNode(HasMe, HasGenesis, HasLedger, HasStats, HasStore, HasReport, Protocol):
+class StayingNode(HasMe, HasRun, HasGenesis, HasLedger, HasStats, HasStore, HasReport, Protocol):
     """Parts of a node that staying connected needs."""
 
     @property
     def host(self) -> LinksPort:
         """Connections."""
-        ...
-
-    def peers_of_run(self) -> list[PeerId]:
-        """Return the peers that the ledger or the network names for this run."""
         ...
 
 
@@ -119,15 +115,15 @@ class Staying:
             while True:
                 now = trio.current_time()
                 self._look(now)
-                is_cut_off = self._watch.found is not None
-                if is_cut_off or now >= planned_at + PLAN_S:
+                is_isolated = self._watch.found is not None
+                if is_isolated or now >= planned_at + PLAN_S:
                     planned_at = now
-                    for peer in self._plan(now, is_cut_off=is_cut_off):
+                    for peer in self._plan(now, is_isolated=is_isolated):
                         nursery.start_soon(self._dial, peer)
                 await trio.sleep(TICK_S)
 
     def _look(self, now: float) -> None:
-        """Note who is connected, and say if this node is cut off, or no more."""
+        """Note who is connected, and say if this node is isolated, or no more."""
         context, connected = self._context, self._host.connected()
         self._since = {peer: self._since.get(peer, now) for peer in connected}
         if context.ledger.height != self._height[0]:
@@ -145,7 +141,7 @@ class Staying:
             networks=networks,
             num_known=len({*self._host.known(), *self._named} - {context.me}),
             needs_others=3 * votes <= 2 * sum(voters.values()),
-            has_validator=votes > 0 or any(peer in voters for peer in connected),
+            has_validator=any(peer in voters for peer in connected),
             ledger_age_s=now - self._height[1],
             pace_s=context.genesis.block_interval_ms / 1000,
             failure=self._outbound.last_failure,
@@ -155,9 +151,9 @@ class Staying:
         if text:
             context.report(EventKind.WARNING if found else EventKind.NETWORK, text)
 
-    def _plan(self, now: float, *, is_cut_off: bool) -> Sequence[PeerId]:
+    def _plan(self, now: float, *, is_isolated: bool) -> Sequence[PeerId]:
         """Choose links; return the peers to dial for it."""
-        plan = self._outbound.plan(self._known(), now, is_cut_off=is_cut_off)
+        plan = self._outbound.plan(self._known(), now, is_isolated=is_isolated)
         self._kept = frozenset(plan.keep)
         self._host.keep({*plan.keep, *plan.dial})
         return plan.dial
@@ -166,7 +162,8 @@ class Staying:
         context, host = self._context, self._host
         connected = set(host.connected())
         voters = {voter.peer for voter in context.ledger.state.validators}
-        members = set(context.peers_of_run()) - connected
+        rosters = context.run.seats if context.run else ()
+        members = {seat.peer for roster in rosters for seat in roster}
         found = list[Known]()
         for peer in sorted({*host.known(), *connected} - {context.me}):
             is_here = peer in connected

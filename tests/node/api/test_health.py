@@ -81,10 +81,10 @@ def test_a_node_that_is_connected_to_no_peer_needs_a_ticket() -> None:
     node = Node()
     node.go(3, "height", "work", "own_work")
     began = node.now
-    isolation = Isolation("is connected to no peer", "swarm join TICKET", began, is_alone=True)
+    isolation = Isolation("is isolated", "swarm join TICKET", began, is_alone=True)
     node.go(6, missing=("a",), isolation=isolation)
     assert node.is_now(Verdict.STALLED), "before the ledger is known to stand still"
-    assert node.health.cause == "this node is connected to no peer"
+    assert node.health.cause == "this node is isolated"
     assert node.health.command == "swarm join TICKET"
     assert node.health.age_s == 6.0
 

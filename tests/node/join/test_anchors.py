@@ -93,7 +93,7 @@ def test_other_networks_come_first_then_validators_then_the_oldest() -> None:
     assert len(watched(Anchors(), young, STEP_S).peers) == 2, "not at once: others may come"
 
 
-@pytest.mark.rule("N26")
+@pytest.mark.rule("N26", "S4a")
 def test_attack_newcomers_do_not_flush_the_anchors() -> None:
     """Two days of a crowd that is always connected, while the anchors are."""
     crowd = [seen(100 + n, network=f"evil{n}", connected_s=1e6) for n in range(5)]
@@ -127,7 +127,7 @@ def test_attack_a_node_that_is_made_to_start_again_keeps_its_anchors() -> None:
 
 
 @pytest.mark.rule("N26")
-def test_a_node_that_is_cut_off_forgets_nobody() -> None:
+def test_a_node_that_is_isolated_forgets_nobody() -> None:
     assert after(OLD, [], 30 * 24 * 3600) == OLD
 
 

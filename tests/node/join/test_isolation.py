@@ -1,4 +1,4 @@
-"""A node says that it is cut off, with one cause and one command, once; and that it is not any more."""
+"""A node says that it is isolated, with one cause and one command, once; and that it is not any more."""
 
 import pytest
 
@@ -34,10 +34,11 @@ def test_a_node_without_any_peer_says_so_within_seconds_and_when_it_is_over() ->
     assert watch.found is None, "a peer that starts again is back soon"
     text = watch.judge(ALONE, 100.0 + ALONE_S)
     assert text == (
-        "this node is connected to no peer: none of the 5 peers that it knows answers (the last: cannot"
-        " reach a at b (connection refused)); it goes on trying; try: swarm join TICKET"
+        "this node is isolated: none of the 5 peers that it knows answers; it goes on trying;"
+        " try: swarm join TICKET"
     )
     assert watch.found is not None
+    assert watch.found.cause.endswith("(the last: cannot reach a at b (connection refused))")
     assert watch.found.since == 100.0
     assert watch.judge(ALONE, 130.0) == "", "once"
     assert watch.judge(FINE, 131.0) == "connected again after 31 s: 2 peers"
@@ -58,7 +59,7 @@ def test_what_lasts_is_said_again_after_a_while() -> None:
     [
         (replace(ALONE, failure=""), "none of the 5 peers that it knows answers; it", JOIN),
         (replace(ALONE, num_known=1), "none of the 1 peer that it knows", JOIN),
-        (replace(ALONE, num_known=0), "knows none to call", JOIN),
+        (replace(ALONE, num_known=0), "it knows none to call", JOIN),
         (replace(ALONE, failure="cannot reach a at b (no route)"), "no route", DOCTOR),
         (replace(ALONE, failure="cannot reach a at b (name not found)"), "not found", DOCTOR),
     ],

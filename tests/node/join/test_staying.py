@@ -1,5 +1,5 @@
-"""A node keeps links of its own choice, says that it is cut off, and is connected again within 30 s once others
-are there.
+"""A node keeps links of its own choice, says that it is isolated, and is soon connected again once others are
+there.
 """
 
 from collections.abc import AsyncGenerator, Callable
@@ -17,7 +17,7 @@ from swarm.node.join.join import TABLE
 from tests.node.join.world import Machine, World, a_peer
 
 HEALED_S = 30.0
-SEEDS = range(4)
+SEEDS = range(3)
 
 
 @asynccontextmanager
@@ -64,7 +64,7 @@ async def test_a_node_whose_peers_all_died_is_connected_again_within_30_s_of_the
         said_s = await until(lambda: alone.stats.isolation is not None)
         assert said_s <= 7.0
         assert alone.reports.events[-1][0] is EventKind.WARNING
-        assert "connected to no peer" in alone.reports.events[-1][1]
+        assert "this node is isolated" in alone.reports.events[-1][1]
         await trio.sleep(outage_s * (1 + world.dice.random()))
         for machine in others:
             nursery.start_soon(machine.run)
@@ -107,7 +107,7 @@ async def test_a_network_that_all_left_meets_again_within_30_s_of_the_last_start
 
 
 @pytest.mark.rule("N27")
-async def test_who_is_cut_off_for_an_hour_dials_seldom_and_says_so_seldom(
+async def test_who_is_isolated_for_an_hour_dials_seldom_and_says_so_seldom(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     world = World()
@@ -139,7 +139,7 @@ async def test_the_quota_is_filled_from_all_that_are_known(
         assert hub.num_dials == dials, "who has its links dials no more"
 
 
-@pytest.mark.rule("H23", "N26")
+@pytest.mark.rule("H23", "N26", "S4a")
 async def test_attack_a_crowd_of_one_network_gets_no_more_than_its_links_and_anchors(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
@@ -168,7 +168,31 @@ async def test_attack_a_crowd_of_one_network_gets_no_more_than_its_links_and_anc
         assert sum(peer in evil_peers for peer, _ in recalled) <= 1 + PER_NETWORK_MAX
 
 
-@pytest.mark.rule("H23", "N26")
+@pytest.mark.rule("H24", "N27", "S4a")
+async def test_attack_a_crowd_around_a_node_whose_ledger_stands_still_is_named_and_passed(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """All whom it is connected to are of one network, and none is a validator: it looks for others in haste."""
+    world = World()
+    async with some_machines(world, 4) as (machines, nursery):
+        *others, victim = machines
+        for number in range(10):
+            evil = Machine(world, 100 + number, f"/ip4/66.6.6.{number}/tcp/4001")
+            nursery.start_soon(evil.run, [victim.peer])
+        await until(lambda: len(victim.links) > 10)
+        for machine in others:
+            machine.go_down()
+            machine.store.rows.clear()
+        await until(lambda: victim.stats.isolation is not None)
+        assert victim.reports.texts()[-1].startswith("this node may be isolated: the ledger stands")
+        assert "all 10 of its links lead to one network" in victim.reports.texts()[-1]
+        await trio.sleep(500)
+        nursery.start_soon(others[0].run)
+        assert await until(lambda: others[0].peer in victim.links) <= HEALED_S
+        await until(lambda: victim.stats.isolation is None)
+
+
+@pytest.mark.rule("H23", "N26", "S4a")
 async def test_attack_strangers_at_the_addresses_of_all_anchors_do_not_take_their_links(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
@@ -200,7 +224,8 @@ async def test_a_home_that_knows_nobody_says_so_and_lets_in_who_calls(
         nursery.start_soon(machine.run)
         await until(lambda: machine.stats.isolation is not None)
         assert machine.reports.texts() == [
-            "this node is connected to no peer and knows none to call; try: swarm join TICKET"
+            "this node is isolated: no peer is connected, and it knows none to call;"
+            " try: swarm join TICKET"
         ]
         caller = Machine(world, 2, "/ip4/20.1.1.2/tcp/1")
         nursery.start_soon(caller.run, [machine.peer])

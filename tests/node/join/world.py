@@ -151,7 +151,7 @@ class Machine:
             store=self.store,
             stats=self.stats,
             report=self.reports,
-            peers_of_run=lambda: self.members,
+            run=SimpleNamespace(seats=[[SimpleNamespace(peer=peer) for peer in self.members]]),
             ledger=SimpleNamespace(
                 height=1, is_validator=False, state=SimpleNamespace(validators=voters)
             ),
