@@ -188,7 +188,7 @@ def test_status_tells_node_run_and_ledger() -> None:
         assert expected in text
 
 
-@pytest.mark.rule("N27")
+@pytest.mark.rule("N30")
 @pytest.mark.parametrize(
     ("node", "text"),
     [

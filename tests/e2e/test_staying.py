@@ -33,7 +33,7 @@ def is_alone(state: State) -> bool:
     return state["node"]["isolated_s"] is not None and state["node"]["links"] == 0
 
 
-@pytest.mark.rule("N26", "N27")
+@pytest.mark.rule("N29", "N30")
 def test_who_lost_all_its_peers_is_connected_again_within_30_s_of_their_start(
     nodes: dict[str, Node],
 ) -> None:
@@ -56,7 +56,7 @@ def test_who_lost_all_its_peers_is_connected_again_within_30_s_of_their_start(
     alone.wait("blocks", lambda s: s["ledger"]["height"] > height + 2)
 
 
-@pytest.mark.rule("N28")
+@pytest.mark.rule("N31")
 def test_a_ticket_whose_peers_are_gone_ends_with_one_cause_and_one_command(
     net: Localnet, nodes: dict[str, Node], ticket: str
 ) -> None:
@@ -76,7 +76,7 @@ def test_a_ticket_whose_peers_are_gone_ends_with_one_cause_and_one_command(
     assert time.monotonic() - began >= MEET_S
 
 
-@pytest.mark.rule("N27", "N28")
+@pytest.mark.rule("N30", "N31")
 def test_a_start_without_a_ticket_goes_on_trying_and_says_so(nodes: dict[str, Node]) -> None:
     boris = nodes["boris"]
     boris.resume()

@@ -85,7 +85,7 @@ class Dialling:
         raise Unreachable("gone")
 
 
-@pytest.mark.rule("H18", "H24")
+@pytest.mark.rule("H18", "H27")
 async def test_a_long_wait_ends_early_for_who_loses_its_last_peer(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

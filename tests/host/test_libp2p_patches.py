@@ -150,7 +150,7 @@ def from_elsewhere(
     monkeypatch.setattr(network, "_place", placed)
 
 
-@pytest.mark.rule("H7", "H25", "S4a")
+@pytest.mark.rule("H7", "H28", "S4a")
 async def test_attack_a_crowd_of_one_machine_keeps_nobody_out_and_leaves_us_places_to_dial(
     net: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,7 +170,7 @@ async def test_attack_a_crowd_of_one_machine_keeps_nobody_out_and_leaves_us_plac
         assert await alice.call(carol.peer, net.UPPER, b"x", timeout_s=5) == b"X"
 
 
-@pytest.mark.rule("H25")
+@pytest.mark.rule("H28")
 async def test_attack_a_full_host_still_dials_a_peer_of_its_choice(
     net: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,7 @@ def outbound(host: str, *, is_kept: bool = False) -> Place:
     return Place(host, is_inbound=False, is_kept=is_kept)
 
 
-@pytest.mark.rule("H25")
+@pytest.mark.rule("H28")
 def test_attack_a_crowd_that_dials_us_leaves_a_quarter_of_the_places_to_us() -> None:
     taken = list[Place]()
     while ask_for_place(inbound(EVIL), taken).is_admitted:
@@ -28,7 +28,7 @@ def test_attack_a_crowd_that_dials_us_leaves_a_quarter_of_the_places_to_us() -> 
     assert not ask_for_place(outbound(GOOD), taken).is_admitted
 
 
-@pytest.mark.rule("H25")
+@pytest.mark.rule("H28")
 def test_attack_keys_behind_one_address_keep_nobody_else_out() -> None:
     """The youngest of the crowd makes room; those who were there before it stay."""
     taken = [inbound(GOOD), *[inbound(EVIL)] * (INBOUND_MAX - 1)]
@@ -38,13 +38,13 @@ def test_attack_keys_behind_one_address_keep_nobody_else_out() -> None:
     assert not ask_for_place(inbound("8.8.8.200"), taken).is_admitted, "the same /24"
 
 
-@pytest.mark.rule("H25")
+@pytest.mark.rule("H28")
 def test_attack_newcomers_of_new_networks_push_nobody_out_once_each_has_one() -> None:
     taken = [inbound(f"{5 + number // 100}.{number % 100}.1.1") for number in range(INBOUND_MAX)]
     assert not ask_for_place(inbound(GOOD), taken).is_admitted
 
 
-@pytest.mark.rule("H25")
+@pytest.mark.rule("H28")
 def test_a_peer_of_our_choice_gets_a_place_and_is_pushed_out_of_none() -> None:
     full = [*[inbound(EVIL)] * INBOUND_MAX, *[outbound(GOOD)] * (PLACES_MAX - INBOUND_MAX)]
     verdict = ask_for_place(outbound(OTHER, is_kept=True), full)

@@ -397,7 +397,7 @@ async def test_no_peer_calls_itself(net: ModuleType) -> None:
                 await attempt
 
 
-@pytest.mark.rule("H23")
+@pytest.mark.rule("H26")
 async def test_who_came_to_us_is_proved_by_a_dial_of_our_own(net: ModuleType) -> None:
     """Its address is one then; of the two connections one is enough, and calls go on."""
     async with net.hosts(2) as (alice, bob):
@@ -408,7 +408,7 @@ async def test_who_came_to_us_is_proved_by_a_dial_of_our_own(net: ModuleType) ->
         assert await bob.call(alice.peer, net.UPPER, b"x", timeout_s=5) == b"X"
 
 
-@pytest.mark.rule("H23")
+@pytest.mark.rule("H26")
 async def test_attack_an_address_where_nobody_listens_is_not_proved(net: ModuleType) -> None:
     """The peer is connected, and says that it is to be found elsewhere."""
     async with net.hosts(2) as (alice, bob):

@@ -76,7 +76,7 @@ def test_a_ledger_that_stands_still_names_whose_votes_are_missing() -> None:
     assert node.is_now(Verdict.PROGRESSING), "it heals by itself"
 
 
-@pytest.mark.rule("N27")
+@pytest.mark.rule("N30")
 def test_a_node_that_is_connected_to_no_peer_needs_a_ticket() -> None:
     node = Node()
     node.go(3, "height", "work", "own_work")

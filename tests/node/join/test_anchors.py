@@ -65,7 +65,7 @@ def numbers(anchors: Anchors) -> list[int]:
 OLD = watched(Anchors(), [seen(number, network=f"n{number}") for number in range(4)], STEP_S)
 
 
-@pytest.mark.rule("N26")
+@pytest.mark.rule("N29")
 def test_whoever_was_connected_for_long_becomes_one() -> None:
     """At least three where there are so many; not those that came to us, which nobody can dial again."""
     short = [seen(number, connected_s=RIPE_S - 1) for number in range(9)]
@@ -78,7 +78,7 @@ def test_whoever_was_connected_for_long_becomes_one() -> None:
     )
 
 
-@pytest.mark.rule("N26")
+@pytest.mark.rule("N29")
 def test_other_networks_come_first_then_validators_then_the_oldest() -> None:
     peers = [
         seen(0, network="a", connected_s=9e3),
@@ -93,7 +93,7 @@ def test_other_networks_come_first_then_validators_then_the_oldest() -> None:
     assert len(watched(Anchors(), young, STEP_S).peers) == 2, "not at once: others may come"
 
 
-@pytest.mark.rule("N26", "S4a")
+@pytest.mark.rule("N29", "S4a")
 def test_attack_newcomers_do_not_flush_the_anchors() -> None:
     """Two days of a crowd that is always connected, while the anchors are."""
     crowd = [seen(100 + n, network=f"evil{n}", connected_s=1e6) for n in range(5)]
@@ -101,7 +101,7 @@ def test_attack_newcomers_do_not_flush_the_anchors() -> None:
     assert numbers(after(OLD, [*crowd, *here], 2 * 24 * 3600)) == [0, 1, 2, 3]
 
 
-@pytest.mark.rule("N26")
+@pytest.mark.rule("N29")
 def test_attack_who_keeps_the_anchors_away_needs_hours_for_each() -> None:
     """None of them is met: the first is replaced after six hours, the others an hour apart."""
     crowd = [seen(100 + n, network=f"evil{n}", connected_s=1e6) for n in range(40)]
@@ -116,7 +116,7 @@ def test_attack_who_keeps_the_anchors_away_needs_hours_for_each() -> None:
     assert changes[2] >= GONE_S + 2 * SWAP_S
 
 
-@pytest.mark.rule("N26")
+@pytest.mark.rule("N29")
 def test_attack_a_node_that_is_made_to_start_again_keeps_its_anchors() -> None:
     """Connections begin anew at each start, and what counts towards a replacement is on the disk."""
     anchors = OLD
@@ -126,12 +126,12 @@ def test_attack_a_node_that_is_made_to_start_again_keeps_its_anchors() -> None:
     assert numbers(anchors) == [0, 1, 2, 3]
 
 
-@pytest.mark.rule("N26")
+@pytest.mark.rule("N29")
 def test_a_node_that_is_isolated_forgets_nobody() -> None:
     assert after(OLD, [], 30 * 24 * 3600) == OLD
 
 
-@pytest.mark.rule("N26")
+@pytest.mark.rule("N29")
 def test_an_anchor_that_is_met_once_in_a_while_stays() -> None:
     other, back = seen(50, network="x", connected_s=1e6), seen(0, network="n0")
     anchors = OLD
@@ -143,7 +143,7 @@ def test_an_anchor_that_is_met_once_in_a_while_stays() -> None:
     assert numbers(anchors) == [0, 1, 2, 3]
 
 
-@pytest.mark.rule("N26")
+@pytest.mark.rule("N29")
 def test_two_anchors_of_one_network_make_room_for_another_network() -> None:
     """The newer of them, an hour after the last replacement; none where networks are private."""
     same = watched(Anchors(), [seen(n, network="a", connected_s=1e4 - n) for n in range(4)], STEP_S)
@@ -169,7 +169,7 @@ def test_anchors_are_called_first_then_those_connected_then_earlier_ones() -> No
     assert order_of(remembered(anchors, [nameless, long], now)) == order_of(now)
 
 
-@pytest.mark.rule("N26")
+@pytest.mark.rule("N29")
 def test_attack_a_crowd_with_small_keys_does_not_fill_the_memory() -> None:
     """Its keys are the first in any order of keys, and it comes from few networks."""
     friends = [seen(1000 + number, network=f"n{number}") for number in range(12)]

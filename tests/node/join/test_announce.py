@@ -90,7 +90,7 @@ def test_nobody_is_training_after_the_end(phase: RunPhase, state: str) -> None:
     assert announcement(a_node(phase, is_seated=False)).state == "idle"
 
 
-@pytest.mark.rule("H23")
+@pytest.mark.rule("H26")
 def test_validators_are_looked_for_until_enough_of_them_are_connected() -> None:
     """Peers of the run may all be one attacker's; the addresses of validators are found like those of peers."""
     voters = [PeerId(bytes([number]) * 32) for number in range(1, 6)]

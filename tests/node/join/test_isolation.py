@@ -26,7 +26,7 @@ ALONE = replace(
 )
 
 
-@pytest.mark.rule("N27")
+@pytest.mark.rule("N30")
 def test_a_node_without_any_peer_says_so_within_seconds_and_when_it_is_over() -> None:
     watch = IsolationWatch(0.0)
     assert watch.judge(FINE, 100.0) == ""
@@ -46,14 +46,14 @@ def test_a_node_without_any_peer_says_so_within_seconds_and_when_it_is_over() ->
     assert watch.judge(FINE, 132.0) == ""
 
 
-@pytest.mark.rule("N27")
+@pytest.mark.rule("N30")
 def test_what_lasts_is_said_again_after_a_while() -> None:
     watch = IsolationWatch(0.0)
     said = [now for now in range(0, 2000, 10) if watch.judge(ALONE, float(now))]
     assert said == [10, 10 + int(AGAIN_S), 10 + 2 * int(AGAIN_S), 10 + 3 * int(AGAIN_S)]
 
 
-@pytest.mark.rule("N27")
+@pytest.mark.rule("N30")
 @pytest.mark.parametrize(
     ("links", "cause", "command"),
     [
@@ -72,14 +72,14 @@ def test_each_cause_has_one_command(links: Links, cause: str, command: str) -> N
     assert watch.found.command == command
 
 
-@pytest.mark.rule("N27")
+@pytest.mark.rule("N30")
 def test_the_one_validator_of_a_network_needs_nobody() -> None:
     watch = IsolationWatch(0.0)
     assert watch.judge(replace(ALONE, needs_others=False), 1e4) == ""
     assert watch.found is None
 
 
-@pytest.mark.rule("N27")
+@pytest.mark.rule("N30")
 def test_attack_links_into_one_network_that_withhold_the_ledger_are_named() -> None:
     """Those connected may be one attacker with many keys: no validator is among them, and nothing comes."""
     hemmed = replace(FINE, networks=("8.8.8.0/24",) * 9, has_validator=False, ledger_age_s=HEMMED_S)
@@ -92,7 +92,7 @@ def test_attack_links_into_one_network_that_withhold_the_ledger_are_named() -> N
     assert "connected again" in watch.judge(FINE, 62.0)
 
 
-@pytest.mark.rule("N27")
+@pytest.mark.rule("N30")
 @pytest.mark.parametrize(
     "links",
     [

@@ -54,7 +54,7 @@ def a_ticket(address: str) -> Ticket:
         (PUBLIC, "its peer is gone or cannot be dialled", "swarm ticket new"),
     ],
 )
-@pytest.mark.rule("N28")
+@pytest.mark.rule("N31")
 async def test_a_ticket_that_leads_to_no_peer_ends_with_its_cause(
     address: str, cause: str, hint: str, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -76,7 +76,7 @@ async def test_a_ticket_that_leads_to_no_peer_ends_with_its_cause(
 
 
 @pytest.mark.parametrize("address", [LOOPBACK, PRIVATE, PUBLIC])
-@pytest.mark.rule("N28")
+@pytest.mark.rule("N31")
 async def test_a_home_that_was_here_before_is_told_that_its_ticket_leads_to_no_peer(
     address: str, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -99,7 +99,7 @@ class SilentHost(UnreachableHost):
         raise Unreachable("no answer")
 
 
-@pytest.mark.rule("N28")
+@pytest.mark.rule("N31")
 async def test_attack_a_ticket_of_a_peer_that_sends_nothing_ends_too(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

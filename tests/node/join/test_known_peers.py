@@ -20,7 +20,7 @@ ANN, BOB = (PeerId(bytes([number]) * 32) for number in (1, 2))
 WHERE = ("/ip4/127.0.0.1/tcp/4001",)
 
 
-@pytest.mark.rule("N15", "N26")
+@pytest.mark.rule("N15", "N29")
 async def test_anchors_are_recalled_before_those_connected_and_outlive_both(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "store.sqlite")
     assert recalled(store, TABLE) == []
