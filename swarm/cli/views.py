@@ -192,6 +192,8 @@ def status_lines(state: StateDocument, ink: Ink) -> list[str]:
         ("up", human_span(node.uptime_s)),
         ("network", f"{peers}, {', '.join(node.addresses[:2]) or 'no address yet'}"),
     ]
+    if node.reach_text:
+        rows.append(("reach", node.reach_text))
     if run:
         rows += [
             ("run", f"{run.name}, {human_count(run.parameters)} parameters,"

@@ -7,4 +7,6 @@ Modules (C: pure, S: does I/O):
     join.py        S  Find the network and the run that a ticket or an earlier start names.
     known_peers.py S  Remember the connected peers and the port of the last start, so that the next
                       start needs no ticket.
+    twins.py       S  Stop a node whose key runs on another machine for longer, and warn the one
+                      that has it.
 """
