@@ -48,6 +48,7 @@ from swarm.node.context import Executors, NodeContext, NodeStats, open_executors
 from swarm.node.control.controller import Controller
 from swarm.node.join import join, known_peers
 from swarm.node.join.announce import announce
+from swarm.node.join.lan import tell_network
 from swarm.node.join.twins import heed_twins
 from swarm.node.launch import launch
 from swarm.node.launch.fit import check_fits, start_warnings
@@ -329,7 +330,7 @@ async def _packages(
             devices=workers.devices,
         )
         await _started(nursery, ledger.run)
-        for task in (announce, _check, _hold, evaluate_checkpoints):
+        for task in (announce, _check, _hold, evaluate_checkpoints, tell_network):
             nursery.start_soon(task, context)
         yield context, Controller(context, nursery)
         nursery.cancel_scope.cancel()

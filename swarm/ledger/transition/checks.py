@@ -165,17 +165,19 @@ def request_data(draft: Draft, sender: PeerId, body: DataRequest) -> None:
         raise InvalidStatement(Reason.FULL, f"{CHECKS_MAX} verifiers are at work")
     if body.attempt >= len(record.draws) or height <= record.draws[body.attempt].height:
         raise InvalidStatement(Reason.WRONG_PHASE, "that draw has not taken place")
-    stake = check_eligible(draft, record, spec, sender)
     draw, chain = record.draws[body.attempt], draft.globals.chain
+    missed = next((old for old in record.checks if old.peer == sender), None)
+    if missed is not None and draw.height <= missed.height:
+        raise InvalidStatement(Reason.DUPLICATE, "it has asked by that draw, and not answered")
+    stake = check_eligible(draft, record, spec, sender)
     try:
         is_selected = is_drawn(chain, draw, record, sender, stake, body.proof)
     except BadSignature as error:
         raise InvalidStatement(Reason.BAD_PROOF, str(error)) from None
     if not is_selected:
         raise InvalidStatement(Reason.WRONG_PEER, "the draw did not select it")
-    missed = next((old.bond for old in record.checks if old.peer == sender), Amount(0))
-    bond = Amount(max(missed, request_bond(draft.globals.params, record)))
-    draft.debit(sender, bond - missed)
+    bond = Amount(max(missed.bond if missed else 0, request_bond(draft.globals.params, record)))
+    draft.debit(sender, Amount(bond - (missed.bond if missed else 0)))
     check = Check(
         peer=sender,
         window=UNDEALT,

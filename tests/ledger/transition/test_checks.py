@@ -273,6 +273,10 @@ def test_who_asks_and_says_nothing_more_may_ask_again_and_counts_for_nothing() -
     case = a_case()
     for attempt in range(3):
         case.draw_verifiers()
+        if attempt:
+            again = case.claimed.request(case.ledger.state, case.able[0], attempt - 1)
+            assert again is not None
+            assert case.refused(case.able[0], again) is Reason.DUPLICATE, "not by the same draw"
         assert len(case.ask(case.able, attempt)) == 2, "who has missed its check may ask again"
     case.wait(SegmentPhase.SEALED)
     assert len(case.record.draws) == 3
