@@ -407,6 +407,24 @@ async def test_a_node_listens_on_both_kinds_of_addresses_at_one_port(net: Module
 
 
 @pytest.mark.rule("H24")
+async def test_a_peer_on_ipv6_is_known_by_its_address(net: ModuleType) -> None:
+    """libp2p knows none: all such peers would share the limit of one address."""
+    try:
+        bindings(["[::1]:0"])
+    except UsageError as error:
+        pytest.skip(f"no IPv6 on this machine: {error}")
+    here = ["[::1]:0"]
+    alice_host = open_host(net.a_secret(1), listen=here, chain16=net.CHAIN)
+    async with (
+        alice_host as alice,
+        open_host(net.a_secret(2), listen=here, chain16=net.CHAIN) as bob,
+    ):
+        await net.meet(alice, bob)
+        assert [link.remote_host for link in bob._links.of(alice.peer)] == ["::1"]
+        assert bob.known_addresses(alice.peer) == alice.addresses()
+
+
+@pytest.mark.rule("H24")
 async def test_a_machine_without_ipv6_listens_without_it(
     net: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -99,7 +99,10 @@ async def tell_network(context: NodeContext) -> None:
 
 def _opened(interfaces: Sequence[str] = ()) -> Zeroconf:
     chosen: Any = {"interfaces": list(interfaces)} if interfaces else {}
-    return Zeroconf(ip_version=IPVersion.V4Only, use_asyncio=False, **chosen)
+    try:
+        return Zeroconf(ip_version=IPVersion.All, use_asyncio=False, **chosen)
+    except OSError:  # a machine without IPv6
+        return Zeroconf(ip_version=IPVersion.V4Only, use_asyncio=False, **chosen)
 
 
 def _is_open(addresses: Sequence[str]) -> bool:
