@@ -1,10 +1,10 @@
 """Let a third of the stake withhold its blocks whenever the dice of a draw do not suit it.
 
-Every block is the draw of one segment. A leader knows the beacon that its own block would make; if the draw of
-the segment does not suit it, it says nothing, its view is skipped, and the next leader throws other dice. If a
-part ``a`` of the views is its own, and dice suit with probability p, they suit in the end with
-p / (1 - a (1 - p)): one bit of choice for each view withheld. Each such view counts against it; at the end of
-an epoch its offers to validate are void if it has missed three in a row (L50).
+Every block is the draw of one segment, or deals the windows of one. A leader knows the beacon that its own
+block would make; if the draw or the deal does not suit it, it says nothing, its view is skipped, and the next
+leader throws other dice. If a part ``a`` of the views is its own, and dice suit with probability p, they suit
+in the end with p / (1 - a (1 - p)): one bit of choice for each view withheld. Each such view counts against it;
+at the end of an epoch its offers to validate are void if it has missed three in a row (L50).
 
 Leaders, their VRF proofs, beacons and draws are those of the ledger; the outputs of verifiers are hashes.
 """
@@ -16,23 +16,25 @@ from swarm.ledger.blocks import Validator, next_beacon, vrf_alpha
 from swarm.ledger.leaders import LeaderSchedule
 from swarm.ledger.state.draws import Draw
 from swarm.ledger.state.records import SegmentRecord
-from swarm.ledger.transition.sampling import own_window
+from swarm.ledger.transition.sampling import deal_windows, selects
 from swarm.ledger.transition.validators import MISSES_MAX
 from swarm.primitives import vrf
 from swarm.primitives.crypto import SecretKey, digest
 from swarm.testing.ledger import numbered_key
 from swarm.types import Amount, Digest, Height, View
-from tests.ledger.checking import EXACT, a_case
+from tests.ledger.checking import a_case
 
 VALIDATORS, GRINDERS = 6, 2
 """Validators of equal power, and those of them that one attacker holds: a third."""
 EPOCH_BLOCKS = 60
 VERIFIERS, FRIENDS = 10, 1
 """Verifiers of equal stake, and those of them that are the attacker's."""
+WINDOWS, FALSE, ASKED = 5, 2, 2
+"""Windows of the segment, those in which it is false, and honest verifiers that have asked for one."""
 STAKE = Amount(1_000)
 
 Suits = Callable[[Digest], bool]
-"""True if a draw by this beacon suits the attacker."""
+"""True if a draw, or a deal, by this beacon suits the attacker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +65,15 @@ def nobody_else_is_drawn() -> Suits:
     return lambda beacon: _num_drawn(beacon, range(FRIENDS, VERIFIERS)) == 0
 
 
+def nobody_is_dealt_the_lie() -> Suits:
+    """Return the wish that none of the verifiers that have asked is dealt a false window."""
+    return lambda beacon: min(deal_windows(beacon, _segment(), WINDOWS, ASKED)) >= FALSE
+
+
 WISHES: dict[str, Callable[[], Suits]] = {
     "its verifier is drawn": friend_is_drawn,
     "no verifier but its own is drawn": nobody_else_is_drawn,
+    "no verifier is dealt its lie": nobody_is_dealt_the_lie,
 }
 
 
@@ -132,8 +140,7 @@ def _num_drawn(beacon: Digest, verifiers: Sequence[int]) -> int:
     """Return how many of these a draw by this beacon selects for the segment."""
     draw, record = Draw(Height(9), beacon, Amount(VERIFIERS * STAKE)), _segment()
     outputs = (digest("output", beacon, number.to_bytes(8, "big")) for number in verifiers)
-    windows = (own_window(draw, record, EXACT, STAKE, output) for output in outputs)
-    return sum(window is not None for window in windows)
+    return sum(selects(draw, record, STAKE, output) for output in outputs)
 
 
 def _segment(known: list[SegmentRecord] = []) -> SegmentRecord:  # noqa: B006  made once

@@ -14,12 +14,12 @@ from swarm.ledger.check_statements import DataRequest
 from swarm.ledger.mempool import Mempool
 from swarm.ledger.state.draft import Draft
 from swarm.ledger.state.draws import Draw
-from swarm.ledger.state.records import CheckPhase, Run, SegmentPhase, SegmentRecord
+from swarm.ledger.state.records import UNDEALT, CheckPhase, Run, SegmentPhase, SegmentRecord
 from swarm.ledger.state.state import State
 from swarm.ledger.transactions import Body, FreeStatement
 from swarm.ledger.transition.phases import are_reveals_open, gather_end, open_checks
 from swarm.ledger.transition.prices import CHECKS_MAX
-from swarm.ledger.transition.sampling import own_window, prove_draw
+from swarm.ledger.transition.sampling import prove_draw, selects
 from swarm.ledger.transition.seats import with_seat
 from swarm.primitives import vrf
 from swarm.primitives.codec import replace
@@ -174,7 +174,8 @@ class Crowd:
                 if takes and height < gather_end(record, spec):
                     yield from ((where, *one) for one in self._requests(state, record))
                 for check in under_way:
-                    if check.phase is CheckPhase.REQUESTED and check.peer not in self.absent:
+                    is_due = check.phase is CheckPhase.REQUESTED and check.window != UNDEALT
+                    if is_due and check.peer not in self.absent:
                         yield where, check.peer, mine.blind(state, check.peer, check.window)
             elif record.phase is SegmentPhase.SEALED:
                 yield where, record.peer, mine.reveal()
@@ -199,10 +200,8 @@ class Crowd:
             if peer == record.peer or peer in record.partners or peer in self.absent:
                 continue
             proof, beta = self._proved(state, draw, peer)
-            stake = state.account(peer).stake
-            window = own_window(draw, record, self.run.spec, stake, beta)
-            if window is not None:
-                yield peer, DataRequest(*key_of(record), attempt, window, proof)
+            if selects(draw, record, state.account(peer).stake, beta):
+                yield peer, DataRequest(*key_of(record), attempt, proof)
 
     def _proved(self, state: State, draw: Draw, peer: PeerId) -> tuple[bytes, bytes]:
         found = self._proofs.get((draw.beacon, peer))

@@ -4,33 +4,33 @@ A solver in a run of the packaged file, with exact numerics and q = 0.5, commits
 which goes on from an end that was committed before; the ledger notes the first draw. ``KEYS`` peers of equal
 stake could be drawn, and nobody else. From there on only chance is simulated: the VRF outputs of all keys over
 ``BEACONS`` beacons are real, each segment has an end root of its own, and each draw has one of these beacons,
-never one twice in a segment. Whether a key is drawn is said by ``own_window``, by which the ledger judges
-requests.
+never one twice in a segment. Whether a key is drawn is said by ``selects``, by which the ledger judges
+requests; ``CHECKS_MAX`` of those that are have a place, friends of the solver first.
 
-A segment is found if a draw selects an honest verifier that is there: each of its windows is false, so
-whichever it replays shows the lie. If nobody answers that a draw has selected, verifiers are drawn again, up
-to ``ATTEMPTS`` draws in all; where friends of the solver alone are drawn, they answer, and there is no other
-draw. Segments follow until one is found. The dispute after that is not simulated, nor are those who look
-without being drawn.
+A segment is found if an honest verifier that is there has a place: each window is false, so whichever it is
+dealt shows the lie. If nobody answers that a draw has selected, verifiers are drawn again, up to ``ATTEMPTS``
+draws in all; where friends of the solver alone are drawn, they answer, and there is no other draw. Segments
+follow until one is found. The dispute after that is not simulated, nor are those who look without being drawn.
 
 The figure is of verifiers that are all honest and there. The other mixes of ``MIXES`` are in the detail, and
 beside each frequency what the formula of ``benchmarks/incentive_odds.py`` gives for it.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import sqrt
 
 from benchmarks.common import Outcome, say
 from benchmarks.incentive_games import BALANCE, FILE, exact_spec
-from benchmarks.incentive_odds import caught_in_row
+from benchmarks.incentive_odds import caught_in_row, counts
 from swarm.config.spec import NANO, GenesisAccount, RunSpec
 from swarm.ledger.check_statements import ATTEMPTS
+from swarm.ledger.odds import place_odds
 from swarm.ledger.state.draws import Draw
 from swarm.ledger.state.records import SegmentRecord, StartKind
-from swarm.ledger.transition.prices import solver_stake
-from swarm.ledger.transition.sampling import num_windows, own_window, prove_draw
+from swarm.ledger.transition.prices import CHECKS_MAX, solver_stake
+from swarm.ledger.transition.sampling import num_windows, prove_draw, selects
 from swarm.primitives import vrf
 from swarm.primitives.codec import replace
 from swarm.primitives.crypto import digest
@@ -96,14 +96,10 @@ class Lottery:
         """Probability with which one draw selects one key."""
         return min(2 * self.record.probability_nano / NANO * self.stake / self.draw.stake, 1.0)
 
-    def is_any_drawn(self, keys: range, beacon: int, end: Digest) -> bool:
-        """Return True if a draw selects one of some keys, for any window of a segment with this end."""
+    def drawn(self, keys: range, beacon: int, end: Digest) -> Iterator[bool]:
+        """Return of each of some keys whether a draw selects it to check a segment with this end."""
         record = replace(self.record, end_root=end)
-        return any(
-            own_window(self.draw, record, self.spec, self.stake, self.betas[key][beacon])
-            is not None
-            for key in keys
-        )
+        return (selects(self.draw, record, self.stake, self.betas[key][beacon]) for key in keys)
 
 
 def measure_detection(outcome: Outcome, quick: bool) -> None:
@@ -175,18 +171,19 @@ def cheat(lottery: Lottery, honest: int, friends: int, rng: random.Random) -> Fo
     for segment in range(SEGMENTS):
         end = Digest(rng.randbytes(32))
         for attempt, beacon in enumerate(rng.sample(beacons, ATTEMPTS)):
-            if lottery.is_any_drawn(honest_keys, beacon, end):
+            taken = sum(lottery.drawn(friend_keys, beacon, end))
+            if taken < CHECKS_MAX and any(lottery.drawn(honest_keys, beacon, end)):
                 return segment, attempt
-            if lottery.is_any_drawn(friend_keys, beacon, end):
+            if taken:
                 break
     return None
 
 
 def formula(lottery: Lottery, honest: int, friends: int, draws: int = ATTEMPTS) -> float:
     """Return the probability that a segment is found in which every window is false."""
-    none_honest = (1 - lottery.chance) ** honest
-    nobody = none_honest * (1 - lottery.chance) ** friends
-    return (1 - none_honest) * sum(nobody**attempt for attempt in range(draws))
+    places = place_odds(counts([lottery.chance] * honest), counts([lottery.chance] * friends))
+    missed = sum(p for (have, _), p in places.items() if not have)
+    return (1 - missed) * sum(places[0, 0] ** attempt for attempt in range(draws))
 
 
 def _summary(

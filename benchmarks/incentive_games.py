@@ -23,7 +23,14 @@ from swarm.ledger.check_statements import DataRequest, DisputeMove
 from swarm.ledger.state.accusations import Turn
 from swarm.ledger.state.draft import JUDGED
 from swarm.ledger.state.draws import Contest
-from swarm.ledger.state.records import Check, CheckPhase, Run, SegmentPhase, SegmentRecord
+from swarm.ledger.state.records import (
+    UNDEALT,
+    Check,
+    CheckPhase,
+    Run,
+    SegmentPhase,
+    SegmentRecord,
+)
 from swarm.ledger.state.state import State, audit_supply
 from swarm.ledger.transactions import Body, Join
 from swarm.ledger.transition.phases import (
@@ -72,7 +79,7 @@ class Serves(StrEnum):
     ALL = "all"
     FRIENDS = "friends"
     UNLESS_HIT = "unless_hit"
-    """Not an honest verifier of a false window: the request names the window."""
+    """Not an honest verifier that was dealt a false window: the ledger says who was."""
     NOBODY = "nobody"
 
 
@@ -394,7 +401,7 @@ class _Game:
             is_friend = any(key.peer == check.peer for key in self.world.friends)
             lies = is_friend and self.plan.friends is Friends.CONTEST
             was_heard = any(c.check == place and c.height > check.height for c in record.contests)
-            is_due = check.phase is CheckPhase.REQUESTED and height >= contest_start(check, spec)
+            is_due = check.phase is CheckPhase.REQUESTED and height >= contest_start(record, spec)
             if is_due and not was_heard and (lies or not (is_friend or self._is_served(check))):
                 body = self.claimed.complaint(self.ledger.state, check.peer)
                 return [(self.ledger.key_of(check.peer), body)]
@@ -418,14 +425,12 @@ class _Game:
         return bodies
 
     def _requests(self, record: SegmentRecord) -> list[tuple[SecretKey, Body]]:
-        """Let those that are drawn ask, in an order that the seed decides: there are not slots for all."""
+        """Let those that are drawn ask: there are not places for all, and the friends come first."""
         height, under_way = self.ledger.state.height + 1, open_checks(record)
         is_last = len(record.draws) == 3 and not under_way
         if not record.draws or (is_last and height >= record.due):
             return []
         if under_way and height >= gather_end(record, self.world.run.spec):
-            return []
-        if open_contest(record) is not None:
             return []
         asking = [*self.world.honest]
         if self.plan.friends is Friends.WITHHOLD_LATE:
@@ -433,14 +438,17 @@ class _Game:
         elif self.plan.friends is not Friends.ABSENT:
             asking += self.world.friends
         bodies = list[tuple[SecretKey, Body]]()
-        for key in sorted(
-            asking, key=lambda key: digest("queue", self.true.commit.end_root, key.peer)
-        ):
+        for key in sorted(asking, key=self._turn):
             body = self._drawn(record, key)
             if body is not None and len(under_way) + len(bodies) < CHECKS_MAX:
                 bodies.append((key, body))
                 self.asked[key.peer] = self.asked.get(key.peer, 0) + 1
         return bodies
+
+    def _turn(self, key: SecretKey) -> tuple[bool, bytes]:
+        """Return the place of a key among those that ask: after all friends, or at random among them."""
+        dice = digest("queue", self.true.commit.end_root, key.peer)
+        return key not in self.world.friends, dice
 
     def _drawn(self, record: SegmentRecord, key: SecretKey) -> DataRequest | None:
         """Return the first draw that selects a key; one that has missed its check needs a later one."""
@@ -458,14 +466,14 @@ class _Game:
         return None
 
     def _answers(self, record: SegmentRecord) -> list[tuple[SecretKey, Body]]:
-        """Let those that asked answer blind, if they can or pretend to."""
+        """Let those that were dealt a window answer blind, if they can or pretend to."""
         if not open_checks(record):
             return []
         if self.ledger.state.height + 1 >= answers_end(record, self.world.run.spec):
             return []
         bodies = list[tuple[SecretKey, Body]]()
         for check in record.checks:
-            if check.phase is CheckPhase.REQUESTED:
+            if check.phase is CheckPhase.REQUESTED and check.window != UNDEALT:
                 view = self._view(check)
                 if view is not None:
                     blind = view.blind(self.ledger.state, check.peer, check.window)
@@ -490,7 +498,7 @@ class _Game:
     def _is_served(self, check: Check) -> bool:
         """Return True if an honest verifier, or a friend that works like one, gets its window's data."""
         if self.plan.serves is Serves.UNLESS_HIT:
-            return check.window >= self.plan.false_windows
+            return not self._is_false(check)
         return self.plan.serves is Serves.ALL
 
     def _leaves(self, record: SegmentRecord) -> list[tuple[SecretKey, Body]]:
@@ -529,9 +537,12 @@ class _Game:
     def _is_hit(self, record: SegmentRecord) -> bool:
         honest = {key.peer for key in self.world.honest}
         return self.plan.serves is Serves.ALL and any(
-            check.peer in honest and check.window < self.plan.false_windows
-            for check in record.checks
+            check.peer in honest and self._is_false(check) for check in record.checks
         )
+
+    def _is_false(self, check: Check) -> bool:
+        """Return True if a check was dealt a false window."""
+        return check.window != UNDEALT and check.window < self.plan.false_windows
 
 
 def total(gains: Sequence[int], keys: Sequence[SecretKey], world: World) -> int:

@@ -1,15 +1,20 @@
 """Say how often a false segment is caught, by a formula, and by real VRF draws without blocks.
 
-A verifier with a part s of the stake that could be drawn is drawn with probability 2 q s, for one window. So a
-lie in a part x of the windows is caught in one draw with probability a = 1 - product of (1 - 2 q s x) over the
-honest verifiers that answer. There is another draw only if nobody was drawn that answers, which has probability
-b = product of (1 - 2 q s) over these and the friends of the solver. After three draws a segment is caught with
+A verifier with a part s of the stake that could be drawn is drawn with probability 2 q s. Of F friends of the
+solver and H honest verifiers that a draw selects and that answer, f = min(F, 4) and h = min(H, 4 - f) have a
+place: the friends ask first. These are dealt windows, different ones as far as there are. Of a lie in x of W
+windows m honest verifiers have one, with the probabilities of ``odds.hit_odds``: if h + f <= W,
 
-    x P = a (1 + b + b^2)
+    P(m) = C(x, m) C(W - x, h - m) / C(W, h)
 
-where P is nearly the same for every x, and one of n segments in a row with 1 - (1 - x P)^n. All this is said of
-a solver that serves everybody. One that does not serve an honest verifier of a false window is found silent if
-more of the drawn witnesses are honest than its friends (``sustained``).
+It is caught in one draw with probability A = 1 - P(m = 0), on average over all h and f. There is another draw
+only if nobody was drawn that answers, which has probability B = P(h = 0, f = 0). After three draws a segment is
+caught with P = A (1 + B + B^2), and one of n segments in a row with 1 - (1 - P)^n.
+
+All this is said of a solver that serves everybody. One that does not serve an honest verifier of a false window
+is found silent if more of the drawn witnesses are honest than its friends, which has probability u
+(``sustained``): then A = 1 - E[(1 - u)^m], and another draw follows if no friend has a place, and each honest
+verifier that has one was refused and not believed: B = E[(1 - u)^h; f = 0, m = h].
 """
 
 import math
@@ -20,18 +25,20 @@ import numpy.typing as npt
 
 from benchmarks.incentive_games import World
 from swarm.ledger.check_statements import ATTEMPTS
+from swarm.ledger.odds import Places, found_odds, hit_odds, place_odds
 from swarm.ledger.state.draws import Draw
 from swarm.ledger.state.records import SegmentRecord
 from swarm.ledger.transition.payments import STRIKES_MAX, VERIFIED_PER_STRIKE
-from swarm.ledger.transition.sampling import WITNESSES, num_windows, own_window, prove_draw
+from swarm.ledger.transition.prices import CHECKS_MAX
+from swarm.ledger.transition.sampling import WITNESSES, num_windows, prove_draw, selects
 from swarm.primitives import vrf
-from swarm.primitives.codec import replace
 from swarm.primitives.crypto import SecretKey, digest
 from swarm.types import Amount, Height
 
-NOT_DRAWN = -1
-Windows = npt.NDArray[np.int64]
-"""Window of every key (rows) in every draw (columns), or ``NOT_DRAWN``."""
+Counts = npt.NDArray[np.int64]
+"""A number for each of many segments."""
+Drawn = npt.NDArray[np.bool_]
+"""True where a draw (column) selects a key (row)."""
 
 
 def windows_of(world: World) -> int:
@@ -45,22 +52,31 @@ def chance(world: World, key: SecretKey) -> float:
     return min(2 * world.draw_probability * world.stake(key) / world.eligible, 1.0)
 
 
-def none_of(world: World, keys: Sequence[SecretKey], part: float = 1.0) -> float:
-    """Return the probability that one draw selects none of the keys for a certain part of the windows."""
-    return math.prod(1 - chance(world, key) * part for key in keys)
+def none_of(world: World, keys: Sequence[SecretKey]) -> float:
+    """Return the probability that one draw selects none of the keys."""
+    return math.prod(1 - chance(world, key) for key in keys)
+
+
+def places_of(world: World) -> Places:
+    """Return how likely so many honest verifiers and friends have a place after a draw."""
+    honest, friends = (
+        counts([chance(world, key) for key in keys]) for keys in (world.honest, world.friends)
+    )
+    return place_odds(honest, friends)
 
 
 def caught(world: World, false_windows: int) -> float:
-    """Return x P: the probability that a false segment of a solver that serves everybody is caught."""
-    hit = 1 - none_of(world, world.honest, false_windows / windows_of(world))
-    again = none_of(world, [*world.honest, *world.friends])
-    return hit * sum(again**attempt for attempt in range(ATTEMPTS))
+    """Return P: the probability that a false segment of a solver that serves everybody is caught."""
+    return found_odds(places_of(world), windows_of(world), false_windows)
 
 
 def answered(world: World, false_windows: int = 0) -> float:
-    """Return the probability that somebody answers who is a friend, or was drawn for a true window."""
-    true_part = 1 - false_windows / windows_of(world)
-    nobody = none_of(world, world.friends) * none_of(world, world.honest, true_part)
+    """Return the probability that somebody answers who is a friend, or was dealt a true window."""
+    nobody = sum(
+        p * hit_odds(windows_of(world), false_windows, honest, 0)[honest]
+        for (honest, friends), p in places_of(world).items()
+        if not friends
+    )
     return 1 - nobody**ATTEMPTS
 
 
@@ -68,26 +84,23 @@ def refused(world: World, false_windows: int) -> float:
     """Return the probability that a solver is silent that serves no honest verifier of a false window.
 
     Each of them complains, and another draw comes if nobody has answered: no friend was drawn, and no honest
-    verifier of a true window. At least: one whose complaint is dismissed may be drawn again. For a solver that
+    verifier has a true window. At least: who found no place may ask after the next draw. For a solver that
     serves its friends only all windows count.
     """
-    part, stands = false_windows / windows_of(world), sustained(world)
-    hit = 1 - none_of(world, world.honest, part * stands)
-    again = none_of(world, world.friends) * none_of(world, world.honest, 1 - part * (1 - stands))
-    return hit * sum(again**attempt for attempt in range(ATTEMPTS))
+    return found_odds(places_of(world), windows_of(world), false_windows, sustained(world))
 
 
 def sustained(world: World) -> float:
     """Return the probability that most drawn witnesses of an honest complaint are honest, and not friends."""
-    honest = _counts([witness_chance(world, key) for key in world.honest[1:]])
-    friends = _counts([witness_chance(world, key) for key in world.friends])
+    honest = counts([witness_chance(world, key) for key in world.honest[1:]])
+    friends = counts([witness_chance(world, key) for key in world.friends])
     return sum(p * sum(friends[:number]) for number, p in enumerate(honest))
 
 
 def overruled(world: World) -> float:
     """Return the probability that most drawn witnesses of a friend's false complaint are friends."""
-    honest = _counts([witness_chance(world, key) for key in world.honest])
-    friends = _counts([witness_chance(world, key) for key in world.friends[1:]])
+    honest = counts([witness_chance(world, key) for key in world.honest])
+    friends = counts([witness_chance(world, key) for key in world.friends[1:]])
     return sum(p * sum(honest[:number]) for number, p in enumerate(friends))
 
 
@@ -96,16 +109,16 @@ def witness_chance(world: World, key: SecretKey) -> float:
     return min(WITNESSES * world.stake(key) / world.eligible, 1.0)
 
 
-def _counts(chances: Sequence[float]) -> list[float]:
+def counts(chances: Sequence[float]) -> list[float]:
     """Return the probabilities of 0, 1, 2 ... successes of independent events."""
-    counts = [1.0]
+    odds = [1.0]
     for chance_ in chances:
-        counts = [
-            (counts[n] * (1 - chance_) if n < len(counts) else 0.0)
-            + (counts[n - 1] * chance_ if n else 0.0)
-            for n in range(len(counts) + 1)
+        odds = [
+            (odds[n] * (1 - chance_) if n < len(odds) else 0.0)
+            + (odds[n - 1] * chance_ if n else 0.0)
+            for n in range(len(odds) + 1)
         ]
-    return counts
+    return odds
 
 
 def decided_by_friends(world: World) -> float:
@@ -113,8 +126,9 @@ def decided_by_friends(world: World) -> float:
 
     It is the same in every draw: the first that selects anybody who answers decides.
     """
-    no_honest, no_friend = none_of(world, world.honest), none_of(world, world.friends)
-    return no_honest * (1 - no_friend) / (1 - no_honest * no_friend)
+    places = places_of(world)
+    alone = sum(p for (honest, friends), p in places.items() if friends and not honest)
+    return alone / (1 - places[0, 0])
 
 
 def caught_in_row(caught_once: float, num_segments: int) -> float:
@@ -158,48 +172,62 @@ def vrf_outputs(
     return {key: [vrf.output(prove_draw(key, chain, draw)) for draw in draws] for key in keys}
 
 
-def windows_drawn(
+def keys_drawn(
     world: World,
     keys: Sequence[SecretKey],
     record: SegmentRecord,
     betas: Mapping[SecretKey, Sequence[bytes]],
-) -> Windows:
-    """Return what the ledger makes of these VRF outputs, with the stakes of this world."""
-    spec, draw, rows = world.run.spec, _draw(world, 0), list[list[int]]()
-    whole = replace(record, num_steps=spec.inner_steps_max)
-    for key in keys:
-        stake = Amount(world.stake(key))
-        found = (own_window(draw, whole, spec, stake, beta) for beta in betas[key])
-        rows.append([NOT_DRAWN if window is None else window for window in found])
-    num_draws = len(next(iter(betas.values())))
-    return np.array(rows, dtype=np.int64).reshape(len(keys), num_draws)
+) -> Drawn:
+    """Return whom the ledger draws by these VRF outputs, with the stakes of this world."""
+    draw, num_draws = _draw(world, 0), len(next(iter(betas.values())))
+    stakes = {key: Amount(world.stake(key)) for key in keys}
+    rows = [[selects(draw, record, stakes[key], beta) for beta in betas[key]] for key in keys]
+    return np.array(rows, dtype=np.bool_).reshape(len(keys), num_draws)
 
 
 def frequency(
-    honest: Windows,
-    friends: Windows,
+    honest: Drawn,
+    friends: Drawn,
     false_windows: int,
     windows: int,
     num_games: int,
     rng: np.random.Generator,
+    upheld: float = 1.0,
 ) -> npt.NDArray[np.bool_]:
-    """Return of many segments whether they were caught; each takes its draws from all that were made."""
-    num_draws = honest.shape[1]
-    is_caught = np.zeros(num_games, dtype=np.bool_)
+    """Return of many segments whether they were found; each takes its draws from all that were made.
+
+    ``upheld`` is the probability that a verifier of a false window prevails.
+    """
+    is_found = np.zeros(num_games, dtype=np.bool_)
     is_open = np.ones(num_games, dtype=np.bool_)
-    turn = rng.integers(windows, size=num_games)
     for _ in range(ATTEMPTS):
-        is_asked = np.zeros(num_games, dtype=np.bool_)
-        for rows, is_honest in ((honest, True), (friends, False)):
-            for row in rows:
-                window = row[rng.integers(num_draws, size=num_games)]
-                is_drawn = window != NOT_DRAWN
-                is_asked |= is_drawn
-                if is_honest:
-                    # Any window is as good as the first ones: a turn of them makes more of every draw.
-                    is_caught |= is_open & is_drawn & ((window + turn) % windows < false_windows)
-        is_open &= ~is_asked
-    return is_caught
+        taken = np.minimum(_num_drawn(friends, num_games, rng), CHECKS_MAX)
+        have = np.minimum(_num_drawn(honest, num_games, rng), CHECKS_MAX - taken)
+        hits = _num_hits(have, taken, false_windows, windows, rng)
+        is_found |= is_open & (rng.binomial(hits, upheld) > 0)
+        is_open &= (taken == 0) & (hits == have)
+    return is_found
+
+
+def _num_drawn(rows: Drawn, num_games: int, rng: np.random.Generator) -> Counts:
+    """Return how many keys are drawn in each of some draws."""
+    number = np.zeros(num_games, dtype=np.int64)
+    for row in rows:
+        number += row[rng.integers(rows.shape[1], size=num_games)]
+    return number
+
+
+def _num_hits(
+    honest: Counts, friends: Counts, false_windows: int, windows: int, rng: np.random.Generator
+) -> Counts:
+    """Deal windows as ``sampling.deal_windows`` does; return how many honest verifiers have a false one."""
+    seats = np.arange(CHECKS_MAX)
+    order = rng.permuted(np.tile(np.arange(windows), (len(honest), 1)), axis=1)
+    dice = rng.random((len(honest), CHECKS_MAX))
+    dice[seats >= (honest + friends)[:, None]] = 1.0  # nobody has this place: it comes last
+    window = np.take_along_axis(order[:, seats % windows], np.argsort(dice, axis=1), axis=1)
+    hits: Counts = ((window < false_windows) & (seats < honest[:, None])).sum(axis=1)
+    return hits
 
 
 def _draw(world: World, number: int) -> Draw:

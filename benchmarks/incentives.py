@@ -5,8 +5,9 @@ played on a real ledger (``incentive_games``). Their money is taken by verdict; 
 taken from a formula (``incentive_odds``), which is compared with games and with draws without blocks. What a
 seat does in one segment it can do in the next, until it is convicted or evicted.
 
-An expectation of a solver is what it has more than an honest one with the same friends; a silent solver, a
-withholder and dust, which compute nothing, are compared with who stays away.
+An expectation of a solver is what it has more than an honest one with the same friends, who trust it in both
+cases: that they need not replay what a friend has trained is no gain of a lie. A silent solver, a withholder
+and dust, which compute nothing, are compared with who stays away.
 """
 
 import statistics
@@ -39,13 +40,14 @@ from benchmarks.incentive_odds import (
     caught_in_row,
     decided_by_friends,
     frequency,
+    keys_drawn,
     none_of,
     overruled,
     refused,
     segments_until_caught,
     segments_until_evicted,
+    sustained,
     vrf_outputs,
-    windows_drawn,
     windows_of,
 )
 from swarm.ledger.check_statements import ATTEMPTS
@@ -176,25 +178,26 @@ def measure(quick: bool) -> Outcome:
 
 
 def _detection(worlds: Mapping[Fraction, World], sizes: Sizes, outcome: Outcome) -> None:
-    """Compare the formula with draws: all prove for many beacons, and segments are dealt from them."""
+    """Compare formulas with draws: all prove for many beacons, and segments are drawn from them, and dealt."""
     widest = worlds[SHARES[-1]]
     record = committed(widest, 0)
-    keys = [*widest.honest, *widest.friends]
-    betas = vrf_outputs(widest, keys, sizes.draws)
+    betas = vrf_outputs(widest, [*widest.honest, *widest.friends], sizes.draws)
     rng, rows, worst = np.random.default_rng(1), dict[str, object](), 0.0
     for share, world in worlds.items():
-        honest = windows_drawn(world, world.honest, record, betas)
-        friends = windows_drawn(world, world.friends, record, betas)
+        honest = keys_drawn(world, world.honest, record, betas)
+        friends = keys_drawn(world, world.friends, record, betas)
         for steps in FALSE_STEPS:
-            false = false_windows(steps, world)
-            found = frequency(honest, friends, false, windows_of(world), sizes.segments, rng)
-            for length in IN_A_ROW:
-                whole = len(found) // length * length
-                played = float(found[:whole].reshape(-1, length).any(axis=1).mean())
-                wanted = caught_in_row(caught(world, false), length)
-                worst = max(worst, abs(played - wanted))
-                name = f"share {float(share):.2f}, {steps} steps, {length} in a row"
-                rows[name] = {"played": round(played, 4), "formula": round(wanted, 4)}
+            false, windows = false_windows(steps, world), windows_of(world)
+            lies = {"shown": (1.0, caught), "hidden": (sustained(world), refused)}
+            for lie, (upheld, formula) in lies.items():
+                found = frequency(honest, friends, false, windows, sizes.segments, rng, upheld)
+                for length in IN_A_ROW:
+                    whole = len(found) // length * length
+                    played = float(found[:whole].reshape(-1, length).any(axis=1).mean())
+                    wanted = caught_in_row(formula(world, false), length)
+                    worst = max(worst, abs(played - wanted))
+                    name = f"share {float(share):.2f}, {steps} steps, {lie}, {length} in a row"
+                    rows[name] = {"played": round(played, 4), "formula": round(wanted, 4)}
     outcome.figures["detection_error_max"] = round(worst, 4)
     outcome.detail["detection"] = rows
 
@@ -205,12 +208,9 @@ def false_windows(steps: int, world: World) -> int:
 
 
 def _honest(world: World, games: int) -> float:
-    """Return what solver and friends have together for an honest segment and honest checks."""
-    gained = list[float]()
-    for seed in range(games):
-        played = play(world, Plan(friends=Friends.HONEST), seed)
-        gained.append(_together(world, played) - 1 - _replay_cost(world) * _replays(world, played))
-    return statistics.fmean(gained)
+    """Return what solver and friends have together for an honest segment that the friends need not replay."""
+    played = [play(world, Plan(), seed) for seed in range(games)]
+    return statistics.fmean(_together(world, game) for game in played) - 1
 
 
 def _together(world: World, played: Played) -> float:

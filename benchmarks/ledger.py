@@ -367,7 +367,7 @@ def measure_seats(sizes: Sizes, outcome: Outcome) -> None:
         known = Draws(numbered_key(3), case.ledger.state.chain)
         began = time.perf_counter()
         for one in records:
-            known.of(one, case.run.spec, Amount(100))
+            known.of(one, Amount(100))
         rounds.append((time.perf_counter() - began) * 1_000)
     outcome.figures["sortition_ms_1024"] = round(statistics.median(rounds), 1)
     outcome.detail["sortition_ms_1024"] = spread(rounds)

@@ -11,6 +11,7 @@ from enum import StrEnum
 from swarm.cli.style import Ink, counted, human_bytes, human_span, pad
 from swarm.events import Event, EventKind, printable
 from swarm.limits import Memory
+from swarm.node.api.schema import NodeRow
 
 NODE_BYTES = 600 << 20
 """Bytes of a node that holds no shard: Python, torch, the libraries."""
@@ -149,6 +150,21 @@ def judge_clock(now_s: float, seen_s: float, *, is_synchronized: bool | None) ->
     if is_synchronized is False:
         return warning("clock", "the clock is not synchronized", "timedatectl set-ntp true")
     return good("clock", "synchronized" if is_synchronized else "not behind what this home saw")
+
+
+def judge_reach(node: NodeRow | None) -> Finding:
+    """Judge who can dial the node that runs here; None if none runs."""
+    if node is None:
+        return good("reach", "known while a node runs here")
+    if node.reach == "nobody":
+        return warning(
+            "reach",
+            "no peer can dial this node; it takes part all the same",
+            "forward its TCP port at the router, and set announce in node.toml",
+        )
+    if node.reach == "machine":
+        return warning("reach", node.reach_text, "swarm join --listen 0.0.0.0:4001")
+    return good("reach", node.reach_text or "nobody has tried to dial this node yet")
 
 
 def judge_errors(events: Sequence[Event], traces: Sequence[str]) -> Finding:

@@ -193,6 +193,8 @@ def status_lines(state: StateDocument, ink: Ink) -> list[str]:
         ("network", f"{peers}, {', '.join(node.addresses[:2]) or 'no address yet'}"),
         ("links", links_text(node)),
     ]
+    if node.reach_text:
+        rows.append(("reach", node.reach_text))
     if run:
         rows += [
             ("run", f"{run.name}, {human_count(run.parameters)} parameters,"

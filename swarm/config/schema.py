@@ -316,11 +316,14 @@ class NodeConfig(Section):
     """Node file: settings of this machine only."""
 
     listen: tuple[Text, ...] = Field(
-        default=("0.0.0.0:0",), strict=False, min_length=1, max_length=ADDRESSES_MAX
+        default=("0.0.0.0:0", "[::]:0"), strict=False, min_length=1, max_length=ADDRESSES_MAX
     )
-    """host:port to listen on; port 0 takes a free one. 127.0.0.1 keeps the node on this machine."""
+    """host:port to listen on, by default on IPv4 and IPv6, where there is one; port 0 takes a free one.
+    127.0.0.1 keeps the node on this machine."""
     announce: tuple[Text, ...] = Field(default=(), strict=False, max_length=ADDRESSES_MAX)
     """More addresses to tell others, such as a forwarded port: /ip4/203.0.113.7/tcp/4001."""
+    lan: bool = True
+    """Tell machines of this network by multicast DNS how to join: a bare ``swarm join`` finds this node."""
     bootstrap: tuple[Text, ...] = Field(default=(), strict=False, max_length=ADDRESSES_MAX)
     """Peers to connect to first, beside those of the ticket: /ip4/HOST/tcp/PORT/p2p/PEER."""
     api_port: int = Field(default=7420, ge=0, le=65535)

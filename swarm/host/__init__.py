@@ -13,6 +13,8 @@ Modules (C: pure, S: does I/O):
     closing.py        S  Close connections quickly and completely, and raise errors without the
                          wrapping of nurseries.
     connections.py    S  Greet, ping, watch and drop the connections of this host.
+    dialback.py       S  Ask peers to dial this node anew, and dial those that ask: so that a node
+                         knows who can reach it.
     handshake.py      C  Read the hello of a new connection and decide whether to keep the
                          connection.
     identity.py       S  Load or create the key of this node, and lock its home for one process at a
@@ -26,9 +28,12 @@ Modules (C: pure, S: does I/O):
     outbound.py       C  Choose the peers that a node stays connected to by its own choice, and when
                          to dial each of them.
     places.py         C  Share the places for connections among the networks that they come from.
+    reachability.py   C  Decide who can reach this node, from what peers say that dialled it anew.
     server.py         S  Answer requests of peers within limits and deadlines, and blame faults.
     service.py        S  Entry point of the network: open a host, send requests to peers, answer
                          theirs.
     streams.py        S  Send and receive length-prefixed frames, in order, over one stream.
+    twins.py          C  Tell two processes with one key from a restart, and which of the two is to
+                         stop.
     yamux.py          S  Yamux that copies received bytes once, and sent bytes not at all.
 """

@@ -28,19 +28,20 @@ def clock_warning(skews_s: Mapping[str, int]) -> str:
     agree = [name for name, skew in skews_s.items() if abs(skew - middle) <= SKEW_MAX_S]
     if len(skews_s) == 1:
         return (
-            f"the clock of {agree[0]} is {_lasting(abs(middle))} {'ahead of' if middle > 0 else 'behind'} this"
+            f"the clock of {agree[0]} is {lasting(abs(middle))} {'ahead of' if middle > 0 else 'behind'} this"
             f" machine's: one of the two is wrong; on the machine that is: {REMEDY}"
         )
     if 2 * len(agree) <= len(skews_s):
         return ""
     where = "behind" if middle > 0 else "ahead of"
     return (
-        f"the clock of this machine is {_lasting(abs(middle))} {where} that of {len(agree)} of"
+        f"the clock of this machine is {lasting(abs(middle))} {where} that of {len(agree)} of"
         f" {len(skews_s)} peers; try: {REMEDY}"
     )
 
 
-def _lasting(seconds: int) -> str:
+def lasting(seconds: int) -> str:
+    """Return a time in words: ``3 hours``."""
     for unit, name in ((86_400, "days"), (3_600, "hours"), (60, "minutes")):
         if seconds >= 2 * unit:
             return f"{seconds // unit} {name}"

@@ -2,9 +2,9 @@
 
 Shell: one task per connection, one watchdog for all.
 
-    OPENED --hello--> GREETED --3 pings unanswered, restart, fault, buffer--> CUT
-       |                                                                        ^
-       +---- 10 s without hello, another network -------------------------------+
+    OPENED --hello--> GREETED --3 pings unanswered, restart, twin, fault, buffer--> CUT
+       |                                                                              ^
+       +---- 10 s without hello, another network -------------------------------------+
 
 ``Link`` is the state of one connection to one peer, and ``ConnectionNotices`` reduces libp2p's notices of
 connections to two callbacks. A peer has two ids, ours and libp2p's: ``peer_of`` and ``id_of`` convert them.
@@ -33,6 +33,15 @@ from swarm.host.closing import Untyped, buffered_bytes, cut, open_scope, say_goo
 from swarm.host.handshake import Hello, parse_hello, reason_to_part
 from swarm.host.libp2p_patches import NEGOTIATE_S, GuardedHost
 from swarm.host.streams import ANSWER, LINK_ERRORS, REFUSAL, Declined, FrameStream, refusal
+from swarm.host.twins import (
+    ASK_BYTES_MAX,
+    NONCE_BYTES,
+    TwinAsk,
+    is_proved,
+    older_of,
+    parse_life,
+)
+from swarm.host.twins import PROTOCOL as TWIN_PROTOCOL
 from swarm.primitives.codec import encode
 from swarm.primitives.crypto import parse_peer, peer_name, peer_text
 from swarm.types import PeerId
@@ -54,13 +63,20 @@ class Link:
         """Seconds by which the clock of the peer is ahead of trio's, which nobody sets."""
         self.rtt_s: float | None = None
         self.failures = 0
+        self.is_replaced = False
+        """True once another process of the peer has said hello: nothing is asked on this link any more."""
         self.scope = open_scope()
 
     @property
     def is_live(self) -> bool:
         """True if the connection is greeted and not closed."""
         closed = self.conn.is_closed or self.conn.muxed_conn.event_shutting_down.is_set()
-        return self.greeted.is_set() and not closed and not self.ended.is_set()
+        return (
+            self.greeted.is_set()
+            and not closed
+            and not self.ended.is_set()
+            and not self.is_replaced
+        )
 
 
 def peer_of(peer_id: ID) -> PeerId:
@@ -130,6 +146,9 @@ BUFFERED_BYTES_MAX = 64 << 20
 a single stream."""
 BUFFERED_BYTES_TOTAL_MAX = 256 << 20
 
+TWIN_S = 5.0
+"""Seconds for two processes with one key to show that both live; a process that has died answers nothing."""
+
 PARTED_MAX = 1024
 """Reasons kept for peers we parted from at the greeting."""
 
@@ -169,6 +188,8 @@ class Connections:
         self._up: set[PeerId] = set()
         self._own = peer_of(host.get_id())
         self._parted: dict[PeerId, str] = {}
+        self._probed: set[PeerId] = set()
+        """Peers that are dialled to see whether they can be: that connection is no link."""
         host.set_stream_handler(TProtocol(greeting.PROTOCOL), self._serve_hello)
         host.get_network().register_notifee(ConnectionNotices(self.link_of, self._forget))
         nursery.start_soon(self._watch)
@@ -202,6 +223,8 @@ class Connections:
                 link = Link(conn, peer_of(conn.muxed_conn.peer_id))
             except BadEncoding:
                 self._nursery.start_soon(cut, conn)
+                return None
+            if link.is_outbound and link.peer in self._probed:
                 return None
             self._links[conn] = link
             self._nursery.start_soon(self._tend, link)
@@ -284,8 +307,9 @@ class Connections:
         if link.greeted.is_set():
             return
         for older in self.of(link.peer):
-            if older.session != theirs.session:  # from before its restart: it is dead by now
-                self._nursery.start_soon(self.drop, older)
+            if older.session != theirs.session:
+                older.is_replaced = True
+                self._nursery.start_soon(self._replace, older, link)
         link.session = theirs.session
         link.clock_s = theirs.clock_s - trio.current_time()
         self._address_book.learn(link.peer, believable(theirs.addresses, link.remote_host))
@@ -294,6 +318,47 @@ class Connections:
         if link.peer not in self._up:
             self._up.add(link.peer)
             self._changed(link.peer, True)
+
+    async def _replace(self, older: Link, newer: Link) -> None:
+        """Drop the link from before a restart, or, of two processes that live, that of the younger.
+
+        Both are told of each other then: one key is for one machine.
+        """
+        ask: TwinAsk | None = None
+        with trio.move_on_after(TWIN_S), contextlib.suppress(SwarmError, *LINK_ERRORS):
+            await newer.greeted.wait()
+            ask = await self._signs_of_life(older, newer)
+        if ask is not None and older_of(ask).session == older.session:
+            older.is_replaced = False
+            log.warning("%s runs twice, on two machines", peer_name(older.peer))
+            await self.drop(newer)
+        else:
+            await self.drop(older)
+
+    async def _signs_of_life(self, older: Link, newer: Link) -> TwinAsk | None:
+        """Return the signs of life of two processes with one key, once both have been told; None if not both
+        gave one.
+        """
+        links = (
+            newer,
+            older,
+        )  # in this order: the one that was here first has run longer, if both began at once
+        nonces = [await self._ask_twin(link, TwinAsk((), ()), NONCE_BYTES) for link in links]
+        ask = TwinAsk(tuple(nonces), ())
+        signs = [parse_life(await self._ask_twin(link, ask, ASK_BYTES_MAX)) for link in links]
+        told = TwinAsk(ask.nonces, tuple(signs))
+        if not is_proved(older.peer, self._introduce().chain, told):
+            return None
+        for link in links:
+            with contextlib.suppress(SwarmError, *LINK_ERRORS):
+                await self._ask_twin(link, told, 0)
+        return told
+
+    async def _ask_twin(self, link: Link, ask: TwinAsk, reply_limit: int) -> bytes:
+        stream = FrameStream(await self.open_on(link, [TWIN_PROTOCOL]))
+        answer = await stream.ask(encode(ask), reply_limit=reply_limit)
+        await stream.close()
+        return answer
 
     def _part(self, peer: PeerId, reason: str) -> None:
         """Remember the reason to part from a peer, or, if it is empty, that there is none any more."""
@@ -369,6 +434,19 @@ class Connections:
             raise
         stream.set_protocol(chosen)
         return stream  # type: ignore[no-any-return]
+
+    async def probe(self, peer: PeerId, address: str) -> bool:
+        """Dial a peer anew and hang up; return True if it was there, and proved its key."""
+        self._probed.add(peer)
+        try:
+            network = self._host.get_network()
+            conn = await network.dial_addr(Multiaddr(address), id_of(peer))
+            await cut(conn)
+        except LINK_ERRORS:
+            return False
+        finally:
+            self._probed.discard(peer)
+        return True
 
     # ---- closing
 

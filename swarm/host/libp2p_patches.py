@@ -8,6 +8,7 @@ import itertools
 import logging
 from collections import Counter, OrderedDict
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 import libp2p.network.swarm as libp2p_swarm
@@ -22,6 +23,7 @@ from libp2p.host.ping import ID as PING_PROTOCOL
 from libp2p.host.ping import PingService
 from libp2p.identity.identify.identify import ID as IDENTIFY_PROTOCOL
 from libp2p.identity.identify.identify import identify_handler_for
+from libp2p.io.trio import TrioTCPStream
 from libp2p.network.config import ConnectionConfig, RetryConfig
 from libp2p.network.connection import swarm_connection
 from libp2p.network.connection.raw_connection import RawConnection
@@ -298,11 +300,22 @@ async def _refuse(stream: INetStream) -> None:
     await stream.reset()
 
 
+def _remote_address(stream: TrioTCPStream) -> tuple[str, int] | None:
+    """Return host and port of the other end, IPv4 or IPv6, also once the socket has gone."""
+    if stream._cached_remote_address is None:  # pyright: ignore[reportPrivateUsage]
+        with suppress(AttributeError, OSError):
+            host, port, *_ = stream.stream.socket.getpeername()
+            stream._cached_remote_address = str(host), int(port)  # pyright: ignore[reportPrivateUsage]
+    return stream._cached_remote_address  # pyright: ignore[reportPrivateUsage]
+
+
 def build_host(secret: SecretKey) -> GuardedHost:
     """Return a libp2p host over TCP, Noise and Yamux only.
 
-    Unguarded: the default also accepts plaintext, where a PeerID is only a claim.
+    Unguarded: the default also accepts plaintext, where a PeerID is only a claim; and a peer on IPv6 has no
+    remote address, so that all of them share the limit of one address, and none is believed where it listens.
     """
+    TrioTCPStream.get_remote_address = _remote_address  # type: ignore[assignment, method-assign]
     libp2p_swarm._HAPPY_EYEBALLS_DELAY = EYEBALLS_DELAY_S  # pyright: ignore[reportPrivateUsage]
     keys = create_new_key_pair(secret.seed)
     own_id = ID.from_pubkey(keys.public_key)

@@ -6,17 +6,22 @@ Shell: looks at the machine's ports and interfaces.
 import errno
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 
 import psutil  # type: ignore[import-untyped]
 
 from swarm.errors import BadEncoding, UsageError
 from swarm.host.addresses import format_address, is_loopback, parse_address, split_listen
 
-WILDCARDS = ("0.0.0.0", "::")  # noqa: S104  compared with, not bound to
+V4_WILDCARD, V6_WILDCARD = WILDCARDS = ("0.0.0.0", "::")  # noqa: S104  compared with, not bound to
+PORT_TRIES = 8
 
 
 def bindings(listen: Sequence[str]) -> list[tuple[str, int]]:
     """Read ``host:port`` texts as (host, port) pairs.
+
+    A machine without IPv6 listens on the others alone. Both wildcards with port 0 get one free port: who
+    forwards it at a router forwards one.
 
     Raises ``UsageError`` if one is malformed or cannot be listened on.
     """
@@ -24,8 +29,36 @@ def bindings(listen: Sequence[str]) -> list[tuple[str, int]]:
         endpoints = [split_listen(text) for text in listen]
     except BadEncoding as error:
         raise UsageError(str(error), hint="write it as 0.0.0.0:4001") from None
+    others = [endpoint for endpoint in endpoints if endpoint[0] != V6_WILDCARD]
+    if others and len(others) < len(endpoints) and not _has_ipv6():
+        endpoints = others
     for host, port in endpoints:
         _check_free(host, port)
+    return _on_one_port(endpoints)
+
+
+def _has_ipv6() -> bool:
+    """Return True if this machine can listen on IPv6."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
+            probe.bind((V6_WILDCARD, 0))
+    except OSError:
+        return False
+    return True
+
+
+def _on_one_port(endpoints: list[tuple[str, int]]) -> list[tuple[str, int]]:
+    """Return the endpoints with one free port for both wildcards, where both ask for any."""
+    both = {(V4_WILDCARD, 0), (V6_WILDCARD, 0)}
+    if not both <= set(endpoints):
+        return endpoints
+    for _ in range(PORT_TRIES):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.bind((V4_WILDCARD, 0))
+            port = int(probe.getsockname()[1])
+        with suppress(UsageError):
+            _check_free(V6_WILDCARD, port)
+            return [(host, port if (host, at) in both else at) for host, at in endpoints]
     return endpoints
 
 

@@ -20,21 +20,28 @@ from libp2p.peer.id import ID
 from multiaddr.multiaddr import Multiaddr
 
 from swarm.errors import BadEncoding, PeerFault, Unreachable, UsageError
-from swarm.host.addresses import AddressBook, format_address, is_loopback, network_of
+from swarm.host import reachability
+from swarm.host.addresses import AddressBook, format_address, is_loopback, is_public, network_of
 from swarm.host.backoff import CircuitBreakers, PeerScores
 from swarm.host.client import Client, Traffic
 from swarm.host.closing import plain_errors, shielded
 from swarm.host.connections import PING_BYTES, PING_PROTOCOL, Connections, id_of, peer_of
+from swarm.host.dialback import DialBacks
 from swarm.host.handshake import CHAIN_BYTES, SESSION_BYTES, Hello
 from swarm.host.libp2p_patches import GuardedHost, GuardedSwarm, build_host, route_logging
 from swarm.host.listen import announced, bindings, expand
 from swarm.host.server import Handler, Server
+from swarm.host.twins import ASK_BYTES_MAX, Twin, TwinWatch
+from swarm.host.twins import PROTOCOL as TWIN_PROTOCOL
 from swarm.primitives.codec import FRAME_BYTES_MAX
 from swarm.primitives.crypto import SecretKey, peer_name
 from swarm.types import PeerId
 
 EVENTS_MAX = 256
 """Events kept for a reader that is late; the oldest make room."""
+
+TWINS_MAX = 8
+"""Messages of other processes with our key that are kept for a reader."""
 
 CLOSE_S = 1.5
 """Seconds for all farewells at the end."""
@@ -76,6 +83,11 @@ class Host:
         self.chain16 = chain16
         self._announce = announce
         self._session = secrets.token_bytes(SESSION_BYTES)
+        self._began = trio.current_time()
+        self._watch = TwinWatch(secret, chain16, self._session, secrets.token_bytes)
+        tell_twin, self.twins = trio.open_memory_channel[Twin](TWINS_MAX)
+        """Other processes with the key of this one; of those that nobody reads the newest are dropped."""
+        self._tell_twin = tell_twin
         self._nursery = nursery
         self._address_book = AddressBook()
         self._breakers = CircuitBreakers()
@@ -106,25 +118,40 @@ class Host:
         )
         self._server = Server(libp2p_host, blame=self.blame, traffic=self._traffic)
         self.serve(PING_PROTOCOL, _echo, request_limit=PING_BYTES)
+        self.serve(TWIN_PROTOCOL, self._answer_twin, request_limit=ASK_BYTES_MAX, per_peer=2)
+        self.reach = DialBacks(self, remote_host=self._remote_host, dial=self._links.probe)
+        """Record of who can dial this node."""
+        limit = {"request_limit": reachability.BYTES_MAX, "concurrency": 8, "per_peer": 1}
+        self.serve(reachability.PROTOCOL, self.reach.answer, **limit)
 
     # ---- peers and addresses
 
     def addresses(self) -> list[str]:
         """Return the addresses at which others can dial us: multiaddr texts without the peer.
 
-        Announced addresses come first. A wildcard stands for the machine's interface addresses; loopback is
-        named only if there is nothing else: who listens there and announces another address is behind a
-        forwarder that nobody is to go round.
+        Announced addresses come first, then public ones of this machine, then one at which peers have reached
+        us. A wildcard stands for the machine's interface addresses; loopback is named only if there is nothing
+        else: who listens there and announces another address is behind a forwarder that nobody is to go round.
         """
         own = list[str]()
         for listener in self.libp2p_host.get_network().listeners.values():
             own += [text for bound in listener.get_addrs() for text in expand(str(bound))]
-        told = [*self._announce, *(text for text in own if not is_loopback(text))]
+        outward = [text for text in own if not is_loopback(text)]
+        public = list(filter(is_public, outward))
+        told = [*self._announce, *public, *(self.reach.proved() if outward else ()), *outward]
         return list(dict.fromkeys(told or own))
 
     def _introduce(self) -> Hello:
         addresses = tuple(self.addresses()[:8])
         return Hello(_VERSION, self.chain16, self._session, addresses, int(time.time()))
+
+    async def _answer_twin(self, _peer: PeerId, request: bytes) -> bytes:
+        """Answer a neighbour that sees two processes with our key, or believes so."""
+        reply, twin = self._watch.answer(request, trio.current_time() - self._began)
+        if twin is not None:
+            with contextlib.suppress(trio.WouldBlock):
+                self._tell_twin.send_nowait(twin)
+        return reply
 
     def learn(self, peer: PeerId, addresses: Sequence[str]) -> None:
         """Remember addresses of a peer, best first; a new address ends its rest after failures."""
@@ -191,6 +218,10 @@ class Host:
         ahead_s = trio.current_time() - time.time()
         links = ((peer, self._links.of(peer)) for peer in self.connected())
         return {peer: round(found[-1].clock_s + ahead_s) for peer, found in links if found}
+
+    def _remote_host(self, peer: PeerId) -> str:
+        """Return the host that a peer is connected from; "" for none."""
+        return next((link.remote_host for link in self._links.of(peer)), "")
 
     def network(self, peer: PeerId) -> str:
         """Return the public network that a peer is connected from (``addresses.network_of``); "" for none."""

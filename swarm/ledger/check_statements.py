@@ -68,15 +68,14 @@ PANEL = ATTEMPTS
 
 
 class DataRequest(Message, frozen=True, tag=20):
-    """Request of a drawn verifier for the data of its window."""
+    """Request of a drawn verifier for a window to check: it is dealt one when the time for requests is over."""
 
     run: RunIndex
     round: RoundIndex
     stage: StageIndex
     seat: int
     attempt: int
-    """Index of the beacon draw that selected it, from 0; ``PANEL`` for that of a panel."""
-    window: int
+    """Index of the beacon draw that selected it, from 0; ``PANEL`` for the last draw of a panel."""
     proof: bytes
     """VRF proof of 80 bytes, made by ``sampling.prove_draw``."""
 
@@ -230,7 +229,6 @@ def check_statement_shape(body: CheckStatement) -> None:
     match body:
         case DataRequest():
             within("attempt", body.attempt, 0, PANEL)
-            within("window", body.window, 0, LEAVES_MAX - 1)
             within("proof bytes", len(body.proof), PROOF_BYTES, PROOF_BYTES)
         case VerifyCommit():
             within("check", body.check, 0, SHORT_MAX)

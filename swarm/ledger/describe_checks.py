@@ -24,6 +24,7 @@ from swarm.ledger.edges import EdgeFraud
 from swarm.ledger.state.accusations import Dispute, Turn
 from swarm.ledger.state.draft import APPROVING, is_confirmed
 from swarm.ledger.state.records import (
+    UNDEALT,
     CheckPhase,
     Contribution,
     Conviction,
@@ -95,13 +96,13 @@ TURN_TEXTS: dict[int, str] = {
 
 
 def check_text(body: CheckStatement) -> str:
-    """Return a check statement as text, without its signer: ``drawn for window 2 of segment 12/0/1``."""
+    """Return a check statement as text, without its signer: ``drawn to check a window of segment 12/0/1``."""
     where = f"segment {body.round}/{body.stage}/{body.seat}"
     match body:
-        case DataRequest(window=window, attempt=attempt) if attempt == PANEL:
-            text = f"offers to sit on a panel about window {window} of {where}"
-        case DataRequest(window=window):
-            text = f"drawn for window {window} of {where}"
+        case DataRequest(attempt=attempt) if attempt == PANEL:
+            text = f"offers to sit on a panel about {where}"
+        case DataRequest():
+            text = f"drawn to check a window of {where}"
         case VerifyCommit():
             text = f"answered blind on {where}"
         case RevealSegment(tokens=tokens):
@@ -229,7 +230,7 @@ def segment_row(record: SegmentRecord, window_steps: int) -> dict[str, object]:
         "verifiers": [
             {
                 "name": peer_name(check.peer),
-                "window": check.window,
+                "window": None if check.window == UNDEALT else check.window,
                 "state": str(check.phase),
                 "report": check.is_report,
                 "bond": check.bond,

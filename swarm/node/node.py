@@ -48,7 +48,9 @@ from swarm.node.context import Executors, NodeContext, NodeStats, open_executors
 from swarm.node.control.controller import Controller
 from swarm.node.join import join, known_peers
 from swarm.node.join.announce import announce
+from swarm.node.join.lan import tell_network
 from swarm.node.join.staying import stay_connected
+from swarm.node.join.twins import heed_twins
 from swarm.node.launch import launch
 from swarm.node.launch.fit import check_fits, start_warnings
 from swarm.node.launch.publish import adopt_dataset
@@ -115,7 +117,7 @@ async def run_node(
     """Run until cancelled; ``task_status.started`` is given the ``OpenedNode`` once its page answers.
 
     Raises:
-        BadIdentity: the home is in use.
+        BadIdentity: the home is in use, or its key on another machine.
         UsageError: a port is busy, or the ticket is for another network.
         BadConfig: a run or a device cannot be had.
         Corrupt: the disk has damaged what was stored.
@@ -158,6 +160,8 @@ async def _run(
             f"{peer_name(setup.secret.peer)} listens on {', '.join(host.addresses()[:2])}",
         )
         await known_peers.remember_port(store, join.TABLE, config, host.addresses())
+        nursery.start_soon(heed_twins, host, report)
+        nursery.start_soon(host.reach.keep_asking)
         genesis = await _met(setup, network, host, nursery, store, report)
         if isinstance(setup.start, Launch) and setup.start.network is not None:
             setup = replace(setup, start=fitted_to(setup.start, genesis, setup.home))
@@ -336,7 +340,7 @@ async def _packages(
             devices=workers.devices,
         )
         await _started(nursery, ledger.run)
-        for task in (announce, _check, _hold, evaluate_checkpoints):
+        for task in (announce, _check, _hold, evaluate_checkpoints, tell_network):
             nursery.start_soon(task, context)
         yield context, Controller(context, nursery)
         nursery.cancel_scope.cancel()

@@ -55,8 +55,8 @@ from swarm.ledger.transition.prices import sufficient_fee
 from swarm.ledger.transition.runs import boundary_height
 from swarm.ledger.transition.sampling import (
     check_eligible,
-    drawn_window,
     drawn_witness,
+    is_drawn,
     num_windows,
     panel_dice,
     prove_draw,
@@ -345,8 +345,7 @@ class CheckedSegment:
         draw, spec = record.draws[attempt], state.run(record.run).spec
         stake = check_eligible(state, record, spec, key.peer)
         proof = prove_draw(key, state.chain, draw)
-        window = drawn_window(state.chain, draw, record, spec, key.peer, stake, proof)
-        if window is None:
+        if not is_drawn(state.chain, draw, record, key.peer, stake, proof):
             return None
         c = self.commit
         return DataRequest(
@@ -355,7 +354,6 @@ class CheckedSegment:
             stage=c.stage,
             seat=c.seat,
             attempt=attempt,
-            window=window,
             proof=proof,
         )
 
@@ -377,7 +375,6 @@ class CheckedSegment:
             stage=c.stage,
             seat=c.seat,
             attempt=PANEL,
-            window=panel.window,
             proof=proof,
         )
 

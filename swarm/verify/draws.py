@@ -6,10 +6,9 @@ Core: a cache of proofs; a proof costs a millisecond and is needed once for each
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from swarm.config.spec import RunSpec
 from swarm.ledger.state.draws import Contest, Draw, Panel
 from swarm.ledger.state.records import SegmentRecord
-from swarm.ledger.transition.sampling import own_dice, own_window, own_witness, prove_draw
+from swarm.ledger.transition.sampling import own_dice, own_witness, prove_draw, selects
 from swarm.primitives import vrf
 from swarm.primitives.crypto import SecretKey
 from swarm.types import Amount, Digest
@@ -23,7 +22,6 @@ class SelectedDraw:
     """VRF draw that selected this node."""
 
     attempt: int
-    window: int
     proof: bytes
 
 
@@ -35,14 +33,13 @@ class Draws:
         self._proved: OrderedDict[Digest, tuple[bytes, bytes]] = OrderedDict()
         """Proof and output by beacon."""
 
-    def of(self, record: SegmentRecord, spec: RunSpec, stake: Amount) -> tuple[SelectedDraw, ...]:
+    def of(self, record: SegmentRecord, stake: Amount) -> tuple[SelectedDraw, ...]:
         """Return the draws that selected this node for a segment, with the stake that makes it eligible."""
         found = list[SelectedDraw]()
         for attempt, draw in enumerate(record.draws):
             proof, beta = self._prove(draw)
-            window = own_window(draw, record, spec, stake, beta)
-            if window is not None:
-                found.append(SelectedDraw(attempt, window, proof))
+            if selects(draw, record, stake, beta):
+                found.append(SelectedDraw(attempt, proof))
         return tuple(found)
 
     def witness(self, record: SegmentRecord, contest: Contest, stake: Amount) -> bytes | None:

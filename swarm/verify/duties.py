@@ -6,15 +6,16 @@ After a restart the same steps are derived again, except those whose statement i
 statement that got lost is repeated some blocks later, as long as its phase is open. A block applies deadlines
 before it takes statements, so every condition is evaluated at the next height.
 
-VRF draws decide which windows this node may check; few of them are replayed at a time. A solver that serves
-nothing holds its slot until the deadline, and that costs it no more than the pay of its segment. So no solver
-gets two slots, and one slot is never given to a solver that is often silent: silent peers, one or many, cannot
-keep a verifier from the work of the others.
+VRF draws decide which segments this node may check; few windows are replayed at a time, and as many more asked
+for. A solver that serves nothing holds its slot until the deadline, and that costs it no more than the pay of
+its segment. So no solver gets two slots, and one slot is never given to a solver that is often silent: silent
+peers, one or many, cannot keep a verifier from the work of the others.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from swarm.config.spec import RunSpec
 from swarm.config.tolerance import is_checked
@@ -34,7 +35,14 @@ from swarm.ledger.check_statements import (
 )
 from swarm.ledger.state.accusations import Dispute, Turn
 from swarm.ledger.state.draws import Contest, Panel
-from swarm.ledger.state.records import Check, CheckPhase, Contribution, SegmentPhase, SegmentRecord
+from swarm.ledger.state.records import (
+    UNDEALT,
+    Check,
+    CheckPhase,
+    Contribution,
+    SegmentPhase,
+    SegmentRecord,
+)
 from swarm.ledger.state.state import State
 from swarm.ledger.transition.forced import known_seed
 from swarm.ledger.transition.phases import (
@@ -85,14 +93,18 @@ def is_often_silent(done: Contribution) -> bool:
 
 def has_slot(
     record: SegmentRecord,
-    taken: Sequence[SegmentRecord],
+    owed: Sequence[SegmentRecord],
+    asked: Sequence[SegmentRecord],
     num_slots: int,
     is_silent: Callable[[SegmentRecord], bool],
 ) -> bool:
-    """Return True if one of the ``num_slots`` slots is free for a window of ``record`` besides those
-    ``taken``.
+    """Return True if a slot is free for a window of ``record``.
+
+    Windows that are ``owed`` have ``num_slots`` slots, and so have those that are ``asked`` for and not dealt
+    yet: a node would else do nothing while others ask.
     """
-    if len(taken) >= num_slots or any(other.peer == record.peer for other in taken):
+    taken = [*owed, *asked]
+    if max(len(owed), len(asked)) >= num_slots or any(one.peer == record.peer for one in taken):
         return False
     num_silent = sum(map(is_silent, taken))
     return not is_silent(record) or num_silent < max(num_slots - 1, 1)
@@ -191,7 +203,7 @@ class VerifierView:
     segments: Sequence[SegmentRecord]
     """Segments that are open in ``state``, oldest first: ``changes.OpenSegments``."""
     me: PeerId
-    draws: Callable[[SegmentRecord, RunSpec, Amount], tuple[SelectedDraw, ...]]
+    draws: Callable[[SegmentRecord, Amount], tuple[SelectedDraw, ...]]
     witness: Callable[[SegmentRecord, Contest, Amount], bytes | None]
     """Our proof if we are drawn as a witness of a complaint; ``Draws.witness``."""
     panel: Callable[[SegmentRecord, Panel, Amount], tuple[bytes, int] | None]
@@ -217,6 +229,15 @@ class VerifierView:
         return Height(self.state.height + 1)
 
 
+class Taken(NamedTuple):
+    """Segments that hold the slots of this node."""
+
+    owed: list[SegmentRecord]
+    """Those of which it has been dealt a window that it has not replayed."""
+    asked: list[SegmentRecord]
+    """Those of which it has asked for one."""
+
+
 def next_duties(known: VerifierView) -> tuple[DutyStep, ...]:
     """Return all steps that are due: statements to submit, then moves to find, then windows to check.
 
@@ -228,7 +249,7 @@ def next_duties(known: VerifierView) -> tuple[DutyStep, ...]:
         list[tuple[int, DutyStep]](),
         list[tuple[int, DutyStep]](),
     )
-    open_draws, owed = list[SegmentRecord](), list[SegmentRecord]()
+    open_draws, taken = list[SegmentRecord](), Taken([], [])
     for record in known.segments:
         spec = known.state.run(record.run).spec
         submissions += _show_own(known, record)
@@ -238,16 +259,18 @@ def next_duties(known: VerifierView) -> tuple[DutyStep, ...]:
         _move(known, record, submissions, sought)
         _witness(known, record, spec, submissions, checked)
         check = _my_check(known, record)
-        if check is not None:
+        if check is not None and check.window == UNDEALT:
+            taken.asked.append(record)
+        elif check is not None:
             before = len(checked)
             _check(known, record, spec, check, submissions, checked)
             if not _has_complained(known, record):
-                owed += [record] * (len(checked) - before)
+                taken.owed.extend([record] * (len(checked) - before))
         if _takes_requests(known, record, spec):
             open_draws.append(record)
     submissions += _proofs(known)
-    submissions += _requests(known, open_draws, owed)
-    if len(owed) < known.checks_max:
+    submissions += _requests(known, open_draws, taken)
+    if len(taken.owed) < known.checks_max:
         submissions += _offers(known)
     due = [one for one in submissions if not _is_under_way(known, one)]
     return (*due, *_by_deadline(sought), *_by_deadline(checked))
@@ -407,7 +430,7 @@ def _offers(known: VerifierView) -> list[Submit]:
         proof, dice = found
         worst = panel.seats[-1] if len(panel.seats) == PANEL_SIZE else None
         if worst is None or dice * worst.stake < worst.dice * stake:
-            body = DataRequest(*key_of(record), PANEL, panel.window, proof)
+            body = DataRequest(*key_of(record), PANEL, proof)
             return [Submit((DataRequest, window_of(record, panel.window)), body)]
     return []
 
@@ -415,10 +438,10 @@ def _offers(known: VerifierView) -> list[Submit]:
 def _complaint(
     known: VerifierView, record: SegmentRecord, spec: RunSpec, check: Check
 ) -> list[Submit]:
-    """Return our complaint if we have no log of our window a round after we asked for it."""
+    """Return our complaint if we have no log of our window a round after it was dealt."""
     key, place = window_of(record, check.window), record.checks.index(check)
     was_heard = any(c.check == place and c.height > check.height for c in record.contests)
-    is_early = known.next_height < contest_start(check, spec)
+    is_early = known.next_height < contest_start(record, spec)
     if is_early or was_heard or open_contest(record) is not None or known.holds(key) is not False:
         return []
     body = ContestService(*key_of(record), place, check.window)
@@ -465,8 +488,6 @@ def _takes_requests(known: VerifierView, record: SegmentRecord, spec: RunSpec) -
     under_way = open_checks(record)
     if len(under_way) >= CHECKS_MAX or any(check.peer == known.me for check in under_way):
         return False
-    if open_contest(record) is not None:
-        return False
     if under_way:
         return known.next_height < gather_end(record, spec)
     is_over = len(record.draws) >= ATTEMPTS and known.next_height >= record.due
@@ -474,10 +495,10 @@ def _takes_requests(known: VerifierView, record: SegmentRecord, spec: RunSpec) -
 
 
 def _requests(
-    known: VerifierView, open_draws: Sequence[SegmentRecord], owed: Sequence[SegmentRecord]
+    known: VerifierView, open_draws: Sequence[SegmentRecord], taken: Taken
 ) -> list[Submit]:
-    """Return requests for the windows of our VRF draws that we can pay, and replay besides those ``owed``."""
-    if len(owed) >= known.checks_max:
+    """Return requests for which our VRF draws select us, that we can pay, and have a slot for."""
+    if max(map(len, taken)) >= known.checks_max:
         return []
     asked, spare = (
         list[tuple[SegmentRecord, Submit]](),
@@ -486,18 +507,19 @@ def _requests(
     for record in open_draws:
         selected = _first_draw(known, record, spare)
         if selected is not None:
-            key = window_of(record, selected.window)
-            body = DataRequest(*key_of(record), selected.attempt, selected.window, selected.proof)
-            asked.append((record, Submit((DataRequest, key), body)))
+            body = DataRequest(*key_of(record), selected.attempt, selected.proof)
+            since = record.draws[selected.attempt].height
+            asked.append((record, Submit((DataRequest, window_of(record, 0)), body, since)))
     # Requests that are already submitted take capacity first: their answers are owed, too.
     asked.sort(key=lambda one: not _is_under_way(known, one[1]))
-    submissions, taken = list[Submit](), list(owed)
+    submissions, waiting = list[Submit](), list(taken.asked)
     for record, submission in asked:
         price = _price(known, record)
-        is_free = has_slot(record, taken, known.checks_max, partial(_is_silent, known))
+        silent = partial(_is_silent, known)
+        is_free = has_slot(record, taken.owed, waiting, known.checks_max, silent)
         if is_free and price <= spare:
             spare -= price
-            taken.append(record)
+            waiting.append(record)
             submissions.append(submission)
     return submissions
 
@@ -519,7 +541,7 @@ def _first_draw(known: VerifierView, record: SegmentRecord, spare: int) -> Selec
     if _price(known, record) > spare:
         return None
     missed = _my_check(known, record)
-    for selected in known.draws(record, spec, stake):
+    for selected in known.draws(record, stake):
         if missed is None or record.draws[selected.attempt].height > missed.height:
             return selected
     return None

@@ -14,6 +14,7 @@ from swarm.cli.checkup import (
     judge_memory,
     judge_packages,
     judge_python,
+    judge_reach,
     judge_room,
     redacted,
     warning,
@@ -21,6 +22,7 @@ from swarm.cli.checkup import (
 from swarm.cli.style import Ink
 from swarm.events import EventKind, make_event
 from swarm.limits import Bound, Memory
+from swarm.node.api.schema import NodeRow
 
 GIB = 1 << 30
 NOW = 1_800_000_000.0
@@ -52,6 +54,11 @@ SEED = "9f" * 32
         (judge_room(10 * GIB, 8_000, "/h"), State.GOOD, "free on the disk of /h"),
         (judge_room(GIB, 8_000, "/h"), State.WARNING, "the node may use"),
         (judge_room(1 << 20, 8_000, "/h"), State.BAD, "would rest"),
+        (judge_reach(None), State.GOOD, "while a node runs"),
+        (judge_reach(NodeRow()), State.GOOD, "nobody has tried"),
+        (judge_reach(NodeRow(reach="public", reach_text="anybody can")), State.GOOD, "anybody can"),
+        (judge_reach(NodeRow(reach="nobody")), State.WARNING, "takes part all the same"),
+        (judge_reach(NodeRow(reach="machine", reach_text="only this")), State.WARNING, "only this"),
         (judge_clock(NOW, NOW + 60, is_synchronized=True), State.GOOD, "synchronized"),
         (judge_clock(NOW, 0, is_synchronized=None), State.GOOD, "not behind"),
         (judge_clock(NOW, 0, is_synchronized=False), State.WARNING, "not synchronized"),

@@ -12,6 +12,7 @@ import pytest
 
 from swarm.cli.main import IRREVERSIBLE
 from swarm.config.load import genesis_of, parse_run_file
+from swarm.node.join.lan import Found
 from swarm.primitives.codec import encode
 from swarm.ticket import Ticket, format_ticket
 from swarm.types import PeerId
@@ -108,14 +109,38 @@ def test_what_cannot_be_taken_back_is_never_suggested(
     ],
 )
 def test_mistakes_have_a_cause_a_hint_and_a_code(
-    run_cli: RunCli, args: list[str], code: int, cause: str
+    run_cli: RunCli,
+    args: list[str],
+    code: int,
+    cause: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """One sentence, one command that mends it, no traceback, nothing on stdout."""
+    monkeypatch.setattr("swarm.node.join.lan.search", list)  # nobody else is on this network
     found, out, err = run_cli(*args)
     assert (found, out) == (code, "")
     assert cause in err
     assert "Traceback" not in err
     assert "hint" in err if "--json" in args else "\n  try: " in err
+
+
+@pytest.mark.rule("N26")
+def test_a_join_without_a_ticket_says_what_it_found_nearby(
+    run_cli: RunCli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here two runs: the person chooses, with the command that takes part in the one or the other."""
+    tickets = [
+        Ticket(
+            b"g" * 16, bytes([run]) * 16, PeerId(bytes([run]) * 32), ("/ip4/192.0.2.7/tcp/1",), 0
+        )
+        for run in (1, 2)
+    ]
+    nearby = [Found(format_ticket(ticket), ticket) for ticket in tickets]
+    monkeypatch.setattr("swarm.node.join.lan.search", lambda: nearby)
+    code, _, err = run_cli("join")
+    assert code == 2
+    assert "looking   for a run on this network" in err
+    assert all(f"swarm join {one.text}" in err for one in nearby)
 
 
 def test_an_unknown_setting_names_the_nearest(run_cli: RunCli) -> None:

@@ -253,7 +253,8 @@ def test_who_reads_nothing_holds_up_no_writer_and_gets_whole_lines() -> None:
         reader.join()
     lines = read.decode().split("\n")
     assert lines[:3] == [f"line {number} " + "x" * 100 for number in range(3)]
-    assert len(read) > QUEUE_BYTES_MAX // 2 and lines[-1] == ""
+    assert len(read) > QUEUE_BYTES_MAX // 2
+    assert lines[-1] == ""
     assert {len(line) - len("x" * 100) for line in lines[:-1]} <= set(range(7, 13))
 
 

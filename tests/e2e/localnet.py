@@ -108,16 +108,23 @@ class Node:
     """One running node and its home."""
 
     def __init__(
-        self, net: "Localnet", name: str, args: Sequence[str], program: Sequence[str] = SWARM
+        self,
+        net: "Localnet",
+        name: str,
+        args: Sequence[str],
+        program: Sequence[str] = SWARM,
+        listen: Sequence[str] = ("127.0.0.1:0",),
     ) -> None:
         self.home = net.folder / name
         self.log = net.folder / f"{name}.log"
         self._net = net
         self._program = program
+        self._listen = listen
         self.process = self._begin(args)
 
     def _begin(self, args: Sequence[str]) -> "subprocess.Popen[bytes]":
-        options = ("--home", str(self.home), "--listen", "127.0.0.1:0", "--api-port", "0")
+        listen = [part for address in self._listen for part in ("--listen", address)]
+        options = ("--home", str(self.home), *listen, "--api-port", "0")
         with self.log.open("ab") as log:
             return subprocess.Popen(
                 [*self._program, *args, *options, "--plain", "--verbose"],
@@ -309,9 +316,15 @@ class Localnet:
         """Start a node that takes part."""
         return self.start(name, "join", *args)
 
-    def start(self, name: str, *args: str, program: Sequence[str] = SWARM) -> Node:
-        """Start any node on loopback; ``program`` may be one that cheats."""
-        node = Node(self, name, args, program)
+    def start(
+        self,
+        name: str,
+        *args: str,
+        program: Sequence[str] = SWARM,
+        listen: Sequence[str] = ("127.0.0.1:0",),
+    ) -> Node:
+        """Start any node, on loopback if nothing else is said; ``program`` may be one that cheats."""
+        node = Node(self, name, args, program, listen)
         self.nodes.append(node)
         return node
 

@@ -6,7 +6,8 @@ from typing import Literal
 
 import pytest
 
-from tests.e2e.localnet import Localnet, Node, State
+from swarm.errors import BadIdentity
+from tests.e2e.localnet import WAIT_S, Localnet, Node, State
 
 pytestmark = pytest.mark.e2e
 
@@ -34,14 +35,19 @@ def invitation(net: Localnet, node: Node) -> str:
     return ticket
 
 
-def test_a_copy_of_a_running_home_signs_nothing(
+def test_a_copy_of_a_running_home_signs_nothing_and_stops(
     net: Localnet, launcher: Node, follower: Node
 ) -> None:
-    """It has the key, the store and the vote log, and knows that this is not where they were written."""
+    """It has the key, the store and the vote log, and knows that this is not where they were written.
+
+    The follower sees two processes with one key, and tells both of them.
+    """
     shutil.copytree(launcher.home, net.folder / "copy", ignore=shutil.ignore_patterns("api.json"))
     copy = net.join("copy", invitation(net, follower))
     copy.wait_event("warning", SILENT)
-    copy.kill()
+    assert copy.process.wait(WAIT_S) == BadIdentity.exit_code
+    assert "one key is for one machine" in copy.tail()
+    launcher.wait_event("warning", "was started with the key of this node")
     height = follower.wait("the ledger", partial(is_above, 0))
     follower.wait("blocks of the original", partial(is_above, height + 4))
     assert net.read("ledger", "verify", home=follower.home)["supply_conserved"]

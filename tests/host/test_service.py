@@ -8,6 +8,7 @@ import trio
 
 from swarm.errors import InvalidStatement, PeerFault, Reason, Unreachable, UsageError
 from swarm.host import client, connections
+from swarm.host.listen import bindings
 from swarm.host.service import PeerConnected, PeerLost, open_host
 from swarm.host.streams import Declined
 from swarm.primitives.codec import FRAME_BYTES_MAX, LONGEST_FRAME_BYTES
@@ -385,6 +386,54 @@ async def test_a_wildcard_is_never_announced(net: ModuleType) -> None:
     async with open_host(net.a_secret(1), listen=["0.0.0.0:0"], chain16=net.CHAIN) as alice:
         assert alice.addresses()
         assert not any("0.0.0.0" in address for address in alice.addresses())
+
+
+@pytest.mark.rule("H24")
+async def test_a_node_listens_on_both_kinds_of_addresses_at_one_port(net: ModuleType) -> None:
+    both = open_host(net.a_secret(1), listen=["0.0.0.0:0", "[::]:0"], chain16=net.CHAIN)
+    async with both as alice, net.a_host(2) as bob:
+        alice.serve(net.UPPER, net.upper, request_limit=10)
+        listeners = alice.libp2p_host.get_network().listeners.values()
+        bound = [str(address) for listener in listeners for address in listener.get_addrs()]
+        ports = {address.rpartition("/tcp/")[2].split("/")[0] for address in bound}
+        assert len(ports) == 1
+        hosts = ["/ip4/127.0.0.1"]
+        hosts += ["/ip6/::1"] * any(address.startswith("/ip6/") for address in bound)
+        for host in hosts:
+            await bob.connect(alice.peer, [f"{host}/tcp/{next(iter(ports))}"])
+            assert await bob.call(alice.peer, net.UPPER, b"a", timeout_s=5) == b"A"
+            await bob._links.drop_peer(alice.peer)
+            await net.until(lambda: not alice.is_connected(bob.peer))
+
+
+@pytest.mark.rule("H24")
+async def test_a_peer_on_ipv6_is_known_by_its_address(net: ModuleType) -> None:
+    """libp2p knows none: all such peers would share the limit of one address."""
+    try:
+        bindings(["[::1]:0"])
+    except UsageError as error:
+        pytest.skip(f"no IPv6 on this machine: {error}")
+    here = ["[::1]:0"]
+    alice_host = open_host(net.a_secret(1), listen=here, chain16=net.CHAIN)
+    async with (
+        alice_host as alice,
+        open_host(net.a_secret(2), listen=here, chain16=net.CHAIN) as bob,
+    ):
+        await net.meet(alice, bob)
+        assert [link.remote_host for link in bob._links.of(alice.peer)] == ["::1"]
+        assert bob.known_addresses(alice.peer) == alice.addresses()
+
+
+@pytest.mark.rule("H24")
+async def test_a_machine_without_ipv6_listens_without_it(
+    net: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("swarm.host.listen._has_ipv6", lambda: False)
+    assert bindings(["0.0.0.0:0", "[::]:0"]) == [("0.0.0.0", 0)]
+    async with open_host(
+        net.a_secret(1), listen=["0.0.0.0:0", "[::]:0"], chain16=net.CHAIN
+    ) as alice:
+        assert alice.addresses()
 
 
 async def test_no_peer_calls_itself(net: ModuleType) -> None:

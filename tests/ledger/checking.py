@@ -8,7 +8,7 @@ from swarm.config.spec import NANO, CheckSpec, RunSpec
 from swarm.errors import InvalidStatement, Reason
 from swarm.ledger.state.accusations import Turn
 from swarm.ledger.state.draft import Draft
-from swarm.ledger.state.records import Run, SegmentPhase, SegmentRecord
+from swarm.ledger.state.records import UNDEALT, Run, SegmentPhase, SegmentRecord
 from swarm.ledger.state.state import audit_supply
 from swarm.ledger.transactions import Body, Join
 from swarm.primitives.codec import replace
@@ -93,15 +93,26 @@ class Case:
         state = self.ledger.state
         return [key for key in keys if self.claimed.request(state, key, attempt) is not None]
 
-    def ask(self, keys: list[SecretKey], attempt: int = 0) -> dict[bytes, int]:
-        """The drawn among these ask; their windows by peer."""
-        windows: dict[bytes, int] = {}
+    def request(self, keys: list[SecretKey], attempt: int = 0) -> list[SecretKey]:
+        """The drawn among these ask for a window; who they are."""
+        asked = list[SecretKey]()
         for key in keys:
             body = self.claimed.request(self.ledger.state, key, attempt)
             if body is not None:
                 self.submit(key, body)
-                windows[key.peer] = body.window
-        return windows
+                asked.append(key)
+        return asked
+
+    def deal(self) -> None:
+        """Make blocks until those that have asked are dealt their windows."""
+        while any(check.window == UNDEALT for check in self.record.checks):
+            self.ledger.block()
+
+    def ask(self, keys: list[SecretKey], attempt: int = 0) -> dict[bytes, int]:
+        """The drawn among these ask, and are dealt windows; their windows by peer."""
+        asked = {key.peer for key in self.request(keys, attempt)}
+        self.deal()
+        return {check.peer: check.window for check in self.record.checks if check.peer in asked}
 
     def seal(self, windows: dict[bytes, int], like: CheckedSegment | None = None) -> None:
         """They answer blind, with what the truth (or ``like``) gives, until the solver must show."""

@@ -18,9 +18,7 @@ def unserved(
         found = case.drawn(case.able, attempt)
     victim = found[0]
     case.ask([victim], attempt)
-    case.ledger.empty_blocks(
-        contest_start(case.record.checks[0], EXACT) - case.ledger.state.height - 1
-    )
+    case.ledger.empty_blocks(contest_start(case.record, EXACT) - case.ledger.state.height - 1)
     return case, victim
 
 

@@ -43,11 +43,12 @@ def rejected(case: Case, *, num_verifiers: int = 1, num_rejecters: int = 1) -> l
 
 
 def ask(case: Case, count: int) -> dict[bytes, int]:
-    """So many of the drawn verifiers ask in one block; their windows by peer."""
+    """So many of the drawn verifiers ask in one block, and are dealt windows; their windows by peer."""
     made = [(key, case.claimed.request(case.ledger.state, key)) for key in case.able]
     bodies = [(key, body) for key, body in made if body is not None][::-1][:count]
     together(case, bodies)
-    return {key.peer: body.window for key, body in bodies}
+    case.deal()
+    return {check.peer: check.window for check in case.record.checks}
 
 
 def say(case: Case, rejects: dict[bytes, int], accepts: dict[bytes, int]) -> None:

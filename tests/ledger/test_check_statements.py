@@ -32,7 +32,7 @@ from tests.ledger.edges import ACTIVATION, GRADIENT, OFFER, SENT
 
 HASH = digest("x", b"")
 SEGMENT_ID = (RunIndex(1), RoundIndex(2), StageIndex(0), 3)
-REQUEST = DataRequest(*SEGMENT_ID, 0, 1, bytes(80))
+REQUEST = DataRequest(*SEGMENT_ID, 0, bytes(80))
 COMMIT = VerifyCommit(*SEGMENT_ID, 0, 2, HASH)
 SALT = bytes(SALT_BYTES)
 REVEAL = RevealSegment(*SEGMENT_ID, SALT, (HASH, HASH), (HASH,), (4_000, 1_000))
@@ -81,7 +81,6 @@ def windows_of(count: int) -> RevealSegment:
         replace(REQUEST, run=0),
         replace(REQUEST, attempt=PANEL + 1),
         replace(REQUEST, attempt=-1),
-        replace(REQUEST, window=LEAVES_MAX),
         replace(REQUEST, proof=bytes(79)),
         replace(COMMIT, commitment=b"short"),
         replace(COMMIT, seat=1 << 16),

@@ -50,22 +50,21 @@ def test_every_statement_reads_as_a_sentence() -> None:
     key, seg = case.able[0], case.claimed
     request = seg.request(case.ledger.state, key)
     assert request is not None
-    case.submit(key, request)
+    window = case.ask([key])[key.peer]
     state = case.ledger.state
-    blind = seg.blind(state, key.peer, request.window)
-    shown = seg.shown(state, key.peer, request.window)
+    blind, shown = seg.blind(state, key.peer, window), seg.shown(state, key.peer, window)
     complaint = seg.complaint(state, key.peer)
     witness = WitnessService(1, 1, 0, 1, check=0, is_served=True, proof=bytes(80))  # type: ignore[arg-type]
     up, down, given = (replace(one, signature=bytes(64)) for one in (ACTIVATION, GRADIENT, OFFER))
     lie, asked = "proved a lie in segment 1/0/1", DemandEntry(*WHERE, up)
     shown_entry = ShowEntry(*WHERE, 2, open_at(SENT, 1))
     wanted: dict[str, CheckStatement] = {
-        f"drawn for window {request.window} of segment 1/0/1": request,
+        "drawn to check a window of segment 1/0/1": request,
         "answered blind on segment 1/0/1": blind,
         "revealed segment 1/0/1: 3 windows": seg.reveal(),
         "showed its replay of segment 1/0/1: it gives the same": replace(shown, claim=b""),
         "showed its replay of segment 1/0/1: it gives something else": shown,
-        f"complains that it was not served window {request.window} of segment 1/0/1": complaint,
+        f"complains that it was not served window {window} of segment 1/0/1": complaint,
         "holds the log of the contested window of segment 1/0/1": witness,
         "could not get the log of the contested window of segment 1/0/1": replace(
             witness, is_served=False

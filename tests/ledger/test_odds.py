@@ -1,5 +1,6 @@
 """The odds that a launch is told are those of the games, or a little on the safe side."""
 
+from collections import Counter
 from fractions import Fraction
 
 import pytest
@@ -8,9 +9,12 @@ from benchmarks.incentive_games import FILE, exact_spec, make_world
 from benchmarks.incentive_odds import caught, refused, sustained
 from swarm.config.spec import NANO, CheckSpec
 from swarm.ledger import odds
-from swarm.ledger.odds import odds_of
-from swarm.ledger.transition.sampling import BARE_FACTOR, num_windows
+from swarm.ledger.odds import found_odds, hit_odds, odds_of, place_odds
+from swarm.ledger.transition.prices import CHECKS_MAX
+from swarm.ledger.transition.sampling import BARE_FACTOR, deal_windows, num_windows
 from swarm.primitives.codec import replace
+from swarm.primitives.crypto import digest
+from tests.ledger.checking import a_case
 
 SPEC, SEGMENTS = exact_spec(), FILE.ledger.stake_segments
 
@@ -30,8 +34,68 @@ def test_the_odds_are_those_of_a_ledger_with_a_few_verifiers() -> None:
     assert found.found_all_windows <= caught(world, windows)
     assert odds._upheld() == pytest.approx(sustained(world), abs=0.05)
     new = make_world(Fraction(1, 3), is_volunteer=True)
-    drawn = 2.0 * BARE_FACTOR
-    assert odds._found(drawn, 1.0, odds._upheld()) <= refused(new, windows)
+    places = odds._places(2.0 * BARE_FACTOR)
+    assert found_odds(places, windows, windows, odds._upheld()) <= refused(new, windows)
+
+
+DEALS = 3_000
+
+
+@pytest.mark.parametrize(
+    ("windows", "false", "honest", "friends"),
+    [
+        (5, 1, 4, 0),
+        (5, 2, 2, 2),
+        (4, 1, 2, 2),
+        (3, 1, 3, 1),
+        (3, 2, 1, 3),
+        (2, 1, 2, 1),
+        (1, 1, 2, 2),
+    ],
+)
+def test_windows_are_dealt_by_the_ledger_as_the_formula_says(
+    windows: int, false: int, honest: int, friends: int
+) -> None:
+    """Friends of the solver ask first, and the first windows are false."""
+    record, hits = a_case().record, Counter[int]()
+    for number in range(DEALS):
+        beacon = digest("beacon", number.to_bytes(4, "big"))
+        dealt = deal_windows(beacon, record, windows, honest + friends)
+        hits[sum(window < false for window in dealt[friends:])] += 1
+    found = [hits[number] / DEALS for number in range(honest + 1)]
+    assert found == pytest.approx(list(hit_odds(windows, false, honest, friends)), abs=0.03)
+
+
+@pytest.mark.parametrize("windows", [2, 3, 5, 50])
+def test_different_windows_show_a_lie_more_often_than_windows_by_chance(windows: int) -> None:
+    for false in range(1, windows):
+        assert hit_odds(windows, false, 1, 0)[0] == pytest.approx(1 - false / windows)
+        for verifiers in range(2, CHECKS_MAX + 1):
+            missed = hit_odds(windows, false, verifiers, 0)[0]
+            assert missed < (1 - false / windows) ** verifiers, f"{verifiers}, {false} windows"
+    assert hit_odds(windows, windows, 2, 0) == pytest.approx([0, 0, 1])
+
+
+@pytest.mark.parametrize("windows", [4, 5, 50, 256])
+def test_attack_friends_that_ask_first_take_no_window_where_there_is_one_for_each(
+    windows: int,
+) -> None:
+    for honest in range(1, CHECKS_MAX + 1):
+        for false in range(1, windows + 1, max(windows // 10, 1)):
+            alone = odds._hit_odds(windows, false, honest, 0)
+            for friends in range(CHECKS_MAX - honest + 1):
+                found = odds._hit_odds(windows, false, honest, friends)
+                assert found == pytest.approx(alone), f"{honest} and {friends}, {false} windows"
+    assert hit_odds(2, 1, 2, 0)[0] == 0, "one of two has the window"
+    assert hit_odds(2, 1, 2, 2)[0] == pytest.approx(1 / 6), "two friends may have it both"
+
+
+def test_friends_come_first_where_there_are_not_places_for_all() -> None:
+    two, five = [0.0, 0.0, 1.0], [0.0] * 5 + [1.0]
+    for honest, friends, places in ((two, two, (2, 2)), (five, two, (2, 2)), (two, five, (0, 4))):
+        found = place_odds(honest, friends)
+        assert [have for have, p in found.items() if p] == [places]
+    assert sum(odds._places(2.0 * BARE_FACTOR).values()) == pytest.approx(1)
 
 
 @pytest.mark.parametrize(

@@ -444,7 +444,7 @@ def transactions() -> list[Json]:
             SignedVote(0, some("left"), bytes(range(64))),
             SignedVote(0, some("right"), bytes(range(64))),
         ),
-        DataRequest(*segment_id, 1, 2, bytes(range(80))),
+        DataRequest(*segment_id, 1, bytes(range(80))),
         VerifyCommit(*segment_id, 1, 2, some("blind")),
         RevealSegment(
             *segment_id,

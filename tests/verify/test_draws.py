@@ -22,8 +22,8 @@ def test_a_proof_is_made_once_for_a_beacon(monkeypatch: pytest.MonkeyPatch) -> N
     key, state = case.able[0], case.ledger.state
     draws = Draws(key, state.chain)
     stake = check_eligible(state, case.record, case.run.spec, key.peer)
-    first = draws.of(case.record, case.run.spec, stake)
-    assert draws.of(case.record, case.run.spec, stake) == first
+    first = draws.of(case.record, stake)
+    assert draws.of(case.record, stake) == first
     assert len(made) == len(case.record.draws)
     for selected in first:
         assert selected.proof in made

@@ -263,6 +263,8 @@ def test_a_check_that_was_asked_for_before_a_crash_is_done_again() -> None:
     actor.replay = nothing
     actor.act()
     producer.block()
+    assert actor.steps() == (), "it has asked, and others still may"
+    case.deal()
     again = Actor(producer, actor.key, honest(case.true))
     (step,) = again.steps()
     assert isinstance(step, CheckWindow)
@@ -436,6 +438,10 @@ def test_a_check_under_way_costs_nothing_more_and_the_rest_may_be_spent_on_the_n
     producer.submit(actor.key, requested.body)
     producer.block()
     assert requests_of(actor) == 0
+    while {check.window for one in case.ledger.state.live_segments() for check in one.checks} != {
+        0
+    }:
+        producer.block()
     for _ in range(2):  # With too little for another check it answers both.
         actor.act()
         producer.block()

@@ -149,7 +149,7 @@ def with_forced(*, lies: bool = False) -> tuple[World, SecretKey]:
                 for step in actor.steps():
                     if isinstance(step, Submit):
                         actor._submit(step)
-        world.producer.block()
+        world.case.deal()
         forced = [
             key
             for key in world.case.able

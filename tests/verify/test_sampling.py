@@ -1,7 +1,7 @@
 """The dice that this node reads for itself are those that the ledger will believe."""
 
 from swarm.config.spec import NANO, CheckSpec
-from swarm.ledger.transition.sampling import drawn_window
+from swarm.ledger.transition.sampling import is_drawn, prove_draw
 from swarm.primitives.codec import replace
 from swarm.testing.ledger import small_run_spec
 from swarm.types import Amount
@@ -18,22 +18,22 @@ def test_what_we_read_is_what_the_ledger_reads() -> None:
     chain, num_drawn = case.ledger.state.chain, 0
     for key in case.able:
         stake = Amount(case.stake(key))
-        found = {drawn.attempt: drawn for drawn in Draws(key, chain).of(case.record, spec, stake)}
+        found = {drawn.attempt: drawn for drawn in Draws(key, chain).of(case.record, stake)}
         num_drawn += len(found)
         for attempt, draw in enumerate(case.record.draws):
-            if attempt in found:
-                proof = found[attempt].proof
-                window = drawn_window(chain, draw, case.record, spec, key.peer, stake, proof)
-                assert window == found[attempt].window
+            proof = prove_draw(key, chain, draw)
+            is_mine = is_drawn(chain, draw, case.record, key.peer, stake, proof)
+            assert is_mine == (attempt in found)
+            assert not is_mine or found[attempt].proof == proof
     assert 0 < num_drawn < 2 * len(case.able)
 
 
 def test_a_proof_is_made_once_and_few_are_remembered() -> None:
     case = a_case()
     case.draw_verifiers()
-    spec, record, stake = case.run.spec, case.record, Amount(case.stake(case.able[0]))
+    record, stake = case.record, Amount(case.stake(case.able[0]))
     draws = Draws(case.able[0], case.ledger.state.chain)
-    first = draws.of(record, spec, stake)
-    assert draws.of(record, spec, stake)[0].proof is first[0].proof
+    first = draws.of(record, stake)
+    assert draws.of(record, stake)[0].proof is first[0].proof
     assert PROOFS_MAX >= 1000
-    assert draws.of(replace(record, draws=()), spec, stake) == ()
+    assert draws.of(replace(record, draws=()), stake) == ()

@@ -20,25 +20,30 @@ def is_mute(record: Any) -> bool:  # noqa: ANN401
 
 @pytest.mark.rule("V26")
 @pytest.mark.parametrize(
-    ("solver", "taken", "num_slots", "wanted"),
+    ("solver", "owed", "asked", "num_slots", "wanted"),
     [
-        ("a", [], 2, True),
-        ("a", ["b"], 2, True),
-        ("a", ["b", "c"], 2, False),
-        ("a", ["a"], 2, False),
-        ("a", ["mute-1"], 2, True),
-        ("mute-1", ["a"], 2, True),
-        ("mute-1", ["mute-2"], 2, False),
-        ("mute-1", ["mute-2"], 3, True),
-        ("mute-1", [], 1, True),
-        ("a", [], 0, False),
+        ("a", [], [], 2, True),
+        ("a", ["b"], [], 2, True),
+        ("a", ["b", "c"], [], 2, False),
+        ("a", [], ["b", "c"], 2, False),
+        ("a", ["b"], ["c"], 2, True),
+        ("a", ["a"], [], 2, False),
+        ("a", [], ["a"], 2, False),
+        ("a", ["mute-1"], [], 2, True),
+        ("mute-1", ["a"], [], 2, True),
+        ("mute-1", ["mute-2"], [], 2, False),
+        ("mute-1", [], ["mute-2"], 2, False),
+        ("mute-1", ["mute-2"], [], 3, True),
+        ("mute-1", ["mute-2"], ["mute-3"], 3, False),
+        ("mute-1", [], [], 1, True),
+        ("a", [], [], 0, False),
     ],
 )
 def test_one_slot_each_and_one_that_silent_solvers_never_get(
-    solver: str, taken: list[str], num_slots: int, wanted: bool
+    solver: str, owed: list[str], asked: list[str], num_slots: int, wanted: bool
 ) -> None:
-    held = [a_record(peer) for peer in taken]
-    assert has_slot(a_record(solver), held, num_slots, is_mute) is wanted
+    replayed, dealt = list(map(a_record, owed)), list(map(a_record, asked))
+    assert has_slot(a_record(solver), replayed, dealt, num_slots, is_mute) is wanted
 
 
 @pytest.mark.rule("V26")

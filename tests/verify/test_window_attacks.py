@@ -33,10 +33,10 @@ def test_a_solver_that_shows_the_answer_to_impossible_logs_is_not_verified() -> 
     assert not case.record.is_paid
 
 
-def drawn_for_another_window() -> tuple[Case, SecretKey, bytes, int]:
+def dealt_another_window() -> tuple[Case, SecretKey, bytes, int]:
     """A verifier of a lying solver that was too late once and asked again, with its old answer, signed.
 
-    The last is the window that it asked for then.
+    The last is the window that it had then.
     """
     case = a_case(lie=0, num_steps=50)
     case.draw_verifiers()
@@ -47,17 +47,16 @@ def drawn_for_another_window() -> tuple[Case, SecretKey, bytes, int]:
             blind = case.true.blind(case.ledger.state, key.peer, first[key.peer])
             old[key.peer] = case.ledger.sign(key, blind)
     case.draw_verifiers()
+    again = case.ask([key for key in case.able if key.peer in first], attempt=1)
     for key in case.able:
-        body = case.claimed.request(case.ledger.state, key, attempt=1)
-        if key.peer in first and body is not None and body.window != first[key.peer]:
-            case.submit(key, body)
+        if key.peer in again and again[key.peer] != first[key.peer]:
             return case, key, old[key.peer], first[key.peer]
-    raise AssertionError("nobody was drawn again for another window")
+    raise AssertionError("nobody was dealt another window")
 
 
 def test_a_late_answer_cannot_be_put_in_the_place_of_the_next_to_take_a_verifiers_bond() -> None:
     """A blind answer has no nonce: a solver that kept it would have the verifier miss its second check."""
-    case, key, old, earlier = drawn_for_another_window()
+    case, key, old, earlier = dealt_another_window()
     root = case.ledger.state.root
     with pytest.raises(InvalidStatement):
         case.ledger.block(old)

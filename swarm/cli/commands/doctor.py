@@ -92,6 +92,7 @@ def examine(home: Path) -> "list[Finding]":
     slow = [
         _Slow("ledger", _ledger, home),
         _Slow("node", _node, home),
+        _Slow("reach", _reach, home),
         _Slow("ticket", _ticket, home),
     ]
     config = _config(home)
@@ -342,6 +343,15 @@ def _node(home: Path) -> "Finding":
     if state.health.verdict == "stalled":
         return warning("node", f"it runs and stands still: {state.health.cause}", "swarm status")
     return good("node", f"it runs and answers ({state.health.verdict})")
+
+
+def _reach(home: Path) -> "Finding":
+    """Check who can dial the node that runs here: its peers have tried."""
+    from swarm.cli.checkup import judge_reach
+    from swarm.cli.client import fetch_state, find_node
+
+    address = find_node(home)
+    return judge_reach(None if address is None else fetch_state(address, PATIENCE_S / 2).node)
 
 
 def _ticket(home: Path) -> "Finding":

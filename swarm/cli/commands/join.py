@@ -69,14 +69,14 @@ def join(
         typer.Option(help="The run's dataset, if it is on this disk: a name, or a path with a /."),
     ] = "",
 ) -> None:
-    """Take part in a run: train, serve, follow. Without a ticket, resume where this home left off."""
+    """Take part in a run: train, serve, follow.
+
+    Without a ticket, resume where this home left off, or join the run of a machine of this network.
+    """
     screen = terminal()
     known = (screen.home / "store.sqlite").exists() or (screen.home / "genesis.bin").exists()
     if not ticket and not known:
-        raise UsageError(
-            f"no ticket was given, and {screen.home} has joined no network yet",
-            hint="swarm join swarm1:... (ask a peer of the run for it), or start alone: swarm launch",
-        )
+        ticket = _ticket_nearby(screen)
     from swarm.node.start import Join, Resume, Start, prepared
 
     waits = ticket.startswith("@")
@@ -209,6 +209,21 @@ def _template(home: Path, recipe: str) -> str:
     blocks = max(ceil(round_s / network.block_interval_ms * 1000), network.beacon_delay + 1)
     training = default.training.model_copy(update={"round_blocks": blocks})
     return run_template(on_network(default, network).model_copy(update={"training": training}))
+
+
+def _ticket_nearby(screen: Terminal) -> str:
+    """Return the ticket that a machine of this network tells; raises ``UsageError`` unless it is of one run."""
+    from swarm.node.join.lan import choose, search
+
+    screen.say(f"{'looking':<9} for a run on this network; elsewhere a ticket leads to it")
+    found, said = choose(search())
+    if found is None:
+        raise UsageError(
+            f"no ticket was given, {screen.home} has joined no network yet, and {said}",
+            hint="swarm join swarm1:... (ask a peer of the run for it), or start alone: swarm launch",
+        )
+    screen.say(f"{'found':<9} {said.removeprefix('found ')}")
+    return found.text
 
 
 def _ticket_from(screen: Terminal, path: Path) -> str:

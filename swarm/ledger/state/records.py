@@ -26,9 +26,9 @@ class SegmentPhase(StrEnum):
     """Phase of the check of a segment (docs/spec/protocol.md section 6)."""
 
     POSTED = "posted"
-    """The verifiers' draw is ahead or done: a drawn verifier may request its window."""
+    """The verifiers' draw is ahead or done: a drawn verifier may ask for a window."""
     SAMPLED = "sampled"
-    """Verifiers have requested their windows and answer blind."""
+    """Verifiers have asked for windows, are dealt them, and answer blind."""
     SEALED = "sealed"
     """The blind answers are in, or nobody was drawn: the solver must reveal its leaves to be paid."""
     REVEALED = "revealed"
@@ -72,11 +72,16 @@ class CheckPhase(StrEnum):
     """It approved such an error: it had not looked."""
 
 
+UNDEALT = -1
+"""Window of a check whose verifier has asked, while others still may."""
+
+
 class Check(Message, frozen=True):
     """One drawn verifier of a segment, or one reporter, and its check."""
 
     peer: PeerId
     window: int
+    """Window that it was dealt, or chose for a report; ``UNDEALT`` until then."""
     phase: CheckPhase
     height: Height
     """Height of its request, or of its report."""

@@ -2,11 +2,11 @@
 
 Core: handlers on a draft. Raises ``InvalidStatement``.
 
-    POSTED --request--> SAMPLED --all have answered--> SEALED --reveal--> REVEALED --all agree--> VERIFIED
-       ^ |                 |                             |                    |
-       | '-no request--.   '-no answer------.   never shown: SILENT           '-one differs--> DISPUTED
-       '---new draw----'--------------------'--last draw: SEALED
-                             SEALED without an answer --reveal--> UNSAMPLED
+    POSTED --request--> SAMPLED: windows are dealt --all have answered--> SEALED
+       ^ |                 |                                                |
+       | '-no request--.   '-no answer------.               SEALED --reveal--> REVEALED --all agree--> VERIFIED
+       '---new draw----'--------------------'--last draw: SEALED            |     '-one differs--> DISPUTED
+                             SEALED without an answer --reveal--> UNSAMPLED '-never shown: SILENT
 
 Where bits differ between machines, segments end by the rules of ``tolerance``.
 
@@ -36,7 +36,13 @@ from swarm.ledger.check_statements import (
     VerifyReveal,
 )
 from swarm.ledger.state.draft import Draft
-from swarm.ledger.state.records import Check, CheckPhase, SegmentPhase, SegmentRecord
+from swarm.ledger.state.records import (
+    UNDEALT,
+    Check,
+    CheckPhase,
+    SegmentPhase,
+    SegmentRecord,
+)
 from swarm.ledger.state.state import money_in
 from swarm.ledger.transition import tolerance
 from swarm.ledger.transition.contests import (
@@ -83,7 +89,8 @@ from swarm.ledger.transition.prices import CHECKS_MAX, request_bond
 from swarm.ledger.transition.runs import forget_round
 from swarm.ledger.transition.sampling import (
     check_eligible,
-    drawn_window,
+    deal_windows,
+    is_drawn,
     num_windows,
     record_draw,
     redraw_blocks,
@@ -142,7 +149,7 @@ def shown_claims(
 
 
 def request_data(draft: Draft, sender: PeerId, body: DataRequest) -> None:
-    """Accept the request of a drawn verifier for its window, or an offer to sit on a panel."""
+    """Accept the request of a drawn verifier for a window, or an offer to sit on a panel."""
     if body.attempt == PANEL:
         tolerance.offer(draft, sender, body)
         return
@@ -154,28 +161,26 @@ def request_data(draft: Draft, sender: PeerId, body: DataRequest) -> None:
         raise InvalidStatement(Reason.WRONG_PHASE, "its verifiers are at work")
     if any(check.peer == sender for check in under_way):
         raise InvalidStatement(Reason.DUPLICATE, "it has asked")
-    if open_contest(record) is not None:
-        raise InvalidStatement(Reason.WRONG_PHASE, "witnesses of a complaint are heard")
     if len(under_way) >= CHECKS_MAX:
         raise InvalidStatement(Reason.FULL, f"{CHECKS_MAX} verifiers are at work")
     if body.attempt >= len(record.draws) or height <= record.draws[body.attempt].height:
         raise InvalidStatement(Reason.WRONG_PHASE, "that draw has not taken place")
-    stake = check_eligible(draft, record, spec, sender)
     draw, chain = record.draws[body.attempt], draft.globals.chain
+    missed = next((old for old in record.checks if old.peer == sender), None)
+    if missed is not None and draw.height <= missed.height:
+        raise InvalidStatement(Reason.DUPLICATE, "it has asked by that draw, and not answered")
+    stake = check_eligible(draft, record, spec, sender)
     try:
-        window = drawn_window(chain, draw, record, spec, sender, stake, body.proof)
+        is_selected = is_drawn(chain, draw, record, sender, stake, body.proof)
     except BadSignature as error:
         raise InvalidStatement(Reason.BAD_PROOF, str(error)) from None
-    if window is None:
+    if not is_selected:
         raise InvalidStatement(Reason.WRONG_PEER, "the draw did not select it")
-    if window != body.window:
-        raise InvalidStatement(Reason.BAD_FIELD, f"the draw selected window {window}")
-    missed = next((old.bond for old in record.checks if old.peer == sender), Amount(0))
-    bond = Amount(max(missed, request_bond(draft.globals.params, record)))
-    draft.debit(sender, bond - missed)
+    bond = Amount(max(missed.bond if missed else 0, request_bond(draft.globals.params, record)))
+    draft.debit(sender, Amount(bond - (missed.bond if missed else 0)))
     check = Check(
         peer=sender,
-        window=window,
+        window=UNDEALT,
         phase=CheckPhase.REQUESTED,
         height=height,
         commitment=NO_DIGEST,
@@ -193,8 +198,10 @@ def commit_check(draft: Draft, body: VerifyCommit) -> PeerId:
     """Accept a verifier's blind answer; return the peer that must have signed it."""
     record = find_segment(draft, body, SegmentPhase.SAMPLED, SegmentPhase.DOUBTED)
     check = _check_at(record, body.check, CheckPhase.REQUESTED)
+    if check.window == UNDEALT:
+        raise InvalidStatement(Reason.WRONG_PHASE, "it was not dealt a window yet")
     if body.window != check.window:
-        raise InvalidStatement(Reason.BAD_FIELD, f"the draw selected window {check.window}")
+        raise InvalidStatement(Reason.BAD_FIELD, f"it was dealt window {check.window}")
     if record.panel is not None and not record.panel.is_seated:
         raise InvalidStatement(Reason.WRONG_PHASE, "it is not known yet who sits")
     changed = replace(
@@ -204,9 +211,7 @@ def commit_check(draft: Draft, body: VerifyCommit) -> PeerId:
     if record.phase is SegmentPhase.DOUBTED:
         tolerance.note_answer(draft, record)
         return check.peer
-    spec, under_way = draft.run(record.run).spec, open_checks(record)
-    is_gathered = len(under_way) == CHECKS_MAX or draft.height >= gather_end(record, spec)
-    if is_gathered and _have_answered(record):
+    if _have_answered(record):
         _seal(draft, record)
     else:
         draft.put_segment(record)
@@ -316,6 +321,8 @@ def _meet_deadline(draft: Draft, record: SegmentRecord) -> None:
     match record.phase:
         case SegmentPhase.POSTED:
             _draw_or_give_up(draft, record)
+        case SegmentPhase.SAMPLED if any(check.window == UNDEALT for check in open_checks(record)):
+            _deal(draft, record)
         case SegmentPhase.SAMPLED:
             _move_contest(draft, record)
         case SegmentPhase.SEALED:
@@ -348,8 +355,18 @@ def _draw_or_give_up(draft: Draft, record: SegmentRecord) -> None:
     draft.put_segment(replace(record, phase=SegmentPhase.POSTED, draws=draws, due=due))
 
 
+def _deal(draft: Draft, record: SegmentRecord) -> None:
+    """Deal the windows to those that have asked, by the beacon of this block: they asked before it."""
+    spec, under_way = draft.run(record.run).spec, open_checks(record)
+    windows = num_windows(record.num_steps, spec.checks.window_steps)
+    dealt = deal_windows(draft.globals.beacon, record, windows, len(under_way))
+    for check, window in zip(under_way, dealt, strict=True):
+        record = with_check(record, replace(check, window=window))
+    draft.put_segment(replace(record, due=answers_end(record, spec)))
+
+
 def _move_contest(draft: Draft, record: SegmentRecord) -> None:
-    """Draw the witnesses of an open complaint, or decide it; without one go on with the answers."""
+    """Draw the witnesses of an open complaint, or decide it; without one the time for answers is over."""
     case = open_contest(record)
     if case is not None and case.draw is None:
         draw_witnesses(draft, record, case)
@@ -362,7 +379,7 @@ def _move_contest(draft: Draft, record: SegmentRecord) -> None:
 
 
 def _end_answers(draft: Draft, record: SegmentRecord) -> None:
-    """Move on when the time for requests, or the time for blind answers, is over."""
+    """Move on when the time for blind answers is over, if a complaint has not put that off."""
     end = answers_end(record, draft.run(record.run).spec)
     if _have_answered(record):
         _seal(draft, record)

@@ -6,8 +6,8 @@ Core: handlers on a draft. Raises ``InvalidStatement``.
                                                                           '--> else: one more round to answer
 
 What a solver says to a verifier is not on the ledger, so neither can be believed alone. A verifier that has
-no log a round after its request complains, at the risk of as much as a false report costs. Peers with a
-stake, drawn like verifiers, ask for the log, keep it, and state whether they could get it. A solver that
+no log a round after it was dealt its window complains, at the risk of as much as a false report costs. Peers
+with a stake, drawn like verifiers, ask for the log, keep it, and state whether they could get it. A solver that
 serves any honest witness serves the verifier too: it fetches the log from there. A solver that serves none of
 them is silent.
 
@@ -46,7 +46,7 @@ def contest(draft: Draft, body: ContestService) -> PeerId:
     check, spec, height = check_at(record, body.check), draft.run(record.run).spec, draft.height
     if check.phase is not CheckPhase.REQUESTED or check.window != body.window:
         raise InvalidStatement(Reason.WRONG_PHASE, f"its check is {check.phase}")
-    if height < contest_start(check, spec):
+    if height < contest_start(record, spec):
         raise InvalidStatement(Reason.WRONG_PHASE, "the solver has a round to serve it")
     if open_contest(record) is not None:
         raise InvalidStatement(Reason.FULL, "witnesses of another complaint are heard")

@@ -22,7 +22,7 @@ from swarm.ledger.state.accusations import Accusation, Dispute, Turn
 from swarm.ledger.state.draft import APPROVING, Draft
 from swarm.ledger.state.records import Check, CheckPhase, SegmentPhase, SegmentRecord
 from swarm.ledger.transition.court import Outcome
-from swarm.ledger.transition.forced import APPROVED, end_proofs
+from swarm.ledger.transition.forced import APPROVED, believe_finders, end_proofs
 from swarm.ledger.transition.hearings import (
     abandon,
     begin,
@@ -209,6 +209,8 @@ def close(draft: Draft, record: SegmentRecord, phase: SegmentPhase) -> None:
     """Give a segment its verdict, and the rest of its verifiers' pay back to the run."""
     if phase in {SegmentPhase.GUILTY, SegmentPhase.SILENT}:
         record = return_demands(draft, record)
+    if phase is SegmentPhase.GUILTY:
+        record = believe_finders(draft, record)
     record = release(draft, end_proofs(draft, record))
     due = forget_height(record, draft.run(record.run).spec, draft.height)
     draft.put_segment(replace(record, phase=phase, due=due))

@@ -231,6 +231,18 @@ def end_proofs(draft: Draft, record: SegmentRecord) -> SegmentRecord:
     return record
 
 
+def believe_finders(draft: Draft, record: SegmentRecord) -> SegmentRecord:
+    """Return the record of a convicted solver: who called a statement of it false need prove that no more.
+
+    It is not paid: it has shown nothing, and the proof of another may be of another statement.
+    """
+    for check in record.checks:
+        if check.phase is CheckPhase.FOUND:
+            draft.credit(check.peer, check.bond)
+            record = with_check(record, replace(check, phase=CheckPhase.DIFFERED, bond=Amount(0)))
+    return record
+
+
 def settle_convicted(draft: Draft, record: SegmentRecord, said: Digest) -> SegmentRecord:
     """Return the record once a statement convicts: who called it false is paid, who approved it is punished."""
     for check in record.checks:

@@ -3,8 +3,8 @@
 Core: pure functions of a record.
 
     commit --k--> draw --redraw--> draw --redraw--> draw --redraw--> no request: SEALED
-    first request --redraw--> no more requests --...--> 2 rounds: no more blind answers
-    request --1 round--> complaint --k, 1 round--> its witnesses have decided --1 round--> no more answers
+    first request --redraw--> no more requests, windows are dealt --2 rounds--> no more blind answers
+    deal --1 round--> complaint --k, 1 round--> its witnesses have decided --1 round--> no more answers
     SEALED --1 round--> the solver is silent       REVEALED --1 round--> no more open answers
     DISPUTED --clocks of both sides--> over         commit --challenge window--> forgotten
     report --1 round--> no more reporter's answers      demand --1 round, at least 10 blocks--> SILENT
@@ -25,7 +25,7 @@ COMMIT_ROUNDS = 2
 """Rounds for which a segment is accepted after its own, and a checkpoint from its boundary on."""
 
 ANSWER_ROUNDS = 2
-"""Rounds for fetching and replaying a window, from the first request."""
+"""Rounds for fetching and replaying a window, once it is dealt."""
 
 REVEAL_ROUNDS = 1
 """Rounds for the reveal of the solver, and then of its verifiers: both have what they must show."""
@@ -110,21 +110,20 @@ def proofs_end(record: SegmentRecord, spec: RunSpec) -> Height:
 
 
 def gather_end(record: SegmentRecord, spec: RunSpec) -> Height:
-    """Return the height from which on requests for a window are refused."""
+    """Return the height at which windows are dealt: from it on requests for one are refused."""
     return Height(min(check.height for check in open_checks(record)) + redraw_blocks(spec))
 
 
 def answers_end(record: SegmentRecord, spec: RunSpec) -> Height:
     """Return the height from which on blind answers are refused: a round after the last complaint, at least."""
-    first = min(check.height for check in open_checks(record))
-    ends = [first + ANSWER_ROUNDS * spec.round_blocks]
+    ends = [gather_end(record, spec) + ANSWER_ROUNDS * spec.round_blocks]
     ends += [contest.end + spec.round_blocks for contest in record.contests]
     return Height(max(ends))
 
 
-def contest_start(check: Check, spec: RunSpec) -> Height:
+def contest_start(record: SegmentRecord, spec: RunSpec) -> Height:
     """Return the height from which on a verifier may complain that it was not served."""
-    return Height(check.height + spec.round_blocks)
+    return Height(gather_end(record, spec) + spec.round_blocks)
 
 
 def contest_end(spec: RunSpec, beacon_delay: int, height: int) -> Height:

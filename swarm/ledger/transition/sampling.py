@@ -3,11 +3,15 @@
 Core: pure functions of a record and a key. Source: docs/spec/verification.md section 3.
 
 Some blocks after a commit the beacon is noted in its record. Every peer with the stake of a solver proves by
-VRF over that beacon, hashed with the segment, whether it is drawn, in proportion to its stake, and for which
-window; on average at most 2q are. A stake in many accounts is drawn no more often than in one, and an account
-below the stake of a solver is drawn for nothing. If no verifier requests its window, verifiers are drawn again.
-The solver, its trading partners of that round, and stakes that grew since the commit are excluded: a peer that
-could choose its key or its stake after the beacon would draw itself.
+VRF over that beacon, hashed with the segment, whether it is drawn, in proportion to its stake; on average at
+most 2q are. A stake in many accounts is drawn no more often than in one, and an account below the stake of a
+solver is drawn for nothing. If no verifier asks for a window, verifiers are drawn again. The solver, its
+trading partners of that round, and stakes that grew since the commit are excluded: a peer that could choose
+its key or its stake after the beacon would draw itself.
+
+Once the time for requests is over, a later beacon deals the windows of the segment to those that have asked:
+different ones, as far as there are. Who asks first, or for many, cannot choose: a window that was named by its
+verifier, or went to who came first, would be taken by a friend of the liar where the lie is.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,6 +27,7 @@ from swarm.ledger.transition.prices import solver_stake
 from swarm.primitives import vrf
 from swarm.primitives.codec import encode
 from swarm.primitives.crypto import SecretKey, digest, framed
+from swarm.primitives.randomness import stream
 from swarm.types import Amount, Digest, PeerId, RoundIndex, StageIndex
 
 REDRAW_BLOCKS_MIN = 3
@@ -51,7 +56,7 @@ def draw_probability(spec: RunSpec, *, is_volunteer: bool, stake: int, reward_ma
 def redraw_blocks(spec: RunSpec) -> int:
     """Return the blocks after a draw in which requests are accepted.
 
-    It is also the time after the first request in which more are.
+    It is also the time after the first request in which more are, until windows are dealt.
     """
     return max(spec.round_blocks // 2, REDRAW_BLOCKS_MIN)
 
@@ -70,38 +75,42 @@ def draw_alpha(chain: Digest, draw: Draw) -> bytes:
 
 
 def prove_draw(secret: SecretKey, chain: Digest, draw: Draw) -> bytes:
-    """Return the 80-byte proof for a ``DataRequest``; ``own_window`` tells whether it selects the peer."""
+    """Return the 80-byte proof for a ``DataRequest``; ``selects`` tells whether it selects the peer."""
     return vrf.prove(secret, draw_alpha(chain, draw))
 
 
-def drawn_window(
-    chain: Digest,
-    draw: Draw,
-    record: SegmentRecord,
-    spec: RunSpec,
-    peer: PeerId,
-    stake: Amount,
-    proof: bytes,
-) -> int | None:
-    """Return the window ``peer`` is drawn for with this stake, or None if it is not drawn.
+def is_drawn(
+    chain: Digest, draw: Draw, record: SegmentRecord, peer: PeerId, stake: Amount, proof: bytes
+) -> bool:
+    """Return True if a draw made ``peer`` a verifier of this segment, with this stake.
 
     Raises ``BadSignature`` if the proof is not its own.
     """
-    beta = vrf.verify(peer, draw_alpha(chain, draw), proof)
-    return own_window(draw, record, spec, stake, beta)
+    return selects(draw, record, stake, vrf.verify(peer, draw_alpha(chain, draw), proof))
 
 
-def own_window(
-    draw: Draw, record: SegmentRecord, spec: RunSpec, stake: Amount, beta: bytes
-) -> int | None:
-    """Return the window that this peer's VRF output for the draw selects, or None."""
+def selects(draw: Draw, record: SegmentRecord, stake: Amount, beta: bytes) -> bool:
+    """Return True if a draw selects the peer that has this VRF output for it."""
     segment_id = encode((record.run, record.round, record.stage, record.seat))
     dice = digest("drawn", beta, segment_id, record.end_root)
     value = int.from_bytes(dice[:8], "big")
-    if value * max(draw.stake, 1) * NANO >= 2 * record.probability_nano * stake << 64:
-        return None
-    windows = num_windows(record.num_steps, spec.checks.window_steps)
-    return int.from_bytes(dice[8:16], "big") % windows
+    return value * max(draw.stake, 1) * NANO < 2 * record.probability_nano * stake << 64
+
+
+def deal_windows(
+    beacon: Digest, record: SegmentRecord, windows: int, verifiers: int
+) -> tuple[int, ...]:
+    """Return the window that each of some verifiers checks, all in random order.
+
+    No two have the same window before each window has one; nor three before each has two.
+    """
+    where = (record.run, record.round, record.stage, record.seat)
+    dice = stream(beacon, "deal", *where, record.end_root)
+    order = list(range(windows))
+    for place in range(min(verifiers, windows)):
+        other = place + dice.below(windows - place)
+        order[place], order[other] = order[other], order[place]
+    return tuple(dice.shuffled([order[number % windows] for number in range(verifiers)]))
 
 
 WITNESSES = 12
@@ -160,19 +169,6 @@ def own_dice(panel: Panel, record: SegmentRecord, stake: Amount, beta: bytes) ->
     dice = digest("panel", beta, segment_id, record.end_root)
     value, draw = int.from_bytes(dice[:8], "big"), panel.draws[-1]
     return value >> 1 if value * max(draw.stake, 1) < PANEL_DRAWN * stake << 64 else None
-
-
-def is_drawn(
-    chain: Digest,
-    draw: Draw,
-    record: SegmentRecord,
-    spec: RunSpec,
-    peer: PeerId,
-    stake: Amount,
-    proof: bytes,
-) -> bool:
-    """Return True if a draw made ``peer`` a verifier of this segment; raise as ``drawn_window`` does."""
-    return drawn_window(chain, draw, record, spec, peer, stake, proof) is not None
 
 
 def check_eligible(reader: Reader, record: SegmentRecord, spec: RunSpec, peer: PeerId) -> Amount:

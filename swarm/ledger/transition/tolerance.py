@@ -79,8 +79,6 @@ def offer(draft: Draft, sender: PeerId, body: DataRequest) -> None:
     assert panel is not None, "a doubted segment has a panel"
     if panel.is_seated or not panel.draws or draft.height <= panel.draws[-1].height:
         raise InvalidStatement(Reason.WRONG_PHASE, "no offers are taken now")
-    if body.window != panel.window:
-        raise InvalidStatement(Reason.BAD_FIELD, f"window {panel.window} is doubted now")
     if not is_fresh(record, sender):
         raise InvalidStatement(Reason.DUPLICATE, "it has answered, or offered to")
     stake, chain = check_eligible(draft, record, spec, sender), draft.globals.chain

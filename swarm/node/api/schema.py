@@ -89,6 +89,11 @@ class NodeRow(Document, frozen=True):
     empty otherwise."""
     uptime_s: int = 0
     addresses: tuple[str, ...] = ()
+    reach: str = "unknown"
+    """Machines that can dial this node, by most of the peers that it has asked to: ``unknown``, ``nobody``,
+    ``machine``, ``network`` or ``public``."""
+    reach_text: str = ""
+    """The same as a sentence, with what helps."""
     api_url: str = ""
     pid: int = 0
     device: str = ""
@@ -301,7 +306,8 @@ class VerifierRow(Document, frozen=True):
     """One drawn verifier of a segment."""
 
     name: str = ""
-    window: int = 0
+    window: int | None = None
+    """Window that it checks; None until windows are dealt."""
     state: str = ""
 
 

@@ -141,6 +141,8 @@ class StateBuilder:
             outlook=self._outlook(vitals),
             uptime_s=int(vitals.now - self._started),
             addresses=tuple(context.host.addresses()),
+            reach=str(context.host.reach.verdict().reached),
+            reach_text=context.host.reach.text(),
             api_url=self.url,
             pid=os.getpid(),
             device=self._device(),

@@ -12,6 +12,7 @@ import trio
 from swarm.dht.directory import Announcement, PeerView, view
 from swarm.events import EventKind
 from swarm.host.clocks import clock_warning
+from swarm.host.reachability import Reached
 from swarm.ledger.state.records import Run, RunPhase
 from swarm.node.api.figures import (
     Standing,
@@ -73,6 +74,8 @@ class Vitals:
         self._steps: dict[PeerId, Motion] = {}
         self._clocks = ""
         """The last word about clocks, without its figures."""
+        self._reach = Reached.UNKNOWN
+        """Machines that could reach this node when that was said last."""
         self.curve: dict[int, float] = {}
         """The run's training loss at the end of each round that was watched."""
 
@@ -81,6 +84,7 @@ class Vitals:
         while True:
             self.read()
             self.tell_clocks()
+            self.tell_reach()
             await trio.sleep(POLL_S)
 
     def tell_clocks(self) -> None:
@@ -95,6 +99,14 @@ class Vitals:
             context.report(
                 EventKind.NETWORK, "the clocks of this machine and its peers agree again"
             )
+
+    def tell_reach(self) -> None:
+        """Say who can reach this node, whenever that has changed."""
+        reach = self._context.host.reach
+        now = reach.verdict().reached
+        if now not in {self._reach, Reached.UNKNOWN}:
+            self._reach = now
+            self._context.report(EventKind.NETWORK, reach.text(), reach=str(now))
 
     def read(self) -> VitalsReading:
         """Return the vitals now: the figures that moved since the last reading, and the verdict."""

@@ -12,7 +12,7 @@ from contextlib import suppress
 from swarm.config.schema import NodeConfig
 from swarm.errors import BadEncoding, DiskFull, UsageError
 from swarm.host.addresses import split_listen
-from swarm.host.listen import bindings
+from swarm.host.listen import WILDCARDS, bindings
 from swarm.node.join.anchors import (
     ANCHORS_MAX,
     PEERS_MAX,
@@ -73,19 +73,19 @@ PORT_MAX = 65_535
 def usual_listen(store: Store, table: str, listen: Sequence[str]) -> tuple[str, ...]:
     """Return the addresses to listen at, port 0 replaced by the port of the last start if that is free.
 
-    The list is unchanged if not exactly one address has port 0, or if one cannot be parsed: ``open_host`` says
-    why.
+    The list is unchanged if not exactly one address has port 0, or that of IPv4 and that of IPv6, or if one
+    cannot be parsed: ``open_host`` says why.
     """
-    address = _open_address(listen)
+    addresses = _open_addresses(listen)
     port = int.from_bytes(store.get(table, PORT_KEY) or b"", "big")
-    if address is None or not 0 < port <= PORT_MAX:
+    if not addresses or not 0 < port <= PORT_MAX:
         return tuple(listen)
-    again = f"{address.rpartition(':')[0]}:{port}"
+    again = {text: f"{text.rpartition(':')[0]}:{port}" for text in addresses}
     try:
-        bindings([again])
+        bindings(list(again.values()))
     except UsageError:
         return tuple(listen)
-    return tuple(again if text == address else text for text in listen)
+    return tuple(again.get(text, text) for text in listen)
 
 
 async def remember_port(
@@ -96,7 +96,7 @@ async def remember_port(
     ``addresses`` are the multiaddrs of the open host, those that are only announced first.
     """
     bound, listen = addresses[len(config.announce) :], config.listen
-    if _open_address(listen) is None:
+    if not _open_addresses(listen):
         return
     fixed = {split_listen(text)[1] for text in listen}
     ports = [int(text.split("/tcp/")[1].split("/")[0]) for text in bound if "/tcp/" in text]
@@ -106,10 +106,13 @@ async def remember_port(
             await store.write_soon([(table, PORT_KEY, found.to_bytes(2, "big"))])
 
 
-def _open_address(listen: Sequence[str]) -> str | None:
-    """Return the only address with port 0; None if there is none or more, or one cannot be parsed."""
+def _open_addresses(listen: Sequence[str]) -> list[str]:
+    """Return the address with port 0, or both wildcards with it; none if there are others, or one cannot be
+    parsed.
+    """
     try:
-        found = [text for text in listen if split_listen(text)[1] == 0]
+        found = {text: split_listen(text) for text in listen}
     except BadEncoding:
-        return None
-    return found[0] if len(found) == 1 else None
+        return []
+    hosts = {text: host for text, (host, port) in found.items() if port == 0}
+    return list(hosts) if len(hosts) == 1 or sorted(hosts.values()) == list(WILDCARDS) else []

@@ -22,7 +22,7 @@ from swarm.types import PeerId
 
 RunCli = Callable[..., tuple[int, str, str]]
 CHECKS = """python packages memory cores files disk scratch settings home key clock ports power errors
- ledger node ticket kernels""".split()
+ ledger node reach ticket kernels""".split()
 QUICK = 'print(\'{"name": "quick", "notice": "", "tree": true, "levels": true}\')'
 
 

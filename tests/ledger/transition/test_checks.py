@@ -8,16 +8,16 @@ import pytest
 from swarm.errors import InvalidStatement, Reason
 from swarm.ledger.chain import header_alpha
 from swarm.ledger.mempool import Mempool
-from swarm.ledger.state.records import CheckPhase, SegmentPhase, SegmentRecord
+from swarm.ledger.state.records import UNDEALT, CheckPhase, SegmentPhase, SegmentRecord
 from swarm.ledger.state.state import State, audit_supply, decode_state, encode_state
 from swarm.ledger.transactions import Body, Join
 from swarm.ledger.transition.hearings import silence_blocks
 from swarm.ledger.transition.prices import CHECKS_MAX, request_bond
 from swarm.ledger.transition.runs import SETTLE_ROUNDS
-from swarm.ledger.transition.sampling import redraw_blocks
+from swarm.ledger.transition.sampling import deal_windows, redraw_blocks
 from swarm.primitives import vrf
 from swarm.primitives.codec import replace
-from swarm.primitives.crypto import SecretKey
+from swarm.primitives.crypto import SecretKey, digest
 from swarm.testing.ledger import STAKE, CheckedSegment, InMemoryLedger, make_segment
 from swarm.types import RoundIndex, View
 from tests.ledger.checking import EXACT, SOLVER, Case, a_case, true_move
@@ -65,7 +65,7 @@ def test_it_takes_little_more_than_a_round() -> None:
     height = case.record.height
     windows = case.up_to_reveal()
     case.show(windows)
-    assert case.ledger.state.height - height <= 2 * ROUND
+    assert case.ledger.state.height - height <= 2 * ROUND + redraw_blocks(EXACT)
 
 
 @pytest.mark.rule("L38", "S17")
@@ -155,11 +155,60 @@ def test_requests_end_a_while_after_the_first() -> None:
     case = a_case()
     case.draw_verifiers()
     one, two = case.able
-    case.ask([one])
+    case.request([one])
     late = case.claimed.request(case.ledger.state, two)
     assert late is not None
     case.ledger.empty_blocks(redraw_blocks(EXACT) - 1)
     assert case.refused(two, late) is Reason.WRONG_PHASE
+
+
+@pytest.mark.rule("L118")
+def test_windows_are_dealt_once_all_have_asked_and_no_two_have_the_same() -> None:
+    case = a_case(num_accounts=32, num_steps=40)
+    case.draw_verifiers()
+    asked = case.drawn(case.able)[:3]
+    bodies = [(key, case.claimed.request(case.ledger.state, key)) for key in asked]
+    case.ledger.block(*(case.ledger.sign(key, body) for key, body in bodies if body is not None))
+    assert [check.window for check in case.record.checks] == [UNDEALT] * 3
+    first = asked[0]
+    for window in range(4):
+        early = case.true.blind(case.ledger.state, first.peer, window)
+        assert case.refused(first, early) is Reason.WRONG_PHASE
+    case.deal()
+    assert case.ledger.state.height == case.record.checks[0].height + redraw_blocks(EXACT)
+    windows: dict[bytes, int] = {check.peer: check.window for check in case.record.checks}
+    assert len(set(windows.values())) == 3
+    dealt = deal_windows(case.ledger.state.globals.beacon, case.record, 4, 3)
+    assert tuple(windows.values()) == dealt, (
+        "by the beacon of that block, which nobody knew who asked"
+    )
+    other = replace(early, window=(windows[first.peer] + 1) % 4)
+    assert case.refused(first, other) is Reason.BAD_FIELD
+    case.seal(windows)
+    case.submit(case.solver, case.claimed.reveal())
+    case.show(windows)
+    assert case.is_now(SegmentPhase.VERIFIED)
+
+
+@pytest.mark.rule("L118")
+def test_attack_a_friend_that_asks_first_cannot_take_the_false_window() -> None:
+    """Two windows, one of them false, a friend of the liar that asks first, and an honest verifier."""
+    found = set[SegmentPhase]()
+    for number in range(8):
+        case = a_case(num_steps=20, lie=0, seed=digest("friend", bytes([number])))
+        case.draw_verifiers()
+        friend, honest = case.able
+        windows = case.ask([friend, honest])
+        assert set(windows.values()) == {0, 1}, "one of them looks where the lie is"
+        case.seal({honest.peer: windows[honest.peer]})
+        case.submit(case.solver, case.claimed.reveal())
+        case.show({honest.peer: windows[honest.peer]})
+        found.add(case.phase)
+        is_found = windows[honest.peer] == 0
+        assert case.is_now(SegmentPhase.DISPUTED if is_found else SegmentPhase.VERIFIED)
+    assert found == {SegmentPhase.DISPUTED, SegmentPhase.VERIFIED}, (
+        "the beacon decides, not who asked first"
+    )
 
 
 @pytest.mark.rule("L37")
@@ -224,6 +273,10 @@ def test_who_asks_and_says_nothing_more_may_ask_again_and_counts_for_nothing() -
     case = a_case()
     for attempt in range(3):
         case.draw_verifiers()
+        if attempt:
+            again = case.claimed.request(case.ledger.state, case.able[0], attempt - 1)
+            assert again is not None
+            assert case.refused(case.able[0], again) is Reason.DUPLICATE, "not by the same draw"
         assert len(case.ask(case.able, attempt)) == 2, "who has missed its check may ask again"
     case.wait(SegmentPhase.SEALED)
     assert len(case.record.draws) == 3

@@ -63,9 +63,7 @@ def test_a_solver_that_serves_its_friends_only_is_silent_although_they_approve()
     windows = case.ask([victim, friend])
     blind = case.claimed.blind(case.ledger.state, friend.peer, windows[friend.peer])
     case.submit(friend, blind)
-    case.ledger.empty_blocks(
-        contest_start(case.record.checks[0], EXACT) - case.ledger.state.height - 1
-    )
+    case.ledger.empty_blocks(contest_start(case.record, EXACT) - case.ledger.state.height - 1)
     complain(case, victim)
     honest = [key for key in witnesses(case) if key != friend]
     say(case, [friend], is_served=True)
@@ -139,9 +137,7 @@ def test_where_no_witness_is_heard_a_solver_that_has_served_nobody_is_silent(
     if has_answer:
         blind = case.true.blind(case.ledger.state, other.peer, windows[other.peer])
         case.submit(other, blind)
-    case.ledger.empty_blocks(
-        contest_start(case.record.checks[0], EXACT) - case.ledger.state.height - 1
-    )
+    case.ledger.empty_blocks(contest_start(case.record, EXACT) - case.ledger.state.height - 1)
     complain(case, victim)
     end(case)
     assert case.is_now(SegmentPhase.SAMPLED if has_answer else SegmentPhase.SILENT)
@@ -185,9 +181,7 @@ def test_a_complaint_comes_a_round_after_the_request_by_who_asked_and_once() -> 
     case.ask([victim, other])
     body = case.claimed.complaint(case.ledger.state, victim.peer)
     assert case.refused(victim, body) is Reason.WRONG_PHASE, "the solver has a round"
-    case.ledger.empty_blocks(
-        contest_start(case.record.checks[1], EXACT) - case.ledger.state.height - 1
-    )
+    case.ledger.empty_blocks(contest_start(case.record, EXACT) - case.ledger.state.height - 1)
     assert case.refused(other, body) is Reason.BAD_SIGNATURE
     assert case.refused(victim, replace(body, window=1)) is Reason.WRONG_PHASE
     assert case.refused(victim, replace(body, check=9)) is Reason.WRONG_PEER
@@ -233,9 +227,7 @@ def test_while_a_complaint_is_heard_nobody_asks_and_answers_are_taken() -> None:
     windows = case.ask([victim, other])
     late = case.claimed.request(case.ledger.state, third)
     assert late is not None
-    case.ledger.empty_blocks(
-        contest_start(case.record.checks[0], EXACT) - case.ledger.state.height - 1
-    )
+    case.ledger.empty_blocks(contest_start(case.record, EXACT) - case.ledger.state.height - 1)
     complain(case, victim)
     assert case.refused(third, late) is Reason.WRONG_PHASE
     case.submit(other, case.true.blind(case.ledger.state, other.peer, windows[other.peer]))

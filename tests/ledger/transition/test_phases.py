@@ -8,6 +8,7 @@ from swarm.ledger.transition.phases import (
     answers_end,
     are_reveals_open,
     challenge_end,
+    contest_start,
     find_segment,
     forget_height,
     gather_end,
@@ -39,7 +40,8 @@ def test_only_checks_under_way_set_the_pace() -> None:
     record = replace(a_case().record, checks=(missed, first, second))
     assert open_checks(record) == (first, second)
     assert gather_end(record, EXACT) == 23
-    assert answers_end(record, EXACT) == 20 + 2 * EXACT.round_blocks
+    assert contest_start(record, EXACT) == 23 + EXACT.round_blocks
+    assert answers_end(record, EXACT) == 23 + 2 * EXACT.round_blocks
 
 
 def test_answers_are_taken_until_their_end_and_while_somebody_is_waited_for() -> None:

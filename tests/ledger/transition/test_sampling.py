@@ -1,5 +1,7 @@
 """Only the drawn can check, the dice are fair, and who is close to the solver is not drawn."""
 
+from collections import Counter
+
 import pytest
 
 from swarm.config.spec import NANO, CheckSpec
@@ -12,8 +14,8 @@ from swarm.ledger.transition.prices import solver_stake
 from swarm.ledger.transition.runs import round_info
 from swarm.ledger.transition.sampling import (
     check_eligible,
+    deal_windows,
     draw_probability,
-    drawn_window,
     is_drawn,
     num_windows,
     partners_of,
@@ -21,6 +23,7 @@ from swarm.ledger.transition.sampling import (
     redraw_blocks,
 )
 from swarm.primitives.codec import replace
+from swarm.primitives.crypto import digest
 from swarm.testing.ledger import STAKE, numbered_key, small_run_spec
 from swarm.types import Amount, Digest, Height, PeerId
 from tests.ledger.checking import EXACT, a_case
@@ -32,19 +35,48 @@ def test_windows_and_redraws_are_counted_in_whole_steps_and_blocks() -> None:
 
 
 @pytest.mark.rule("L35")
-def test_on_average_twice_the_probability_is_drawn_and_every_window_alike() -> None:
+def test_on_average_twice_the_probability_is_drawn() -> None:
     case = a_case(num_steps=40)
-    chain, peers, attempts, drawn = case.ledger.state.chain, 10, 20, list[int]()
+    chain, peers, attempts, drawn = case.ledger.state.chain, 10, 20, 0
     stake = Amount(7_000)
     record = replace(case.record, probability_nano=NANO // 2)
     for attempt in range(attempts):
         draw = Draw(Height(9), Digest(bytes([attempt]) * 32), Amount(peers * stake))
         for key in (numbered_key(100 + i) for i in range(peers)):
-            proof = prove_draw(key, chain, draw)
-            window = drawn_window(chain, draw, record, EXACT, key.peer, stake, proof)
-            drawn += [] if window is None else [window]
-    assert 11 <= len(drawn) <= 31, "20 expected"
-    assert sorted(set(drawn)) == [0, 1, 2, 3]
+            drawn += is_drawn(chain, draw, record, key.peer, stake, prove_draw(key, chain, draw))
+    assert 11 <= drawn <= 31, "20 expected"
+
+
+@pytest.mark.rule("L118")
+@pytest.mark.parametrize(
+    ("windows", "verifiers"), [(1, 4), (2, 3), (3, 4), (4, 4), (256, 4), (4, 0)]
+)
+def test_windows_are_dealt_evenly_and_each_alike_to_each(windows: int, verifiers: int) -> None:
+    record, deals = a_case().record, 400
+    seen = Counter[tuple[int, int]]()
+    for number in range(deals):
+        beacon = digest("deal", number.to_bytes(2, "big"))
+        dealt = deal_windows(beacon, record, windows, verifiers)
+        assert dealt == deal_windows(beacon, record, windows, verifiers)
+        assert len(dealt) == verifiers
+        held = Counter(dealt)
+        assert all(0 <= window < windows for window in held)
+        least, rest = divmod(verifiers, windows)
+        assert sorted(held.values())[-1:] == [least + (rest > 0)] * (verifiers > 0)
+        assert sum(number > least for number in held.values()) == rest
+        seen.update(enumerate(dealt))
+    if windows <= 4:
+        for place in range(verifiers):
+            for window in range(windows):
+                assert seen[place, window] == pytest.approx(deals / windows, abs=60)
+
+
+@pytest.mark.rule("L118")
+def test_each_segment_has_a_deal_of_its_own() -> None:
+    record, beacon = a_case().record, Digest(bytes(32))
+    others = [replace(record, round=round_) for round_ in range(20)]
+    others += [replace(record, end_root=record.start_root)]
+    assert len({deal_windows(beacon, other, 256, 4) for other in others}) == len(others)
 
 
 @pytest.mark.rule("L35")
@@ -58,7 +90,7 @@ def test_a_stake_in_many_accounts_is_drawn_as_often_as_in_one() -> None:
         draw = Draw(Height(9), Digest(bytes([attempt]) * 32), total)
         proof = prove_draw(key, chain, draw)
         for stake in drawn:
-            is_mine = is_drawn(chain, draw, case.record, EXACT, key.peer, Amount(stake), proof)
+            is_mine = is_drawn(chain, draw, case.record, key.peer, Amount(stake), proof)
             drawn[stake] += is_mine
     assert drawn[50] == drawn[99] == 100
     assert abs(drawn[10] - 20) < 15
@@ -75,7 +107,7 @@ def test_a_volunteers_segment_is_always_drawn_for() -> None:
     for is_volunteer in (False, True):
         nano = draw_probability(spec, is_volunteer=is_volunteer, stake=5, reward_max=5)
         record = replace(case.record, probability_nano=nano)
-        found = is_drawn(chain, draw, record, spec, key.peer, Amount(1), proof)
+        found = is_drawn(chain, draw, record, key.peer, Amount(1), proof)
         assert found is is_volunteer
 
 
@@ -96,7 +128,7 @@ def test_certain_dice_are_certain(probability: int, total: int, wanted: bool) ->
     draw = Draw(Height(9), Digest(bytes(32)), Amount(total))
     proof = prove_draw(key, chain, draw)
     record = replace(case.record, probability_nano=probability)
-    assert is_drawn(chain, draw, record, EXACT, key.peer, Amount(1), proof) is wanted
+    assert is_drawn(chain, draw, record, key.peer, Amount(1), proof) is wanted
 
 
 @pytest.mark.rule("L35")
@@ -106,13 +138,13 @@ def test_a_proof_is_worth_nothing_for_another_peer_or_throw() -> None:
     chain, key, record = case.ledger.state.chain, case.ledger.keys[2], case.record
     draw = record.draws[0]
     proof = prove_draw(key, chain, draw)
-    drawn_window(chain, draw, record, EXACT, key.peer, STAKE, proof)
+    is_drawn(chain, draw, record, key.peer, STAKE, proof)
     for wrong in (
         (draw, case.ledger.keys[3].peer),
         (replace(draw, beacon=Digest(bytes(32))), key.peer),
     ):
         with pytest.raises(BadSignature):
-            drawn_window(chain, wrong[0], record, EXACT, wrong[1], STAKE, proof)
+            is_drawn(chain, wrong[0], record, wrong[1], STAKE, proof)
 
 
 @pytest.mark.rule("L35")
@@ -122,18 +154,17 @@ def test_one_proof_throws_other_dice_for_every_segment() -> None:
     chain, key, record = case.ledger.state.chain, case.ledger.keys[2], case.record
     draw = record.draws[0]
     proof = prove_draw(key, chain, draw)
-    found = [
-        drawn_window(chain, draw, replace(record, round=round_), EXACT, key.peer, STAKE, proof)
-        for round_ in range(60)
-    ]
-    assert {0, 1, 2, 3} <= set(found)
+    record = replace(record, probability_nano=NANO // 4)
     other = replace(record, end_root=record.start_root)
-    ends = [
-        drawn_window(chain, draw, replace(one, round=round_), EXACT, key.peer, STAKE, proof)
+    found, ends = (
+        [
+            is_drawn(chain, draw, replace(one, round=round_), key.peer, STAKE, proof)
+            for round_ in range(60)
+        ]
         for one in (record, other)
-        for round_ in range(20)
-    ]
-    assert ends[:20] != ends[20:], "where a segment ended is in the dice"
+    )
+    assert {True, False} == set(found)
+    assert found != ends, "where a segment ended is in the dice"
 
 
 @pytest.mark.rule("L35")
@@ -148,22 +179,20 @@ def test_the_dice_are_of_the_block_after_the_delay_and_count_who_is_able() -> No
 
 
 @pytest.mark.rule("L37")
-def test_only_who_is_drawn_may_ask_and_only_for_its_window() -> None:
+def test_only_who_is_drawn_may_ask() -> None:
     case = a_case(num_accounts=17, num_steps=40)
     case.draw_verifiers()
     state, took = case.ledger.state, 0
     for key in case.able:
         body = case.claimed.request(state, key)
         if body is not None:
-            wrong = replace(body, window=(body.window + 1) % 4)
-            assert case.refused(key, wrong) is Reason.BAD_FIELD
             assert case.refused(key, replace(body, proof=bytes(80))) is Reason.BAD_PROOF
             took += 1
             continue
         proof = prove_draw(key, state.chain, case.record.draws[0])
         c = case.claimed.commit
         undrawn = DataRequest(
-            run=c.run, round=c.round, stage=c.stage, seat=c.seat, attempt=0, window=0, proof=proof
+            run=c.run, round=c.round, stage=c.stage, seat=c.seat, attempt=0, proof=proof
         )
         assert case.refused(key, undrawn) is Reason.WRONG_PEER
     assert 0 < took < len(case.able)

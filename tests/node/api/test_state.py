@@ -12,6 +12,7 @@ import trio
 
 from swarm.dht.directory import Announcement, PeerTable, fold, measured
 from swarm.events import EventKind, make_event
+from swarm.host.reachability import Reached, Verdict
 from swarm.ledger.state.records import Run
 from swarm.ledger.transition.prices import solver_stake
 from swarm.ledger.views import ConvictionView
@@ -96,6 +97,10 @@ class Harness:
                 addresses=lambda: ["/ip4/127.0.0.1/tcp/1"],
                 connected=lambda: self.connected,
                 skews_s=dict,
+                reach=Some(
+                    verdict=lambda: Verdict(Reached.UNKNOWN),
+                    text=lambda: "nobody has tried to dial this node yet",
+                ),
             ),
             "checks": Some(counts=VerifierCounts(done=2, agreed=1), log_store=Some(packing_s=0.0)),
             "compute": Some(spent_s={"x": 0.5}),

@@ -32,6 +32,16 @@ async def test_the_port_of_the_last_start_is_taken_again(tmp_path: Path) -> None
     store.close()
 
 
+@pytest.mark.rule("N15")
+async def test_both_kinds_of_addresses_take_that_port_again(tmp_path: Path) -> None:
+    store, port = Store.open(tmp_path / "store.sqlite"), free_port()
+    listen = NodeConfig().listen
+    assert len(listen) == 2
+    await remember_port(store, TABLE, NodeConfig(), [f"/ip4/192.168.1.5/tcp/{port}"])
+    assert usual_listen(store, TABLE, listen) == (f"0.0.0.0:{port}", f"[::]:{port}")
+    store.close()
+
+
 async def test_a_port_that_was_asked_for_stays(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "store.sqlite")
     fixed = (f"127.0.0.1:{free_port()}",)

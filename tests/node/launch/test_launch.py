@@ -111,7 +111,7 @@ def test_a_launch_says_what_is_found_and_what_the_worst_lie_is_worth(tmp_path: P
     (event,) = events
     odds, fields = odds_of(planned_spec(file), 60), dict(event.fields)
     assert event.kind == "progress"
-    assert event.text.endswith("the worst lie loses 0.049 of a segment's cost")
+    assert event.text.endswith("the worst lie loses 0.026 of a segment's cost")
     assert len(event.text) < 200, "so much of it is shown"
     assert fields["worst_nano"] == round(odds.worst * NANO)
     assert fields["worst_way"] == odds.worst_way
