@@ -10,15 +10,15 @@ from functools import partial
 from socket import AF_INET, AF_INET6, inet_pton
 from threading import Event
 from time import monotonic, time
-from typing import Any
+from typing import Any, Protocol
 
 import trio
 from zeroconf import IPVersion, ServiceBrowser, ServiceInfo, ServiceStateChange, Zeroconf
 
 from swarm.errors import BadTicket
 from swarm.events import EventKind
-from swarm.node.api.actions import make_ticket
-from swarm.node.context import NodeContext
+from swarm.node.api.actions import InvitingNode, make_ticket
+from swarm.node.ports import HasConfig, HasReport
 from swarm.primitives.crypto import peer_name
 from swarm.ticket import TICKET_CHARS_MAX, Reach, Ticket, parse_ticket, reach_of
 from swarm.types import NO_DIGEST
@@ -71,7 +71,11 @@ def ticket_of(properties: dict[bytes, bytes | None], now: int) -> Found | None:
         return None
 
 
-async def tell_network(context: NodeContext) -> None:
+class TellingNode(InvitingNode, HasConfig, HasReport, Protocol):
+    """Parts of a node that tells others how to join it."""
+
+
+async def tell_network(context: TellingNode) -> None:
     """Answer those of this network that look for a run, until cancelled, once there is one to join.
 
     A node that listens on its own machine alone tells nobody. What cannot be told is a word, and no error.
