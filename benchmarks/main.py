@@ -17,6 +17,7 @@ from benchmarks.plots import require
 from swarm.errors import UsageError
 
 NAMES = (
+    "adversaries",
     "campaign",
     "incentives",
     "int8",

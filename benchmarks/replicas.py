@@ -41,7 +41,7 @@ from swarm.training.model.stages import (
     run_forward,
     run_loss,
 )
-from swarm.training.plan import path
+from swarm.training.plan import Roster, path
 from swarm.training.terms import is_trailing, pulls_only
 from swarm.types import PeerId, RoundIndex
 
@@ -121,6 +121,9 @@ class Replicas:
         self.anchors = [init_flat(plan, seed) for plan in plans]
         stages = range(variant.stages)
         self.seats = [[self._newcomer(s, None) for _ in range(self.count)] for s in stages]
+        roster = tuple((i, 0) for i in range(REPLICAS))
+        self.rosters: list[Roster] = [roster for _ in stages]
+        """Replicas of each stage with the tokens by which they get work: 0, all get as much."""
         self.keys = [SeatKey(i, _peer(i)) for i in range(self.count)]
         self.found = Found(parameters=sum(plan.num_parameters for plan in plans), steps=self.steps)
 
@@ -167,7 +170,7 @@ class Replicas:
                 for s, row in enumerate(self.seats):
                     row[i] = self._newcomer(s, round_index)
                     if self.variant.newcomers == "adopt":
-                        _adopt(row[i], row[rng.choice(self._settled(left, round_index))])
+                        adopt_state(row[i], row[rng.choice(self._settled(left, round_index))])
 
     def _settled(self, order: list[int], round_index: int) -> list[int]:
         """Return the replicas that give already; all of them if there are none."""
@@ -187,9 +190,9 @@ class Replicas:
             since_round=since_round,
         )
 
-    def is_new(self, index: int, round_index: int) -> bool:
+    def is_new(self, index: int, round_index: int, stage: int = 0) -> bool:
         """Return True if a replica takes and does not give yet."""
-        since = self.seats[0][index].since_round
+        since = self.seats[stage][index].since_round
         return since is not None and pulls_only(
             round_index, since, self.spec.outer.pull_only_rounds
         )
@@ -198,7 +201,7 @@ class Replicas:
         """Return True if a replica may give: it is not new, and does not trail."""
         row = self.seats[stage]
         trails = is_trailing(row[index].last_tokens, [seat.last_tokens for seat in row])
-        return not trails and not self.is_new(index, round_index)
+        return not trails and not self.is_new(index, round_index, stage)
 
     # --- inner steps ---
 
@@ -269,11 +272,17 @@ class Replicas:
         sums[-1][indices[-1]].add(grad_P)
         for s in reversed(range(len(forwards))):
             assert grad is not None, "a stage behind another has inputs with a gradient"
-            grad, grad_P = run_backward(forwards[s], self._sent(grad))
+            answer = self._answered(s + 1, indices[s + 1], grad)
+            grad, grad_P = run_backward(forwards[s], self._sent(answer))
             sums[s][indices[s]].add(grad_P)
         for seat in seats:
             seat.tokens += labels_BT.numel()
         return loss
+
+    def _answered(self, stage: int, index: int, grad: Tensor) -> Tensor:
+        """Return the gradient that a replica of a later stage gives for the inputs it was sent."""
+        del stage, index
+        return grad
 
     def _sent(self, x: Tensor) -> Tensor:
         """Return what the other side of a cut computes from."""
@@ -289,10 +298,8 @@ class Replicas:
         """Return the replicas of the later stages: drawn, or always the same."""
         if self.variant.stages == 1 or not self.variant.random_paths:
             return [origin] * (self.variant.stages - 1)
-        roster = tuple((i, 0) for i in range(REPLICAS))
-        rosters = (roster,) * self.variant.stages
         where = (self.beacon, self.beacon, RoundIndex(round_index), step, 0)
-        routes = path(*where, rosters, origin, 1)
+        routes = path(*where, self.rosters, origin, 1)
         return [route[0] for route in routes]
 
     def _samples(self, origin: int, step: int) -> tuple[Tensor, Tensor]:
@@ -318,7 +325,7 @@ class Replicas:
         )
 
 
-def _adopt(seat: Seat, source: Seat) -> None:
+def adopt_state(seat: Seat, source: Seat) -> None:
     """Let a newcomer go on with the state that another replica committed at this boundary."""
     offered = OfferedState(source.phi_P, source.optimizer.v_A, source.optimizer.step, ())
     adopted = adopt(offered, seat.params_P.numel(), offered.v_A.numel())

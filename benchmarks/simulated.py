@@ -10,7 +10,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -24,7 +24,14 @@ from benchmarks.variants import Variant
 from swarm.config.spec import NANO
 from swarm.gossip.codecs.int4 import is_coarse
 from swarm.gossip.codecs.int8 import compress
-from swarm.gossip.pairing import SeatKey, final_rounds, final_trades, heaviest_edges, pair_up
+from swarm.gossip.pairing import (
+    FinalTrade,
+    SeatKey,
+    final_rounds,
+    final_trades,
+    heaviest_edges,
+    pair_up,
+)
 from swarm.gossip.trade.messages import Codec
 from swarm.gossip.trade.payload import FragmentPayload, encode_payload, read_payload
 from swarm.primitives.randomness import stream
@@ -185,14 +192,7 @@ class Swarm(Replicas):
         self._average_moments(heard, stage, round_index)
         slow = [OuterState(seat.phi_P[span].clone(), seat.momentum_P[span]) for seat in row]
         for i, seat in enumerate(row):
-            partner = None
-            if i in heard:
-                j = heard[i]
-                phi_F = slow[j].phi_F if self.variant.tensors == 2 else None
-                hat_F = hats[j]
-                if self.keeps_mean:
-                    hat_F = offered.thetas[i] + (hat_F - hats[i])
-                partner = Partner(hat_F, self._share(offered, i, j), phi_F)
+            partner = self._partner(offered, i, heard[i], hats, slow) if i in heard else None
             after = self._stepped(slow[i], offered.thetas[i], partner, round_index)
             seat.phi_P[span], seat.momentum_P[span] = after.phi_F, after.momentum_F
             seat.params_P[span] = advanced(after.phi_F, seat.params_P[span], offered.thetas[i])
@@ -200,6 +200,21 @@ class Swarm(Replicas):
             seat.tokens_at_sync[fragment] = seat.tokens
         self.found.trades += len(heard)
         self.found.lost += len(pairs) - len(heard)
+
+    def _partner(
+        self,
+        offered: Offered,
+        receiver: int,
+        sender: int,
+        hats: Mapping[int, Tensor],
+        slow: Sequence[OuterState],
+    ) -> Partner | None:
+        """Return what a replica takes of a payload that reached it; None: nothing, it steps alone."""
+        phi_F = slow[sender].phi_F if self.variant.tensors == 2 else None
+        hat_F = hats[sender]
+        if self.keeps_mean:
+            hat_F = offered.thetas[receiver] + (hat_F - hats[receiver])
+        return Partner(hat_F, self._share(offered, receiver, sender), phi_F)
 
     def _stepped(
         self, slow: OuterState, theta_F: Tensor, partner: Partner | None, round_index: int
@@ -251,9 +266,13 @@ class Swarm(Replicas):
 
     def _share(self, offered: Offered, receiver: int, sender: int) -> float:
         """Return the weight at which the receiver takes the sender's values."""
-        row, f = self.seats[offered.stage], offered.fragment
-        mine, theirs = (row[i].tokens - row[i].tokens_at_sync[f] for i in (receiver, sender))
+        mine, theirs = (self._tokens_since(offered, i) for i in (receiver, sender))
         return weight_nano(mine, theirs, 0, self.spec.outer.age_weights_nano) / NANO
+
+    def _tokens_since(self, offered: Offered, index: int) -> int:
+        """Return the tokens that a replica offers its fragment with: since the last trade of it."""
+        seat = self.seats[offered.stage][index]
+        return seat.tokens - seat.tokens_at_sync[offered.fragment]
 
     def _received(self, offered: Offered, senders: list[int]) -> dict[int, Tensor]:
         """theta_hat of every replica whose payload arrived; a residual moves with its payload only."""
@@ -307,10 +326,16 @@ class Swarm(Replicas):
                     trade = trades.get(self.keys[i])
                     partner = None
                     if trade is not None:
-                        weight = trade.weight_nano / NANO
-                        partner = Partner(before[trade.partner.index], weight)
+                        partner = self._final_partner(s, before, i, trade)
                     after = final_averaging_step(before[i], partner)
                     seat.params_P = after.phi_F
+
+    def _final_partner(
+        self, stage: int, before: Sequence[Tensor], receiver: int, trade: FinalTrade
+    ) -> Partner | None:
+        """Return what a replica takes in a round of final averaging; None: nothing, it stays as it is."""
+        del stage, receiver
+        return Partner(before[trade.partner.index], trade.weight_nano / NANO)
 
 
 def _nesterov(after: OuterState, momentum_F: Tensor, alpha: float) -> OuterState:
