@@ -17,6 +17,7 @@ from zeroconf import IPVersion, ServiceBrowser, ServiceInfo, ServiceStateChange,
 
 from swarm.errors import BadTicket
 from swarm.events import EventKind
+from swarm.host.closing import shielded
 from swarm.node.api.actions import InvitingNode, make_ticket
 from swarm.node.ports import HasConfig, HasReport
 from swarm.primitives.crypto import peer_name
@@ -33,6 +34,8 @@ FOUND_MAX = 64
 ASK_MS = 1_500
 KINDS = {"ip4": AF_INET, "ip6": AF_INET6}
 POLL_S = 5.0
+CLOSE_S = 1.0
+"""Seconds to say that the run is not here any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +100,8 @@ async def tell_network(context: TellingNode) -> None:
         await trio.to_thread.run_sync(tell)
         await trio.sleep_forever()
     finally:
-        with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(teller.close)
+        with shielded(CLOSE_S):
+            await trio.to_thread.run_sync(teller.close, abandon_on_cancel=True)
 
 
 def _opened(interfaces: Sequence[str] = ()) -> Zeroconf:
