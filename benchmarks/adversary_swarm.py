@@ -14,7 +14,7 @@ who only pulls, that no checkpoint is drawn from segments that are not verified,
 gets more micro-batches once its commit is final.
 
 Not modelled: values that are not finite or past 2^30, which are refused before they count, and which none of
-these sends; the loss check, which only a run with a ``loss_margin`` has; standby partners, as each pull arrives;
+these sends; the loss check, which only runs with a ``loss_margin`` have; standby partners, as all pulls arrive;
 a seat that stays empty between a conviction and the next newcomer; several that cheat together, or one among
 fewer than eight, of whose partners' median distance it is a larger part. Checks find nobody sooner than at
 ``end``, not even those whom one transaction convicts.
