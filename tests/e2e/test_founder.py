@@ -93,7 +93,7 @@ def test_a_validator_puts_up_more_and_cannot_take_back_what_it_votes_with(
     put_up = net.read("wallet", "stake", "5", home=home)
     purse = net.read("wallet", "show", home=home)
     assert purse["stake"] == put_up["stake"] == STAKE + 5
-    assert purse["locked"] == STAKE, "what it votes with"
+    assert purse["locked"] in {STAKE, STAKE + 5}, "what it votes with, in this epoch or the next"
     refused = net.swarm("wallet", "unstake", str(STAKE), home=home)
     assert refused.returncode == 2
     assert "not enough stake" in refused.stderr
