@@ -80,10 +80,7 @@ def recursion_limit() -> None:
 def inline_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Virtual time must not run while a thread works: do its work at once."""
 
-    async def run_inline(
-        work: Callable[..., object], *arguments: object, abandon_on_cancel: bool = False
-    ) -> object:
-        del abandon_on_cancel  # there is nothing to leave behind
+    async def run_inline(work: Callable[..., object], *arguments: object) -> object:
         await trio.lowlevel.checkpoint()
         return work(*arguments)
 

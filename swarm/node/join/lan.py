@@ -101,7 +101,7 @@ async def tell_network(context: TellingNode) -> None:
         await trio.sleep_forever()
     finally:
         with shielded(CLOSE_S):
-            await trio.to_thread.run_sync(teller.close, abandon_on_cancel=True)
+            await trio.to_thread.run_sync(teller.close)
 
 
 def _opened(interfaces: Sequence[str] = ()) -> Zeroconf:
