@@ -104,9 +104,9 @@ class Reach(IntEnum):
 def reach_of(address: str) -> Reach:
     """Return who can dial an address of the form in a ticket; a host name may lie anywhere."""
     try:
-        host = ipaddress.ip_address(_host_of(address))
+        host = ipaddress.ip_address(host_of(address))
     except ValueError:
-        return Reach.MACHINE if _host_of(address) == "localhost" else Reach.ANYWHERE
+        return Reach.MACHINE if host_of(address) == "localhost" else Reach.ANYWHERE
     if host.is_loopback:
         return Reach.MACHINE
     return Reach.ANYWHERE if host.is_global else Reach.PRIVATE
@@ -125,12 +125,13 @@ def reach_text(addresses: Sequence[str], machine: str = "this machine") -> str:
     reach = min(map(reach_of, addresses), default=Reach.ANYWHERE)
     if reach is Reach.ANYWHERE:
         return ""
-    hosts = " and ".join(dict.fromkeys(map(_host_of, addresses)))
+    hosts = " and ".join(dict.fromkeys(map(host_of, addresses)))
     who = machine if reach is Reach.MACHINE else f"machines of a private network with {machine}"
     return f"only {who} can use this ticket: its address is {hosts}"
 
 
-def _host_of(address: str) -> str:
+def host_of(address: str) -> str:
+    """Return the host of an address text; "" of what is none."""
     return address.split("/")[2] if address.count("/") > 1 else ""
 
 

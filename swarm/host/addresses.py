@@ -87,19 +87,6 @@ def is_loopback(address: str) -> bool:
         return host == "localhost"
 
 
-def host_of(address: str) -> str:
-    """Return the host of an address text, in the form in which we write addresses."""
-    return address.split("/")[2] if address.count("/") > 1 else ""
-
-
-def is_public(address: str) -> bool:
-    """Return True if an address text may be dialled from anywhere; a host name may lie anywhere."""
-    try:
-        return ipaddress.ip_address(host_of(address)).is_global
-    except ValueError:
-        return host_of(address) != "localhost"
-
-
 def network_of(host: str) -> str:
     """Return the network of an address, a /24 or an IPv6 /48: what one household or provider's line has.
 

@@ -339,10 +339,8 @@ class Connections:
         """Return the signs of life of two processes with one key, once both have been told; None if not both
         gave one.
         """
-        links = (
-            newer,
-            older,
-        )  # in this order: the one that was here first has run longer, if both began at once
+        # The newer first: if both began at once, the one that was here first has run longer then.
+        links = newer, older
         nonces = [await self._ask_twin(link, TwinAsk((), ()), NONCE_BYTES) for link in links]
         ask = TwinAsk(tuple(nonces), ())
         signs = [parse_life(await self._ask_twin(link, ask, ASK_BYTES_MAX)) for link in links]

@@ -12,12 +12,13 @@ import trio
 
 from swarm.errors import PeerFault, SwarmError, Unreachable
 from swarm.host.addresses import is_loopback
+from swarm.host.outbound import in_turns
 from swarm.host.reachability import (
     BYTES_MAX,
     PROTOCOL,
     DialBack,
     Dialled,
-    Reached,
+    Reachable,
     Verdict,
     Votes,
     candidates,
@@ -94,7 +95,7 @@ class DialBacks:
         """Return who can reach this node."""
         own = self._host.addresses()
         if own and all(map(is_loopback, own)):
-            return Verdict(Reached.MACHINE, own[0])
+            return Verdict(Reachable.MACHINE, own[0])
         return self._votes.verdict(trio.current_time())
 
     def text(self) -> str:
@@ -180,11 +181,8 @@ class DialBacks:
 
 def spread(peers: Sequence[PeerId], network: Callable[[PeerId], str]) -> list[PeerId]:
     """Return some peers, one of each public network first."""
-    first, rest, seen = list[PeerId](), list[PeerId](), set[str]()
+    groups = dict[str, list[PeerId]]()
     for peer in peers:
-        where = network(peer)
-        (rest if where in seen else first).append(peer)
-        seen.add(where)
-    public = [peer for peer in first if network(peer)]
-    others = [peer for peer in first if not network(peer)]
-    return [*public, *others, *rest][:ASKED_MAX]
+        groups.setdefault(network(peer), []).append(peer)
+    private = groups.pop("", [])
+    return in_turns([*groups.values(), private])[:ASKED_MAX]

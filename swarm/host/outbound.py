@@ -14,10 +14,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TypeVar
 
 from swarm.host.backoff import backoff_s
 from swarm.primitives.randomness import RandomStream
 from swarm.types import PeerId
+
+T = TypeVar("T")
 
 LINKS = 8
 """Links that are kept by choice: of so many one leads to an honest peer, even where three in four are not."""
@@ -202,5 +205,10 @@ def spread(found: Sequence[Known], dice: RandomStream) -> list[Known]:
     for one in sorted(found, key=lambda one: one.peer):
         groups.setdefault(one.network, []).append(one)
     turns = [dice.shuffled(groups[network]) for network in dice.shuffled(sorted(groups))]
-    longest = max(map(len, turns), default=0)
-    return [turn[number] for number in range(longest) for turn in turns if number < len(turn)]
+    return in_turns(turns)
+
+
+def in_turns(groups: Sequence[Sequence[T]]) -> list[T]:
+    """Return the first of each group, then the second of each, and so on."""
+    longest = max(map(len, groups), default=0)
+    return [group[number] for number in range(longest) for group in groups if number < len(group)]

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from swarm.errors import BadEncoding
-from swarm.host.addresses import format_address, host_of, is_loopback, is_public, parse_address
+from swarm.host.addresses import format_address, parse_address
 from swarm.primitives.codec import Message, decode
+from swarm.ticket import Reach, host_of, reach_of
 from swarm.types import PeerId
 
 PROTOCOL = "/swarm/dialback/1"
@@ -46,7 +47,7 @@ class Dialled(Message, frozen=True):
     reached: tuple[str, ...]
 
 
-class Reached(StrEnum):
+class Reachable(StrEnum):
     """Machines that can dial this node."""
 
     UNKNOWN = "unknown"
@@ -57,6 +58,14 @@ class Reached(StrEnum):
     NETWORK = "network"
     """Machines of its private network."""
     PUBLIC = "public"
+
+
+KINDS = {
+    Reach.ANYWHERE: Reachable.PUBLIC,
+    Reach.PRIVATE: Reachable.NETWORK,
+    Reach.MACHINE: Reachable.MACHINE,
+}
+"""Machines that can dial a node which was reached at an address that so many can use."""
 
 
 def parse_question(data: bytes) -> DialBack:
@@ -99,7 +108,7 @@ def candidates(own: Sequence[str], observed: str) -> tuple[str, ...]:
 class Verdict:
     """Answer to who can reach this node, and what it rests on."""
 
-    reached: Reached
+    reached: Reachable
     address: str = ""
     """Address at which it was reached."""
     yes: int = 0
@@ -135,7 +144,7 @@ class Votes:
     def proved(self, now: float) -> tuple[str, ...]:
         """Return the public address at which several peers have reached us, if there is one."""
         sure = (one for one in self._by_address(now) if one.yes >= PROOF_PEERS)
-        public = (one.address for one in sure if one.reached is Reached.PUBLIC)
+        public = (one.address for one in sure if one.reached is Reachable.PUBLIC)
         return tuple(public)[:1]
 
     def verdict(self, now: float) -> Verdict:
@@ -144,7 +153,7 @@ class Votes:
         if found:
             return found[0]
         tried = sum(bool(vote.tried) for vote in fresh)
-        return Verdict(Reached.NOBODY if tried else Reached.UNKNOWN, asked=tried)
+        return Verdict(Reachable.NOBODY if tried else Reachable.UNKNOWN, asked=tried)
 
     def _fresh(self, now: float) -> list[_Vote]:
         return [vote for vote in self._votes.values() if now - vote.at_s < VOTE_S]
@@ -156,18 +165,12 @@ class Votes:
                 tries[address] = tries.get(address, 0) + 1
                 hits[address] = hits.get(address, 0) + (address in vote.reached)
         found = [
-            Verdict(_kind_of(address), address, hits[address], number)
+            Verdict(KINDS[reach_of(address)], address, hits[address], number)
             for address, number in tries.items()
             if 2 * hits[address] > number
         ]
-        order = list(Reached)
+        order = list(Reachable)
         return sorted(found, key=lambda one: (-order.index(one.reached), -one.yes))
-
-
-def _kind_of(address: str) -> Reached:
-    if is_loopback(address):
-        return Reached.MACHINE
-    return Reached.PUBLIC if is_public(address) else Reached.NETWORK
 
 
 def verdict_text(verdict: Verdict, own: Sequence[str]) -> str:
@@ -175,16 +178,16 @@ def verdict_text(verdict: Verdict, own: Sequence[str]) -> str:
     by = f"{verdict.yes} of {verdict.asked} peers dialled it at {verdict.address}"
     ports = ", ".join(sorted({address.rsplit("/", 1)[1] for address in own}))
     match verdict.reached:
-        case Reached.PUBLIC:
+        case Reachable.PUBLIC:
             return f"anybody can reach this node: {by}"
-        case Reached.NETWORK:
+        case Reachable.NETWORK:
             return f"machines of its own network can reach this node: {by}"
-        case Reached.MACHINE:
+        case Reachable.MACHINE:
             return f"only this machine can reach this node, at {verdict.address}"
-        case Reached.NOBODY:
+        case Reachable.NOBODY:
             return (
                 f"no peer can dial this node ({verdict.asked} tried): it takes part all the same, by the"
                 f" connections that it makes; to be reached, forward TCP port {ports} to it at the router"
             )
-        case Reached.UNKNOWN:
+        case Reachable.UNKNOWN:
             return "nobody has tried to dial this node yet"

@@ -21,7 +21,7 @@ from multiaddr.multiaddr import Multiaddr
 
 from swarm.errors import BadEncoding, PeerFault, Unreachable, UsageError
 from swarm.host import reachability
-from swarm.host.addresses import AddressBook, format_address, is_loopback, is_public, network_of
+from swarm.host.addresses import AddressBook, format_address, is_loopback, network_of
 from swarm.host.backoff import CircuitBreakers, PeerScores
 from swarm.host.client import Client, Traffic
 from swarm.host.closing import plain_errors, shielded
@@ -35,6 +35,7 @@ from swarm.host.twins import ASK_BYTES_MAX, Twin, TwinWatch
 from swarm.host.twins import PROTOCOL as TWIN_PROTOCOL
 from swarm.primitives.codec import FRAME_BYTES_MAX
 from swarm.primitives.crypto import SecretKey, peer_name
+from swarm.ticket import Reach, reach_of
 from swarm.types import PeerId
 
 EVENTS_MAX = 256
@@ -137,7 +138,7 @@ class Host:
         for listener in self.libp2p_host.get_network().listeners.values():
             own += [text for bound in listener.get_addrs() for text in expand(str(bound))]
         outward = [text for text in own if not is_loopback(text)]
-        public = list(filter(is_public, outward))
+        public = [text for text in outward if reach_of(text) is Reach.ANYWHERE]
         told = [*self._announce, *public, *(self.reach.proved() if outward else ()), *outward]
         return list(dict.fromkeys(told or own))
 

@@ -7,7 +7,7 @@ import trio
 
 from swarm.errors import Unreachable
 from swarm.host.dialback import spread
-from swarm.host.reachability import PROTOCOL, DialBack, Reached, parse_answer
+from swarm.host.reachability import PROTOCOL, DialBack, Reachable, parse_answer
 from swarm.host.service import open_host
 from swarm.primitives.codec import encode
 from swarm.types import PeerId
@@ -47,7 +47,7 @@ async def test_attack_nobody_dials_another_host_or_a_port_where_another_peer_lis
 @pytest.mark.rule("H23")
 async def test_who_listens_on_loopback_alone_knows_without_asking(net: ModuleType) -> None:
     async with net.hosts(1) as (alice,):
-        assert alice.reach.verdict().reached is Reached.MACHINE
+        assert alice.reach.verdict().reached is Reachable.MACHINE
 
 
 @pytest.mark.rule("H23")
@@ -57,13 +57,13 @@ async def test_a_node_asks_by_itself_and_hears_that_it_is_reached(
     monkeypatch.setattr("swarm.host.dialback.FIRST_S", 0.05)
     alice_host = open_host(net.a_secret(1), listen=["0.0.0.0:0"], chain16=net.CHAIN)
     async with alice_host as alice, net.a_host(2) as bob, trio.open_nursery() as nursery:
-        if alice.reach.verdict().reached is Reached.MACHINE:
+        if alice.reach.verdict().reached is Reachable.MACHINE:
             pytest.skip("this machine has loopback alone")
-        assert alice.reach.verdict().reached is Reached.UNKNOWN
+        assert alice.reach.verdict().reached is Reachable.UNKNOWN
         await alice.connect(bob.peer, bob.addresses())
         nursery.start_soon(alice.reach.keep_asking)
-        await net.until(lambda: alice.reach.verdict().reached is not Reached.UNKNOWN)
-        assert alice.reach.verdict().reached is Reached.MACHINE, "by bob, who is on it"
+        await net.until(lambda: alice.reach.verdict().reached is not Reachable.UNKNOWN)
+        assert alice.reach.verdict().reached is Reachable.MACHINE, "by bob, who is on it"
         assert alice.reach.verdict().yes == 1
         nursery.cancel_scope.cancel()
 

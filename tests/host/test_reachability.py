@@ -7,7 +7,7 @@ from swarm.host.reachability import (
     VOTE_S,
     DialBack,
     Dialled,
-    Reached,
+    Reachable,
     Verdict,
     Votes,
     candidates,
@@ -50,16 +50,16 @@ def test_attack_a_peer_is_not_made_to_dial_a_stranger() -> None:
 @pytest.mark.rule("H23")
 def test_the_widest_address_that_most_have_reached_decides() -> None:
     votes = Votes()
-    assert votes.verdict(0.0) == Verdict(Reached.UNKNOWN)
+    assert votes.verdict(0.0) == Verdict(Reachable.UNKNOWN)
     votes.note(a_peer(1), [LAN], [LAN], 0.0)
-    assert votes.verdict(1.0) == Verdict(Reached.NETWORK, LAN, 1, 1)
+    assert votes.verdict(1.0) == Verdict(Reachable.NETWORK, LAN, 1, 1)
     votes.note(a_peer(2), [PUBLIC], [PUBLIC], 1.0)
     votes.note(a_peer(3), [PUBLIC], [], 1.0)
-    assert votes.verdict(2.0).reached is Reached.NETWORK, "half is not most"
+    assert votes.verdict(2.0).reached is Reachable.NETWORK, "half is not most"
     votes.note(a_peer(4), [PUBLIC], [PUBLIC], 2.0)
-    assert votes.verdict(3.0) == Verdict(Reached.PUBLIC, PUBLIC, 2, 3)
+    assert votes.verdict(3.0) == Verdict(Reachable.PUBLIC, PUBLIC, 2, 3)
     assert votes.proved(3.0) == (PUBLIC,)
-    assert votes.verdict(VOTE_S + 10.0) == Verdict(Reached.UNKNOWN), "that was long ago"
+    assert votes.verdict(VOTE_S + 10.0) == Verdict(Reachable.UNKNOWN), "that was long ago"
 
 
 @pytest.mark.rule("H23")
@@ -78,16 +78,16 @@ def test_a_node_that_nobody_reaches_is_told_which_port_to_forward() -> None:
     votes.note(a_peer(1), [PUBLIC], [], 0.0)
     votes.note(a_peer(2), [PUBLIC], [], 0.0)
     verdict = votes.verdict(1.0)
-    assert verdict == Verdict(Reached.NOBODY, asked=2)
+    assert verdict == Verdict(Reachable.NOBODY, asked=2)
     assert "no peer can dial this node (2 tried)" in verdict_text(verdict, [LAN])
     assert "forward TCP port 4001" in verdict_text(verdict, [LAN])
     assert "anybody can reach this node: 2 of 3 peers dialled it at" in verdict_text(
-        Verdict(Reached.PUBLIC, PUBLIC, 2, 3), [LAN]
+        Verdict(Reachable.PUBLIC, PUBLIC, 2, 3), [LAN]
     )
-    for reached in Reached:
+    for reached in Reachable:
         assert verdict_text(Verdict(reached, LAN, 1, 1), [LAN])
     votes.forget()
-    assert votes.verdict(1.0) == Verdict(Reached.UNKNOWN)
+    assert votes.verdict(1.0) == Verdict(Reachable.UNKNOWN)
 
 
 @pytest.mark.rule("H23")

@@ -176,8 +176,9 @@ def request_data(draft: Draft, sender: PeerId, body: DataRequest) -> None:
         raise InvalidStatement(Reason.BAD_PROOF, str(error)) from None
     if not is_selected:
         raise InvalidStatement(Reason.WRONG_PEER, "the draw did not select it")
-    bond = Amount(max(missed.bond if missed else 0, request_bond(draft.globals.params, record)))
-    draft.debit(sender, Amount(bond - (missed.bond if missed else 0)))
+    held = Amount(0) if missed is None else missed.bond
+    bond = Amount(max(held, request_bond(draft.globals.params, record)))
+    draft.debit(sender, Amount(bond - held))
     check = Check(
         peer=sender,
         window=UNDEALT,

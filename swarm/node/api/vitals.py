@@ -12,7 +12,7 @@ import trio
 from swarm.dht.directory import Announcement, PeerView, view
 from swarm.events import EventKind
 from swarm.host.clocks import clock_warning
-from swarm.host.reachability import Reached
+from swarm.host.reachability import Reachable
 from swarm.ledger.state.records import Run, RunPhase
 from swarm.node.api.figures import (
     Standing,
@@ -74,7 +74,7 @@ class Vitals:
         self._steps: dict[PeerId, Motion] = {}
         self._clocks = ""
         """The last word about clocks, without its figures."""
-        self._reach = Reached.UNKNOWN
+        self._reach = Reachable.UNKNOWN
         """Machines that could reach this node when that was said last."""
         self.curve: dict[int, float] = {}
         """The run's training loss at the end of each round that was watched."""
@@ -104,7 +104,7 @@ class Vitals:
         """Say who can reach this node, whenever that has changed."""
         reach = self._context.host.reach
         now = reach.verdict().reached
-        if now not in {self._reach, Reached.UNKNOWN}:
+        if now not in {self._reach, Reachable.UNKNOWN}:
             self._reach = now
             self._context.report(EventKind.NETWORK, reach.text(), reach=str(now))
 

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from socket import AF_INET, AF_INET6, inet_pton
-from threading import Event
-from time import monotonic, time
+from time import monotonic, sleep, time
 from typing import Any, Protocol
 
 import trio
@@ -104,25 +103,24 @@ async def tell_network(context: TellingNode) -> None:
             await trio.to_thread.run_sync(teller.close)
 
 
-def _opened(interfaces: Sequence[str] = ()) -> Zeroconf:
-    chosen: Any = {"interfaces": list(interfaces)} if interfaces else {}
+def _opened() -> Zeroconf:
     try:
-        return Zeroconf(ip_version=IPVersion.All, use_asyncio=False, **chosen)
+        return Zeroconf(ip_version=IPVersion.All, use_asyncio=False)
     except OSError:  # a machine without IPv6
-        return Zeroconf(ip_version=IPVersion.V4Only, use_asyncio=False, **chosen)
+        return Zeroconf(ip_version=IPVersion.V4Only, use_asyncio=False)
 
 
 def _is_open(addresses: Sequence[str]) -> bool:
     return any(reach_of(address) is not Reach.MACHINE for address in addresses)
 
 
-def search(listen_s: float = LISTEN_S, interfaces: Sequence[str] = ()) -> list[Found]:
+def search(listen_s: float = LISTEN_S) -> list[Found]:
     """Return the tickets that machines of this network tell, of each peer one; none without a network."""
     try:
-        asker = _opened(interfaces)
+        asker = _opened()
     except OSError:
         return []
-    names, done = list[str](), Event()
+    names = list[str]()
 
     def heard(zeroconf: Zeroconf, service_type: str, name: str, state_change: Any) -> None:  # noqa: ANN401
         del zeroconf, service_type
@@ -131,7 +129,7 @@ def search(listen_s: float = LISTEN_S, interfaces: Sequence[str] = ()) -> list[F
 
     try:
         ServiceBrowser(asker, KIND, handlers=[heard])
-        done.wait(listen_s)
+        sleep(listen_s)
         ends = monotonic() + listen_s
         infos = list[ServiceInfo | None]()
         for name in list(names):

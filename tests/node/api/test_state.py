@@ -12,7 +12,7 @@ import trio
 
 from swarm.dht.directory import Announcement, PeerTable, fold, measured
 from swarm.events import EventKind, make_event
-from swarm.host.reachability import Reached, Verdict
+from swarm.host.reachability import Reachable, Verdict
 from swarm.ledger.state.records import Run
 from swarm.ledger.transition.prices import solver_stake
 from swarm.ledger.views import ConvictionView
@@ -98,7 +98,7 @@ class Harness:
                 connected=lambda: self.connected,
                 skews_s=dict,
                 reach=Some(
-                    verdict=lambda: Verdict(Reached.UNKNOWN),
+                    verdict=lambda: Verdict(Reachable.UNKNOWN),
                     text=lambda: "nobody has tried to dial this node yet",
                 ),
             ),

@@ -6,7 +6,7 @@ from typing import cast
 import pytest
 
 from swarm.events import EventKind
-from swarm.host.reachability import Reached, Verdict
+from swarm.host.reachability import Reachable, Verdict
 from swarm.node.api.vitals import Vitals
 from swarm.node.context import NodeContext
 from swarm.primitives.crypto import peer_name
@@ -40,16 +40,22 @@ async def test_a_wrong_clock_is_named_once_and_its_end_too() -> None:
 
 @pytest.mark.rule("H23")
 async def test_who_can_reach_a_node_is_said_whenever_it_changes() -> None:
-    told, now = list[str](), [Reached.UNKNOWN]
+    told, now = list[str](), [Reachable.UNKNOWN]
     reach = SimpleNamespace(verdict=lambda: Verdict(now[0]), text=lambda: f"reached: {now[0]}")
     node = SimpleNamespace(
         host=SimpleNamespace(reach=reach), report=lambda _, text, **_fields: told.append(text)
     )
     vitals = Vitals(cast("NodeContext", node))
-    for kind in (Reached.UNKNOWN, Reached.NOBODY, Reached.NOBODY, Reached.UNKNOWN, Reached.NOBODY):
+    for kind in (
+        Reachable.UNKNOWN,
+        Reachable.NOBODY,
+        Reachable.NOBODY,
+        Reachable.UNKNOWN,
+        Reachable.NOBODY,
+    ):
         now[0] = kind
         vitals.tell_reach()
     assert told == ["reached: nobody"]
-    now[0] = Reached.PUBLIC
+    now[0] = Reachable.PUBLIC
     vitals.tell_reach()
     assert told[1:] == ["reached: public"]
