@@ -121,12 +121,13 @@ class Tally:
     """Parts of messages that have no text, by type."""
     read_as: Counter[str] = field(default_factory=Counter)
     """Files that were converted while they were read, by what they were."""
-    left_out: dict[str, LeftOut] = field(default_factory=dict)
+    left_out: dict[tuple[str, str], LeftOut] = field(default_factory=dict)
+    """Files that are no text, by their kind and by the command that makes text of them."""
 
     def leave_out(self, kind: Kind, path: Path, num_bytes: int, packing: str = "") -> None:
         """Count a file that is no text, packed or not."""
         new = LeftOut(kind, str(path), kind.hint(str(path), packing))
-        found = self.left_out.setdefault(kind.name, new)
+        found = self.left_out.setdefault((kind.name, kind.hint("", packing)), new)
         found.num_files += 1
         found.num_bytes += num_bytes
 
@@ -490,6 +491,8 @@ def _read_path(path: Path) -> Iterator[bytes]:
 
 
 def _read_file(path: Path, *, follow: bool) -> bytes:
+    if path.name.lower().endswith(JSON_LINES):
+        raise _no_source(path, "JSON Lines")
     try:
         with open_regular(path, follow=follow) as file:
             data = file.read(FILE_BYTES_MAX + 1)  # bounded whatever size it states
@@ -511,7 +514,11 @@ def _read_file(path: Path, *, follow: bool) -> bytes:
     except UnicodeDecodeError as error:
         kind = DAMAGED_WIDE if mark in _WIDE else kind_of_broken(_around(data, error.start))
     name = packing_of(data) or ("Parquet" if kind is PARQUET_ELSEWHERE else kind.name)
-    raise BadConfig(
+    raise _no_source(path, name)
+
+
+def _no_source(path: Path, name: str) -> BadConfig:
+    return BadConfig(
         f"{path} under [data] source is no text but {name}",
         hint="swarm data build INPUT --out NAME, which reads it or says what makes text of it, and"
         ' dataset = "NAME" under [data]',

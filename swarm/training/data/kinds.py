@@ -61,9 +61,18 @@ class Kind:
         elif packing and not command.startswith(_UNPACKS):
             command = f"{packing} -dc {{path}} > {{plain}}"
         # In one pass: a name may hold "{stem}" as well.
-        return command.format(**{key: shlex.quote(value) for key, value in names.items()})
+        return command.format(**{key: quoted(value) for key, value in names.items()})
 
 
+def quoted(path: str) -> str:
+    """Return a path as one word of a shell, readable and without a character that a terminal obeys."""
+    if path.isprintable():
+        return shlex.quote(path)
+    raw = path.encode("utf-8", "surrogateescape")  # a name may be bytes of any encoding
+    return "$'" + "".join(chr(byte) if byte in _WORD else f"\\x{byte:02x}" for byte in raw) + "'"
+
+
+_WORD = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 ._-+=@/")
 PACKED_SUFFIXES = (".gz", ".gzip", ".zst", ".zstd")
 _READS_A_STREAM = ("iconv -", "jq ")
 _UNPACKS = "mkdir -p {stem} && tar"

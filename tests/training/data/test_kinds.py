@@ -2,6 +2,7 @@
 
 import random
 import shlex
+import subprocess
 
 import pytest
 
@@ -68,7 +69,7 @@ def test_known_formats_are_told_by_their_first_bytes(head: bytes, wanted: str) -
 @pytest.mark.rule("T13b")
 @pytest.mark.parametrize(
     "path",
-    ["in/a{stem}$(touch x).txt", "in/{text}';touch x;'.png", "-rf", "a\nb", "{0}{path!r}", ".x"],
+    ["in/a{stem}$(touch x).txt", "in/{text}';touch x;'.png", "-rf", "a b", "{0}{path!r}", ".x"],
 )
 def test_a_name_cannot_put_a_command_of_its_own_into_the_hint(path: str) -> None:
     """Files come from strangers, and a hint is there to be pasted: who names a file must not write it."""
@@ -83,6 +84,16 @@ def test_a_name_cannot_put_a_command_of_its_own_into_the_hint(path: str) -> None
         assert safe in words or "{path}" not in kind.command
         for word, wanted in zip(words, plain, strict=True):
             assert word in {wanted, folder} or safe.rpartition(".")[0] in word
+
+
+def test_a_name_of_any_bytes_is_one_word_that_a_terminal_shows() -> None:
+    name = b"\xff\x1b[2J';touch x;'\n$(x) \\ \xc3\xbc.txt".decode("utf-8", "surrogateescape")
+    word = kinds.quoted(name)
+    assert word.isprintable()
+    assert word.isascii()
+    done = subprocess.run(["bash", "-c", f"printf %s {word}"], capture_output=True, check=True)
+    assert done.stdout == name.encode("utf-8", "surrogateescape")
+    assert kinds.quoted("für alle") == "'für alle'"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,10 @@ def read(*names: Path, **form: str) -> tuple[list[bytes], Tally]:
 
 
 def kinds(tally: Tally) -> dict[str, int]:
-    return {name: found.num_files for name, found in tally.left_out.items()}
+    found = Counter[str]()
+    for left_out in tally.left_out.values():
+        found[left_out.kind.name] += left_out.num_files
+    return dict(found)
 
 
 @pytest.mark.rule("T13b", "S2")
@@ -62,8 +66,29 @@ def test_what_is_no_text_is_counted_by_kind_and_never_read(tmp_path: Path) -> No
         "packed Parquet": 1,
     }
     assert (tally.num_files, tally.num_empty_files, tally.text_bytes) == (1, 1, len(text.encode()))
-    assert tally.left_out["picture"].example == str(tmp_path / "a.png")
-    assert tally.left_out["picture"].num_bytes == 4 * len(PNG)
+    (pictures,) = (found for found in tally.left_out.values() if found.kind.name == "picture")
+    assert (pictures.example, pictures.num_bytes) == (str(tmp_path / "a.png"), 4 * len(PNG))
+
+
+@pytest.mark.rule("T13b")
+def test_each_command_that_mends_has_an_example_of_its_own(tmp_path: Path) -> None:
+    """The command for one byte order makes noise of the other."""
+    text = "The dog runs over an old bridge. Nobody waits.\n" * 9
+    for name, data in {
+        "a.txt": text.encode("utf-16-le"),
+        "b.txt": text.encode("utf-16-be"),
+        "c.txt": text.encode("utf-16-be"),
+        "d.txt.gz": gzip.compress(text.encode("utf-16-be")),
+    }.items():
+        (tmp_path / name).write_bytes(data)
+    found = [
+        (one.num_files, one.hint.split(" -t ")[0]) for one in read(tmp_path)[1].left_out.values()
+    ]
+    assert found == [
+        (1, "iconv -f UTF-16LE"),
+        (2, "iconv -f UTF-16BE"),
+        (1, f"gzip -dc {tmp_path / 'd.txt.gz'} | iconv -f UTF-16BE"),
+    ]
 
 
 @pytest.mark.rule("T13b")
@@ -279,3 +304,6 @@ def test_a_source_of_a_run_file_is_text_too(tmp_path: Path) -> None:
         with pytest.raises(BadConfig, match=f"is no text but {kind}$") as caught:
             list(read_source([str(tmp_path)]))
         assert "which reads it" in caught.value.hint
+    (tmp_path / "c").rename(tmp_path / "c.jsonl")
+    with pytest.raises(BadConfig, match=r"c\.jsonl under .data. source is no text but JSON Lines"):
+        list(read_source([str(tmp_path / "c.jsonl")]))
