@@ -24,6 +24,7 @@ NAMES = (
     "join",
     "ledger",
     "lost_stage",
+    "net",
     "scale",
     "throughput",
     "tolerance",

@@ -42,6 +42,10 @@ class Child:
             text=True,
         )
 
+    def signal(self, number: int) -> None:
+        """Send a signal to the process: what is dead or frozen afterwards answers nothing."""
+        self._process.send_signal(number)
+
     def send(self, order: Mapping[str, object]) -> None:
         """Send one order."""
         assert self._process.stdin is not None, "opened with a pipe"

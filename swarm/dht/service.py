@@ -1,15 +1,16 @@
-"""Entry point of the DHT: libp2p's Kademlia under our own protocol id.
+"""Entry point of the DHT: records, providers and the peer map of one node.
 
-Shell: bounds every operation and raises nothing but ``Unreachable``. Faults of 0.8.1 that are mended here: it
-answers reads from its own store, stale or not; it lives under a protocol id of the public IPFS network; more
-than 12 requests at once are reset; slow peers cost 10 s each.
+Shell: bounds every operation and raises nothing but ``Unreachable``. Lookups are those of ``dht/table.py``.
+libp2p's Kademlia answers beside it, under our own protocol id: who speaks it finds the same records. Faults of
+0.8.1 that are mended here: it lives under a protocol id of the public IPFS network; more than 12 requests at
+once are reset; slow peers cost 10 s each.
 """
 
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import libp2p.kad_dht.common as kad_common
 import libp2p.kad_dht.peer_routing as kad_routing
@@ -19,7 +20,9 @@ import trio
 from libp2p.custom_types import TProtocol
 from libp2p.exceptions import BaseLibp2pError
 from libp2p.kad_dht import kad_dht
-from libp2p.peer.id import ID
+from libp2p.kad_dht.common import format_time_rfc3339
+from libp2p.kad_dht.pb.kademlia_pb2 import Record
+from libp2p.kad_dht.value_store import ValueStore
 from libp2p.records.validator import NamespacedValidator, Validator
 from libp2p.tools.anyio_service import background_trio_service
 
@@ -29,19 +32,21 @@ from swarm.dht.records import (
     NAMESPACE,
     TTL_MAX_S,
     SignedRecord,
-    check_record,
     record_key,
     select,
     sign_record,
     validate,
 )
-from swarm.errors import BadEncoding, PeerFault, Unreachable
-from swarm.host.closing import Untyped
-from swarm.host.connections import id_of, peer_of
+from swarm.dht.table import Table
+from swarm.errors import Unreachable
+from swarm.host.connections import id_of
 from swarm.host.service import Host, PeerConnected
 from swarm.primitives.codec import encode
 from swarm.primitives.crypto import SecretKey, digest
 from swarm.types import PeerId
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
 
 PROTOCOL = TProtocol("/swarm/kad/1")
 QUERY_S = 3
@@ -51,16 +56,13 @@ OPERATION_S = 15.0
 """Seconds for a whole lookup, publication or listing."""
 
 OPERATIONS_MAX = 4
-"""Operations of our own at once: each asks ten peers side by side."""
+"""Operations of our own at once: each asks six peers side by side."""
 
 INBOUND_MAX = 256
 """Requests answered at once; libp2p's own limit of 12 is exceeded by one publication in a small network."""
 
 VALUES_MAX = 4096
 """Records stored for others, 4 KiB each."""
-
-QUORUM = 3
-"""Copies compared in a read: one may be stale, one may be withheld."""
 
 _KAD_ERRORS = (BaseLibp2pError, ExceptionGroup, OSError, ValueError, LookupError, TypeError)
 """Errors that libp2p's DHT raises, some of them from its parsers, which meet junk from peers."""
@@ -87,10 +89,12 @@ class Dht:
         )
         kad: Any = self._kad
         kad._inbound_limiter = trio.CapacityLimiter(INBOUND_MAX)
+        self._table = Table(host, _Held(self._kad.value_store))
 
-    async def run(self, *, task_status: Untyped = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
         """Take part in the DHT until cancelled."""
-        async with background_trio_service(self._kad):
+        async with background_trio_service(self._kad), trio.open_nursery() as nursery:
+            await nursery.start(self._table.run)
             task_status.started()
             await self._follow_connections()
 
@@ -118,43 +122,25 @@ class Dht:
             expires_at=int(time.time()) + ttl_s,
         )
         async with self._operation("publish"):
-            await self._kad.put_value(record_key(topic, self._host.peer), encode(record))
+            await self._table.publish(record_key(topic, self._host.peer), encode(record))
 
     async def read(self, topic: str, peer: PeerId) -> SignedRecord | None:
         """Return the newest record of ``peer`` on ``topic`` that others hold now, or None.
 
-        Our own copy is put aside while we ask, since libp2p would answer from it for a day, and is used again
-        if it is newer or there is no other. Raises ``Unreachable``.
+        Our own copy is used if it is newer or there is no other. Raises ``Unreachable``.
         """
-        key = record_key(topic, peer)
-        raw_key = key.encode("utf-8")
-        store = self._kad.value_store.store
-        mine = store.pop(raw_key, None)
-        found: bytes | None = None
-        try:
-            async with self._operation("read"):
-                found = await self._kad.get_value(key, quorum=QUORUM)
-        finally:
-            values = [
-                value for value in (found, mine[0].value if mine else None) if value is not None
-            ]
-            best = values[select(values)] if values else None
-            if mine is not None and best == mine[0].value:
-                store[raw_key] = mine
-        if best is None:
-            return None
-        try:
-            return check_record(best, topic=topic, peer=peer, now_s=int(time.time()))
-        except PeerFault as fault:
-            log.debug("a record of %s: %s", key, fault)
-            return None
+        async with self._operation("read"):
+            return await self._table.read(topic, peer)
 
     # ---- providers
 
     async def provide(self, key: bytes) -> None:
-        """Publish that this node has, or takes part in, what ``key`` names; raise ``Unreachable``."""
+        """Publish that this node has, or takes part in, what ``key`` names; raise ``Unreachable``.
+
+        It is listed for ten minutes.
+        """
         async with self._operation("provide"):
-            await self._kad.provider_store.provide(_content_key(key))
+            await self._table.provide(digest("dht-provider", key))
 
     async def find_providers(self, key: bytes, limit: int) -> list[PeerId]:
         """Return at most ``limit`` other peers that published ``key``: claims, to be checked by asking them.
@@ -162,22 +148,15 @@ class Dht:
         Their addresses are remembered. Raises ``Unreachable``.
         """
         async with self._operation("find_providers"):
-            infos = await self._kad.provider_store.find_providers(_content_key(key), limit)
-            found: dict[PeerId, list[str]] = {}
-            for info in infos:
-                peer = _peer_of(info.peer_id)
-                if peer is not None and peer != self._host.peer:
-                    found.setdefault(peer, []).extend(str(address) for address in info.addrs)
+            found = await self._table.find_providers(digest("dht-provider", key), limit)
         for peer, addresses in found.items():
             self._remember(peer, addresses)
-        return list(found)[:limit]
+        return list(found)
 
     async def find_peer_addresses(self, peer: PeerId) -> list[str]:
         """Return and remember the addresses under which others know ``peer``; raise ``Unreachable``."""
         async with self._operation("find_peer"):
-            info = await self._kad.find_peer(id_of(peer))
-            if info is not None:
-                self._remember(peer, [str(address) for address in info.addrs])
+            self._remember(peer, await self._table.find_peer(peer))
         return self._host.known_addresses(peer)
 
     def _remember(self, peer: PeerId, addresses: Sequence[str]) -> None:
@@ -226,6 +205,30 @@ class Dht:
         return self._directory.peer_map if self._directory else PeerTable()
 
 
+class _Held:
+    """Records in libp2p's store, where those who ask in its protocol find them, too."""
+
+    def __init__(self, store: ValueStore) -> None:
+        self._store = store
+
+    def get(self, key: str) -> bytes | None:
+        record = self._store.get(key.encode("ascii"))
+        return None if record is None else record.value
+
+    def put(self, key: str, record: bytes) -> None:
+        raw = key.encode("ascii")
+        self._store.put_record(
+            raw, Record(key=raw, value=record, timeReceived=format_time_rfc3339())
+        )
+
+    def items(self) -> list[tuple[str, bytes, float]]:
+        stored_s = time.time() + kad_common.DEFAULT_TTL
+        return [
+            (key.decode("ascii"), record.value, stored_s - forgotten_s)
+            for key, (record, forgotten_s) in self._store.store.items()
+        ]
+
+
 class _Judge(Validator):
     """Validator that gives our record rules the interface of libp2p."""
 
@@ -244,15 +247,3 @@ def _patch() -> None:
             if hasattr(module, name):
                 setattr(module, name, value)
     setattr(kad_values, "MAX_VALUE_STORE_SIZE", VALUES_MAX)  # noqa: B010
-
-
-def _content_key(key: bytes) -> bytes:
-    """Return the SHA-256 multihash under which the providers of ``key`` are listed."""
-    return b"\x12\x20" + digest("dht-provider", key)
-
-
-def _peer_of(peer_id: ID) -> PeerId | None:
-    try:
-        return peer_of(peer_id)
-    except BadEncoding:
-        return None

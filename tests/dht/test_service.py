@@ -3,7 +3,6 @@
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from types import SimpleNamespace
 
 import pytest
 import trio
@@ -104,10 +103,10 @@ async def test_an_address_from_hearsay_is_tried_after_those_known_here(
     async with tables(3) as (_, (bob, _), (carol, carols)):
         hearsay = "/ip4/127.0.0.1/tcp/9"
 
-        async def found(_: object) -> SimpleNamespace:
-            return SimpleNamespace(addrs=[hearsay])
+        async def found(_: object) -> list[str]:
+            return [hearsay]
 
-        monkeypatch.setattr(carols._kad, "find_peer", found)
+        monkeypatch.setattr(carols._table, "find_peer", found)
         carol.learn(bob.peer, bob.addresses())
         assert await carols.find_peer_addresses(bob.peer) == [*bob.addresses(), hearsay]
 
