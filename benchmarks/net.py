@@ -34,6 +34,22 @@ IN_TIME_S = 15.0
 SLOW_START_S = 300.0
 SEED = 1
 
+FIGURES = (
+    "dht_put_p50_s",
+    "dht_get_p50_s",
+    "hivemind_dht_get_p50_s",
+    "dht_success_30dead",
+    "pubsub_delivery",
+    "pubsub_p95_s",
+    "blob_over_tcp_1",
+    "blob_over_tcp_4",
+    "relay_join_s",
+    "idle_cpu",
+    "idle_mb",
+    "flood_join_ratio",
+    "flood_cpu",
+    "hostile_links_mb",
+)
 UNBUILT = {
     "pubsub_delivery": "there is no publish-subscribe layer: news passes between connected peers",
     "pubsub_p95_s": "there is no publish-subscribe layer: news passes between connected peers",
@@ -49,7 +65,7 @@ def measure(quick: bool) -> Outcome:
     """Measure the table, a node without work, blobs, and the table with dead peers."""
     size = _Size(quick)
     outcome = Outcome(size.parameters())
-    outcome.figures.update(dict.fromkeys(UNBUILT))
+    outcome.figures.update(dict.fromkeys(FIGURES))
     outcome.detail["reasons"] = dict(UNBUILT)
     dice = random.Random(SEED)
     with ExitStack() as stack:
@@ -165,12 +181,17 @@ def _try(outcome: Outcome, names: Sequence[str], measuring: Callable[[], None]) 
     try:
         measuring()
     except (ChildError, OSError) as error:
-        reasons = outcome.detail["reasons"]
-        assert isinstance(reasons, dict), "reasons by figure"
-        for name in names:
-            outcome.figures[name] = None
-            reasons[name] = str(error)
-        say(f"{', '.join(names)}: {error}")
+        _give_up(outcome, names, error)
+
+
+def _give_up(outcome: Outcome, names: Sequence[str], error: Exception) -> None:
+    """Say why these figures are null."""
+    reasons = outcome.detail["reasons"]
+    assert isinstance(reasons, dict), "reasons by figure"
+    for name in names:
+        outcome.figures[name] = None
+        reasons[name] = str(error)
+    say(f"{', '.join(names)}: {error}")
 
 
 # ---- the table
@@ -194,7 +215,7 @@ def _table(
     try:
         theirs = _hivemind(stack, size.peers)
     except ChildError as error:
-        outcome.detail["hivemind"] = str(error)
+        _give_up(outcome, ["hivemind_dht_get_p50_s"], error)
     ours, others = _Times(), _Times()
     for peer in swarm.peers:
         ours.put.append(swarm.publish(peer, secrets.token_hex(32)))
