@@ -6,18 +6,23 @@ carried out before the next one is read, and its answer has the seconds that it 
 
 import argparse
 import json
+import secrets
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 
 from swarm.dht.directory import Announcement
+from swarm.dht.lookup import NAMED_MAX, place_of
+from swarm.dht.records import parse_record
 from swarm.dht.service import Dht
+from swarm.dht.table import Contact, Reply
 from swarm.errors import SwarmError
 from swarm.host.service import Host, open_host
+from swarm.primitives.codec import encode, replace
 from swarm.primitives.crypto import SecretKey
 from swarm.types import Digest, PeerId
 
@@ -96,6 +101,9 @@ class _Peer:
             case "list":
                 listed = await self.dht.find_providers(str(order["key"]).encode("ascii"), 64)
                 return {"peers": [peer.hex() for peer in listed]}
+            case "lie":
+                self._lie(order["addresses"])
+                return {}
             case "idle":
                 return await self._idle(float(str(order["for_s"])))
             case "add":
@@ -106,6 +114,20 @@ class _Peer:
                 return await self._fetch(order)
             case other:
                 raise ValueError(f"an order to {other}")
+
+    def _lie(self, addresses: object) -> None:
+        """Answer with forged records, and with closer peers that do not exist at these addresses."""
+        assert isinstance(addresses, list), "a list of addresses"
+        dht: Any = self.dht
+
+        def reply(_asker: PeerId, place: int, *, record: bytes = b"", **_: object) -> bytes:
+            keys = [secrets.token_bytes(32) for _ in range(500)]
+            keys.sort(key=lambda key: place_of(key) ^ place)
+            closer = tuple(Contact(key, tuple(addresses)) for key in keys[:NAMED_MAX])
+            forged = replace(parse_record(record), seq=1 << 62) if record else None
+            return encode(Reply(b"" if forged is None else encode(forged), (), closer))
+
+        dht._table._reply = reply
 
     async def _fetch(self, order: Order) -> dict[str, object]:
         root = Digest(bytes.fromhex(str(order["root"])))
