@@ -36,6 +36,9 @@ CONCURRENCY = 6
 ASKED_MAX = 64
 """Peers asked in one round, sampled anew each round where there are more."""
 
+FRESH_SHARE = 0.75
+"""Part of a round for which an exchange serves both sides: of two peers one asks."""
+
 TTL_S = 600
 """Seconds for which an announcement holds. It is repeated every few seconds; ten minutes cover a long absence
 of the reader, not more."""
@@ -81,6 +84,8 @@ class Directory:
         self._providers: list[PeerId] = []
         self._slots = trio.Semaphore(CONCURRENCY)
         self._record = b""
+        self._heard: dict[PeerId, float] = {}
+        """Peers that have sent their record, and when: who has just asked us has our answer, too."""
         self._renew()
         host.serve(
             PROTOCOL, self._answer, request_limit=RECORD_BYTES_MAX, concurrency=16, per_peer=2
@@ -94,7 +99,7 @@ class Directory:
             while True:
                 self._renew()
                 async with trio.open_nursery() as round_nursery:
-                    for peer in self._targets():
+                    for peer in self._unheard(self._targets()):
                         round_nursery.start_soon(self._ask, peer)
                 await trio.sleep(self._interval_s * random.uniform(0.9, 1.1))
 
@@ -112,6 +117,12 @@ class Directory:
         known = {*self._roster(), *self._providers, *self._host.connected()} - {self._host.peer}
         found = sorted(known)
         return random.sample(found, ASKED_MAX) if len(found) > ASKED_MAX else found
+
+    def _unheard(self, peers: Sequence[PeerId]) -> list[PeerId]:
+        """Return those that have not exchanged records with us for most of a round."""
+        since = trio.current_time() - FRESH_SHARE * self._interval_s
+        self._heard = {peer: heard for peer, heard in self._heard.items() if heard > since}
+        return [peer for peer in peers if peer not in self._heard]
 
     async def _ask(self, peer: PeerId) -> None:
         async with self._slots:
@@ -141,6 +152,7 @@ class Directory:
         record = check_record(data, topic=TOPIC, peer=peer, now_s=None)
         announcement = parse_announcement(record.payload)
         self.peer_map = heard(self.peer_map, peer, announcement, record.seq, trio.current_time())
+        self._heard[peer] = trio.current_time()
 
     def _fold(self, peer: PeerId, record: SignedRecord) -> None:
         announcement = parse_announcement(record.payload)

@@ -1,6 +1,6 @@
 """Look up the peers closest to a place, or the newest record there, over disjoint paths.
 
-Core: a machine. Answers, failures, ``now`` and dice in; peers to ask out. Rules D12 to D15 of README.md.
+Core: a machine. Answers, failures, ``now`` and dice in; peers to ask out. Rules D15 to D18 of README.md.
 
     asked   IN FLIGHT --answer that holds--> ANSWERED
                +--SLOW_S--> SLOW: its turn goes to another --answer--> ANSWERED
@@ -132,13 +132,13 @@ class Lookup:
     def is_over(self) -> bool:
         """True once nobody is left to wait for, after ``next`` has returned nobody to ask.
 
-        The slow are not waited for if there is a record already, or if none is wanted.
+        The slow are not waited for if there is a record already, or as many peers as a lookup is for.
         """
         if self._has_copies():
             return True
         if all(not path.flight for path in self._paths):
             return True
-        is_enough = bool(self._answered) if self._check is None else self.newest is not None
+        is_enough = self.newest is not None or len(self._answered) >= CLOSEST
         return is_enough and self.deadline() is None
 
     def answered(self, peer: PeerId, named: Sequence[PeerId], record: bytes, now: float) -> None:

@@ -56,6 +56,8 @@ KEY_BYTES_MAX = 64
 PROVIDERS_MAX = 64
 """Providers kept for one key, and keys (below); those renewed longest ago make room."""
 PROVIDED_KEYS_MAX = 1024
+PROVIDED_PER_PEER_MAX = 16
+"""Keys under which one peer is listed: it takes part in a run or two, and the newest count."""
 PROVIDER_S = 600.0
 """Seconds for which a provider is listed: it says so again once a minute."""
 
@@ -143,6 +145,7 @@ class Providers:
 
     def __init__(self) -> None:
         self._keys: OrderedDict[bytes, OrderedDict[PeerId, float]] = OrderedDict()
+        self._of: dict[PeerId, list[bytes]] = {}
 
     def add(self, key: bytes, peer: PeerId, now: float) -> None:
         """List a peer under a key for ``PROVIDER_S``."""
@@ -150,10 +153,27 @@ class Providers:
         self._keys.move_to_end(key)
         listed[peer] = now
         listed.move_to_end(peer)
+        mine = self._of.setdefault(peer, [])
+        if key in mine:
+            mine.remove(key)
+        mine.append(key)
+        if len(mine) > PROVIDED_PER_PEER_MAX:
+            self._drop(mine[0], peer)
         if len(listed) > PROVIDERS_MAX:
-            listed.popitem(last=False)
+            self._drop(key, next(iter(listed)))
         if len(self._keys) > PROVIDED_KEYS_MAX:
-            self._keys.popitem(last=False)
+            oldest = next(iter(self._keys))
+            for other in list(self._keys[oldest]):
+                self._drop(oldest, other)
+
+    def _drop(self, key: bytes, peer: PeerId) -> None:
+        listed, mine = self._keys[key], self._of[peer]
+        del listed[peer]
+        mine.remove(key)
+        if not listed:
+            del self._keys[key]
+        if not mine:
+            del self._of[peer]
 
     def of(self, key: bytes, now: float) -> list[PeerId]:
         """Return the providers of a key, the one that said so last first."""

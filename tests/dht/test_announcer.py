@@ -159,6 +159,19 @@ async def test_an_announcement_is_about_its_sender_on_both_ways(
     assert directory.peer_map.entries[forger.peer].announcement == ANNOUNCEMENT
 
 
+@pytest.mark.rule("D8")
+async def test_of_two_peers_one_asks_in_a_round_and_both_know_the_other(
+    autojump_clock: MockClock,
+) -> None:
+    network = FakeNetwork()
+    one, other = (Peer(network, number) for number in (1, 2))
+    directories = a_directory(one, Table()), a_directory(other, Table())
+    await run_for(100.0, *directories)
+    assert 18 <= len(one.asked) + len(other.asked) <= 30, "20 rounds"
+    for directory, peer in zip(directories, (other, one), strict=True):
+        assert directory.peer_map.entries[peer.peer].announcement == ANNOUNCEMENT
+
+
 @pytest.mark.rule("D8", "H21")
 async def test_a_peer_whose_clock_is_a_year_off_is_on_the_map_and_not_blamed(
     autojump_clock: MockClock,

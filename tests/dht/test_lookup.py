@@ -136,7 +136,7 @@ def newest(lookup: Lookup) -> bytes:
     return b"" if lookup.newest is None else lookup.newest[1]
 
 
-@pytest.mark.rule("D12", "D13")
+@pytest.mark.rule("D15", "D16")
 @pytest.mark.parametrize("lie", ["forge", "stale", "withhold"])
 @pytest.mark.parametrize("count", [20, 100])
 def test_the_newest_record_is_found_with_three_in_ten_dead_and_two_lying(
@@ -155,7 +155,7 @@ def test_the_newest_record_is_found_with_three_in_ten_dead_and_two_lying(
     assert sorted(took)[len(took) // 2] < 2.0
 
 
-@pytest.mark.rule("D12")
+@pytest.mark.rule("D15")
 def test_with_three_in_ten_dead_every_read_succeeds_without_waiting_for_them() -> None:
     for seed in range(10):
         world = World(100, seed, dead_share=0.3)
@@ -165,7 +165,7 @@ def test_with_three_in_ten_dead_every_read_succeeds_without_waiting_for_them() -
             assert newest(lookup) == NEW
 
 
-@pytest.mark.rule("D12")
+@pytest.mark.rule("D15")
 def test_the_closest_peers_that_live_are_found_by_publishers() -> None:
     for seed in range(5):
         world = World(200, seed, dead_share=0.3)
@@ -175,7 +175,7 @@ def test_the_closest_peers_that_live_are_found_by_publishers() -> None:
         assert len(set(lookup.found) & set(live)) >= 0.9 * CLOSEST
 
 
-@pytest.mark.rule("D12")
+@pytest.mark.rule("D15")
 def test_a_record_that_nobody_has_is_not_found_and_that_ends() -> None:
     world = World(100, 3, dead_share=0.3, liar_share=0.2)
     world.holders.clear()
@@ -184,7 +184,7 @@ def test_a_record_that_nobody_has_is_not_found_and_that_ends() -> None:
     assert lookup.newest is None
 
 
-@pytest.mark.rule("D12")
+@pytest.mark.rule("D15")
 def test_no_peer_is_asked_twice_and_no_more_than_the_limit() -> None:
     world = World(300, 4, liar_share=0.5)
     lookup = a_lookup(world.known[world.honest[0]], wants_record=False)
@@ -203,7 +203,7 @@ def test_no_peer_is_asked_twice_and_no_more_than_the_limit() -> None:
     assert len(asked) == len(set(asked)) <= ASKED_MAX
 
 
-@pytest.mark.rule("D13")
+@pytest.mark.rule("D16")
 def test_a_forged_record_is_refused_and_whom_its_sender_names_is_not_asked() -> None:
     liar, *rest = (a_peer(number) for number in range(1, 5))
     lookup = a_lookup([liar])
@@ -215,7 +215,7 @@ def test_a_forged_record_is_refused_and_whom_its_sender_names_is_not_asked() -> 
     assert lookup.newest is None
 
 
-@pytest.mark.rule("D13")
+@pytest.mark.rule("D16")
 def test_one_path_does_not_end_a_lookup_however_many_copies_it_brings() -> None:
     seeds = [a_peer(number) for number in range(1, 2 * PATHS + 1)]
     lookup = a_lookup(seeds)
@@ -233,7 +233,7 @@ def test_one_path_does_not_end_a_lookup_however_many_copies_it_brings() -> None:
     assert not lookup.is_over, "one copy of the newest is not enough while others are asked"
 
 
-@pytest.mark.rule("D12")
+@pytest.mark.rule("D15")
 def test_who_names_peers_that_do_not_answer_is_followed_no_further() -> None:
     liar = a_peer(1)
     named = [a_peer(number) for number in range(10, 10 + NAMED_MAX)]
@@ -250,7 +250,7 @@ def test_who_names_peers_that_do_not_answer_is_followed_no_further() -> None:
     assert lookup.is_over
 
 
-@pytest.mark.rule("D12")
+@pytest.mark.rule("D15")
 def test_a_slow_peer_loses_its_turn_and_its_answer_still_counts() -> None:
     seeds = [a_peer(number) for number in range(1, 20)]
     lookup = a_lookup(seeds)

@@ -58,13 +58,14 @@ async def test_a_record_published_by_one_is_read_by_another_that_never_met_it() 
         assert found.payload == b"one"
 
 
-@pytest.mark.rule("D12", "D14")
+@pytest.mark.rule("D15", "D17")
 async def test_a_record_is_held_by_peers_that_its_owner_was_not_connected_to() -> None:
     async with tables(5) as ((alice, _), (bob, bobs), *others):
         assert bob.connected() == [alice.peer]
-        await bobs.publish("announce", b"one", 60)
         key = record_key("announce", bob.peer).encode("ascii")
-        assert all(dht._kad.value_store.get(key) is not None for _, dht in others)
+        with trio.fail_after(30):  # a busy machine may dial for longer than one question waits
+            while any(dht._kad.value_store.get(key) is None for _, dht in others):
+                await bobs.publish("announce", b"one", 60)
 
 
 @pytest.mark.rule("D6")

@@ -15,6 +15,7 @@ from swarm.dht.table import (
     ASK_S,
     PROTOCOL,
     PROVIDED_KEYS_MAX,
+    PROVIDED_PER_PEER_MAX,
     PROVIDER_S,
     PROVIDERS_MAX,
     REPUBLISH_S,
@@ -116,7 +117,7 @@ async def payload(peer: Peer) -> bytes | None:
     return None if found is None else found.payload
 
 
-@pytest.mark.rule("D12")
+@pytest.mark.rule("D15")
 async def test_all_that_live_read_the_newest_record_while_three_in_ten_are_dead(
     autojump_clock: MockClock,
 ) -> None:
@@ -151,7 +152,7 @@ async def test_no_table_holds_a_forged_an_expired_or_an_older_record(
         assert await payload(asker) == b"5"
 
 
-@pytest.mark.rule("D14")
+@pytest.mark.rule("D17")
 async def test_a_record_survives_its_owner_and_its_holders_until_it_expires(
     autojump_clock: MockClock,
 ) -> None:
@@ -172,7 +173,7 @@ async def test_a_record_survives_its_owner_and_its_holders_until_it_expires(
         assert not any(short in peer.held.records for peer in newcomers)
 
 
-@pytest.mark.rule("D14")
+@pytest.mark.rule("D17")
 async def test_one_holder_of_many_stores_a_record_anew(autojump_clock: MockClock) -> None:
     async with tables(20) as (peers, _, _):
         await peers[0].table.publish(KEY, a_record(1))
@@ -183,7 +184,7 @@ async def test_one_holder_of_many_stores_a_record_anew(autojump_clock: MockClock
         assert stored - refreshes <= 5 * 2 * CLOSEST
 
 
-@pytest.mark.rule("D15")
+@pytest.mark.rule("D18")
 async def test_providers_are_listed_by_all_and_gone_after_ten_minutes(
     autojump_clock: MockClock,
 ) -> None:
@@ -196,7 +197,7 @@ async def test_providers_are_listed_by_all_and_gone_after_ten_minutes(
         assert not await peers[28].table.find_providers(b"run", 64)
 
 
-@pytest.mark.rule("D15")
+@pytest.mark.rule("D18")
 async def test_a_liar_does_not_put_its_own_before_those_that_many_list(
     autojump_clock: MockClock,
 ) -> None:
@@ -213,7 +214,7 @@ async def test_a_liar_does_not_put_its_own_before_those_that_many_list(
         assert set(found) == {peer.peer for peer in peers[4:8]}
 
 
-@pytest.mark.rule("D13")
+@pytest.mark.rule("D16")
 async def test_an_answer_that_is_none_is_blamed_and_the_record_found(
     autojump_clock: MockClock,
 ) -> None:
@@ -234,12 +235,18 @@ async def test_an_answer_that_is_none_is_blamed_and_the_record_found(
         assert blamed == {peers[1].peer, peers[2].peer}
 
 
-@pytest.mark.rule("D15")
+@pytest.mark.rule("D18")
 def test_lists_of_providers_are_bounded() -> None:
     providers = Providers()
     for number in range(PROVIDED_KEYS_MAX + 5):
-        providers.add(number.to_bytes(4, "big"), OWNER.peer, 0.0)
-    assert not providers.of((0).to_bytes(4, "big"), 0.0)
+        name = number.to_bytes(4, "big")
+        providers.add(name, PeerId(name * 8), 0.0)
+    assert not providers.of((4).to_bytes(4, "big"), 0.0)
+    assert providers.of((5).to_bytes(4, "big"), 0.0)
+    for number in range(PROVIDED_PER_PEER_MAX + 1):
+        providers.add(bytes([number]), OWNER.peer, 0.0)
+    held = [number for number in range(20) if OWNER.peer in providers.of(bytes([number]), 0.0)]
+    assert held == list(range(1, PROVIDED_PER_PEER_MAX + 1)), "one peer puts out its own"
     for number in range(PROVIDERS_MAX + 1):
         providers.add(b"run", PeerId(number.to_bytes(32, "big")), float(number))
     listed = providers.of(b"run", 70.0)
