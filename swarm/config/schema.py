@@ -354,7 +354,7 @@ class NodeConfig(Section):
     compute: ComputeSection = ComputeSection()
     """Devices that this machine computes with."""
     upload_mbit: int = Field(default=0, ge=0, le=UPLOAD_MBIT_MAX)
-    """Most that this node sends, in Mbit/s, all connections together; 0: no limit. A narrow one costs trades."""
+    """Most that this node sends, in Mbit/s, all connections together; 0: no limit. A low one costs trades."""
     disk_quota_mb: int = Field(default=8_000, ge=100, le=1 << 30)
     """Most disk, in MB, for checkpoints, data of others, and what this node keeps for its verifiers."""
     storage_mb: int = Field(default=2_000, ge=0, le=1 << 30)

@@ -27,5 +27,7 @@ Modules (C: pure, S: does I/O):
     service.py        S  Entry point of the network: open a host, send requests to peers, answer
                          theirs.
     streams.py        S  Send and receive length-prefixed frames, in order, over one stream.
+    uplink.py         C  Pace what a node sends, so that it leaves the rest of a line to others: an
+                         upload limit.
     yamux.py          S  Yamux that copies received bytes once, and sent bytes not at all.
 """

@@ -87,8 +87,8 @@ class NoiseSession(SecureSession):
     async def write_pieces(self, pieces: Sequence[Bytes]) -> None:
         """Seal and send pieces, each in messages of its own.
 
-        A call waits for its turn on the uplink, and sends nothing if it is cancelled there; one that is cancelled
-        later finishes the write first, so that no message is cut in half. Raises
+        A call waits for its turn on the uplink, and sends nothing if it is cancelled there; one that is
+        cancelled later finishes the write first, so that no message is cut in half. Raises
         ``ConnectionClosedError`` if the peer does not take it within ``WRITE_S``.
         """
         num_bytes = sum(map(len, pieces))
