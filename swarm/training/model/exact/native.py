@@ -57,6 +57,8 @@ def _open(path: str) -> ctypes.CDLL:
             function = getattr(library, "repops_" + name)
             function.restype, function.argtypes = result, arguments
     except OSError as error:
+        if "no such file" in str(error).lower():  # the words of every system's loader
+            raise NotBuilt("the compiled kernels were not built here") from None
         raise NotBuilt(f"the compiled kernels cannot be loaded: {error}") from None
     except AttributeError:
         raise NotBuilt("the compiled kernels were built from another version") from None
