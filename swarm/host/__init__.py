@@ -35,5 +35,7 @@ Modules (C: pure, S: does I/O):
     streams.py        S  Send and receive length-prefixed frames, in order, over one stream.
     twins.py          C  Tell two processes with one key from a restart, and which of the two is to
                          stop.
+    uplink.py         C  Pace what a node sends, so that it leaves the rest of a line to others: an
+                         upload limit.
     yamux.py          S  Yamux that copies received bytes once, and sent bytes not at all.
 """

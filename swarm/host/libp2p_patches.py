@@ -45,6 +45,7 @@ from swarm.errors import Unreachable
 from swarm.host.closing import Untyped, cut, open_scope, socket_under
 from swarm.host.noise import quick
 from swarm.host.places import PLACES_MAX, Place, ask_for_place
+from swarm.host.uplink import Uplink
 from swarm.host.yamux import guarded_streams
 from swarm.primitives.crypto import SecretKey
 
@@ -103,11 +104,14 @@ class ConnectionLimits(Protocol):
 class GuardedUpgrader(TransportUpgrader):
     """Upgrader that keeps the socket under a connection, so that a frozen one can be cut without its peer."""
 
+    uplink: Uplink
+
     async def upgrade_security(
         self, raw_conn: IRawConnection, is_initiator: bool, peer_id: ID | None = None
     ) -> ISecureConn:
         """Secure a connection and keep hold of its socket."""
-        secured: Any = quick(await super().upgrade_security(raw_conn, is_initiator, peer_id))
+        plain = await super().upgrade_security(raw_conn, is_initiator, peer_id)
+        secured: Any = quick(plain, self.uplink)
         secured.swarm_raw = raw_conn
         return secured  # type: ignore[no-any-return]
 
@@ -309,8 +313,8 @@ def _remote_address(stream: TrioTCPStream) -> tuple[str, int] | None:
     return stream._cached_remote_address  # pyright: ignore[reportPrivateUsage]
 
 
-def build_host(secret: SecretKey) -> GuardedHost:
-    """Return a libp2p host over TCP, Noise and Yamux only.
+def build_host(secret: SecretKey, uplink: Uplink | None = None) -> GuardedHost:
+    """Return a libp2p host over TCP, Noise and Yamux only, which sends at the pace of ``uplink``.
 
     Unguarded: the default also accepts plaintext, where a PeerID is only a claim; and a peer on IPv6 has no
     remote address, so that all of them share the limit of one address, and none is believed where it listens.
@@ -327,6 +331,7 @@ def build_host(secret: SecretKey) -> GuardedHost:
         muxer_transports_by_protocol={TProtocol(YAMUX_PROTOCOL): Yamux},
         negotiate_timeout=NEGOTIATE_S,
     )
+    upgrader.uplink = uplink or Uplink()
     network = GuardedSwarm(
         own_id,
         peerstore,

@@ -19,6 +19,7 @@ from libp2p.security.noise.io import MAX_PLAINTEXT_LENGTH, NoiseTransportReadWri
 from libp2p.security.secure_session import SecureSession
 
 from swarm.host.closing import Untyped, shielded
+from swarm.host.uplink import Uplink
 from swarm.types import Bytes
 
 LENGTH_BYTES = 2
@@ -36,6 +37,9 @@ interrupted before; a peer that takes longer has stopped reading, and loses the 
 
 class NoiseSession(SecureSession):
     """Reads and writes of one secured connection."""
+
+    uplink = Uplink()
+    """Line that writes are paced by; by default one without a limit."""
 
     def __init__(self, secured: SecureSession) -> None:
         """Take over a session whose handshake is done and of which nothing has been read."""
@@ -83,9 +87,13 @@ class NoiseSession(SecureSession):
     async def write_pieces(self, pieces: Sequence[Bytes]) -> None:
         """Seal and send pieces, each in messages of its own.
 
-        A call that is cancelled finishes the write first, so that no message is cut in half. Raises
+        A call waits for its turn on the uplink, and sends nothing if it is cancelled there; one that is
+        cancelled later finishes the write first, so that no message is cut in half. Raises
         ``ConnectionClosedError`` if the peer does not take it within ``WRITE_S``.
         """
+        num_bytes = sum(map(len, pieces))
+        if wait_s := self.uplink.wait_s(num_bytes, trio.current_time()):
+            await trio.sleep(wait_s)
         messages = list[bytes]()
         for piece in pieces:
             view = memoryview(piece)
@@ -171,8 +179,10 @@ def _unlocked(raw: Untyped) -> Untyped:
     return _Socket(stream.stream) if isinstance(stream, TrioTCPStream) else raw
 
 
-def quick(secured: Untyped) -> Untyped:
+def quick(secured: Untyped, uplink: Uplink) -> Untyped:
     """Return the connection with our reads and writes if it is a Noise session, else as it is."""
     if isinstance(secured, SecureSession) and isinstance(secured.conn, NoiseTransportReadWriter):
-        return NoiseSession(secured)
+        session = NoiseSession(secured)
+        session.uplink = uplink
+        return session
     return secured

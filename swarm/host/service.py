@@ -33,6 +33,7 @@ from swarm.host.listen import announced, bindings, expand
 from swarm.host.server import Handler, Server
 from swarm.host.twins import ASK_BYTES_MAX, Twin, TwinWatch
 from swarm.host.twins import PROTOCOL as TWIN_PROTOCOL
+from swarm.host.uplink import Uplink
 from swarm.primitives.codec import FRAME_BYTES_MAX
 from swarm.primitives.crypto import SecretKey, peer_name
 from swarm.ticket import Reach, reach_of
@@ -391,7 +392,12 @@ class Host:
 
 @asynccontextmanager
 async def open_host(
-    secret: SecretKey, *, listen: Sequence[str], announce: Sequence[str] = (), chain16: bytes
+    secret: SecretKey,
+    *,
+    listen: Sequence[str],
+    announce: Sequence[str] = (),
+    chain16: bytes,
+    uplink: Uplink | None = None,
 ) -> AsyncGenerator[Host]:
     """Open this node's host for the peers of one network; leaving takes under 2 s and leaves nothing.
 
@@ -400,6 +406,7 @@ async def open_host(
         listen: Addresses to listen on, ``host:port``; port 0 for any.
         announce: Further addresses to tell others.
         chain16: First 16 bytes of the genesis digest of the network.
+        uplink: Line that paces what is sent; None: no limit.
 
     Raises:
         UsageError: An address is malformed or in use.
@@ -410,7 +417,7 @@ async def open_host(
     )  # one credit per half window, not per read
     route_logging()
     endpoints, extra = bindings(listen), announced(announce)
-    libp2p_host = build_host(secret)
+    libp2p_host = build_host(secret, uplink)
     network: Any = libp2p_host.get_network()
     assert isinstance(network, GuardedSwarm)
     addresses = [Multiaddr(format_address(host, port)) for host, port in endpoints]

@@ -156,7 +156,7 @@ async def test_libp2ps_own_session_understands_ours(
 ) -> None:
     """One side with our reads and writes, the other with libp2p's."""
     async with net.a_host(1) as ours:
-        monkeypatch.setattr(libp2p_patches, "quick", lambda secured: secured)
+        monkeypatch.setattr(libp2p_patches, "quick", lambda secured, _: secured)
         async with net.a_host(2) as theirs:
             await net.meet(theirs, ours)
             (link,) = theirs._links.of(ours.peer)
