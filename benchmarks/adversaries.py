@@ -8,6 +8,9 @@ cheat begins, and each is compared with the same run without it.
 
 ``left_nats`` is of an honest replica that is gone at the same boundary: what a replica costs, and not its lies.
 Who cheats with gradients or tokens sits in the last of two stages, and is compared with honest runs of two.
+
+``few_`` figures are of four replicas of one stage: a quarter of all who train cheats there, and a replica that
+only stops to train costs more of the whole.
 """
 
 import statistics
@@ -50,6 +53,10 @@ verify``, detection_3_segments), and its verdict takes two rounds more."""
 BAR_NATS = 0.02
 """The final model should be as close to that of the honest run."""
 MIDDLE, LATE, HONEST = "middle", "late", "honest"
+FEW = 4
+"""Replicas of the smaller swarm."""
+SWARMS = ((1, REPLICAS), (2, REPLICAS), (1, FEW))
+"""Stages and replicas of the swarms that are played."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +83,7 @@ class Run:
     when: str
     seed: int
     stages: int
+    replicas: int
     ended: Ended
 
 
@@ -83,7 +91,7 @@ def measure(quick: bool) -> Outcome:
     """Run every adversary at both times with every seed; figures are means over seeds."""
     size = QUICK if quick else FULL
     outcome = Outcome(_parameters(size))
-    jobs = [(stages, seed) for stages in (1, 2) for seed in size.seeds]
+    jobs = [(*swarm, seed) for swarm in SWARMS for seed in size.seeds]
     workers = min(cores(), len(jobs))
     outcome.parameters["workers"] = workers
     with tempfile.TemporaryDirectory(prefix="swarm-bench-") as name:
@@ -95,15 +103,15 @@ def measure(quick: bool) -> Outcome:
     return outcome
 
 
-def play(stages: int, seed: int, size: Size, folder: str) -> list[Run]:
+def play(stages: int, replicas: int, seed: int, size: Size, folder: str) -> list[Run]:
     """Train an honest swarm to its end, then each other run from where a cheat begins in it."""
     torch.set_num_threads(1)
     train, heldout = (open_tokens(Path(folder) / name) for name in ("train", "heldout"))
-    swarm = CheatedSwarm(stages, seed, size.steps, train, heldout)
+    swarm = CheatedSwarm(stages, seed, size.steps, train, heldout, replicas)
     runs = list[Run]()
     for name, when, ended in _played(swarm, size):
-        runs.append(Run(name, when, seed, stages, ended))
-        say(f"{stages} stages, seed {seed}, {name} {when}: {ended.nats:.4f} nats")
+        runs.append(Run(name, when, seed, stages, replicas, ended))
+        say(f"{stages} x {replicas}, seed {seed}, {name} {when}: {ended.nats:.4f} nats")
     return runs
 
 
@@ -133,10 +141,49 @@ def _played(swarm: CheatedSwarm, size: Size) -> Iterator[tuple[str, str, Ended]]
 
 
 def read(runs: Sequence[Run], outcome: Outcome) -> None:
-    """Fill in figures and detail; no run may have had other tokens than another."""
+    """Fill in figures and detail; no run may have had other tokens than another of as many replicas."""
+    many, few = ([run for run in runs if run.replicas == count] for count in (REPLICAS, FEW))
+    costs, few_costs = _costs(many, "", outcome), _costs(few, "few_", outcome)
+    cheats = [adversary.name for adversary in ADVERSARIES]
+    figures = {f"{name}_nats": costs[MIDDLE][name] for name in cheats}
+    figures |= _summary(costs, many) | {
+        f"few_{key}": value for key, value in _summary(few_costs, few).items()
+    }
+    outcome.figures |= {key: round(value, 4) for key, value in figures.items()}
+    for prefix, by_time in (("", costs), ("few_", few_costs)):
+        outcome.detail[f"{prefix}late_nats"] = {
+            name: round(cost, 4) for name, cost in by_time[LATE].items()
+        }
+        outcome.detail[f"{prefix}over_the_bar"] = [
+            f"{name} {when}"
+            for when, row in by_time.items()
+            for name, cost in row.items()
+            if name in cheats and cost > BAR_NATS
+        ]
+
+
+def _summary(costs: dict[str, dict[str, float]], runs: Sequence[Run]) -> dict[str, float]:
+    honest = [run.ended.nats for run in runs if run.name == HONEST and run.stages == 1]
+    cheats = {adversary.name for adversary in ADVERSARIES}
+    return {
+        "worst_nats": max(cost for name, cost in costs[MIDDLE].items() if name in cheats),
+        "worst_late_nats": max(costs[LATE].values()),
+        "honest_nats": statistics.fmean(honest),
+        "left_nats": costs[MIDDLE][LEAVES.name],
+    }
+
+
+def _costs(runs: Sequence[Run], prefix: str, outcome: Outcome) -> dict[str, dict[str, float]]:
+    """Return the mean cost over seeds by time and cheat, and write down what it is the mean of."""
     tokens = {run.ended.tokens for run in runs}
     assert len(tokens) == 1, "all runs see as many tokens"
+    outcome.detail |= {f"{prefix}tokens": tokens.pop(), f"{prefix}tokens_equal": True}
     honest = {(run.stages, run.seed): run.ended.nats for run in runs if run.name == HONEST}
+    for stages in {stages for stages, _ in honest}:
+        label = "honest_by_seed" if stages == 1 else "honest_two_stages_by_seed"
+        outcome.detail[prefix + label] = [
+            round(v, 4) for (n, _), v in honest.items() if n == stages
+        ]
     rows = dict[tuple[str, str, int], list[Run]]()
     for run in runs:
         if run.name != HONEST:
@@ -144,39 +191,18 @@ def read(runs: Sequence[Run], outcome: Outcome) -> None:
     costs = dict[str, dict[str, float]]()
     for (name, when, stages), row in rows.items():
         by_seed = [run.ended.nats - honest[stages, run.seed] for run in row]
-        cost = statistics.fmean(by_seed)
+        worst = [run.ended.worst_replica_nats - honest[stages, run.seed] for run in row]
         label = f"{name}_two_stages" if name == LEAVES.name and stages == 2 else name
-        costs.setdefault(when, {})[label] = cost
-        outcome.detail[f"{label}_{when}"] = {
-            "nats": round(cost, 4),
+        costs.setdefault(when, {})[label] = statistics.fmean(by_seed)
+        outcome.detail[f"{prefix}{label}_{when}"] = {
+            "nats": round(statistics.fmean(by_seed), 4),
             "by_seed": [round(value, 4) for value in by_seed],
-            "worst_replica_by_seed": [
-                round(run.ended.worst_replica_nats - honest[stages, run.seed], 4) for run in row
-            ],
+            "worst_replica_by_seed": [round(value, 4) for value in worst],
             "payloads_of_the_cheat": _summed([run.ended.from_cheat for run in row]),
             "in_the_final_averaging": _summed([run.ended.final for run in row]),
             "payloads_of_others": _summed([run.ended.others for run in row]),
         }
-    middle, late, left = costs[MIDDLE], costs[LATE], LEAVES.name
-    cheats = [adversary.name for adversary in ADVERSARIES]
-    figures = {f"{name}_nats": middle[name] for name in cheats}
-    figures |= {
-        "worst_nats": max(middle[name] for name in cheats),
-        "worst_late_nats": max(late.values()),
-        "honest_nats": statistics.fmean(v for (stages, _), v in honest.items() if stages == 1),
-        "left_nats": middle[left],
-    }
-    outcome.figures |= {key: round(value, 4) for key, value in figures.items()}
-    outcome.detail |= {
-        "honest_by_seed": [round(v, 4) for (stages, _), v in honest.items() if stages == 1],
-        "honest_two_stages_by_seed": [round(v, 4) for (n, _), v in honest.items() if n == 2],
-        "late_nats": {name: round(cost, 4) for name, cost in late.items()},
-        "over_the_bar": [
-            f"{name} {when}" for when in costs for name in cheats if costs[when][name] > BAR_NATS
-        ],
-        "tokens": tokens.pop(),
-        "tokens_equal": True,
-    }
+    return costs
 
 
 def _summed(taken: Sequence[Taken]) -> dict[str, object]:
@@ -190,6 +216,7 @@ def _summed(taken: Sequence[Taken]) -> dict[str, object]:
 def _parameters(size: Size) -> dict[str, object]:
     return {
         "replicas": REPLICAS,
+        "few_replicas": FEW,
         "cheats": 1,
         "recipe": RECIPE,
         "steps": size.steps,

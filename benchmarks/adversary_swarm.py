@@ -15,9 +15,8 @@ gets more micro-batches once its commit is final.
 
 Not modelled: values that are not finite or past 2^30, which are refused before they count, and which none of
 these sends; the loss check, which only runs with a ``loss_margin`` have; standby partners, as all pulls arrive;
-a seat that stays empty between a conviction and the next newcomer; several that cheat together, or one among
-fewer than eight, of whose partners' median distance it is a larger part. Checks find nobody sooner than at
-``end``, not even those whom one transaction convicts.
+a seat that stays empty between a conviction and the next newcomer; several that cheat together. Checks find
+nobody sooner than at ``end``, not even those whom one transaction convicts. A cheat takes what it is given.
 
 Legend: P parameters of a shard, F values of a fragment, B sequences, T time.
 """
@@ -35,18 +34,22 @@ from benchmarks.simulated import CODECS, Offered, Swarm
 from benchmarks.variants import REPLICAS, Variant
 from swarm.config.spec import NANO
 from swarm.gossip.pairing import FinalTrade
-from swarm.gossip.trade.payload import FragmentPayload, encode_payload, read_payload
+from swarm.gossip.trade.messages import Codec, FragmentKey, Offer
+from swarm.gossip.trade.payload import (
+    FragmentPayload,
+    ReceivedFragment,
+    encode_payload,
+    read_payload,
+)
 from swarm.primitives.randomness import RandomStream, stream
 from swarm.training.averaging.outer_step import FragmentSnapshot, Merge, OuterState, Partner
-from swarm.training.averaging.robust import Distances, clip_or_reject
+from swarm.training.averaging.robust import Movements, clip_or_reject
 from swarm.training.data.dataset import TokenSource
 from swarm.training.model.stages import init_flat
-from swarm.types import NO_DIGEST
+from swarm.types import NO_DIGEST, RoundIndex, RunIndex, StageIndex
 
 RECIPE = "muon_gossip_fast"
 """The default, but with five trades in a round of ten steps: packaged run files have six or seven in one."""
-CHEAT = REPLICAS - 1
-"""Replica that cheats: the last, so that a trade's partner has its payload before it takes the partner's."""
 NOISE = 0.05
 """Deviation of the noise of a false start, as in tests/e2e/poisoner.py."""
 FINAL_ROUNDS = 2
@@ -173,7 +176,7 @@ class Trunk:
 
     seats: list[list[Seat]]
     anchors: list[Tensor]
-    distances: list[list[Distances]]
+    movements: list[list[Movements]]
     given: list[Tensor]
     tokens: int
 
@@ -200,15 +203,23 @@ class CheatedSwarm(Swarm):
     """Replicas of which one may cheat; all weigh what they are given, as nodes do."""
 
     def __init__(
-        self, stages: int, seed: int, steps: int, train: TokenSource, heldout: TokenSource
+        self,
+        stages: int,
+        seed: int,
+        steps: int,
+        train: TokenSource,
+        heldout: TokenSource,
+        replicas: int = REPLICAS,
     ) -> None:
-        super().__init__(variant_of(stages), seed, steps, train, heldout)
+        super().__init__(variant_of(stages), seed, steps, train, heldout, replicas)
         self.seed = seed
+        self.cheat = replicas - 1
+        """Replica that cheats: the last, so that a partner has its payload before it takes the partner's."""
         self.stage = stages - 1
         """Stage of the cheat."""
         self.exposure: Exposure | None = None
         self.is_cheating = False
-        self.distances = [[Distances() for _ in row] for row in self.seats]
+        self.movements = [[Movements() for _ in row] for row in self.seats]
         self.given = [seat.params_P.clone() for seat in self.seats[self.stage]]
         """What was given last to each replica in the stage of the cheat."""
         self.from_cheat, self.final, self.others = Taken(), Taken(), Taken()
@@ -218,16 +229,16 @@ class CheatedSwarm(Swarm):
 
     def trunk(self) -> Trunk:
         """Return a copy of the state; the swarm stands at a boundary."""
-        parts = (self.seats, self.anchors, self.distances, self.given, self.found.tokens)
+        parts = (self.seats, self.anchors, self.movements, self.given, self.found.tokens)
         return Trunk(*copy.deepcopy(parts))
 
     def branch(self, trunk: Trunk, exposure: Exposure | None) -> None:
         """Go back to a state, from which on a replica may cheat."""
         kept = copy.deepcopy(trunk)
-        self.seats, self.anchors, self.distances = kept.seats, kept.anchors, kept.distances
+        self.seats, self.anchors, self.movements = kept.seats, kept.anchors, kept.movements
         self.given, self.found.tokens = kept.given, kept.tokens
         self.exposure, self.is_cheating = exposure, False
-        self.rosters[self.stage] = tuple((i, 0) for i in range(REPLICAS))
+        self.rosters[self.stage] = tuple((i, 0) for i in range(self.count))
         self.from_cheat, self.final, self.others = Taken(), Taken(), Taken()
         self._trades = 0
 
@@ -256,7 +267,7 @@ class CheatedSwarm(Swarm):
 
     def cheats(self, stage: int, index: int) -> bool:
         """Return True if this replica cheats now."""
-        return self.is_cheating and (stage, index) == (self.stage, CHEAT)
+        return self.is_cheating and (stage, index) == (self.stage, self.cheat)
 
     def begin_round(self, round_index: int) -> None:
         """Cross a boundary, at which a cheat may begin, start falsely, or be gone."""
@@ -267,22 +278,24 @@ class CheatedSwarm(Swarm):
         adversary, age = exposure.adversary, round_index - exposure.begin
         dice = stream(self.beacon, "bench.cheat", round_index)
         if round_index == exposure.end:
-            self._replace(round_index, row[dice.choice(range(CHEAT))])
+            self._replace(round_index, row[dice.choice(range(self.cheat))])
         self.is_cheating = exposure.end is None or round_index < exposure.end
         if self.is_cheating and adversary.adopts_falsely and age == 0:
             self._replace(round_index, None)
         if self.is_cheating and adversary.start_noise:
-            seat = row[CHEAT]
+            seat = row[self.cheat]
             seat.params_P += adversary.start_noise * draw_normal(seat.params_P, dice)
             seat.phi_P = seat.params_P.clone()
         claims = adversary.claims if self.is_cheating and age >= FINAL_ROUNDS else 1
-        self.rosters[self.stage] = tuple((i, claims if i == CHEAT else 1) for i in range(REPLICAS))
+        self.rosters[self.stage] = tuple(
+            (i, claims if i == self.cheat else 1) for i in range(self.count)
+        )
 
     def _replace(self, round_index: int, source: Seat | None) -> None:
         """Put a newcomer into the seat of the cheat, with this state or with a false one."""
         row = self.seats[self.stage]
-        row[CHEAT] = seat = self._newcomer(self.stage, round_index)
-        self.distances[self.stage][CHEAT] = Distances()
+        row[self.cheat] = seat = self._newcomer(self.stage, round_index)
+        self.movements[self.stage][self.cheat] = Movements()
         if source is not None:
             adopt_state(seat, source)
             return
@@ -296,7 +309,7 @@ class CheatedSwarm(Swarm):
         if exposure is None or round_index <= exposure.begin:
             return settled
         is_over = exposure.end is not None and round_index > exposure.end
-        return settled if is_over else [i for i in settled if i != CHEAT]
+        return settled if is_over else [i for i in settled if i != self.cheat]
 
     def _samples(self, origin: int, step: int) -> Samples:
         samples = super()._samples(origin, step)
@@ -329,7 +342,7 @@ class CheatedSwarm(Swarm):
         assert self.exposure is not None, "somebody cheats"
         self._trades += 1
         dice = stream(self.beacon, "bench.cheat-payload", self._trades)
-        return self.exposure.adversary.gives(theta, self.given[CHEAT], dice)
+        return self.exposure.adversary.gives(theta, self.given[self.cheat], dice)
 
     # --- what is taken ---
 
@@ -350,9 +363,21 @@ class CheatedSwarm(Swarm):
         if stage == self.stage:
             self.given[receiver] = hats[sender]
         taken = self.from_cheat if self.cheats(stage, sender) else self.others
-        merge = self._merge(offered.thetas[receiver], hats[sender], partner.weight)
-        weight = self._weighed(self.distances[stage][receiver], merge, taken)
+        if self.cheats(stage, receiver):
+            return partner
+        merge = self._merge(offered, receiver, slow[receiver].phi_F)
+        merge = replace(
+            merge,
+            theta_hat_P=hats[sender],
+            weight_nano=round(partner.weight * NANO),
+            received=_received(self._tokens_since(offered, sender), CODECS[self.variant.codec]),
+        )
+        weight = self._weighed(self.movements[stage][receiver], merge, taken)
         return replace(partner, weight=weight) if weight else None
+
+    def _alone(self, offered: Offered, receiver: int, slow: OuterState) -> None:
+        merge = self._merge(offered, receiver, slow.phi_F)
+        clip_or_reject(merge, self.movements[offered.stage][receiver], None, None, self.spec.outer)
 
     def _final_partner(
         self, stage: int, before: Sequence[Tensor], receiver: int, trade: FinalTrade
@@ -364,9 +389,16 @@ class CheatedSwarm(Swarm):
             hat_P, taken = self._false(hat_P), self.final
         if stage == self.stage:
             self.given[receiver] = hat_P
-        merge = self._merge(before[receiver], hat_P, trade.weight_nano / NANO)
-        merge = replace(merge, is_final_averaging=True)
-        weight = self._weighed(self.distances[stage][receiver], merge, taken)
+        if self.cheats(stage, receiver):
+            return Partner(hat_P, trade.weight_nano / NANO)
+        merge = replace(
+            self._solo(_snapshot(before[receiver], before[receiver], before[receiver])),
+            theta_hat_P=hat_P,
+            weight_nano=trade.weight_nano,
+            received=_received(0, Codec.F32),
+            is_final_averaging=True,
+        )
+        weight = self._weighed(self.movements[stage][receiver], merge, taken)
         return Partner(hat_P, weight) if weight else None
 
     def _coded(self, offered: Offered, theta_F: Tensor) -> Tensor:
@@ -376,23 +408,17 @@ class CheatedSwarm(Swarm):
         payload, _ = encode_payload(FragmentPayload(theta_F, anchor_F, NO_DIGEST, 0, 0), codec)
         return read_payload(codec, payload, anchor_F)
 
-    def _merge(self, theta: Tensor, hat: Tensor, weight: float) -> Merge:
-        """Return a merge as nodes weigh it: only the tensors and the due weight count there."""
-        snapshot = FragmentSnapshot(
-            exchange=0,
-            fragment=0,
-            theta_P=theta,
-            anchor_P=theta,
-            anchor_root=NO_DIGEST,
-            tokens=0,
-            step=0,
-            phi_P=theta,
-            residual_P=theta[:0],
-        )
-        solo = Merge.solo(snapshot, self._scalars(0))
-        return replace(solo, theta_hat_P=hat, weight_nano=round(weight * NANO))
+    def _merge(self, offered: Offered, receiver: int, phi_F: Tensor) -> Merge:
+        """Return the solo step of a replica, with all that counts where a partner is weighed."""
+        anchor_F = self.anchors[offered.stage][self.spans[offered.stage][offered.fragment].slice]
+        tokens = self._tokens_since(offered, receiver)
+        theta_F, fragment = offered.thetas[receiver], offered.fragment
+        return self._solo(_snapshot(theta_F, phi_F, anchor_F, fragment, tokens))
 
-    def _weighed(self, distances: Distances, merge: Merge, taken: Taken) -> float:
+    def _solo(self, snapshot: FragmentSnapshot) -> Merge:
+        return Merge.solo(snapshot, self._scalars(0))
+
+    def _weighed(self, distances: Movements, merge: Merge, taken: Taken) -> float:
         """Return the weight at which a node takes a payload; 0: it declines it, and steps alone."""
         after = clip_or_reject(merge, distances, None, None, self.spec.outer)
         taken.payloads += 1
@@ -400,6 +426,40 @@ class CheatedSwarm(Swarm):
         taken.declined += after.weight_nano == 0 < merge.weight_nano
         taken.weight += after.weight_nano / NANO
         return after.weight_nano / NANO
+
+
+def _snapshot(
+    theta: Tensor, phi: Tensor, anchor: Tensor, fragment: int = 0, tokens: int = 0
+) -> FragmentSnapshot:
+    return FragmentSnapshot(
+        exchange=0,
+        fragment=fragment,
+        theta_P=theta,
+        anchor_P=anchor,
+        anchor_root=NO_DIGEST,
+        tokens=tokens,
+        step=0,
+        phi_P=phi,
+        residual_P=theta[:0],
+    )
+
+
+def _received(tokens: int, codec: Codec) -> ReceivedFragment:
+    """Return what tells of a payload, which travels beside it here."""
+    offer = Offer(
+        key=FragmentKey(RunIndex(0), StageIndex(0), 0, RoundIndex(0), 0),
+        incarnation=0,
+        step=0,
+        tokens=tokens,
+        codec=codec,
+        anchor_root=NO_DIGEST,
+        payload_hash=NO_DIGEST,
+        num_bytes=0,
+        wire_bytes=0,
+        chunk_root=NO_DIGEST,
+        signature=b"",
+    )
+    return ReceivedFragment(offer, b"", torch.empty(0))
 
 
 def variant_of(stages: int) -> Variant:

@@ -102,10 +102,16 @@ class Found:
 
 
 class Replicas:
-    """``REPLICAS`` replicas of every stage: who is there, what they are, and their inner steps."""
+    """Replicas of every stage: who is there, what they are, and their inner steps."""
 
     def __init__(
-        self, variant: Variant, seed: int, steps: int, train: TokenSource, heldout: TokenSource
+        self,
+        variant: Variant,
+        seed: int,
+        steps: int,
+        train: TokenSource,
+        heldout: TokenSource,
+        replicas: int = REPLICAS,
     ) -> None:
         self.variant, self.steps = variant, steps_of(variant, steps)
         self.spec = spec_of(variant, seed, self.steps)
@@ -117,11 +123,11 @@ class Replicas:
         self._matrices = [muon_matrices(self.spec.optimizer, plan) for plan in plans]
         self.spans = [plan.fragments(variant.fragments) for plan in plans]
         self.whole = whole_model(self.spec.model, NATIVE)
-        self.count = 1 if variant.method == "sync" else REPLICAS
+        self.count = 1 if variant.method == "sync" else replicas
         self.anchors = [init_flat(plan, seed) for plan in plans]
         stages = range(variant.stages)
         self.seats = [[self._newcomer(s, None) for _ in range(self.count)] for s in stages]
-        roster = tuple((i, 0) for i in range(REPLICAS))
+        roster = tuple((i, 0) for i in range(replicas))
         self.rosters: list[Roster] = [roster for _ in stages]
         """Replicas of each stage with the tokens by which they get work: 0, all get as much."""
         self.keys = [SeatKey(i, _peer(i)) for i in range(self.count)]
@@ -210,7 +216,7 @@ class Replicas:
         if self.variant.method == "sync":
             return self._sync_step(step, round_index, inner)
         awake = [
-            i for i in range(REPLICAS) if i < self.variant.slow_from or inner % SLOW_PERIOD == 0
+            i for i in range(self.count) if i < self.variant.slow_from or inner % SLOW_PERIOD == 0
         ]
         if self.variant.stages == 1:
             return self._stacked_step(awake, step, round_index, inner)

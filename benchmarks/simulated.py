@@ -20,7 +20,7 @@ from torch import Tensor
 
 from benchmarks.recipes import VARIANTS
 from benchmarks.replicas import Found, Replicas
-from benchmarks.variants import Variant
+from benchmarks.variants import REPLICAS, Variant
 from swarm.config.spec import NANO
 from swarm.gossip.codecs.int4 import is_coarse
 from swarm.gossip.codecs.int8 import compress
@@ -80,9 +80,15 @@ class Swarm(Replicas):
     """Replicas that also trade."""
 
     def __init__(
-        self, variant: Variant, seed: int, steps: int, train: TokenSource, heldout: TokenSource
+        self,
+        variant: Variant,
+        seed: int,
+        steps: int,
+        train: TokenSource,
+        heldout: TokenSource,
+        replicas: int = REPLICAS,
     ) -> None:
-        super().__init__(variant, seed, steps, train, heldout)
+        super().__init__(variant, seed, steps, train, heldout, replicas)
         self._offered = list[Offered]()
         self.keeps_mean = variant.codec in MEAN_CODECS
 
@@ -192,7 +198,11 @@ class Swarm(Replicas):
         self._average_moments(heard, stage, round_index)
         slow = [OuterState(seat.phi_P[span].clone(), seat.momentum_P[span]) for seat in row]
         for i, seat in enumerate(row):
-            partner = self._partner(offered, i, heard[i], hats, slow) if i in heard else None
+            partner = None
+            if i in heard:
+                partner = self._partner(offered, i, heard[i], hats, slow)
+            else:
+                self._alone(offered, i, slow[i])
             after = self._stepped(slow[i], offered.thetas[i], partner, round_index)
             seat.phi_P[span], seat.momentum_P[span] = after.phi_F, after.momentum_F
             seat.params_P[span] = advanced(after.phi_F, seat.params_P[span], offered.thetas[i])
@@ -215,6 +225,9 @@ class Swarm(Replicas):
         if self.keeps_mean:
             hat_F = offered.thetas[receiver] + (hat_F - hats[receiver])
         return Partner(hat_F, self._share(offered, receiver, sender), phi_F)
+
+    def _alone(self, offered: Offered, receiver: int, slow: OuterState) -> None:
+        """Note that a replica hears of nobody, and steps alone."""
 
     def _stepped(
         self, slow: OuterState, theta_F: Tensor, partner: Partner | None, round_index: int

@@ -96,7 +96,7 @@ class OuterSpec(Message, frozen=True):
     codec: str
     """``int8``, ``int4``, ``int4-mean``, ``int3-mean`` or ``bf16``: encoding where both anchors are equal."""
     distance_max_nano: int = 0
-    """Multiple of the median distance past which a partner gets less than its weight; 0: never."""
+    """Multiple of the distance expected of a partner past which it gets less than its weight; 0: never."""
     loss_margin_nano: int = 0
     """Nats by which a partner may raise the loss before it is declined; 0: not measured."""
     trades_per_round: int = 1

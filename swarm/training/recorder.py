@@ -24,7 +24,7 @@ from swarm.gossip.trade.messages import Offer, fragment_digest
 from swarm.primitives.edges import SENT_MAX, Place, SentEntry, SentKind
 from swarm.primitives.merkle import merkle_root
 from swarm.training.averaging.outer_step import FragmentSnapshot, Merge
-from swarm.training.averaging.robust import Distances, clip_or_reject, probe_loss
+from swarm.training.averaging.robust import Movements, clip_or_reject, probe_loss
 from swarm.training.data.dataset import TokenSource
 from swarm.training.messages import MicroBatch, MicroBatchGrad, Passed, TooBusy
 from swarm.training.plan import RoundPlan
@@ -182,7 +182,7 @@ class SegmentRecorder:
         self.shard = shard
         self._seat = seat
         self._keeps_windows = keeps_windows
-        self._distances = Distances()
+        self._movements = Movements()
         self._newest: MicroBatch | None = None
         """In the last stage of several, the newest request: the input of its loss check."""
         self._open: OpenSegment | None = None
@@ -298,7 +298,7 @@ class SegmentRecorder:
         if outer.loss_margin_nano and self._open is not None and not merge.is_final_averaging:
             inputs = (shard, self._open.plan, tokens, self._seat, self._newest)
             before, after = probe_loss(*inputs, None), probe_loss(*inputs, merge)
-        return clip_or_reject(merge, self._distances, before, after, outer)
+        return clip_or_reject(merge, self._movements, before, after, outer)
 
     def merge(self, merges: Sequence[Merge]) -> bool:
         """Merge between two steps; return False, changing nothing, if a merge is not possible now."""

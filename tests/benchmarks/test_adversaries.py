@@ -7,10 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.adversaries import HONEST, LATE, MIDDLE, Run, read
+from benchmarks.adversaries import FEW, HONEST, LATE, MIDDLE, SWARMS, Run, read
 from benchmarks.adversary_swarm import (
     ADVERSARIES,
-    CHEAT,
     FINAL_ROUNDS,
     LEAVES,
     NOISE,
@@ -24,12 +23,12 @@ from benchmarks.adversary_swarm import (
     variant_of,
 )
 from benchmarks.common import Outcome
-from benchmarks.simulated import Swarm
+from benchmarks.simulated import Offered, Swarm
 from benchmarks.variants import BATCH, INNER_STEPS, REPLICAS, SEQ_LEN
 from swarm.gossip.pairing import final_rounds, final_trades, pair_up
 from swarm.primitives.codec import replace as changed
 from swarm.primitives.randomness import stream
-from swarm.training.averaging.robust import RECENT_MIN
+from swarm.training.averaging.outer_step import OuterState
 from swarm.types import RoundIndex, StageIndex
 
 SEED, ROUNDS, WINDOWS = 1, 2, 1
@@ -38,7 +37,8 @@ STEPS_OF_RECIPE = 2
 TEXT = np.frombuffer(stream(bytes(32), "test.text").bytes_(20_000), dtype=np.uint8)
 NAMED = {adversary.name: adversary for adversary in ADVERSARIES}
 NEAR = 0.01
-"""Usual distance of the partners in these tests."""
+"""Distance that partners are expected at in these tests."""
+CHEAT = REPLICAS - 1
 
 
 class Watched(CheatedSwarm):
@@ -62,12 +62,15 @@ class Watched(CheatedSwarm):
         where = (self.beacon, self.beacon, StageIndex(self.stage), exchange, RoundIndex(0))
         return pair_up(self.keys, *where)[self.keys[CHEAT]].index
 
-    def know_usual_distance(self) -> None:
-        """Let every replica have seen partners at a distance of ``NEAR``."""
-        for index, distances in enumerate(self.distances[0]):
-            merge = self._merge(self.params(index), self.params(index), 0.5)
-            for _ in range(RECENT_MIN):
-                distances.weigh(self.spec.outer, merge, NEAR)
+    def have_moved(self) -> None:
+        """Let every replica have moved so far that a partner is expected at a distance of ``NEAR``."""
+        for index, movements in enumerate(self.movements[0]):
+            theta = self.params(index)
+            offered = Offered(0, 0, 0, 0, 0, (theta,) * REPLICAS)
+            self.seats[0][index].tokens += BATCH * SEQ_LEN
+            self._alone(offered, index, OuterState(theta + NEAR / 2, theta))
+            self.seats[0][index].tokens -= BATCH * SEQ_LEN
+            movements.stepped(replace(self._merge(offered, index, theta), weight_nano=1))
 
     def scatter(self) -> None:
         """Move every replica away from the others, as far as usual."""
@@ -78,6 +81,10 @@ class Watched(CheatedSwarm):
 
 def cosine(x: Tensor, y: Tensor) -> float:
     return float(torch.cosine_similarity(x, y, dim=0))
+
+
+def rms(x: Tensor) -> float:
+    return float(x.square().mean().sqrt())
 
 
 @pytest.mark.parametrize("stages", [1, 2])
@@ -237,22 +244,25 @@ def test_inflated_tokens_weigh_more_and_bring_more_work(
 
 
 def test_a_payload_that_is_too_far_moves_its_partner_no_further_than_the_limit() -> None:
-    swarm = Watched(NAMED["garbage"])
-    swarm.begin_round(0)
-    swarm.know_usual_distance()
-    swarm.advance(0, 1)
-    taken = swarm.from_cheat
+    swarm, twin = Watched(NAMED["garbage"]), Watched(trades=1)
+    start_P = swarm.params()
+    for one in (swarm, twin):
+        one.begin_round(0)
+        one.advance(0, 1)
+    taken, partner = swarm.from_cheat, swarm.partner(0)
     assert (taken.payloads, taken.clipped, taken.declined) == (1, 1, 0)
-    limit = swarm.spec.outer.distance_max_nano / 1e9 * NEAR
-    distance = float((swarm.given[swarm.partner(0)]).square().mean().sqrt())
-    assert taken.weight == pytest.approx(0.5 * limit / distance, rel=0.1)
+    moved = rms(twin.params(partner) - start_P)
+    limit = swarm.spec.outer.distance_max_nano / 1e9 * 2 * moved
+    distance = rms(swarm.given[partner] - twin.params(partner))
+    assert taken.weight == pytest.approx(0.5 * limit / distance, rel=0.01)
+    assert rms(swarm.params(partner) - twin.params(partner)) == pytest.approx(limit / 2, rel=0.01)
 
 
 def test_what_is_declined_in_the_final_averaging_counts_as_a_step_alone() -> None:
     swarm = Watched(NAMED["other_bytes"])
     swarm.begin_round(0)
     swarm.scatter()
-    swarm.know_usual_distance()
+    swarm.have_moved()
     models = [swarm.params(i) for i in range(REPLICAS)]
     for number in range(final_rounds(REPLICAS)):
         trades = final_trades(swarm.keys, swarm.beacon, swarm.beacon, StageIndex(0), number)
@@ -301,16 +311,19 @@ def test_no_checkpoint_is_drawn_from_who_would_not_be_verified(adversary: Advers
 
 def test_figures_are_differences_to_the_honest_run_of_the_same_seed() -> None:
     runs = list[Run]()
-    for stages in (1, 2):
+    for stages, replicas in SWARMS:
+        factor = 2 if replicas == FEW else 1
         for seed in (1, 2):
             base = 10.0 * stages + seed
-            runs.append(Run(HONEST, "", seed, stages, Ended(base, base, 5)))
-            runs.append(Run(LEAVES.name, MIDDLE, seed, stages, Ended(base + 0.5, base, 5)))
+            runs.append(Run(HONEST, "", seed, stages, replicas, Ended(base, base, 5 * replicas)))
+            left = Ended(base + 0.5 * factor, base, 5 * replicas)
+            runs.append(Run(LEAVES.name, MIDDLE, seed, stages, replicas, left))
             for number, adversary in enumerate(ADVERSARIES):
                 for when, worse in ((MIDDLE, 0.01), (LATE, 0.001)):
-                    nats = base + worse * number * seed
+                    nats = base + worse * number * seed * factor
                     if adversary.stages == stages:
-                        runs.append(Run(adversary.name, when, seed, stages, Ended(nats, nats, 5)))
+                        ended = Ended(nats, nats, 5 * replicas)
+                        runs.append(Run(adversary.name, when, seed, stages, replicas, ended))
     outcome = Outcome()
     read(runs, outcome)
     figures, last = outcome.figures, len(ADVERSARIES) - 1
@@ -319,5 +332,7 @@ def test_figures_are_differences_to_the_honest_run_of_the_same_seed() -> None:
     assert figures["worst_nats"] == pytest.approx(0.015 * last)
     assert figures["worst_late_nats"] == pytest.approx(0.0015 * last)
     assert (figures["honest_nats"], figures["left_nats"]) == (11.5, 0.5)
-    over = outcome.detail["over_the_bar"]
-    assert over == [f"{adversary.name} {MIDDLE}" for adversary in ADVERSARIES[2:]]
+    of_one_stage = [i for i, adversary in enumerate(ADVERSARIES) if adversary.stages == 1][-1]
+    assert figures["few_worst_nats"] == pytest.approx(0.03 * of_one_stage)
+    assert (figures["few_honest_nats"], figures["few_left_nats"]) == (11.5, 1.0)
+    assert outcome.detail["over_the_bar"] == [f"{one.name} {MIDDLE}" for one in ADVERSARIES[2:]]

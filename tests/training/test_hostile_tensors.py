@@ -12,10 +12,11 @@ from torch import Tensor
 from swarm.config.spec import NANO
 from swarm.errors import BadConfig, PeerFault
 from swarm.gossip.codecs.activations import to_wire
+from swarm.gossip.trade.payload import ReceivedFragment
 from swarm.primitives.codec import encode
 from swarm.primitives.codec import replace as changed
 from swarm.training.averaging.outer_step import MERGED_MAX, Merge
-from swarm.training.averaging.robust import Distances, clip_or_reject
+from swarm.training.averaging.robust import Movements, clip_or_reject
 from swarm.training.inference.sampling import KeyValueCache, advance
 from swarm.training.inference.sessions import StageReply, inputs_of, outputs_of
 from swarm.training.messages import NO_LOSS, MicroBatch, MicroBatchGrad
@@ -23,6 +24,7 @@ from swarm.training.model.stages import init_flat, plan_stages, stage_of
 from swarm.training.record.checkpoint import decode_phi, phi_bytes
 from swarm.training.shard import Shard
 from swarm.types import NO_DIGEST, PeerId, StageIndex
+from tests.ledger.edges import OFFER
 from tests.training.inference.test_inference import MODEL
 from tests.training.inference.test_inference import a_request as a_stage_request
 from tests.training.pipeline import TEXT, a_spec
@@ -162,16 +164,20 @@ def test_a_huge_fragment_is_a_step_alone_and_a_tiny_one_a_merge(
 @pytest.mark.parametrize("limit_nano", [0, NANO * 3 // 2, 1_000 * NANO])
 def test_absurd_distances_break_no_scale(limit_nano: int) -> None:
     """A partner at the edge of float32, again and again: the weight of the next honest one is a weight."""
-    shard, distances = a_shard(loss), Distances()
+    shard, movements = a_shard(loss), Movements()
     outer = changed(SPEC.outer, distance_max_nano=limit_nano)
     theta = shard.snapshot(0).theta_P
+
+    def taken(theta_hat: Tensor) -> int:
+        merge = a_merge(shard, theta_hat)
+        moved = replace(merge.snapshot, tokens=8, phi_P=theta - 0.01)
+        received = ReceivedFragment(changed(OFFER, tokens=8), b"", theta_hat)
+        one = replace(merge, snapshot=moved, received=received)
+        return clip_or_reject(one, movements, None, None, outer).weight_nano
+
     for value in (FLOAT_MAX, -FLOAT_MAX) * 6:
-        far = clip_or_reject(
-            a_merge(shard, torch.full_like(theta, value)), distances, None, None, outer
-        )
-        assert 0 <= far.weight_nano <= NANO // 2
-    honest = clip_or_reject(a_merge(shard, theta + 0.01), distances, None, None, outer)
-    assert honest.weight_nano == NANO // 2
+        assert 0 <= taken(torch.full_like(theta, value)) <= NANO // 2
+    assert taken(theta + 0.01) == NANO // 2
 
 
 @pytest.mark.parametrize("value", [FLOAT_MAX, -FLOAT_MAX, 1e-45])

@@ -255,7 +255,7 @@ def _counts(order: "Order", built: "Built") -> dict[str, object]:
                     "files": found.num_files,
                     "bytes": found.num_bytes,
                     "example": found.example,
-                    "hint": found.kind.hint(found.example),
+                    "hint": found.hint,
                 }
                 for found in tally.left_out.values()
             ],
@@ -302,7 +302,7 @@ def _left_out(order: "Order", built: "Built") -> list[str]:
             f"left out, no text: {found.kind.name}, {_files(found.num_files)}, {found.num_bytes:,} bytes,"
             f" {which}"
         )
-        lines.append(f"  try: {found.kind.hint(found.example)}")
+        lines.append(f"  try: {found.hint}")
     reasons = (
         (tally.num_empty_files, "empty files"),
         (tally.num_empty, "lines or rows without text"),

@@ -11,7 +11,7 @@ Source: docs/spec/training.md section 5; the zstandard guards: docs/spec/reliabi
 """
 
 from collections.abc import Iterator
-from math import isfinite
+from math import isfinite, sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,8 @@ CHUNK = 1 << 16
 VALUES_MAX = 1 << 31
 """Values in one fragment: 8 GiB of float32, far above any fragment one machine trades in a round."""
 _BF16_EXPONENT = 0x7F80
+SAMPLED_BLOCKS = 4_096
+"""Blocks whose peaks tell how coarse a fragment is, to some percent."""
 ZSTD_LEVEL = 1
 """Compression level: levels above 1 win under 1% on int8 noise and cost several times the time."""
 ZSTD_WINDOW_BYTES_MAX = 8 << 20
@@ -218,6 +220,22 @@ def read_levels(
         torch.add(values_C[:count], anchor_N[part], out=theta_N[part])
         if not is_finite(theta_N[part]):
             raise BadEncoding("a tensor that is not finite")
+
+
+def rounding_rms(theta_N: Tensor, anchor_N: Tensor, most: int) -> float:
+    """Return about the root mean square of what quantization to ``most`` levels each way rounds off.
+
+    An error is taken as uniform over one level, which is the peak of its block over ``most``, and at most twice
+    ``SAMPLED_BLOCKS`` blocks are looked at, as far apart as possible. A block that is not full does not count,
+    unless there is no other.
+    """
+    count, width = max(theta_N.numel() // BLOCK, 1), min(BLOCK, theta_N.numel())
+    step = max(count // SAMPLED_BLOCKS, 1)
+    theta_BK, anchor_BK = (
+        x[: count * width].view(count, width)[::step] for x in (theta_N, anchor_N)
+    )
+    peak_B = (theta_BK - anchor_BK).abs_().amax(dim=1).double()
+    return sqrt(float(peak_B.square_().mean()) / 12) / most
 
 
 def is_finite(values_C: Tensor) -> bool:

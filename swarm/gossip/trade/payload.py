@@ -8,12 +8,14 @@ Source: docs/spec/protocol.md section 4.
 """
 
 from dataclasses import dataclass
+from math import sqrt
 
 import torch
 from torch import Tensor
 
 from swarm.errors import BrokenPromise, UsageError
 from swarm.gossip.blobs.chunks import Manifest, manifest
+from swarm.gossip.codecs import int4, int8
 from swarm.gossip.codecs.int4 import (
     decode_int3,
     decode_int4,
@@ -44,6 +46,11 @@ from swarm.gossip.trade.messages import (
 )
 from swarm.placement import let_go, moved, spilled_bytes, trim
 from swarm.types import NO_DIGEST, Bytes, Digest
+
+LEVELS = {Codec.INT8: int8.LEVELS, Codec.INT4: int4.LEVELS, Codec.INT3: int4.INT3_LEVELS}
+"""Levels on each side of 0, of encodings relative to an anchor."""
+BF16_ROUNDING = 2.0**-9
+"""Most that bfloat16 rounds off of a value of 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +153,14 @@ def encode_payload(snapshot: FragmentPayload, codec: Codec) -> tuple[Bytes, Tens
             return encode_bf16(snapshot.theta), None
         case Codec.F32:
             return encode_f32(snapshot.theta), None
+
+
+def rounding_rms(codec: Codec, theta: Tensor, anchor: Tensor) -> float:
+    """Return the root mean square of what a codec rounds off of flat float32 values, about."""
+    most = LEVELS.get(codec)
+    if most is not None:
+        return int8.rounding_rms(theta, anchor, most)
+    return BF16_ROUNDING * float(theta.norm()) / sqrt(theta.numel()) if codec is Codec.BF16 else 0.0
 
 
 def pack(

@@ -150,9 +150,11 @@ def _opened(base: Path, name: str) -> Dataset:
 
 def described(data: DataSpec) -> str:
     """Return the amount of text of a run, in words."""
-    return (
-        f"{data.train_bytes / 1e6:.1f} MB to train on, {data.heldout_bytes / 1e6:.1f} MB held out"
+    train, heldout = (
+        f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
+        for count in (data.train_bytes, data.heldout_bytes)
     )
+    return f"{train} to train on, {heldout} held out"
 
 
 def read_corpus(file: RunFile, base: Path) -> Corpus:

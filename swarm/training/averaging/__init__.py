@@ -8,8 +8,8 @@ Modules (C: pure, S: does I/O):
                      one takes a solo step.
     payload.py    C  Build the payload of a fragment, choose its codec, and read the payload of a
                      partner.
-    robust.py     C  Check a partner's fragment: its distance against usual distances, and its
-                     effect on the loss.
+    robust.py     C  Check a partner's fragment: its distance against how far both can have moved,
+                     and its effect on the loss.
     trade_plan.py C  Decide one trade: publish a fragment, pull the partner's or a standby's, and
                      merge it or step alone.
 """

@@ -1,18 +1,24 @@
-"""Check a partner's fragment: its distance against usual distances, and its effect on the loss.
+"""Check a partner's fragment: its distance against how far both can have moved, and its effect on the loss.
 
-Core: a machine of distances; and the loss with a fragment and without.
+Core: a machine of own movements; and the loss with a fragment and without.
 
     not finite, or past 2^30         refused where it is read (gossip/codecs/int8.py) or merged
                                      (training/averaging/outer_step.py)
-    farther than the run allows      its weight is reduced: clipped to so many times the median distance
+    farther than the run allows      its weight is reduced: clipped to so many times the distance expected
     the loss is worse by a margin    declined: a solo step
     in a round of final averaging    declined when far too far: partial weights are not possible
 
-Clipping theta_hat to theta + c (theta_hat - theta) and weighing it by w is the same as weighing it by c w: a
-replay needs only the weight in the leaf, which may be lower than the due one and never higher. The distances
-that enter the median are unclipped, so that replicas that drift apart together are not clipped for ever.
+The distance expected is this replica's own movement per token, times the tokens of both since they last took
+something, together with the rounding error of the codec. Nothing that a partner sends sets the scale, so one
+that cheats cannot raise it however often it is drawn; its tokens count for at most ``PACE_MAX`` times the own.
+An honest partner is at .4 to 2 times the distance expected, at 1 in the median (docs/benchmarks.md), also where
+half of the replicas have half the speed, or half of the trades are lost.
 
-Source: docs/spec/reliability.md section 4, docs/spec/protocol.md section 4.
+Clipping theta_hat to theta + c (theta_hat - theta) and weighing it by w is the same as weighing it by c w: a
+replay needs only the weight in the leaf, which may be lower than the due one and never higher.
+
+Source: docs/spec/reliability.md section 4, docs/spec/protocol.md section 4; clipping around the own values:
+He, Karimireddy and Jaggi, arXiv 2202.01545.
 Legend: F values of one fragment.
 """
 
@@ -20,14 +26,14 @@ from collections import deque
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from math import sqrt
-from statistics import median
+from math import hypot, sqrt
 
 from torch import Tensor
 
 from swarm.config.spec import NANO, OuterSpec
+from swarm.gossip.trade.payload import rounding_rms
 from swarm.placement import let_go, spilled
-from swarm.training.averaging.outer_step import Merge
+from swarm.training.averaging.outer_step import FragmentSnapshot, Merge
 from swarm.training.data.dataset import TokenSource
 from swarm.training.data.samples import draw_samples
 from swarm.training.messages import MicroBatch
@@ -36,9 +42,9 @@ from swarm.training.plan import RoundPlan
 from swarm.training.shard import Shard
 
 RECENT = 9
-"""Distances of one fragment that the median is taken over: some rounds, and more than half of them honest."""
-RECENT_MIN = 3
-"""Fewer distances do not define a usual one."""
+"""Own movements of one fragment that its pace is the mean of: over some rounds, for one may be short."""
+PACE_MAX = 4
+"""A partner is expected to have trained at most so many times the tokens of this replica."""
 CONSENSUS_FACTOR = 4
 """In a round of final averaging a partner is declined at so many times the clipping distance: declining
 there costs the single model that all replicas should end with.
@@ -46,22 +52,83 @@ there costs the single model that all replicas should end with.
 
 
 @dataclass(slots=True)
-class Distances:
-    """Recent distances of the partners of one seat, by fragment."""
+class Pace:
+    """Own movement of one fragment: how far it went between trades, and with how many tokens."""
 
-    _recent: dict[int, deque[float]] = field(default_factory=dict[int, deque[float]])
+    _recent: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=RECENT))
+    """Root mean square of a movement, and its tokens."""
+    _alone: int = 0
+    """Tokens of the solo steps since a partner was last taken."""
 
-    def weigh(self, outer: OuterSpec, merge: Merge, distance: float) -> int:
-        """Return the weight in billionths of a partner at ``distance``, which is remembered; 0 declines it."""
-        recent = self._recent.setdefault(merge.snapshot.fragment, deque(maxlen=RECENT))
-        usual = median(recent) if len(recent) >= RECENT_MIN else 0.0
-        recent.append(distance)
-        far = usual * outer.distance_max_nano / NANO
-        if not far or distance <= far:
-            return merge.weight_nano
-        if merge.is_final_averaging:
-            return merge.weight_nano if distance <= far * CONSENSUS_FACTOR else 0
-        return int(merge.weight_nano * far / distance)
+    def note(self, moved: float, tokens: int) -> None:
+        """Remember a movement since the last trade."""
+        if tokens > 0:
+            self._recent.append((moved, tokens))
+
+    def stepped(self, tokens: int, *, is_solo: bool) -> None:
+        """Remember whether the trade after as many tokens took anything of a partner."""
+        self._alone = self._alone + tokens if is_solo else 0
+
+    def expected(self, mine: int | None, theirs: int) -> float | None:
+        """Return the distance of a partner after the tokens of both since their last trades.
+
+        ``mine`` is None where nobody has trained since. None: this replica has not moved yet.
+        """
+        total = sum(tokens for _, tokens in self._recent)
+        if not total:
+            return None
+        usual = total / len(self._recent)
+        most = PACE_MAX * max(usual, mine or 0)
+        both = 2 * usual if mine is None else mine + min(theirs, most) + 2 * min(self._alone, most)
+        return both * sum(moved for moved, _ in self._recent) / total
+
+
+@dataclass(slots=True)
+class Movements:
+    """Own movements of one seat, by fragment."""
+
+    _paces: dict[int, Pace] = field(default_factory=dict[int, Pace])
+
+    def weigh(self, outer: OuterSpec, merge: Merge) -> int:
+        """Return the weight in billionths at which the partner of a merge may be taken; 0 declines it.
+
+        The own movement up to the merge is remembered.
+        """
+        snapshot = merge.snapshot
+        pace = self._paces.setdefault(snapshot.fragment, Pace())
+        if not merge.is_final_averaging and outer.distance_max_nano:
+            pace.note(distance_of(snapshot.phi_P, snapshot.theta_P), snapshot.tokens)
+        return _clipped(outer, merge, pace)
+
+    def stepped(self, merge: Merge) -> None:
+        """Remember a merge as it is taken, with a partner or without."""
+        pace = self._paces[merge.snapshot.fragment]
+        pace.stepped(merge.snapshot.tokens, is_solo=not merge.weight_nano)
+
+
+def _clipped(outer: OuterSpec, merge: Merge, pace: Pace) -> int:
+    """Return the weight that is due, or a lower one if the partner is too far away."""
+    snapshot, received = merge.snapshot, merge.received
+    if merge.theta_hat_P is None or received is None or not outer.distance_max_nano:
+        return merge.weight_nano
+    tokens = None if merge.is_final_averaging else snapshot.tokens
+    expected = pace.expected(tokens, received.offer.tokens)
+    if expected is None:
+        return merge.weight_nano
+    rounding = rounding_rms(received.offer.codec, snapshot.theta_P, snapshot.anchor_P)
+    far = hypot(expected, rounding) * outer.distance_max_nano / NANO
+    distance = _distance(merge.theta_hat_P, merge.phi_hat_P, snapshot)
+    if distance <= far:
+        return merge.weight_nano
+    if merge.is_final_averaging:
+        return merge.weight_nano if distance <= far * CONSENSUS_FACTOR else 0
+    return int(merge.weight_nano * far / distance)
+
+
+def _distance(theta_hat_F: Tensor, phi_hat_F: Tensor | None, snapshot: FragmentSnapshot) -> float:
+    """Return the distance of the partner's fast weights, or of its slow ones if they travel and are farther."""
+    distance = distance_of(snapshot.theta_P, theta_hat_F)
+    return distance if phi_hat_F is None else max(distance, distance_of(snapshot.phi_P, phi_hat_F))
 
 
 def distance_of(theta_F: Tensor, theta_hat_F: Tensor) -> float:
@@ -74,25 +141,27 @@ def distance_of(theta_F: Tensor, theta_hat_F: Tensor) -> float:
 
 
 def clip_or_reject(
-    merge: Merge, distances: Distances, before: float | None, after: float | None, outer: OuterSpec
+    merge: Merge, movements: Movements, before: float | None, after: float | None, outer: OuterSpec
 ) -> Merge:
     """Return the merge unchanged, with a clipped weight, or as a solo step, by the distance and loss checks.
 
     ``before`` and ``after`` are the seat's own loss without and with the partner, in nats; None if it cannot be
     measured.
     """
-    if merge.theta_hat_P is None or not merge.weight_nano:
-        return merge
-    distance = distance_of(merge.snapshot.theta_P, merge.theta_hat_P)
-    weight_nano = distances.weigh(outer, merge, distance)
+    weight_nano = movements.weigh(outer, merge)
     is_worse = False
     if before is not None and after is not None and outer.loss_margin_nano:
         is_worse = not after <= before + outer.loss_margin_nano / NANO
-    if is_worse or not weight_nano:
-        return Merge.solo(
-            merge.snapshot, merge.scalars, merge.sent, is_final_averaging=merge.is_final_averaging
-        )
-    return replace(merge, weight_nano=weight_nano)
+    taken = merge
+    if merge.theta_hat_P is not None and merge.weight_nano:
+        taken = replace(merge, weight_nano=weight_nano)
+        if is_worse or not weight_nano:
+            is_final = merge.is_final_averaging
+            taken = Merge.solo(
+                merge.snapshot, merge.scalars, merge.sent, is_final_averaging=is_final
+            )
+    movements.stepped(taken)
+    return taken
 
 
 def probe_loss(

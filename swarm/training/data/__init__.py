@@ -16,8 +16,8 @@ Modules (C: pure, S: does I/O):
                     that are left out.
     packed.py    S  Read gzip and zstandard files, and text in UTF-16 or UTF-32, as a stream of
                     UTF-8 of bounded memory.
-    parquet.py   S  Read one column of text from a Parquet file, in a process of its own whose
-                    memory has a bound.
+    parquet.py   S  Read a column of text or conversations from Parquet, in a process of its own
+                    whose memory has a bound.
     pieces.py    C  Some chunks of a token file in place of the whole file, and which of them the
                     log of a window reads.
     samples.py   C  Split text into training and held-out halves, and draw the windows of tokens of

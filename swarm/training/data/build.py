@@ -333,7 +333,7 @@ def _no_text(tally: Tally) -> BadConfig:
     ]
     return BadConfig(
         f"there is no text in what was named, but: {', '.join(parts)}",
-        hint=kinds[0].kind.hint(kinds[0].example),
+        hint=kinds[0].hint,
     )
 
 

@@ -6,8 +6,10 @@ The text of each message follows its role by the template that was chosen. A con
 gives the text of its parts of text; pictures, calls of tools and other parts are counted, not written.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from swarm.errors import BadConfig
 
@@ -21,6 +23,16 @@ TEMPLATES: Mapping[str, str] = {
 ROLE_CHARS_MAX = 64
 _SHAPE = 'messages are written [{"role": "user", "content": "..."}]'
 _KIND_CHARS_MAX = 40
+_KINDS_OF_TEXT = frozenset({"text", "input_text", "output_text"})
+_NAME_CHARS_MAX = 40
+_PAIRS = (
+    ("prompt", "completion"),
+    ("prompt", "response"),
+    ("instruction", "output"),
+    ("instruction", "response"),
+    ("question", "answer"),
+)
+"""Fields that together are a conversation: one of them alone would be half of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +53,7 @@ def check_template(name: str) -> None:
         )
 
 
-def is_chat(value: object) -> bool:
+def is_chat(value: object) -> TypeGuard[list[object]]:
     """Return True if a value is a list in which a role is named: no list of anything, but a conversation."""
     return isinstance(value, list) and any(isinstance(one, dict) and "role" in one for one in value)
 
@@ -77,10 +89,36 @@ def _content(content: object, place: str, parts: list[str]) -> str:
         raise BadConfig(f"{place} has a content that is no text, nor a list of parts", hint=_SHAPE)
     texts = list[str]()
     for part in content:
-        kind = part.get("type", "text") if isinstance(part, dict) else "text"
+        kind = (part.get("type") or "text") if isinstance(part, dict) else "text"
         text = part.get("text") if isinstance(part, dict) else part
-        if kind == "text" and isinstance(text, str):
+        if str(kind) in _KINDS_OF_TEXT and isinstance(text, str):
             texts.append(text)
         else:
             parts.append(str(kind)[:_KIND_CHARS_MAX])
     return "\n".join(texts)
+
+
+def field_of(found: Mapping[str, object]) -> str:
+    """Return the field that most likely holds the text: the first conversation, else the longest text."""
+    chats = [name for name, value in found.items() if is_chat(value)]
+    texts = {name: len(value) for name, value in found.items() if isinstance(value, str)}
+    name = chats[0] if chats else max(texts, key=lambda one: texts[one], default="")
+    return name if len(name) <= _NAME_CHARS_MAX else ""
+
+
+def program_for(found: Mapping[str, object]) -> str:
+    """Return the program of jq that makes ``messages`` of an object in another known form; "" for any other."""
+    for name, value in found.items():
+        first = value[0] if isinstance(value, list) and value else None
+        if (
+            isinstance(first, dict)
+            and {"from", "value"} <= set(first)
+            and len(name) <= _NAME_CHARS_MAX
+        ):
+            return f"{{messages: [.[{json.dumps(name)}][] | {{role: .from, content: .value}}]}}"
+    for asked, told in _PAIRS:
+        if isinstance(found.get(asked), str) and isinstance(found.get(told), str):
+            more = ' + "\\n" + (.input // "")' if isinstance(found.get("input"), str) else ""
+            user = f'{{role: "user", content: (.{asked}{more})}}'
+            return f'{{messages: [{user}, {{role: "assistant", content: .{told}}}]}}'
+    return ""

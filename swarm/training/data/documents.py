@@ -20,19 +20,25 @@ from pathlib import Path
 from typing import BinaryIO
 
 from swarm.errors import BadConfig
-from swarm.training.data.chat import FIELD, chat_text, is_chat
+from swarm.training.data.chat import FIELD, chat_text, field_of, is_chat, program_for
 from swarm.training.data.dataset import MANIFEST_FILE, TRAIN_FILE
 from swarm.training.data.disk import FILE_BYTES_MAX, SPLIT_HINT, Progress, open_regular
 from swarm.training.data.kinds import (
     DAMAGED_WIDE,
     HEAD_BYTES,
+    JSON_ARRAY,
+    JSON_BROKEN,
+    JSON_SPREAD,
+    MARKS,
     PACKED_PARQUET,
+    PARQUET_ELSEWHERE,
     PARQUET_MAGIC,
     Kind,
     format_of,
     kind_of_broken,
     kind_of_head,
     mark_of,
+    packing_of,
 )
 from swarm.training.data.packed import as_utf8, plain_name, unpacked
 from swarm.training.data.parquet import read_column
@@ -47,7 +53,7 @@ PARTS_MAX = 16
 """Types of parts of messages that are counted by name; the others are counted together."""
 JSON_LINES = (".jsonl", ".ndjson")
 JSON = ".json"
-"""Text, unless its first line is an object with the field of the text: then it holds JSON Lines."""
+"""Text, unless it begins with an object with the field of the text: then it holds JSON Lines."""
 PARQUET = ".parquet"
 _BOM = b"\xef\xbb\xbf"
 _UTF8_BYTES_MAX = 4
@@ -90,8 +96,10 @@ class LeftOut:
     """Files of one kind that are no text."""
 
     kind: Kind
-    """Kind of the first of them, with the command that mends it."""
+    """Kind of the first of them."""
     example: str
+    hint: str
+    """Command that makes text of the first of them."""
     num_files: int = 0
     num_bytes: int = 0
 
@@ -113,11 +121,13 @@ class Tally:
     """Parts of messages that have no text, by type."""
     read_as: Counter[str] = field(default_factory=Counter)
     """Files that were converted while they were read, by what they were."""
-    left_out: dict[str, LeftOut] = field(default_factory=dict)
+    left_out: dict[tuple[str, str], LeftOut] = field(default_factory=dict)
+    """Files that are no text, by their kind and by the command that makes text of them."""
 
-    def leave_out(self, kind: Kind, path: Path, num_bytes: int) -> None:
-        """Count a file that is no text."""
-        found = self.left_out.setdefault(kind.name, LeftOut(kind, str(path)))
+    def leave_out(self, kind: Kind, path: Path, num_bytes: int, packing: str = "") -> None:
+        """Count a file that is no text, packed or not."""
+        new = LeftOut(kind, str(path), kind.hint(str(path), packing))
+        found = self.left_out.setdefault((kind.name, kind.hint("", packing)), new)
         found.num_files += 1
         found.num_bytes += num_bytes
 
@@ -247,26 +257,31 @@ class _File:
         self._file, self._path, self._form, self._tally = file, path, form, tally
         self._progress = progress
         self._size = os.fstat(file.fileno()).st_size
+        self._packing = ""
 
     def documents(self) -> Iterator[bytes]:
         """Yield the documents; none, and counted, if it is no text. b"" stands for one without text."""
         stream = self._opened()
         head = stream.read(HEAD_BYTES)
-        if not head:
+        if not head or head in MARKS:
             self._tally.num_empty_files += 1
             return
-        is_packed = stream is not self._file
+        if stream is not self._file:
+            self._file.seek(0)
+            self._packing = packing_of(self._file.read(HEAD_BYTES))
         name, mark = plain_name(self._path), mark_of(head)
         if name.endswith(PARQUET) and (head.startswith(PARQUET_MAGIC) or format_of(head) is None):
-            yield from self._rows(is_packed=is_packed)
+            yield from self._rows()
             return
-        is_lines = name.endswith(JSON_LINES) or (name.endswith(JSON) and self._has_field(mark))
-        kind = self._kind(head, mark, is_lines=is_lines)
+        is_lines, kind = name.endswith(JSON_LINES), None
+        if name.endswith(JSON):
+            is_lines, kind = self._json(mark)
+        kind = self._kind(head, mark, is_lines=is_lines) or kind
         if kind is not None:
-            self._tally.leave_out(kind, self._path, self._size)
+            self._tally.leave_out(kind, self._path, self._size, self._packing)
             return
         self._tally.num_files += 1
-        if is_packed:
+        if self._packing:
             self._tally.read_as["gzip or zstandard"] += 1
         if mark in _WIDE:
             self._tally.read_as[mark.upper()] += 1
@@ -301,24 +316,33 @@ class _File:
             return DAMAGED_WIDE if mark in _WIDE else kind_of_broken(_around(chunk, error.start))
         return None
 
-    def _has_field(self, mark: str) -> bool:
-        """Return True if the first line of a .json file is an object with a text."""
+    def _json(self, mark: str) -> tuple[bool, Kind | None]:
+        """Return whether a .json file holds JSON Lines, and its kind if its texts have another form."""
         try:
-            line = self._opened(mark).readline(DOCUMENT_BYTES_MAX + 1).removeprefix(_BOM)
-            found: object = json.loads(line.decode("utf-8"))
+            head = self._opened(mark).read(DOCUMENT_BYTES_MAX).removeprefix(_BOM).lstrip()
+            is_array = head.startswith(b"[")
+            text = head.removeprefix(b"[").lstrip().decode("utf-8", "replace")
+            found, end = json.JSONDecoder().raw_decode(text)
         except (ValueError, RecursionError):
-            return False
-        if not isinstance(found, dict):
-            return False
+            return False, None
+        if not isinstance(found, dict) or not self._has_text(found):
+            return False, None
+        if is_array:
+            return False, JSON_ARRAY
+        is_line = "\n" not in text[:end] and not text[end:].partition("\n")[0].strip()
+        return is_line, None if is_line else JSON_SPREAD
+
+    def _has_text(self, found: dict[str, object]) -> bool:
         return isinstance(found.get(self._form.field), str) or is_chat(found.get(FIELD))
 
-    def _rows(self, *, is_packed: bool) -> Iterator[bytes]:
-        if is_packed:
-            self._tally.leave_out(PACKED_PARQUET, self._path, self._size)
+    def _rows(self) -> Iterator[bytes]:
+        if self._packing:
+            self._tally.leave_out(PACKED_PARQUET, self._path, self._size, self._packing)
             return
         self._tally.num_files += 1
         self._file.seek(0)
-        yield from read_column(self._file, str(self._path), self._form.column, DOCUMENT_BYTES_MAX)
+        name, column = str(self._path), self._form.column
+        yield from read_column(self._file, name, column, DOCUMENT_BYTES_MAX, self._written)
 
     def _pieces(self, mark: str) -> Iterator[bytes]:
         stream = self._opened(mark)
@@ -342,49 +366,77 @@ class _File:
             if number == 1:
                 line = line.removeprefix(_BOM)
             if line.strip():
-                yield self._text(line, where)
+                yield self._text(line, where, is_first=number == 1)
 
-    def _text(self, line: bytes, where: str) -> bytes:
+    def _text(self, line: bytes, where: str, *, is_first: bool) -> bytes:
         """Return the text of one object; b"" for null."""
-        path = shlex.quote(str(self._path))
         try:
             found = json.loads(line.decode("utf-8"))
-            return self._chosen(found, where).encode("utf-8")
-        except UnicodeError as error:
-            raise BadConfig(
-                f"{where} is not UTF-8: {error}",
-                hint=f"iconv -c -f UTF-8 -t UTF-8 {path}, or write that line again",
-            ) from None
+            return self._chosen(found, where, is_first=is_first).encode("utf-8")
+        except UnicodeDecodeError as error:
+            kind = kind_of_broken(_around(line, error.start))
+            cause = f"is not UTF-8 ({kind.name})"
+        except UnicodeEncodeError:
+            kind, cause = JSON_BROKEN, "is not UTF-8: a half of a character, \\ud800 or the like"
         except (ValueError, RecursionError) as error:
-            raise BadConfig(
-                f"{where} is not JSON: {str(error)[:100]}", hint=f"jq . {path}"
-            ) from None
+            kind = _form_of(line) if is_first else JSON_BROKEN
+            cause = f"is not JSON: {str(error)[:100]}"
+        raise BadConfig(f"{where} {cause}", hint=self._instead(kind))
 
-    def _chosen(self, found: object, where: str) -> str:
+    def _instead(self, kind: Kind) -> str:
+        """Return the hint of a kind, for a file that is named itself or lies in a folder."""
+        command = kind.hint(str(self._path), self._packing)
+        return f"{command}, and name that file instead" if " > " in kind.command else command
+
+    def _chosen(self, found: object, where: str, *, is_first: bool) -> str:
         """Return the text of a field, or that of a conversation; "" for null."""
         name = self._form.field
         if not isinstance(found, dict):
-            raise BadConfig(f"{where} is not an object", hint='one {"text": "..."} in each line')
-        if name not in found and found.get(FIELD) != [] and not is_chat(found.get(FIELD)):
-            fields = ", ".join(repr(str(key)[:40]) for key in list(found)[:8]) or "nothing"
-            first = next((key for key, value in found.items() if isinstance(value, str)), "NAME")
+            hint = 'one {"text": "..."} in each line'
+            is_array = is_first and isinstance(found, list)
             raise BadConfig(
-                f"{where} has no field {name!r}; it has {fields}",
-                hint=f"--field {shlex.quote(first[:40])}",
+                f"{where} is not an object", hint=self._instead(JSON_ARRAY) if is_array else hint
             )
-        text = found[name] if name in found else found[FIELD]
+        text, chat = found.get(name), found.get(FIELD)
+        if (not text or name == FIELD) and FIELD in found and (not chat or is_chat(chat)):
+            text = chat or None
+        elif name not in found:
+            fields = ", ".join(repr(str(key)[:40]) for key in list(found)[:8]) or "nothing"
+            raise BadConfig(
+                f"{where} has no field {name!r}; it has {fields}", hint=self._field_hint(found)
+            )
         if text is None:
             return ""
-        if isinstance(text, list) and (is_chat(text) or (not text and name not in found)):
-            chat = chat_text(text, self._form.template, where)
-            self._tally.num_chats += 1
-            self._tally.add_parts(chat.parts)
-            return chat.text
+        if is_chat(text):
+            return self._written(text, where).decode("utf-8")
         if not isinstance(text, str):
             raise BadConfig(
                 f"{where}: {name!r} is not text but {type(text).__name__}", hint="--field NAME"
             )
         return text
+
+    def _written(self, messages: list[object], where: str) -> bytes:
+        """Return the text of a conversation, counted."""
+        chat = chat_text(messages, self._form.template, where)
+        self._tally.num_chats += bool(chat.text)
+        self._tally.add_parts(chat.parts)
+        return chat.text.encode("utf-8")
+
+    def _field_hint(self, found: dict[str, object]) -> str:
+        """Return a hint for an object without the field: the field that is meant, or what makes one."""
+        if program := program_for(found):
+            quoted = shlex.quote(program).replace("{", "{{").replace("}", "}}")
+            return self._instead(Kind("", f"jq -c {quoted} {{path}} > {{lines}}"))
+        field = field_of(found)
+        return f"--field {shlex.quote(field)}" if field else "--field NAME"
+
+
+def _form_of(line: bytes) -> Kind:
+    """Return the form of JSON that begins with a line that is none by itself."""
+    start = line.translate(None, b" \t\r\n")
+    if start in {b"[", b"[{"}:
+        return JSON_ARRAY
+    return JSON_SPREAD if start == b"{" or b"}{" in start else JSON_BROKEN
 
 
 _WIDE = frozenset({"utf-16", "utf-32"})
@@ -439,6 +491,8 @@ def _read_path(path: Path) -> Iterator[bytes]:
 
 
 def _read_file(path: Path, *, follow: bool) -> bytes:
+    if path.name.lower().endswith(JSON_LINES):
+        raise _no_source(path, "JSON Lines")
     try:
         with open_regular(path, follow=follow) as file:
             data = file.read(FILE_BYTES_MAX + 1)  # bounded whatever size it states
@@ -459,7 +513,13 @@ def _read_file(path: Path, *, follow: bool) -> bytes:
             return data.removeprefix(_BOM)
     except UnicodeDecodeError as error:
         kind = DAMAGED_WIDE if mark in _WIDE else kind_of_broken(_around(data, error.start))
-    raise BadConfig(
-        f"{path} under [data] source is no text but {kind.name}",
-        hint="swarm data build, which leaves such files out, and [data] dataset of the run file",
+    name = packing_of(data) or ("Parquet" if kind is PARQUET_ELSEWHERE else kind.name)
+    raise _no_source(path, name)
+
+
+def _no_source(path: Path, name: str) -> BadConfig:
+    return BadConfig(
+        f"{path} under [data] source is no text but {name}",
+        hint="swarm data build INPUT --out NAME, which reads it or says what makes text of it, and"
+        ' dataset = "NAME" under [data]',
     )

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from swarm.errors import BadConfig
-from swarm.training.data.kinds import packing_of
+from swarm.training.data.kinds import Kind, packing_of, unpacked_name
 
 READ_BYTES = 1 << 16
 """Bytes of the packed file read at once."""
@@ -29,7 +29,10 @@ GROWTH_MAX = 200
 """Bytes of text per byte of the file: four times the ratio of logs that repeat themselves."""
 GROWTH_FREE_BYTES = 64 << 20
 """Bytes of text allowed for a small file, however repetitive."""
-PACKED_SUFFIXES = (".gz", ".gzip", ".zst", ".zstd")
+
+
+_UNPACK = Kind("", "{path}")
+"""Its hint for a packed file is the command that unpacks it."""
 
 
 class _Member(Protocol):
@@ -52,8 +55,7 @@ class _Member(Protocol):
 
 def plain_name(path: Path) -> str:
     """Return the name of a file in small letters, without the suffix of a packed one."""
-    name = path.name.lower()
-    return next((name.removesuffix(s) for s in PACKED_SUFFIXES if name.endswith(s)), name)
+    return unpacked_name(path.name).lower()
 
 
 def unpacked(file: BinaryIO, path: Path) -> BinaryIO:
@@ -145,7 +147,7 @@ def _fault(path: Path, packing: str, begun: int, offset: int, cause: str) -> Bad
     return BadConfig(
         f"{path} is damaged: the {packing} {part} that begins at byte {begun} cannot be read past byte"
         f" {offset}: {cause}",
-        hint=f"{packing} -t {shlex.quote(str(path))}",
+        hint=f"download it again, or take what can be read of it: {_UNPACK.hint(str(path), packing)}",
     )
 
 

@@ -1,4 +1,4 @@
-"""Read one column of text from a Parquet file, in a process of its own whose memory has a bound.
+"""Read a column of text or conversations from Parquet, in a process of its own whose memory has a bound.
 
 Shell: starts that process and reads its output. Entry point of pyarrow, which only that process imports.
 
@@ -8,22 +8,25 @@ bounded: on Linux the kernel limits its memory, and on every system it checks it
 second and ends itself above the bound. The output, rows without text included, is bounded by the file's size.
 
     to the reader: the file as its standard input
-    from it: for each row 4 bytes of length and the text, then END, or REFUSED with the reason
+    from it: CHATS, if the rows are conversations; for each row 4 bytes of length and the text, or the messages
+        as JSON; then END, or REFUSED with the reason
 """
 
 import json
 import os
+import shlex
 import struct
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import IO, Any, BinaryIO
 
 from swarm.errors import BadConfig
 from swarm.machine import limit_addresses, resident_bytes
+from swarm.training.data.chat import FIELD
 from swarm.training.data.tokenizer import PIP_LINE
 
 BATCH_ROWS = 256
@@ -41,9 +44,12 @@ POLL_S = 0.01
 """Seconds between the reader's checks of its own size: it unpacks some 10 MB in this time."""
 GUARD_SLACK_BYTES = 64 << 20
 """Bytes above the kernel's bound, which names the row; this guard only ends the process."""
-END, REFUSED = 0xFFFFFFFF, 0xFFFFFFFE
+END, REFUSED, CHATS = 0xFFFFFFFF, 0xFFFFFFFE, 0xFFFFFFFD
 """Markers in place of a length."""
-_MESSAGE_MAX = 4096
+_MESSAGE_MAX = 1 << 14
+_MESSAGE_CHARS_MAX = 512
+"""Characters of a reason, and of a hint; one is at most 12 bytes of JSON."""
+_NAME_CHARS_MAX = 40
 _LENGTH = struct.Struct(">I")
 _STOP_S = 10.0
 _ONE_HEAP = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1"}
@@ -51,14 +57,23 @@ _ONE_HEAP = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1"}
 _SMALLER = "write it again with smaller row groups and pages"
 
 
-def read_column(file: BinaryIO, name: str, column: str, row_bytes_max: int) -> Iterator[bytes]:
+Written = Callable[[list[object], str], bytes]
+"""Makes a text of the messages of a conversation, and of the place where they are for errors."""
+
+
+def read_column(
+    file: BinaryIO, name: str, column: str, row_bytes_max: int, written: Written
+) -> Iterator[bytes]:
     """Yield the text of each row as UTF-8; b"" for null.
+
+    Without such a column, that of ``messages`` is read if it holds conversations.
 
     Args:
         file: The open Parquet file.
         name: Its name, for error messages.
         column: The column of text to read.
         row_bytes_max: The most bytes of one row.
+        written: Called with each conversation.
 
     Raises:
         BadConfig: pyarrow is not installed, the file is not Parquet or has no such column of text, a row is too
@@ -68,18 +83,14 @@ def read_column(file: BinaryIO, name: str, column: str, row_bytes_max: int) -> I
         raise BadConfig(f"{name} needs the pyarrow library, which is not installed", hint=PIP_LINE)
     size = os.fstat(file.fileno()).st_size
     room = GROWTH_FREE_BYTES + GROWTH_MAX * size
-    command = [sys.executable, "-P", "-m", __name__, column, str(MEMORY_BYTES)]
-    reader = subprocess.Popen(  # noqa: S603  our own module
-        command,
-        stdin=file,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, **_ONE_HEAP, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-    )
+    reader = _started(file, column)
     assert reader.stdout is not None, "it is a pipe"
     try:
-        row = 0
+        row, is_chats = 0, False
         while (length := _length(reader.stdout)) is not None and length < REFUSED:
+            if length == CHATS:
+                is_chats = True
+                continue
             row += 1
             if length > row_bytes_max:
                 raise BadConfig(
@@ -93,7 +104,8 @@ def read_column(file: BinaryIO, name: str, column: str, row_bytes_max: int) -> I
                     f" {row}",
                     hint="leave it out, or write it again without the doubles",
                 )
-            yield reader.stdout.read(length)
+            text = reader.stdout.read(length)
+            yield _conversation(text, f"{name} row {row}", written) if is_chats and text else text
         if length is None:
             raise BadConfig(
                 f"{name} needs more than {MEMORY_BYTES >> 20} MiB of memory to be read, or is damaged, after"
@@ -107,6 +119,24 @@ def read_column(file: BinaryIO, name: str, column: str, row_bytes_max: int) -> I
         reader.kill()
         reader.stdout.close()
         reader.wait(_STOP_S)
+
+
+def _started(file: BinaryIO, column: str) -> subprocess.Popen[bytes]:
+    """Start the process that reads a column of an open file."""
+    return subprocess.Popen(  # noqa: S603  our own module
+        [sys.executable, "-P", "-m", __name__, column, str(MEMORY_BYTES)],
+        stdin=file,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, **_ONE_HEAP, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+
+
+def _conversation(text: bytes, where: str, written: Written) -> bytes:
+    try:
+        return written(json.loads(text), where)
+    except (ValueError, RecursionError):
+        raise BadConfig(f"{where} is no conversation", hint="--column NAME") from None
 
 
 def _length(pipe: IO[bytes]) -> int | None:
@@ -123,33 +153,41 @@ def main(column: str, memory_bytes: int) -> None:
     out = sys.stdout.buffer
     try:
         for text in _rows(column, memory_bytes):
+            if text is None:
+                out.write(_LENGTH.pack(CHATS))
+                continue
             out.write(_LENGTH.pack(len(text)))
             out.write(text)
         out.write(_LENGTH.pack(END))
     except BadConfig as error:
-        message = json.dumps((str(error)[: _MESSAGE_MAX // 8], error.hint))
+        message = json.dumps((str(error)[:_MESSAGE_CHARS_MAX], error.hint[:_MESSAGE_CHARS_MAX]))
         out.write(_LENGTH.pack(REFUSED) + message.encode("ascii"))
     out.flush()
 
 
-def _rows(column: str, memory_bytes: int) -> Iterator[bytes]:
+def _rows(wanted: str, memory_bytes: int) -> Iterator[bytes | None]:
+    """Yield the rows; None before those of conversations."""
     import pyarrow  # noqa: PLC0415  only the reader needs it
     from pyarrow import parquet as reader  # noqa: PLC0415
 
     pa: Any = pyarrow  # which has no types
     open_file: Any = reader.ParquetFile
     _bound_memory(memory_bytes)
-    row = 0
+    row, column = 0, wanted
     try:
         parquet = open_file(sys.stdin.buffer, pre_buffer=False, buffer_size=1 << 20)
-        _check(pa, parquet, column)
+        column, is_chats = _column(pa, parquet, wanted)
+        if is_chats:
+            yield None
         batches = parquet.iter_batches(
             batch_size=_rows_at_once(parquet, column), columns=[column], use_threads=False
         )
         for batch in batches:
             for value in batch.column(0):
                 row += 1
-                text: str | bytes | None = value.as_py()
+                text: Any = value.as_py()
+                if is_chats and text is not None:
+                    text = json.dumps(text, ensure_ascii=False, default=_plain)
                 yield b"" if text is None else _utf8(text)
     except UnicodeError:
         raise BadConfig(
@@ -176,6 +214,11 @@ def _utf8(text: str | bytes) -> bytes:
     return text.encode("utf-8")
 
 
+def _plain(value: object) -> str:
+    """Return a value that JSON does not have as text; raise ``UnicodeError`` for bytes that are none."""
+    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+
+
 def _bound_memory(num_bytes: int) -> None:
     """Limit the memory of this process to ``num_bytes`` more than it has now.
 
@@ -193,21 +236,41 @@ def _guard(limit_bytes: int) -> None:
     os._exit(1)
 
 
-def _check(pa: Any, parquet: Any, column: str) -> None:  # noqa: ANN401  untyped library
-    """Raise ``BadConfig`` unless the file has this column, of text."""
-    schema = parquet.schema_arrow
+def _column(pa: Any, parquet: Any, column: str) -> tuple[str, bool]:  # noqa: ANN401  untyped library
+    """Return the column to read, and whether it holds conversations; raise ``BadConfig`` if there is none."""
+    schema, is_null = parquet.schema_arrow, pa.types.is_null
     texts = [field.name for field in schema if _is_text(pa, field.type)]
-    shown = ", ".join(repr(text[:40]) for text in texts[:8]) or "none"
+    shown = ", ".join(repr(text[:_NAME_CHARS_MAX]) for text in texts[:8]) or "none"
     found = [field for field in schema if field.name == column]
+    if all(is_null(field.type) for field in found):
+        chats = [field for field in schema if field.name == FIELD and _is_chats(pa, field.type)]
+        found = chats or found
     if len(found) != 1:
+        cause = f"has no column {column!r}" if not found else f"has several columns {column!r}"
+        raise BadConfig(f"{cause}; its columns of text: {shown}", hint=_column_hint(texts))
+    kind = found[0].type
+    if not _is_chats(pa, kind) and not _is_text(pa, kind) and not is_null(kind):
         raise BadConfig(
-            f"has no column {column!r}; its columns of text: {shown}", hint="--column NAME"
+            f"column {column!r} is not text but {str(kind)[:40]}; columns of text: {shown}",
+            hint=_column_hint(texts),
         )
-    if not _is_text(pa, found[0].type):
-        raise BadConfig(
-            f"column {column!r} is not text but {str(found[0].type)[:40]}; columns of text: {shown}",
-            hint="--column NAME",
-        )
+    return found[0].name, _is_chats(pa, kind)
+
+
+def _column_hint(texts: list[str]) -> str:
+    if not texts:
+        return "write the text into a column of strings, or messages with a role and a content"
+    is_clear = len(texts) == 1 and len(texts[0]) <= _NAME_CHARS_MAX
+    return f"--column {shlex.quote(texts[0])}" if is_clear else "--column NAME"
+
+
+def _is_chats(pa: Any, kind: Any) -> bool:  # noqa: ANN401
+    """Return True for a type of lists of objects with a role."""
+    types = pa.types
+    if not any(is_kind(kind) for is_kind in (types.is_list, types.is_large_list)):
+        return False
+    item = kind.value_type
+    return bool(types.is_struct(item) and item.get_field_index("role") >= 0)
 
 
 def _is_text(pa: Any, kind: Any) -> bool:  # noqa: ANN401
@@ -225,9 +288,13 @@ def _rows_at_once(parquet: Any, column: str) -> int:  # noqa: ANN401
     for index in range(metadata.num_row_groups):
         group = metadata.row_group(index)
         parts = [group.column(leaf) for leaf in range(group.num_columns)]
-        sizes = [p.total_uncompressed_size for p in parts if p.path_in_schema == column]
-        longest = max([longest, *(size // max(group.num_rows, 1) for size in sizes)])
+        size = sum(p.total_uncompressed_size for p in parts if _is_of(p.path_in_schema, column))
+        longest = max(longest, size // max(group.num_rows, 1))
     return min(max(BATCH_BYTES // longest, 1), BATCH_ROWS)
+
+
+def _is_of(path: str, column: str) -> bool:
+    return path == column or path.startswith(f"{column}.")
 
 
 if __name__ == "__main__":

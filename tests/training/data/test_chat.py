@@ -5,7 +5,14 @@ from typing import Any
 import pytest
 
 from swarm.errors import BadConfig
-from swarm.training.data.chat import Chat, chat_text, check_template, is_chat
+from swarm.training.data.chat import (
+    Chat,
+    chat_text,
+    check_template,
+    field_of,
+    is_chat,
+    program_for,
+)
 
 MESSAGES: list[Any] = [
     {"role": "system", "content": "Be {kind}."},
@@ -59,3 +66,37 @@ def test_what_is_a_conversation_and_which_templates_there_are() -> None:
     check_template("chatml")
     with pytest.raises(BadConfig, match="there are chatml, plain"):
         check_template("{x}")
+
+
+def test_parts_of_text_may_have_no_type_or_that_of_an_answer() -> None:
+    """In Parquet every part has every field, and null for what it does not say."""
+    content = [{"type": None, "text": "a"}, {"type": "output_text", "text": "b"}, None]
+    found = chat_text([{"role": "user", "content": content, "tool_calls": None}], "plain", "")
+    assert found == Chat("user: a\nb\n", ("text",))
+
+
+def test_the_field_that_is_meant_is_the_conversation_or_the_longest_text() -> None:
+    assert field_of({"id": "a long name", "talk": MESSAGES}) == "talk"
+    assert field_of({"id": "7f", "body": "a text", "n": 3}) == "body"
+    assert field_of({"n": 3}) == field_of({"x" * 41: "a"}) == field_of({}) == ""
+
+
+def test_other_forms_of_conversations_have_a_program_that_makes_messages() -> None:
+    """One field of a pair would be half of a conversation."""
+    share = {"id": "1", "talk": [{"from": "human", "value": "hi"}]}
+    messages = '{messages: [.["talk"][] | {role: .from, content: .value}]}'
+    assert program_for(share) == messages
+    both = program_for({"instruction": "a", "input": "b", "output": "c"})
+    assert '.instruction + "\\n" + (.input // "")' in both
+    assert both.endswith('{role: "assistant", content: .output}]}')
+    assert "input" not in program_for({"prompt": "a", "completion": "b"})
+    others: tuple[dict[str, Any], ...] = (
+        {},
+        {"prompt": "a"},
+        {"prompt": "a", "completion": []},
+        {"talk": [3]},
+        {"talk": []},
+    )
+    for other in others:
+        assert program_for(other) == ""
+    assert program_for({"x" * 41: share["talk"]}) == ""

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,10 @@ def read(*names: Path, **form: str) -> tuple[list[bytes], Tally]:
 
 
 def kinds(tally: Tally) -> dict[str, int]:
-    return {name: found.num_files for name, found in tally.left_out.items()}
+    found = Counter[str]()
+    for left_out in tally.left_out.values():
+        found[left_out.kind.name] += left_out.num_files
+    return dict(found)
 
 
 @pytest.mark.rule("T13b", "S2")
@@ -62,8 +66,29 @@ def test_what_is_no_text_is_counted_by_kind_and_never_read(tmp_path: Path) -> No
         "packed Parquet": 1,
     }
     assert (tally.num_files, tally.num_empty_files, tally.text_bytes) == (1, 1, len(text.encode()))
-    assert tally.left_out["picture"].example == str(tmp_path / "a.png")
-    assert tally.left_out["picture"].num_bytes == 4 * len(PNG)
+    (pictures,) = (found for found in tally.left_out.values() if found.kind.name == "picture")
+    assert (pictures.example, pictures.num_bytes) == (str(tmp_path / "a.png"), 4 * len(PNG))
+
+
+@pytest.mark.rule("T13b")
+def test_each_command_that_mends_has_an_example_of_its_own(tmp_path: Path) -> None:
+    """The command for one byte order makes noise of the other."""
+    text = "The dog runs over an old bridge. Nobody waits.\n" * 9
+    for name, data in {
+        "a.txt": text.encode("utf-16-le"),
+        "b.txt": text.encode("utf-16-be"),
+        "c.txt": text.encode("utf-16-be"),
+        "d.txt.gz": gzip.compress(text.encode("utf-16-be")),
+    }.items():
+        (tmp_path / name).write_bytes(data)
+    found = [
+        (one.num_files, one.hint.split(" -t ")[0]) for one in read(tmp_path)[1].left_out.values()
+    ]
+    assert found == [
+        (1, "iconv -f UTF-16LE"),
+        (2, "iconv -f UTF-16BE"),
+        (1, f"gzip -dc {tmp_path / 'd.txt.gz'} | iconv -f UTF-16BE"),
+    ]
 
 
 @pytest.mark.rule("T13b")
@@ -112,7 +137,8 @@ def test_a_bad_line_of_a_packed_file_is_named(tmp_path: Path) -> None:
     path.write_bytes(gzip.compress(LINES + b"{"))
     with pytest.raises(BadConfig, match=r"a\.jsonl\.gz line 3 is not JSON") as caught:
         read(path)
-    assert caught.value.hint == f"jq . {path}"
+    lines = f"> {tmp_path / 'a.lines.jsonl'}, and name that file instead"
+    assert caught.value.hint == f"gzip -dc {path} | jq -cR 'fromjson?' {lines}"
     path.write_bytes(gzip.compress(LINES * 1000)[:-9])
     with pytest.raises(BadConfig, match=r"a\.jsonl\.gz is damaged: .* it ends too early"):
         read(path)
@@ -130,21 +156,84 @@ def test_lines_of_messages_become_texts(tmp_path: Path) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     found, tally = read(path)
     assert found == [b"user: hi\n\nassistant: see\n", b"text comes first"]
-    assert (tally.num_chats, tally.num_empty, tally.parts) == (2, 1, {"image_url": 1})
+    assert (tally.num_chats, tally.num_empty, tally.parts) == (1, 1, {"image_url": 1})
     assert read(path, template="chatml")[0][0].startswith(b"<|im_start|>user\nhi<|im_end|>\n")
-    path.write_text('{"messages": []}\n')
-    assert read(path)[1].num_empty == 1
+    path.write_text('{"messages": []}\n{"messages": null}\n{"text": null}\n')
+    found, tally = read(path)
+    assert (found, tally.num_empty, tally.num_chats) == ([], 3, 0)
+    for empty in ("null", '""'):
+        path.write_text(f'{{"text": {empty}, "messages": [{{"role": "user", "content": "a"}}]}}\n')
+        assert read(path)[0] == [b"user: a\n"], "a field without text hides no conversation"
     path.write_text('{"messages": [{"role": "user", "content": "a"}, {"content": "b"}]}\n')
     with pytest.raises(BadConfig, match="line 1, message 2 has no role"):
         read(path)
     path.write_text('{"talk": [{"role": "user", "content": "hi"}]}\n')
     assert read(path, field="talk")[0] == [b"user: hi\n"]
-    with pytest.raises(BadConfig, match=r"has no field 'text'; it has 'talk'"):
+    with pytest.raises(BadConfig, match=r"has no field 'text'; it has 'talk'") as caught:
         read(path)
-    path.write_text('{"id": 3, "body": "x"}\n')
+    assert caught.value.hint == "--field talk"
+    path.write_text('{"id": "3", "body": "some text"}\n')
     with pytest.raises(BadConfig, match="it has 'id', 'body'") as caught:
         read(path)
     assert caught.value.hint == "--field body"
+
+
+@pytest.mark.rule("T13b")
+def test_json_in_another_form_than_lines_is_named_with_what_makes_lines(tmp_path: Path) -> None:
+    """The braces and quotes of a whole array would be trained on."""
+    rows = [{"text": "one"}, {"text": "two"}]
+    chat = [{"messages": [{"role": "user", "content": "hi"}]}]
+    for name, data in {
+        "a.json": json.dumps(rows),
+        "b.json": f"\ufeff {json.dumps(chat, indent=1)}",
+        "c.json": json.dumps(rows[0], indent=1),
+        "d.json": "[1, 2]",
+        "e.json": '{"other": [{"text": "one"}]}',
+        "f.json": json.dumps(rows[0]),
+        "g.json": "[" * 100_000,
+        "h.json": f"{json.dumps(rows[0])} {json.dumps(rows[1])}",
+    }.items():
+        (tmp_path / name).write_text(data)
+    found, tally = read(tmp_path)
+    assert found[2] == b"one"
+    assert len(found) == 4
+    assert kinds(tally) == {"JSON array": 2, "JSON of other lines": 2}
+    (tmp_path / "a.json").write_bytes('[{"text": "Grüße"}]'.encode("latin-1"))
+    assert kinds(read(tmp_path / "a.json")[1]) == {"Latin-1": 1}, "before it is told from JSON"
+    path, lines = tmp_path / "x.jsonl", tmp_path / "x.lines.jsonl"
+    for data, command in (
+        (json.dumps(rows), "jq -c '.[]'"),
+        (json.dumps(rows, indent=1), "jq -c '.[]'"),
+        (json.dumps(rows[0], indent=1), "jq -c ."),
+        (f"{json.dumps(rows[0])} {json.dumps(rows[1])}", "jq -c ."),
+        ('{"text": "cut', "jq -cR 'fromjson?'"),
+        ("oops", "jq -cR 'fromjson?'"),
+    ):
+        path.write_text(data)
+        with pytest.raises(BadConfig, match=r"x\.jsonl line 1") as caught:
+            read(path)
+        assert caught.value.hint == f"{command} {path} > {lines}, and name that file instead"
+
+
+@pytest.mark.rule("T13b")
+def test_a_line_in_another_encoding_is_named_with_the_command_for_it(tmp_path: Path) -> None:
+    """Dropping what is no UTF-8 would drop every umlaut of a file in Latin-1."""
+    path = tmp_path / "a.jsonl"
+    path.write_bytes('{"text": "Grüße"}\n'.encode("latin-1"))
+    with pytest.raises(BadConfig, match=r"line 1 is not UTF-8 \(Latin-1\)") as caught:
+        read(path)
+    assert caught.value.hint.startswith(f"iconv -f WINDOWS-1252 -t UTF-8 {path} > ")
+    path.write_bytes(b"\x9b" + bytes(range(11, 256)) * 3)
+    with pytest.raises(BadConfig, match=r"line 1 is not UTF-8 \(binary data\)") as caught:
+        read(path)
+    assert caught.value.hint == f"file {path}"
+
+
+def test_a_mark_alone_is_an_empty_file(tmp_path: Path) -> None:
+    for number, mark in enumerate((b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf", b"\xff\xfe\0\0")):
+        (tmp_path / str(number)).write_bytes(mark)
+    found, tally = read(tmp_path)
+    assert (found, tally.num_empty_files) == ([], 4)
 
 
 def test_types_of_parts_are_counted_within_a_bound() -> None:
@@ -210,3 +299,11 @@ def test_a_source_of_a_run_file_is_text_too(tmp_path: Path) -> None:
         (tmp_path / "c").write_bytes(data)
         with pytest.raises(BadConfig, match=f"c under .data. source is no text but {kind}"):
             list(read_source([str(tmp_path)]))
+    for data, kind in ((gzip.compress(b"x"), "gzip"), (b"PAR1\x15\0", "Parquet")):
+        (tmp_path / "c").write_bytes(data)
+        with pytest.raises(BadConfig, match=f"is no text but {kind}$") as caught:
+            list(read_source([str(tmp_path)]))
+        assert "which reads it" in caught.value.hint
+    (tmp_path / "c").rename(tmp_path / "c.jsonl")
+    with pytest.raises(BadConfig, match=r"c\.jsonl under .data. source is no text but JSON Lines"):
+        list(read_source([str(tmp_path / "c.jsonl")]))

@@ -66,7 +66,7 @@ def test_a_damaged_or_cut_member_is_named_with_its_byte(path: Path, way: str) ->
     path.write_bytes(first + b"this is no member")
     with pytest.raises(BadConfig, match=f"{begins} {len(first)} ") as caught:
         read(path)
-    assert caught.value.hint.startswith(f"{way} -t")
+    assert f"{way} -dc {path} > {path.with_suffix('')}" in caught.value.hint
     broken = bytearray(first)
     broken[len(first) // 2 : len(first) // 2 + 40] = bytes(40)
     path.write_bytes(broken)

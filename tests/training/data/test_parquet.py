@@ -14,6 +14,7 @@ from pyarrow import parquet
 
 from swarm.errors import BadConfig
 from swarm.training.data import parquet as module
+from swarm.training.data.chat import chat_text
 from swarm.training.data.parquet import read_column
 
 pa: Any = pyarrow
@@ -26,9 +27,13 @@ def write(path: Path, **columns: object) -> Path:
     return path
 
 
+def written(messages: list[object], where: str) -> bytes:
+    return chat_text(messages, "plain", where).text.encode()
+
+
 def read(path: Path, column: str = "text") -> list[bytes]:
     with path.open("rb") as file:
-        return list(read_column(file, path.name, column, ROW_BYTES_MAX))
+        return list(read_column(file, path.name, column, ROW_BYTES_MAX, written))
 
 
 def test_rows_of_every_kind_of_text_are_read_in_order(tmp_path: Path) -> None:
@@ -41,17 +46,60 @@ def test_rows_of_every_kind_of_text_are_read_in_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("columns", "message"),
+    ("columns", "message", "hint"),
     [
-        ({"text": [1, 2]}, r"'text' is not text but int64; columns of text: none"),
-        ({"text": [["a"]], "body": ["b"]}, r"is not text but list.*columns of text: 'body'"),
-        ({"body": ["x"], "id": [1]}, r"no column 'text'; its columns of text: 'body'"),
+        ({"text": [1]}, r"'text' is not text but int64; columns of text: none", "write the text"),
+        ({"text": [["a"]], "b c": ["b"]}, r"is not text but list.*: 'b c'", "--column 'b c'"),
+        ({"body": ["x"], "id": [1]}, r"no column 'text'; .* of text: 'body'", "--column body"),
+        ({"a": ["x"], "b": ["y"]}, r"no column 'text'; .* of text: 'a', 'b'", "--column NAME"),
+        ({"messages": [["x"]]}, r"no column 'text'", "write the text"),
+        ({"🐟" * 39 + str(n): ["x"] for n in range(9)}, r"no column 'text'", "--column NAME"),
     ],
 )
-def test_another_column_is_named(tmp_path: Path, columns: dict[str, Any], message: str) -> None:
+def test_another_column_is_named(
+    tmp_path: Path, columns: dict[str, Any], message: str, hint: str
+) -> None:
     with pytest.raises(BadConfig, match=message) as caught:
         read(write(tmp_path / "a.parquet", **columns))
-    assert caught.value.hint == "--column NAME"
+    assert caught.value.hint.startswith(hint)
+
+
+@pytest.mark.rule("T13e")
+def test_conversations_are_read_where_there_is_no_column_of_text(tmp_path: Path) -> None:
+    parts = [{"type": "text", "text": "see"}, {"type": "image_url", "text": None}]
+    said: Any = [
+        [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yö"}],
+        None,
+        [],
+        [{"role": "user", "content": None}],
+    ]
+    texts = ["user: hi\n\nassistant: yö\n".encode(), b"", b"", b""]
+    path = write(tmp_path / "a.parquet", id=[1, 2, 3, 4], messages=said)
+    assert read(path) == read(path, "messages") == texts
+    assert read(write(tmp_path / "b.parquet", messages=[[{"role": "u", "content": parts}]])) == [
+        b"u: see\n"
+    ]
+    assert read(write(tmp_path / "c.parquet", talk=said), "talk") == texts
+    bare = [[{"role": b"user", "content": "zwö".encode()}]]
+    assert read(write(tmp_path / "d.parquet", messages=bare)) == ["user: zwö\n".encode()]
+    nulls = pa.array([None], pa.null())
+    assert read(write(tmp_path / "e.parquet", text=nulls, messages=said[:1])) == texts[:1]
+    assert read(write(tmp_path / "f.parquet", text=["text"], messages=said[:1])) == [b"text"]
+
+
+@pytest.mark.rule("T13e")
+def test_a_bad_conversation_is_named_by_row(tmp_path: Path) -> None:
+    said = [[{"role": "user", "content": "hi"}], [{"role": None, "content": "hi"}]]
+    with pytest.raises(BadConfig, match=r"b\.parquet row 2, message 1 has no role"):
+        read(write(tmp_path / "b.parquet", messages=said))
+    bare = [[{"role": "user", "content": b"\xff"}]]
+    with pytest.raises(BadConfig, match="column 'messages' is not UTF-8 at row 1"):
+        read(write(tmp_path / "c.parquet", messages=bare))
+
+
+def test_a_column_of_nulls_alone_is_one_without_text(tmp_path: Path) -> None:
+    """pandas writes a column in which there is nothing without any type."""
+    assert read(write(tmp_path / "a.parquet", text=pa.array([None, None], pa.null()))) == [b"", b""]
 
 
 def test_text_that_is_not_utf8_is_named_by_row(tmp_path: Path) -> None:
@@ -130,7 +178,7 @@ def test_a_file_that_is_unpacked_into_more_memory_than_there_may_be_is_refused(
         path.open("rb") as file,
         pytest.raises(BadConfig, match="needs more than 1024 MiB") as caught,
     ):
-        list(read_column(file, path.name, "text", 16 << 20))
+        list(read_column(file, path.name, "text", 16 << 20, written))
     assert caught.value.hint == "write it again with smaller row groups and pages"
 
 
@@ -155,7 +203,7 @@ def test_a_reader_that_is_left_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(subprocess, "Popen", begun)
     path = write(tmp_path / "a.parquet", text=["x" * 1000] * 5000)
     with path.open("rb") as file:
-        rows: Any = read_column(file, path.name, "text", ROW_BYTES_MAX)
+        rows: Any = read_column(file, path.name, "text", ROW_BYTES_MAX, written)
         assert next(rows) == b"x" * 1000
         assert started[0].poll() is None
         rows.close()
