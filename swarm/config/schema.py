@@ -206,8 +206,8 @@ class OuterSection(Section):
     int3-mean: a third, for checkpoints less than 100 steps apart. int4: half, errors are carried on, int8 in
     the last tenth of the rounds."""
     distance_max: float = Field(default=1.5, ge=0.0, le=1000.0)
-    """A partner farther away than this many times as far as both can have moved since they last traded gets less
-    weight; 0: never."""
+    """A partner farther away than this many times as far as both can have moved since they last traded gets
+    less weight; 0: never."""
     loss_margin: float = Field(default=0.0, ge=0.0, le=100.0)
     """A partner that raises the loss by more nats than this is declined, where a seat can measure it; 0:
     off."""

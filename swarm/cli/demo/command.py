@@ -292,6 +292,7 @@ def _result(setup: DemoSetup, measured: "Measured") -> "Result":
         commits_old=measured.checked.commits_old,
         honest_slashed=measured.checked.honest_slashed,
         lies_late=measured.checked.lies_late,
+        lies_unseen=measured.checked.lies_unseen,
         deceivers=measured.checked.deceivers,
         deceivers_caught=measured.checked.deceivers_caught,
     )

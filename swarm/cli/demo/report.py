@@ -39,6 +39,8 @@ class Result:
     """Peers that lost stake, apart from the cheating one."""
     lies_late: int | None = None
     """False segments committed so near the end that there was no time to hear them."""
+    lies_unseen: int | None = None
+    """False segments that no verifier got to in time; their peer is convicted of others."""
     deceivers: int | None = None
     """Peers that gave their partners other weights than they have, and committed segments."""
     deceivers_caught: int | None = None
@@ -61,9 +63,12 @@ def shortfalls(result: Result) -> list[str]:
         faults.append("the trained model could not be measured")
     if result.honest_slashed:
         faults.append(f"{result.honest_slashed} honest peers lost stake")
-    open_lies = (result.lies_planted or 0) - (result.lies_caught or 0) - (result.lies_late or 0)
+    settled = (result.lies_caught, result.lies_late, result.lies_unseen)
+    open_lies = (result.lies_planted or 0) - sum(count or 0 for count in settled)
     if open_lies > 0:
-        faults.append(f"{open_lies} false segments were not caught")
+        faults.append(f"{open_lies} false segments were found true, or have no verdict")
+    if result.lies_unseen and not result.lies_caught:
+        faults.append("the cheating peer was never convicted: no verifier looked at its segments")
     if (result.deceivers or 0) > (result.deceivers_caught or 0):
         faults.append("a peer that gave its partners other weights was not caught")
     return faults
@@ -105,6 +110,8 @@ def _cheating(result: Result) -> str:
     message = f"{caught} false segments were proven false, or not shown and not paid"
     if result.lies_late:
         message += f" ({result.lies_late} came too late for a verdict)"
+    if result.lies_unseen:
+        message += f" ({result.lies_unseen} no verifier got to in time)"
     return f"{message}, {human_count(result.honest_slashed)} honest peers slashed"
 
 

@@ -27,6 +27,7 @@ class VerifiedPeer(Document, frozen=True):
     """Work of one peer in a run."""
 
     segments: int = 0
+    verified: int = 0
     failed: int = 0
     silent: int = 0
     waiting_blocks: tuple[int, ...] = ()
@@ -62,6 +63,8 @@ class Checked:
     """Segments of the cheating peer that were proven false, or not paid since it served no sound log."""
     lies_late: int | None = None
     """Segments of the cheating peer that are so young that they wait for their verdict."""
+    lies_unseen: int | None = None
+    """Segments of the cheating peer that no verifier got to in time: nobody has called them true."""
     deceivers: int | None = None
     """Cheating peers that committed segments and gave their partners other weights than they have."""
     deceivers_caught: int | None = None
@@ -90,11 +93,12 @@ def count_checks(
         for peer, stake in honest.items()
     )
     if cheat is None:
-        planted = caught = late = None
+        planted = caught = late = unseen = None
     else:
         work = run.peers.get(cheat, nothing)
         planted, caught = work.segments, work.failed + work.silent
         late = sum(age < VERDICT_ROUNDS * run.round_blocks for age in work.waiting_blocks)
+        unseen = max(planted - caught - work.verified - len(work.waiting_blocks), 0)
     told = None if deceiver is None else run.peers.get(deceiver, nothing)
     return Checked(
         commits_old=run.old_segments,
@@ -102,6 +106,7 @@ def count_checks(
         lies_planted=planted,
         lies_caught=caught,
         lies_late=late,
+        lies_unseen=unseen,
         deceivers=None if told is None else int(told.segments > 0),
         deceivers_caught=None if told is None else int(told.failed > 0),
         honest_slashed=slashed,

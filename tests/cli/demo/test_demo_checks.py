@@ -25,9 +25,17 @@ def test_lies_are_the_segments_of_the_cheating_peer_and_caught_when_proven_false
         lies_planted=5,
         lies_caught=3,
         lies_late=1,
+        lies_unseen=0,
         honest_slashed=0,
     )
     assert VERDICT_ROUNDS * 10 < 80
+
+
+def test_a_lie_that_nobody_got_to_is_no_lie_that_was_believed() -> None:
+    work = {"segments": 9, "failed": 3, "silent": 1, "verified": 2, "waiting_blocks": [5]}
+    found = count_checks({"runs": [{"round_blocks": 10, "peers": {"L": work}}]}, HONEST, "L")
+    assert (found.lies_planted, found.lies_caught) == (9, 4)
+    assert (found.lies_late, found.lies_unseen) == (1, 2)
 
 
 def test_a_deceiver_counts_once_it_has_committed_and_is_caught_when_convicted() -> None:
