@@ -30,6 +30,7 @@ from swarm.host.dialback import DialBacks
 from swarm.host.handshake import CHAIN_BYTES, SESSION_BYTES, Hello
 from swarm.host.libp2p_patches import GuardedHost, GuardedSwarm, build_host, route_logging
 from swarm.host.listen import announced, bindings, expand
+from swarm.host.places import group_of
 from swarm.host.server import Handler, Server
 from swarm.host.twins import ASK_BYTES_MAX, Twin, TwinWatch
 from swarm.host.twins import PROTOCOL as TWIN_PROTOCOL
@@ -224,6 +225,10 @@ class Host:
     def _remote_host(self, peer: PeerId) -> str:
         """Return the host that a peer is connected from; "" for none."""
         return next((link.remote_host for link in self._links.of(peer)), "")
+
+    def origin(self, peer: PeerId) -> str:
+        """Return what a peer is counted by: the public network that it is connected from, else its address."""
+        return group_of(self._remote_host(peer))
 
     def network(self, peer: PeerId) -> str:
         """Return the public network that a peer is connected from (``addresses.network_of``); "" for none."""
