@@ -15,6 +15,7 @@ from swarm.ledger.blocks import block_digest, epoch_of
 from swarm.ledger.chain import Head, voted_on
 from swarm.ledger.consensus.validator import ValidatorRunner
 from swarm.ledger.mempool import Mempool
+from swarm.ledger.net.answering import Answering
 from swarm.ledger.net.archive import Archive
 from swarm.ledger.net.snapshots import Snapshots
 from swarm.ledger.net.sync import (
@@ -65,6 +66,7 @@ class Follower:
         host: Host,
         replica: ValidatorRunner | None,
         snapshots: Snapshots,
+        answering: Answering,
         *,
         uses_snapshots: bool,
         report: Callable[[str], None] = log.warning,
@@ -72,6 +74,7 @@ class Follower:
     ) -> None:
         self._archive, self._pool, self._host, self._replica = archive, pool, host, replica
         self._snapshots, self._uses_snapshots = snapshots, uses_snapshots
+        self._answering, self._genesis = answering, b""
         self._report, self._tell = report, tell
         self._sources = Sources(sum(host.peer))
         self._looked_at = -SNAPSHOT_S
@@ -272,7 +275,8 @@ class Follower:
         asked = parse_request(request)
         height = asked.from_height
         if height == 0:
-            return encode(self._archive.genesis)
+            self._genesis = self._genesis or encode(self._archive.genesis)
+            return self._genesis
         nothing = replace(NOTHING_YET, first=self._archive.first)
         if height < self._archive.first:
             return encode(nothing)
@@ -285,9 +289,11 @@ class Follower:
         behind = self._archive.head.state.height - height
         if behind < 0:
             return encode(nothing)
-        if behind < NEAR_BLOCKS:
-            return self._compose(height)
-        return await trio.to_thread.run_sync(self._compose, height)
+        is_far = behind >= NEAR_BLOCKS
+        try:
+            return await self._answering.answer(peer, self._compose, height, in_thread=is_far)
+        except Unreachable:
+            return encode(replace(nothing, is_full=True))
 
     async def _wait(self, peer: PeerId, height: Height, wait_s: float) -> bool:
         """Wait for a block on behalf of a follower; return False if there is no place for it any more."""
@@ -311,7 +317,7 @@ class Follower:
                     self._places.leave(peer)
         return not scope.cancelled_caught
 
-    def _compose(self, height: Height) -> bytes:
+    def _compose(self, height: int) -> bytes:
         epoch_blocks = self._archive.genesis.epoch_blocks
-        reply = compose_reply(height, self._archive.block_at, epoch_blocks)
+        reply = compose_reply(Height(height), self._archive.block_at, epoch_blocks)
         return encode(replace(reply, first=self._archive.first))

@@ -134,8 +134,8 @@ def test_attack_inflated_tokens_bring_a_partner_no_farther_than_the_pace_allows(
 @pytest.mark.rule("T18a")
 def test_who_stepped_alone_expects_the_others_farther_away() -> None:
     movements = Movements()
+    solo = Merge.solo(a_merge(0.0).snapshot, OuterScalars(0.0, 0.7, 0.7))
     for _ in range(2):
-        solo = Merge.solo(a_merge(0.0).snapshot, OuterScalars(0.0, 0.7, 0.7))
         assert clip_or_reject(solo, movements, None, None, OUTER) is solo
     assert weight_of(a_merge(4.5), movements) == 1.0
     assert weight_of(a_merge(4.5), movements) == pytest.approx(1 / 3), "it took one, and is with it"
