@@ -146,7 +146,7 @@ class NoiseSession(SecureSession):
             elif size > LENGTH_BYTES and missing <= len(data):
                 # Only the message that was cut is put together; the others stay where they were read.
                 message = b"".join((rest[LENGTH_BYTES:], data[:missing]))
-                self._sealed = memoryview(data)[missing:]
+                self._sealed = memoryview(data)[missing:] or memoryview(b"")
             else:
                 self._sealed = memoryview(b"".join((rest, data)))
             self._hold(have)

@@ -286,7 +286,7 @@ async def test_a_peer_without_a_hello_is_served_nothing_and_dropped(
         assert alice.connected() == []
 
 
-@pytest.mark.rule("H7", "S4")
+@pytest.mark.rule("H30", "S4")
 async def test_streams_of_one_peer_are_limited(
     net: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
