@@ -335,14 +335,9 @@ class _TableStream:
         return taken
 
     async def _next(self) -> bytes:
-        prefix: tuple[int, int] | None = None
-        most = self._bytes_max
-        with trio.move_on_after(IDLE_S):
-            while (prefix := parse_prefix(bytes(self._arrived[:PREFIX_BYTES_MAX]), most)) is None:
-                if not await self._fill(READ_BYTES):
-                    return b""
+        prefix = await self._announced()
         if prefix is None:
-            raise Unreachable("no message of the table in time")
+            return b""
         size = sum(prefix)
         quota, message = self._host.small_quota, b""
         number = self._held.enter_context(quota.admitted(self.peer, size))
@@ -356,6 +351,15 @@ class _TableStream:
         del self._arrived[:size]
         check_message(message[prefix[0] :])
         return message
+
+    async def _announced(self) -> tuple[int, int] | None:
+        """Return the bytes of the next length, and the length; None if the stream ends before."""
+        with trio.move_on_after(IDLE_S):
+            while True:
+                prefix = parse_prefix(bytes(self._arrived[:PREFIX_BYTES_MAX]), self._bytes_max)
+                if prefix is not None or not await self._fill(READ_BYTES):
+                    return prefix
+        raise Unreachable("no message of the table in time")
 
     async def _fill(self, most: int) -> bool:
         """Take what has arrived; return False if the stream has ended."""

@@ -18,12 +18,15 @@ from libp2p.abc import IMuxedConn, INetConn, INetStream, IRawConnection, ISecure
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key
 from libp2p.custom_types import TProtocol
+from libp2p.exceptions import ParseError
 from libp2p.host.basic_host import BasicHost
 from libp2p.host.exceptions import StreamFailure
 from libp2p.host.ping import ID as PING_PROTOCOL
 from libp2p.host.ping import PingService
 from libp2p.identity.identify.identify import ID as IDENTIFY_PROTOCOL
 from libp2p.identity.identify.identify import identify_handler_for
+from libp2p.io.abc import Reader
+from libp2p.io.exceptions import MessageTooLarge
 from libp2p.io.trio import TrioTCPStream
 from libp2p.network.config import ConnectionConfig, RetryConfig
 from libp2p.network.connection import swarm_connection
@@ -32,6 +35,7 @@ from libp2p.network.exceptions import SwarmException
 from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import PeerInfo
 from libp2p.peer.peerstore import PeerStore
+from libp2p.protocol_muxer import multiselect_communicator
 from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
 from libp2p.rcmgr import Direction
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE_PROTOCOL
@@ -40,6 +44,7 @@ from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX_PROTOCOL
 from libp2p.stream_muxer.yamux.yamux import Yamux
 from libp2p.transport.tcp.tcp import TCP
 from libp2p.transport.upgrader import TransportUpgrader
+from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 from multiaddr.multiaddr import Multiaddr
 
 from swarm.errors import PeerFault, Unreachable
@@ -69,6 +74,9 @@ HANDSHAKE_S = 8.0
 
 NEGOTIATE_S = 8
 """Seconds to agree on a protocol on a new stream; a whole number, as libp2p truncates it."""
+
+LINE_BYTES_MAX = 1 << 10
+"""Bytes of a line by which two peers agree on a protocol: our longest id is 40."""
 
 EYEBALLS_DELAY_S = 0.02
 """Seconds of head start of libp2p's first dial before it tries the next; its own .25 s is paid by every
@@ -357,6 +365,20 @@ class GuardedHost(BasicHost):
             raise StreamFailure(str(error)) from None
 
 
+async def read_line(reader: Reader) -> bytes:
+    """Read a line of the negotiation of protocols; raise ``ParseError`` if it is none, or a longer one.
+
+    Unguarded: a line has any length, and what came of it is kept and not counted, before the handshake, too.
+    """
+    try:
+        line = await read_varint_prefixed_bytes_limited(reader, LINE_BYTES_MAX)
+    except MessageTooLarge as error:
+        raise ParseError(str(error)) from None
+    if not line.endswith(b"\n"):
+        raise ParseError("not a line")
+    return line[:-1]
+
+
 async def _do_nothing(*_: object) -> None:
     pass
 
@@ -393,6 +415,7 @@ def build_host(secret: SecretKey) -> GuardedHost:
     Unguarded: the default also accepts plaintext, where a PeerID is only a claim; and a peer on IPv6 has no
     remote address, so that all of them share the limit of one address, and none is believed where it listens.
     """
+    multiselect_communicator.read_delim = read_line  # pyright: ignore[reportPrivateImportUsage]
     TrioTCPStream.get_remote_address = _remote_address  # type: ignore[assignment, method-assign]
     libp2p_swarm._HAPPY_EYEBALLS_DELAY = EYEBALLS_DELAY_S  # pyright: ignore[reportPrivateUsage]
     keys = create_new_key_pair(secret.seed)

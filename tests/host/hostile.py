@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import trio
-import varint
 from libp2p.kad_dht.pb.kademlia_pb2 import Message
 from libp2p.stream_muxer.yamux.yamux import (
     DEFAULT_WINDOW_SIZE,
@@ -30,6 +29,7 @@ from libp2p.stream_muxer.yamux.yamux import (
     TYPE_PING,
     TYPE_WINDOW_UPDATE,
 )
+from libp2p.utils.varint import encode_uvarint, encode_varint_prefixed
 
 from swarm.dht.messages import QUESTION_BYTES_MAX
 from swarm.dht.records import record_key, sign_record
@@ -49,6 +49,7 @@ NODE = SecretKey.from_seed(b"\1" * 32)
 LARGE, SLOW = "/hostile/large/1", "/hostile/slow/1"
 """Protocols of the node: one with long answers, one whose handler is busy."""
 LARGE_BYTES = 4 << 20
+WINDOW = DEFAULT_WINDOW_SIZE
 IDLE_S, AFTER_S = 2.0, 5.0
 PAYLOAD_BYTES = 3_300
 """Bytes of what a record says: as many as it may."""
@@ -147,52 +148,60 @@ def _muxed(host: Host) -> Any:  # noqa: ANN401  as libp2p has it
     return links[0].conn.muxed_conn
 
 
-async def _stream(host: Host, protocol: str) -> Any:  # noqa: ANN401  as libp2p has it
-    _muxed(host)
-    return await host._links.open_on(host._links.of(NODE.peer)[0], [protocol])
+async def _open(host: Host, protocol: str, said: bytes, announced: int | None = None) -> None:
+    """Open a stream and say something on it, in one frame; ``announced`` bytes stand in the header."""
+    muxed = _muxed(host)
+    lines = b"".join(_line(text) for text in ("/multistream/1.0.0", protocol))
+    number, muxed.next_stream_id = muxed.next_stream_id, muxed.next_stream_id + 2
+    length = len(lines) + (len(said) if announced is None else announced)
+    header = Frame(TYPE_DATA, FLAG_SYN, number, length).pack()
+    await muxed._write_frame(header + lines, said)
+
+
+def _line(text: str) -> bytes:
+    return bytes([len(text) + 1]) + text.encode("ascii") + b"\n"
 
 
 async def bodies(host: Host) -> None:
-    """Send all of a frame that fills its window, but its last byte."""
-    stream = await _stream(host, SLOW)
-    number = stream.muxed_stream.stream_id
-    half = bytes(DEFAULT_WINDOW_SIZE - 4096)
-    header = Frame(TYPE_DATA, 0, number, DEFAULT_WINDOW_SIZE - 1024).pack()
-    await _muxed(host)._write_frame(header, half)
+    """Send most of a frame that fits its window, and stop."""
+    await _open(host, SLOW, bytes(WINDOW - 4096), announced=WINDOW - 1024)
     await trio.sleep_forever()
+
+
+async def lines(host: Host) -> None:
+    """Send endless lines where a protocol is agreed on, as its reader gives credit for them."""
+    muxed = _muxed(host)
+    stream = await muxed.open_stream()
+    await stream.write(encode_uvarint(1 << 40))
+    while True:
+        await stream.write(bytes(WINDOW // 2))
 
 
 async def giants(host: Host) -> None:
     """Announce a frame of 16 MiB, and send it."""
-    stream = await _stream(host, SLOW)
-    header = Frame(TYPE_DATA, 0, stream.muxed_stream.stream_id, 16 << 20).pack()
-    await _muxed(host)._write_frame(header, bytes((16 << 20) - 1))
+    await _open(host, SLOW, bytes((16 << 20) - 4096), announced=(16 << 20) - 1024)
     await trio.sleep_forever()
 
 
 async def unread(host: Host) -> None:
     """Fill the window of many streams whose handler is busy."""
-    for _ in range(60):
-        stream = await _stream(host, SLOW)
-        await stream.write(b"\0\0\0\1q" + bytes(DEFAULT_WINDOW_SIZE - 4096))
+    for _ in range(200):
+        await _open(host, SLOW, b"\0\0\0\1q" + bytes(WINDOW - 4096))
     await trio.sleep_forever()
 
 
 async def questions(host: Host) -> None:
-    """Send long questions but their last byte."""
-    while True:
-        stream = await _stream(host, LARGE)
-        with trio.move_on_after(5):
-            await stream.write(LARGE_BYTES.to_bytes(4, "big") + bytes(LARGE_BYTES - 1))
+    """Announce long questions, and send as much of each as its window allows."""
+    for _ in range(200):
+        await _open(host, LARGE, LARGE_BYTES.to_bytes(4, "big") + bytes(WINDOW - 4096))
+    await trio.sleep_forever()
 
 
 async def answers(host: Host) -> None:
     """Ask for long answers, and take none."""
-    muxed = _muxed(host)
-    for _ in range(20):
-        stream = await _stream(host, LARGE)
-        await stream.write(b"\0\0\0\1q")
-    muxed.secured_conn.read = _never
+    _muxed(host).secured_conn.read = _never
+    for _ in range(40):
+        await _open(host, LARGE, b"\0\0\0\1q")
     await trio.sleep_forever()
 
 
@@ -206,11 +215,12 @@ async def streams(host: Host) -> None:
 
 
 async def pings(host: Host) -> None:
-    """Ask for more echoes than are read."""
+    """Ask for more echoes than are read, with long frames behind them."""
     muxed = _muxed(host)
     muxed.secured_conn.read = _never
+    skipped = Frame(TYPE_DATA, 0, 1_000_001, 60_000).pack() + bytes(60_000)
     while True:
-        await muxed._write_frame(Frame(TYPE_PING, 1, 0, 7).pack() * 5_000)
+        await muxed._write_frame(Frame(TYPE_PING, FLAG_SYN, 0, 7).pack() * 5_000 + skipped)
 
 
 async def _never(_: int | None = None) -> bytes:
@@ -219,47 +229,35 @@ async def _never(_: int | None = None) -> bytes:
 
 
 async def halves(host: Host) -> None:
-    """Send half messages of the table on many streams."""
-    for _ in range(40):
-        stream = await _stream(host, TABLE)
-        await stream.write(varint.encode(QUESTION_BYTES_MAX) + bytes(QUESTION_BYTES_MAX - 1))
-    await trio.sleep_forever()
+    """Send half messages of the table on many streams, again and again."""
+    half = encode_uvarint(QUESTION_BYTES_MAX) + bytes(QUESTION_BYTES_MAX - 1)
+    while True:
+        for _ in range(40):
+            await _open(host, TABLE, half)
+        await trio.sleep(4)
 
 
 async def monsters(host: Host) -> None:
     """Send messages of the table of 4 MiB, and records with 900 KiB of author."""
+    message = _record()
+    message.record.author = bytes(900 << 10)
     while True:
-        with contextlib.suppress(*LINK_ERRORS):
-            stream = await _stream(host, TABLE)
-            await stream.write(varint.encode(4 << 20) + bytes(4 << 20))
-        with contextlib.suppress(*LINK_ERRORS):
-            message = _record()
-            message.record.author = bytes(900 << 10)
-            await _say_to_table(host, message)
+        for said in (encode_varint_prefixed(message.SerializeToString()), encode_uvarint(4 << 20)):
+            await _open(host, TABLE, (said + bytes(WINDOW))[: WINDOW - 4096])
+        await trio.sleep(1)
 
 
 async def records(host: Host) -> None:
     """Store records of invented keys, as large as they may be, and claims to provide everything."""
-    own, addresses = host.libp2p_host.get_id().to_bytes(), [os.urandom(2) for _ in range(40)]
-    for number in range(200):
-        await _say_to_table(host, _record())
+    own = host.libp2p_host.get_id().to_bytes()
+    places = [b"\x04\x0a" + os.urandom(2) + b"\x01\x06\0\x01" for _ in range(16)]
+    while True:
+        for _ in range(8):
+            await _open(host, TABLE, encode_varint_prefixed(_record().SerializeToString()))
         claim = Message(type=Message.MessageType.ADD_PROVIDER, key=os.urandom(64))
-        claim.providerPeers.add(
-            id=own, addrs=[b"\x04\x0a" + two + b"\x01\x06\0\x01" for two in addresses[:16]]
-        )
-        if number % 20 == 0:
-            await _say_to_table(host, claim)
-    await trio.sleep_forever()
-
-
-async def _say_to_table(host: Host, message: Message) -> None:
-    data = message.SerializeToString()
-    stream = await _stream(host, TABLE)
-    try:
-        await stream.write(varint.encode(len(data)) + data)
-        await stream.read(1)
-    finally:
-        await stream.reset()
+        claim.providerPeers.add(id=own, addrs=places)
+        await _open(host, TABLE, encode_varint_prefixed(claim.SerializeToString()))
+        await trio.sleep(1)
 
 
 def _record() -> Message:
@@ -276,7 +274,7 @@ def _record() -> Message:
 ATTACKS: dict[str, Callable[[Host], Awaitable[None]]] = {
     attack.__name__: attack
     for attack in (
-        *(bodies, giants, unread, questions, answers),
+        *(bodies, lines, giants, unread, questions, answers),
         *(streams, pings, halves, monsters, records),
     )
 }

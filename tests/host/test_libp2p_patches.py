@@ -14,8 +14,10 @@ import pytest
 import trio
 import trio.lowlevel
 from libp2p.custom_types import TProtocol
+from libp2p.exceptions import ParseError
 from libp2p.peer.id import ID
 from libp2p.stream_muxer.yamux.yamux import DEFAULT_WINDOW_SIZE, FLAG_SYN, TYPE_DATA
+from libp2p.utils.varint import encode_uvarint
 from multiaddr.multiaddr import Multiaddr
 
 from swarm.errors import PeerFault, Unreachable
@@ -351,6 +353,41 @@ async def test_attack_streams_that_are_opened_faster_than_they_are_served_are_re
         await net.until(lambda: sum(stream.reset_received for stream in opened) >= 40)
         assert sum(not stream.is_initiator for stream in theirs.streams.values()) <= 20
         assert alice.is_connected(mallory.peer)
+
+
+@pytest.mark.rule("H32", "S5")
+async def test_attack_an_endless_line_is_refused_before_and_behind_the_handshake(
+    net: ModuleType,
+) -> None:
+    endless = encode_uvarint(1 << 30)
+    async with net.hosts(2) as (alice, mallory):
+        port = int(alice.addresses()[0].rsplit("/", 1)[1])
+        async with await trio.open_tcp_stream("127.0.0.1", port) as raw:
+            await raw.send_all(endless)
+            with trio.fail_after(3), contextlib.suppress(trio.BrokenResourceError):
+                while await raw.receive_some():
+                    pass
+        await net.meet(mallory, alice)
+        (link,) = mallory._links.of(alice.peer)
+        stream = await link.conn.new_stream()
+        await stream.write(endless + bytes(1000))
+        await net.until(lambda: stream.muxed_stream.reset_received)
+        assert await still_answers(net, alice)
+
+
+@pytest.mark.rule("H32")
+@pytest.mark.parametrize("data", [b"\x00", b"\x01a", b"\x81\x08" + bytes(1025), b"\xff" * 10])
+async def test_what_is_no_line_of_a_protocol_is_refused(data: bytes) -> None:
+    class Sent:
+        def __init__(self) -> None:
+            self.at = 0
+
+        async def read(self, n: int | None = None) -> bytes:
+            self.at += n or 0
+            return data[self.at - (n or 0) : self.at]
+
+    with pytest.raises(ParseError):
+        await libp2p_patches.read_line(Sent())
 
 
 @pytest.mark.rule("H31")
