@@ -415,7 +415,7 @@ def build_host(secret: SecretKey) -> GuardedHost:
     Unguarded: the default also accepts plaintext, where a PeerID is only a claim; and a peer on IPv6 has no
     remote address, so that all of them share the limit of one address, and none is believed where it listens.
     """
-    multiselect_communicator.read_delim = read_line  # pyright: ignore[reportPrivateImportUsage]
+    multiselect_communicator.read_delim = read_line  # type: ignore[attr-defined]
     TrioTCPStream.get_remote_address = _remote_address  # type: ignore[assignment, method-assign]
     libp2p_swarm._HAPPY_EYEBALLS_DELAY = EYEBALLS_DELAY_S  # pyright: ignore[reportPrivateUsage]
     keys = create_new_key_pair(secret.seed)

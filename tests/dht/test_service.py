@@ -159,16 +159,27 @@ async def test_attack_a_record_with_900_kib_of_author_is_refused_before_it_comes
 async def test_attack_half_messages_are_counted_and_end_at_their_deadline(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(service, "MESSAGE_S", 0.3)
-    monkeypatch.setattr(service, "IDLE_S", 0.3)
+    monkeypatch.setattr(service, "MESSAGE_S", 1)
     async with tables(2) as ((alice, _), (mallory, _)):
         await until(lambda: alice.small_quota.budget.num_bytes == 0)
-        streams = [await asked(mallory, alice) for _ in range(3)]
-        await streams[0].write(encode_uvarint(8000) + bytes(4000))
-        await streams[1].write(b"\xff")
+        stream = await asked(mallory, alice)
+        await stream.write(encode_uvarint(8000) + bytes(4000))
         await until(lambda: alice.small_quota.budget.num_bytes == 8002)
-        await until(lambda: all(stream.muxed_stream.reset_received for stream in streams))
+        await until(lambda: stream.muxed_stream.reset_received)
         assert alice.small_quota.budget.num_bytes == 0
+        assert alice.faults() == {}
+
+
+@pytest.mark.rule("D13", "S5")
+async def test_attack_streams_on_which_no_message_begins_end_at_their_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(service, "IDLE_S", 0.3)
+    async with tables(2) as ((alice, _), (mallory, _)):
+        streams = [await asked(mallory, alice) for _ in range(2)]
+        with contextlib.suppress(*LINK_ERRORS):
+            await streams[1].write(b"\xff")
+        await until(lambda: all(stream.muxed_stream.reset_received for stream in streams))
         assert alice.faults() == {}
 
 

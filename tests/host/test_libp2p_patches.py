@@ -15,6 +15,7 @@ import trio
 import trio.lowlevel
 from libp2p.custom_types import TProtocol
 from libp2p.exceptions import ParseError
+from libp2p.io.abc import Reader
 from libp2p.peer.id import ID
 from libp2p.stream_muxer.yamux.yamux import DEFAULT_WINDOW_SIZE, FLAG_SYN, TYPE_DATA
 from libp2p.utils.varint import encode_uvarint
@@ -378,7 +379,7 @@ async def test_attack_an_endless_line_is_refused_before_and_behind_the_handshake
 @pytest.mark.rule("H32")
 @pytest.mark.parametrize("data", [b"\x00", b"\x01a", b"\x81\x08" + bytes(1025), b"\xff" * 10])
 async def test_what_is_no_line_of_a_protocol_is_refused(data: bytes) -> None:
-    class Sent:
+    class Sent(Reader):
         def __init__(self) -> None:
             self.at = 0
 
