@@ -145,6 +145,8 @@ WATCH_INTERVAL_S = 1.0
 GIVE_BACK_BYTES = 16 << 20
 """Bytes by which what is held for others must have shrunk before freed memory is given back to the system:
 that takes milliseconds."""
+GIVE_BACK_PAUSE_S = 10.0
+"""Seconds from one such time to the next: a run whose questions are large fills and drains all the time."""
 
 TWIN_S = 5.0
 """Seconds for two processes with one key to show that both live; a process that has died answers nothing."""
@@ -480,7 +482,7 @@ class Connections:
 
     async def _watch(self) -> None:
         """Forget connections that ended without notice, and give memory back after a flood."""
-        highest = 0
+        highest, next_at = 0, trio.current_time()
         while True:
             await trio.sleep(WATCH_INTERVAL_S)
             for link in list(self._links.values()):
@@ -488,6 +490,6 @@ class Connections:
                     self._forget(link.conn)
             held = self._held()
             highest = max(highest, held)
-            if highest - held >= GIVE_BACK_BYTES:
-                highest = held
+            if highest - held >= GIVE_BACK_BYTES and trio.current_time() >= next_at:
+                highest, next_at = held, trio.current_time() + GIVE_BACK_PAUSE_S
                 await trio.to_thread.run_sync(give_back)
