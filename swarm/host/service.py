@@ -30,6 +30,7 @@ from swarm.host.dialback import DialBacks
 from swarm.host.handshake import CHAIN_BYTES, SESSION_BYTES, Hello
 from swarm.host.libp2p_patches import GuardedHost, GuardedSwarm, build_host, route_logging
 from swarm.host.listen import announced, bindings, expand
+from swarm.host.memory_quota import STREAM_BYTES
 from swarm.host.places import group_of
 from swarm.host.server import Handler, Server
 from swarm.host.twins import ASK_BYTES_MAX, Twin, TwinWatch
@@ -109,6 +110,7 @@ class Host:
             breakers=self._breakers,
             scores=self._scores,
             changed=self._changed,
+            held=self._held,
         )
         self._caller = Client(
             libp2p_host,
@@ -120,6 +122,8 @@ class Host:
             traffic=self._traffic,
         )
         self._server = Server(libp2p_host, blame=self.blame, traffic=self._traffic)
+        self.small_quota = self._server.small
+        """Quota of short messages: the DHT counts its own there."""
         self.serve(PING_PROTOCOL, _echo, request_limit=PING_BYTES)
         self.serve(TWIN_PROTOCOL, self._answer_twin, request_limit=ASK_BYTES_MAX, per_peer=2)
         self.reach = DialBacks(self, remote_host=self._remote_host, dial=self._links.probe)
@@ -386,6 +390,19 @@ class Host:
     def handler_failed(self, peer_id: ID, protocol: str, error: Exception) -> None:
         """Log that a libp2p service's handler raised: the peer sent junk, or left."""
         log.info("%s failed on a stream from %s: %r", protocol or "negotiation", peer_id, error)
+
+    def faulted(self, peer_id: ID, fault: PeerFault) -> None:
+        """Blame a peer that broke the rules of a connection."""
+        with contextlib.suppress(BadEncoding):  # no peer of ours, and cut already
+            self.blame(peer_of(peer_id), fault)
+
+    def _held(self) -> int:
+        """Return the bytes held for others: questions, answers and messages, and what nobody has read yet."""
+        network: Any = self.libp2p_host.get_network()
+        quotas = self.small_quota, self._server.bulk
+        streams = self.libp2p_host.streams.budget.num_bytes * STREAM_BYTES
+        held = sum(quota.budget.num_bytes for quota in quotas)
+        return held + streams + int(network.unread.num_bytes)
 
     async def close(self) -> None:
         """Close every connection politely, within ``CLOSE_S``, then libp2p's host."""

@@ -16,7 +16,7 @@ def test_without_a_limit_nobody_waits() -> None:
     assert [line.wait_s(1 << 30, 5.0) for _ in range(3)] == [0.0, 0.0, 0.0]
 
 
-@pytest.mark.rule("H29")
+@pytest.mark.rule("H33")
 def test_what_is_sent_in_a_long_time_is_the_limit_and_one_burst() -> None:
     line, now, sent = Uplink(1000.0), 100.0, 0
     while now < 200.0:
@@ -35,7 +35,7 @@ def test_an_idle_line_is_not_saved_up() -> None:
     assert waits[2] == pytest.approx(1.0 - BURST_S)
 
 
-@pytest.mark.rule("H29")
+@pytest.mark.rule("H33")
 async def test_connections_share_the_line(autojump_clock: MockClock) -> None:
     line, sessions = Uplink(10_000.0), list[noise.NoiseSession]()
     for _ in range(2):
@@ -53,7 +53,7 @@ async def test_connections_share_the_line(autojump_clock: MockClock) -> None:
     assert trio.current_time() - began == pytest.approx(2.0 - BURST_S, abs=0.05)
 
 
-@pytest.mark.rule("H29")
+@pytest.mark.rule("H33")
 async def test_who_gives_up_while_waiting_has_sent_nothing(autojump_clock: MockClock) -> None:
     near, far = Pipe(), Pipe()
     near.other = far
