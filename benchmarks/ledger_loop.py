@@ -27,6 +27,7 @@ from swarm.ledger.chain import Head
 from swarm.ledger.consensus.timers import TimerParams
 from swarm.ledger.consensus.validator import ValidatorRunner
 from swarm.ledger.mempool import Mempool
+from swarm.ledger.net.answering import Answering
 from swarm.ledger.net.archive import Archive
 from swarm.ledger.net.follower import Follower
 from swarm.ledger.net.relay import Relay
@@ -96,8 +97,10 @@ async def a_node(
         await archive.append([block], certificate, known={})
         pace = TimerParams(genesis.block_interval_ms / 1000, DELTA_S)
         replica = ValidatorRunner(archive, pool, secret, link_host, pace) if validate else None
-        snapshots, relay = Snapshots(archive, link_host), Relay(archive, pool, secret, link_host)
-        follower = Follower(archive, pool, link_host, replica, snapshots, uses_snapshots=False)
+        answering, relay = Answering(archive, link_host), Relay(archive, pool, secret, link_host)
+        snapshots = Snapshots(archive, link_host, answering)
+        served = (archive, pool, link_host, replica, snapshots, answering)
+        follower = Follower(*served, uses_snapshots=False)
         ledger = LedgerService(archive, pool, replica, follower, relay, snapshots, keeps_all=True)
         checks = _verifier(home, genesis, secret, host, ledger, store)
         context = Context(secret, genesis, host, ledger, checks, RecordedEvents())

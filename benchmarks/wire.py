@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -244,6 +245,8 @@ def _far_swarm(stack: ExitStack, numel: int, codec: str, outcome: Outcome) -> Pl
 def _hivemind(
     stack: ExitStack, numel: int, *, peers: int = 2, fp16: bool = False, is_far: bool = False
 ) -> Play:
+    if find_spec("hivemind") is None:
+        raise ChildError("hivemind is not installed; pip install -c constraints.txt -e '.[relay]'")
     args = ["--numel", numel, "--group", peers, *(["--fp16"] if fp16 else [])]
     first = _start(stack, "benchmarks.wire_hivemind", "--seat", 0, *args)
     address = str(first.receive(START_S)["addresses"][0])  # type: ignore[index]

@@ -54,8 +54,13 @@ class SpillFolder:
     def trim(self) -> None:
         """Let go, and give back the memory that was freed, too: glibc keeps blocks of up to 32 MiB."""
         self.let_go()
-        if _TRIM is not None:
-            _TRIM(0)
+        give_back()
+
+
+def give_back() -> None:
+    """Give freed memory back to the system; where the library cannot, do nothing."""
+    if _TRIM is not None:
+        _TRIM(0)
 
 
 def use_folder(folder: Path | None) -> None:

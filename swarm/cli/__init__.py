@@ -13,6 +13,8 @@ Modules (C: pure, S: does I/O):
     options.py       C  Parse the flags that every command takes, wherever on the line they stand.
     run_node.py      S  Run a node in this process: Ctrl-C ends it in time, and it is never silent
                         for long.
+    service_unit.py  C  Write the units of systemd that keep a node running: with caps, and within
+                        hours of the day.
     state_reader.py  C  Read a node's state document into the structs of ``swarm.node.api.schema``,
                         and describe it in words.
     streams.py       S  Make the three standard streams safe to write to, whatever they were opened

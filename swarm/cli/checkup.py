@@ -199,7 +199,10 @@ def judge_kernels(answer: Mapping[str, object] | None, *, is_late: bool) -> Find
         text = printable(str(answer["error"]), TEXT_CHARS_MAX)
         return bad("kernels", text, "reinstall the pinned torch and numpy: pip install -e .")
     if answer.get("notice"):
-        return warning("kernels", "exact runs would be computed a hundred times slower", rebuild)
+        text = (
+            "no compiled kernels: exact runs are computed by the reference, a hundred times slower"
+        )
+        return warning("kernels", text, rebuild)
     missing = [name for name in ("tree", "levels") if not answer.get(name)]
     if missing:
         return warning("kernels", f"not compiled: {', '.join(missing)}", rebuild)

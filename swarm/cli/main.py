@@ -25,6 +25,7 @@ from swarm.cli.commands import (
     market,
     models,
     network,
+    service,
     settlement,
     status,
     ticket,
@@ -55,6 +56,7 @@ _SECTIONS = {
         "init",
         "data",
         "network",
+        "service",
         "ticket",
         "id",
     ),
@@ -114,6 +116,7 @@ checkpoint.register(app)
 control.register(app)
 data.register(app)
 doctor.register(app)
+service.register(app)
 
 
 @app.command("version")

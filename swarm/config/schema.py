@@ -23,6 +23,8 @@ PATHS_MAX = 1000
 """Most files or folders that one run file may name as its text."""
 DEVICES_MAX = 16
 """Most devices of one node: as many as the largest machines have."""
+UPLOAD_MBIT_MAX = 1_000_000
+"""Largest limit of what a node sends: more than a machine has."""
 ADDRESSES_MAX = 16
 """Most addresses of one kind a node file may list."""
 
@@ -355,6 +357,8 @@ class NodeConfig(Section):
     """Threads for arithmetic; 1 gives the same bits in every run on this machine."""
     compute: ComputeSection = ComputeSection()
     """Devices that this machine computes with."""
+    upload_mbit: int = Field(default=0, ge=0, le=UPLOAD_MBIT_MAX)
+    """Most that this node sends, in Mbit/s, all connections together; 0: no limit. A low one costs trades."""
     disk_quota_mb: int = Field(default=8_000, ge=100, le=1 << 30)
     """Most disk, in MB, for checkpoints, data of others, and what this node keeps for its verifiers."""
     storage_mb: int = Field(default=2_000, ge=0, le=1 << 30)

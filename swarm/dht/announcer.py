@@ -21,7 +21,7 @@ from swarm.dht.directory import (
     measured,
     parse_announcement,
 )
-from swarm.dht.records import RECORD_BYTES_MAX, SignedRecord, check_record, sign_record
+from swarm.dht.records import VALUE_BYTES_MAX, SignedRecord, check_record, sign_record
 from swarm.errors import PeerFault, Unreachable
 from swarm.host.addresses import believable, is_loopback
 from swarm.host.service import Host
@@ -88,7 +88,7 @@ class Directory:
         """Peers that have sent their record, and when: who has just asked us has our answer, too."""
         self._renew()
         host.serve(
-            PROTOCOL, self._answer, request_limit=RECORD_BYTES_MAX, concurrency=16, per_peer=2
+            PROTOCOL, self._answer, request_limit=VALUE_BYTES_MAX, concurrency=16, per_peer=2
         )
 
     async def run(self) -> None:
@@ -132,7 +132,7 @@ class Directory:
                     PROTOCOL,
                     self._record,
                     timeout_s=ASK_S,
-                    reply_limit=RECORD_BYTES_MAX,
+                    reply_limit=VALUE_BYTES_MAX,
                     idempotent=True,
                 )
                 self._take(peer, reply)

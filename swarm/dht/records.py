@@ -19,7 +19,11 @@ PURPOSE = "dht-record"
 NAMESPACE = "swarm"
 
 RECORD_BYTES_MAX = 4096
-"""Bytes of a record: small enough to store for thousands of strangers."""
+"""Bytes of a record as the table holds it, with its key and what libp2p adds: small enough to store for
+thousands of strangers."""
+
+VALUE_BYTES_MAX = RECORD_BYTES_MAX - 512
+"""Bytes of the signed statement in it."""
 
 TTL_MAX_S = 86_400
 """Seconds for which a record may hold, a day: what a peer said yesterday does not help to find it."""
@@ -75,7 +79,7 @@ def _signed_parts(topic: str, seq: int, expires_at: int, payload: bytes) -> tupl
 
 def parse_record(data: bytes) -> SignedRecord:
     """Read a record without checking its signature or expiry; raise ``BadEncoding``."""
-    record = decode(SignedRecord, data, limit=RECORD_BYTES_MAX)
+    record = decode(SignedRecord, data, limit=VALUE_BYTES_MAX)
     if not _TOPIC.fullmatch(record.topic) or len(record.signature) != SIGNATURE_BYTES:
         raise BadEncoding("not a record: bad topic or signature length")
     if not (0 < record.seq < 1 << 63 and 0 < record.expires_at < 1 << 40):

@@ -22,8 +22,8 @@ Modules (C: pure, S: does I/O):
     libp2p_patches.py S  Subclasses of libp2p's classes that close off every crash, hang and leak we
                          found.
     listen.py         S  Find the addresses to listen on, and the ones to announce.
-    memory_quota.py   C  Limit the bytes of requests and of unread replies held for other peers, per
-                         peer and in total.
+    memory_quota.py   C  Limit what is held for other peers, per peer and in total: requests,
+                         replies, unread bytes, streams.
     noise.py          S  Noise session that moves many messages per turn of the event loop.
     outbound.py       C  Choose the peers that a node stays connected to by its own choice, and when
                          to dial each of them.
@@ -35,5 +35,8 @@ Modules (C: pure, S: does I/O):
     streams.py        S  Send and receive length-prefixed frames, in order, over one stream.
     twins.py          C  Tell two processes with one key from a restart, and which of the two is to
                          stop.
-    yamux.py          S  Yamux that copies received bytes once, and sent bytes not at all.
+    uplink.py         C  Pace what a node sends, so that it leaves the rest of a line to others: an
+                         upload limit.
+    yamux.py          S  Yamux that copies received bytes once, sent bytes not at all, and holds
+                         none that have no room.
 """

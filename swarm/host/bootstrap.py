@@ -80,18 +80,22 @@ async def bootstrap(
     async with trio.open_nursery() as nursery:
         for peer, addresses in targets[:TARGETS_MAX]:
             host.learn(peer, addresses)
-            nursery.start_soon(_keep, host, peer, reports, first)
+            nursery.start_soon(_keep, host, (peer, addresses), reports, first)
 
 
 async def _keep(
-    host: Host, peer: PeerId, reports: trio.MemorySendChannel[Progress], first: trio.Event
+    host: Host,
+    target: tuple[PeerId, Sequence[str]],
+    reports: trio.MemorySendChannel[Progress],
+    first: trio.Event,
 ) -> None:
-    attempt = 0
+    (peer, addresses), attempt = target, 0
     while peer != host.peer:
         attempt += 1
         _report(reports, Trying(peer, attempt))
         try:
-            await host.connect(peer, host.known_addresses(peer))
+            # Those of many others may have taken its place in the host's table meanwhile.
+            await host.connect(peer, [*host.known_addresses(peer), *addresses])
         except Unreachable as error:
             jitter, ended = random.random(), trio.current_time()
             _report(reports, Failed(peer, attempt, str(error), _wait_s(host, attempt, jitter)))

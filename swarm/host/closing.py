@@ -9,7 +9,6 @@ from collections.abc import Generator
 from typing import Any
 
 import trio
-from libp2p.abc import INetConn
 
 Untyped = Any
 """libp2p object whose declared type lacks the attributes that matter here."""
@@ -18,15 +17,6 @@ Untyped = Any
 def socket_under(secured: Untyped) -> Untyped:
     """Return the ``trio.SocketStream`` under a secured connection."""
     return secured.swarm_raw.stream.stream
-
-
-def buffered_bytes(conn: INetConn) -> int:
-    """Return the bytes received on a connection and not read yet.
-
-    Unguarded: a peer that ignores the Yamux window makes this grow until the machine swaps.
-    """
-    buffers: dict[int, bytearray] = getattr(conn.muxed_conn, "stream_buffers", {})
-    return sum(len(buffer) for buffer in list(buffers.values()))
 
 
 def open_scope() -> trio.CancelScope:

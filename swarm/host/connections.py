@@ -29,7 +29,7 @@ from swarm.errors import BadEncoding, SwarmError, Unreachable
 from swarm.host import handshake as greeting
 from swarm.host.addresses import AddressBook, believable
 from swarm.host.backoff import CircuitBreakers, PeerScores
-from swarm.host.closing import Untyped, buffered_bytes, cut, open_scope, say_goodbye
+from swarm.host.closing import Untyped, cut, open_scope, say_goodbye
 from swarm.host.handshake import Hello, parse_hello, reason_to_part
 from swarm.host.libp2p_patches import NEGOTIATE_S, GuardedHost
 from swarm.host.streams import ANSWER, LINK_ERRORS, REFUSAL, Declined, FrameStream, refusal
@@ -44,6 +44,7 @@ from swarm.host.twins import (
 from swarm.host.twins import PROTOCOL as TWIN_PROTOCOL
 from swarm.primitives.codec import encode
 from swarm.primitives.crypto import parse_peer, peer_name, peer_text
+from swarm.spill import give_back
 from swarm.types import PeerId
 
 
@@ -141,10 +142,11 @@ FAREWELL_S = 0.3
 """Seconds for our reason to arrive before a connection we part from is cut."""
 
 WATCH_INTERVAL_S = 1.0
-BUFFERED_BYTES_MAX = 64 << 20
-"""Unread bytes on one connection. Readers drain at once, so an honest peer stays far below the 16 MiB window of
-a single stream."""
-BUFFERED_BYTES_TOTAL_MAX = 256 << 20
+GIVE_BACK_BYTES = 16 << 20
+"""Bytes by which what is held for others must have shrunk before freed memory is given back to the system:
+that takes milliseconds."""
+GIVE_BACK_PAUSE_S = 10.0
+"""Seconds from one such time to the next: a run whose questions are large fills and drains all the time."""
 
 TWIN_S = 5.0
 """Seconds for two processes with one key to show that both live; a process that has died answers nothing."""
@@ -172,10 +174,12 @@ class Connections:
         breakers: CircuitBreakers,
         scores: PeerScores,
         changed: Callable[[PeerId, bool], None],
+        held: Callable[[], int],
     ) -> None:
         """Register the hello handler and start the watchdog.
 
-        ``changed(peer, is_connected)`` is called when a peer's first link is greeted, or its last one ends.
+        ``changed(peer, is_connected)`` is called when a peer's first link is greeted, or its last one ends;
+        ``held()`` returns the bytes held for others.
         """
         self._host = host
         self._nursery = nursery
@@ -184,6 +188,7 @@ class Connections:
         self._breakers = breakers
         self._scores = scores
         self._changed = changed
+        self._held = held
         self._links: dict[Any, Link] = {}
         self._up: set[PeerId] = set()
         self._own = peer_of(host.get_id())
@@ -476,17 +481,15 @@ class Connections:
             self._changed(link.peer, False)
 
     async def _watch(self) -> None:
-        """Cut connections that hold too much unread, and forget those that ended without notice."""
+        """Forget connections that ended without notice, and give memory back after a flood."""
+        highest, next_at = 0, trio.current_time()
         while True:
             await trio.sleep(WATCH_INTERVAL_S)
-            sizes = [(buffered_bytes(link.conn), link) for link in list(self._links.values())]
-            sizes.sort(key=lambda pair: -pair[0])
-            total = sum(size for size, _ in sizes)
-            for size, link in sizes:
-                if size > BUFFERED_BYTES_MAX or total > BUFFERED_BYTES_TOTAL_MAX:
-                    total -= size
-                    self._scores.blame(link.peer, trio.current_time())
-                    log.warning("dropping %s: %d bytes unread", peer_name(link.peer), size)
-                    await self.drop(link)
-                elif link.conn.is_closed:
+            for link in list(self._links.values()):
+                if link.conn.is_closed:
                     self._forget(link.conn)
+            held = self._held()
+            highest = max(highest, held)
+            if highest - held >= GIVE_BACK_BYTES and trio.current_time() >= next_at:
+                highest, next_at = held, trio.current_time() + GIVE_BACK_PAUSE_S
+                await trio.to_thread.run_sync(give_back)

@@ -6,9 +6,10 @@ holds one regression test per guard.
 
 import itertools
 import logging
-from collections import Counter, OrderedDict
-from collections.abc import Collection, Sequence
-from contextlib import suppress
+import math
+from collections import OrderedDict
+from collections.abc import Collection, Generator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 import libp2p.network.swarm as libp2p_swarm
@@ -17,12 +18,15 @@ from libp2p.abc import IMuxedConn, INetConn, INetStream, IRawConnection, ISecure
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key
 from libp2p.custom_types import TProtocol
+from libp2p.exceptions import ParseError
 from libp2p.host.basic_host import BasicHost
 from libp2p.host.exceptions import StreamFailure
 from libp2p.host.ping import ID as PING_PROTOCOL
 from libp2p.host.ping import PingService
 from libp2p.identity.identify.identify import ID as IDENTIFY_PROTOCOL
 from libp2p.identity.identify.identify import identify_handler_for
+from libp2p.io.abc import Reader
+from libp2p.io.exceptions import MessageTooLarge
 from libp2p.io.trio import TrioTCPStream
 from libp2p.network.config import ConnectionConfig, RetryConfig
 from libp2p.network.connection import swarm_connection
@@ -31,6 +35,7 @@ from libp2p.network.exceptions import SwarmException
 from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import PeerInfo
 from libp2p.peer.peerstore import PeerStore
+from libp2p.protocol_muxer import multiselect_communicator
 from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
 from libp2p.rcmgr import Direction
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE_PROTOCOL
@@ -39,14 +44,19 @@ from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX_PROTOCOL
 from libp2p.stream_muxer.yamux.yamux import Yamux
 from libp2p.transport.tcp.tcp import TCP
 from libp2p.transport.upgrader import TransportUpgrader
+from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 from multiaddr.multiaddr import Multiaddr
 
-from swarm.errors import Unreachable
-from swarm.host.closing import Untyped, cut, open_scope, socket_under
+from swarm.errors import PeerFault, Unreachable
+from swarm.host.addresses import ADDRESSES_MAX
+from swarm.host.closing import Untyped, cut, open_scope, shielded, socket_under
+from swarm.host.memory_quota import ByteBudget, UnreadBytes, stream_budget
 from swarm.host.noise import quick
 from swarm.host.places import PLACES_MAX, Place, ask_for_place
-from swarm.host.yamux import guarded_streams
+from swarm.host.uplink import Uplink
+from swarm.host.yamux import GuardedYamux, guarded_streams
 from swarm.primitives.crypto import SecretKey
+from swarm.types import PeerId
 
 CONNECTIONS_MAX = PLACES_MAX
 PLACES_SPARE = 16
@@ -63,11 +73,11 @@ one, since an honest handshake takes well under a second."""
 HANDSHAKE_S = 8.0
 """Seconds to finish Noise and Yamux, tolerant of a machine that trains on every core."""
 
-INBOUND_STREAMS_PER_PEER_MAX = 256
-"""8 kept streams for each of our protocols, the DHT's short ones, and a margin."""
-
 NEGOTIATE_S = 8
 """Seconds to agree on a protocol on a new stream; a whole number, as libp2p truncates it."""
+
+LINE_BYTES_MAX = 1 << 10
+"""Bytes of a line by which two peers agree on a protocol: our longest id is 40."""
 
 EYEBALLS_DELAY_S = 0.02
 """Seconds of head start of libp2p's first dial before it tries the next; its own .25 s is paid by every
@@ -99,15 +109,50 @@ class ConnectionLimits(Protocol):
         """Take note that a stream handler raised ``error``."""
         ...
 
+    def faulted(self, peer_id: ID, fault: PeerFault) -> None:
+        """Take note that a peer broke the rules of a connection, which is cut already."""
+        ...
+
+
+class Quota:
+    """Budget whose evicted messages and streams are cancelled."""
+
+    def __init__(self, budget: ByteBudget) -> None:
+        self.budget = budget
+        self._moving: dict[int, trio.CancelScope] = {}
+
+    @contextmanager
+    def admitted(self, peer: PeerId, num_bytes: int) -> Generator[int]:
+        """Hold bytes of a peer; yield their number. Raises ``Unreachable`` where there is no room for them."""
+        number, evicted = self.budget.admit(peer, num_bytes)
+        try:
+            for other in evicted:
+                self._moving[other].cancel()
+            yield number
+        finally:
+            self.budget.release(number)
+
+    @contextmanager
+    def moving(self, number: int, timeout_s: float = math.inf) -> Generator[None]:
+        """Run a block that ends when the bytes of this number make room for others, or after ``timeout_s``."""
+        with trio.move_on_after(timeout_s) as self._moving[number]:
+            try:
+                yield
+            finally:
+                del self._moving[number]
+
 
 class GuardedUpgrader(TransportUpgrader):
     """Upgrader that keeps the socket under a connection, so that a frozen one can be cut without its peer."""
+
+    uplink: Uplink
 
     async def upgrade_security(
         self, raw_conn: IRawConnection, is_initiator: bool, peer_id: ID | None = None
     ) -> ISecureConn:
         """Secure a connection and keep hold of its socket."""
-        secured: Any = quick(await super().upgrade_security(raw_conn, is_initiator, peer_id))
+        plain = await super().upgrade_security(raw_conn, is_initiator, peer_id)
+        secured: Any = quick(plain, self.uplink)
         secured.swarm_raw = raw_conn
         return secured  # type: ignore[no-any-return]
 
@@ -129,6 +174,7 @@ class GuardedSwarm(libp2p_swarm.Swarm):
 
     def __init__(self, *args: Untyped, **options: Untyped) -> None:
         super().__init__(*args, **options)
+        self.unread = UnreadBytes[GuardedYamux]()
         self.kept: Collection[ID] = ()
         """Peers of our own choice, whose connections nobody pushes out."""
         self._arrivals = itertools.count()
@@ -167,6 +213,10 @@ class GuardedSwarm(libp2p_swarm.Swarm):
     async def add_conn(self, muxed_conn: Untyped, direction: str = "unknown") -> Untyped:
         """Register a connection if it gets a place; its failure does not end the swarm."""
         await self._take_place(muxed_conn, is_inbound=direction == "inbound")
+        if isinstance(muxed_conn, GuardedYamux):
+            muxed_conn.count_in(
+                self.unread, lambda other, fault: self.limits.faulted(other.peer_id, fault)
+            )
         start = muxed_conn.start
 
         async def start_guarded() -> None:
@@ -216,10 +266,30 @@ class GuardedSwarm(libp2p_swarm.Swarm):
             raise SwarmException(str(error)) from None
 
 
+class GuardedPeerStore(PeerStore):
+    """libp2p's store of what the DHT hears of peers, with few addresses of each.
+
+    Unguarded: one peer has as many addresses as others tell; and whoever tells of a thousand peers pushes out
+    our own key, without which nothing is published.
+    """
+
+    def add_addrs(self, peer_id: ID, addrs: Sequence[Multiaddr], ttl: int = 0) -> None:
+        """Remember addresses of a peer, ``ADDRESSES_MAX`` in all, the newest ones."""
+        super().add_addrs(peer_id, addrs, ttl)
+        if (data := self.peer_data_map.get(peer_id)) is not None:
+            del data.addrs[:-ADDRESSES_MAX]
+
+    def _enforce_peer_limit(self) -> None:
+        others = [peer for peer, data in self.peer_data_map.items() if data.privkey is None]
+        for peer in others[: len(self.peer_data_map) - self.max_peers]:
+            self.clear_peerdata(peer)
+
+
 class GuardedHost(BasicHost):
     """libp2p's host, serving and opening streams so that no peer can end the process.
 
-    Unguarded: an exception in any stream handler ends the process; a stream to a frozen peer hangs.
+    Unguarded: an exception in any stream handler ends the process; a stream to a frozen peer hangs; a stream
+    whose handler is done is kept until its peer ends it, and what it sent for a minute more.
     """
 
     limits: Untyped = None
@@ -231,7 +301,8 @@ class GuardedHost(BasicHost):
             negotiate_timeout=NEGOTIATE_S,
             disable_identify_address_discovery=True,
         )
-        self._inbound_streams: Counter[ID] = Counter()
+        self.streams = Quota(stream_budget())
+        """Inbound streams that are served."""
         # identify/push is left out: it lets any peer write into our peer store.
         self.set_stream_handler(IDENTIFY_PROTOCOL, identify_handler_for(self))
         self.set_stream_handler(PING_PROTOCOL, PingService(self).handle_ping)
@@ -244,10 +315,20 @@ class GuardedHost(BasicHost):
 
     async def _swarm_stream_handler(self, net_stream: INetStream) -> None:
         peer_id = net_stream.muxed_conn.peer_id
-        if self._inbound_streams[peer_id] >= INBOUND_STREAMS_PER_PEER_MAX:
-            await net_stream.reset()
-            return
-        self._inbound_streams[peer_id] += 1
+        try:
+            with self.streams.admitted(PeerId(peer_id.to_bytes()), 1) as number:
+                is_done = False
+                with self.streams.moving(number):
+                    await self._serve_stream(net_stream, peer_id)
+                    is_done = True
+                if not is_done:
+                    await _reset(net_stream)
+        except Unreachable:
+            await _reset(net_stream)
+        finally:
+            await _forget(net_stream)
+
+    async def _serve_stream(self, net_stream: INetStream, peer_id: ID) -> None:
         protocol = ""
         try:
             chosen, handler = await self.multiselect.negotiate(
@@ -265,18 +346,14 @@ class GuardedHost(BasicHost):
             await handler(net_stream)
         except Exception as error:  # the guard: a handler's failure would end the process
             self.limits.handler_failed(peer_id, protocol, error)
-            with trio.move_on_after(1):
-                await net_stream.reset()
-        finally:
-            self._inbound_streams[peer_id] -= 1
-            if not self._inbound_streams[peer_id]:
-                del self._inbound_streams[peer_id]
+            await _reset(net_stream)
 
     def get_addrs(self) -> list[Multiaddr]:
         """Return the addresses to tell others; never a wildcard, as libp2p would."""
         if self.limits is None:
             return []
-        return [Multiaddr(f"{text}/p2p/{self.get_id()}") for text in self.limits.addresses()]
+        told = self.limits.addresses()[:ADDRESSES_MAX]
+        return [Multiaddr(f"{text}/p2p/{self.get_id()}") for text in told]
 
     async def connect(self, peer_info: PeerInfo) -> None:
         """Connect at the addresses given and known; raise ``SwarmException``."""
@@ -292,12 +369,39 @@ class GuardedHost(BasicHost):
             raise StreamFailure(str(error)) from None
 
 
+async def read_line(reader: Reader) -> bytes:
+    """Read a line of the negotiation of protocols; raise ``ParseError`` if it is none, or a longer one.
+
+    Unguarded: a line has any length, and what came of it is kept and not counted, before the handshake, too.
+    """
+    try:
+        line = await read_varint_prefixed_bytes_limited(reader, LINE_BYTES_MAX)
+    except MessageTooLarge as error:
+        raise ParseError(str(error)) from None
+    if not line.endswith(b"\n"):
+        raise ParseError("not a line")
+    return line[:-1]
+
+
 async def _do_nothing(*_: object) -> None:
     pass
 
 
 async def _refuse(stream: INetStream) -> None:
     await stream.reset()
+
+
+async def _reset(stream: INetStream) -> None:
+    with trio.move_on_after(1):
+        await stream.reset()
+
+
+async def _forget(stream: Untyped) -> None:
+    """Drop a stream whose handler is done, even from a cancelled task."""
+    stream.swarm_conn.remove_stream(stream)
+    if isinstance(stream.muxed_conn, GuardedYamux):
+        with shielded(1):
+            await stream.muxed_conn.forget(stream.muxed_stream)
 
 
 def _remote_address(stream: TrioTCPStream) -> tuple[str, int] | None:
@@ -309,17 +413,18 @@ def _remote_address(stream: TrioTCPStream) -> tuple[str, int] | None:
     return stream._cached_remote_address  # pyright: ignore[reportPrivateUsage]
 
 
-def build_host(secret: SecretKey) -> GuardedHost:
-    """Return a libp2p host over TCP, Noise and Yamux only.
+def build_host(secret: SecretKey, uplink: Uplink | None = None) -> GuardedHost:
+    """Return a libp2p host over TCP, Noise and Yamux only, which sends at the pace of ``uplink``.
 
     Unguarded: the default also accepts plaintext, where a PeerID is only a claim; and a peer on IPv6 has no
     remote address, so that all of them share the limit of one address, and none is believed where it listens.
     """
+    multiselect_communicator.read_delim = read_line  # type: ignore[attr-defined]
     TrioTCPStream.get_remote_address = _remote_address  # type: ignore[assignment, method-assign]
     libp2p_swarm._HAPPY_EYEBALLS_DELAY = EYEBALLS_DELAY_S  # pyright: ignore[reportPrivateUsage]
     keys = create_new_key_pair(secret.seed)
     own_id = ID.from_pubkey(keys.public_key)
-    peerstore = PeerStore()
+    peerstore = GuardedPeerStore()
     peerstore.add_key_pair(own_id, keys)
     noise = NoiseTransport(keys, noise_privkey=create_noise_key().private_key)
     upgrader = GuardedUpgrader(
@@ -327,6 +432,7 @@ def build_host(secret: SecretKey) -> GuardedHost:
         muxer_transports_by_protocol={TProtocol(YAMUX_PROTOCOL): Yamux},
         negotiate_timeout=NEGOTIATE_S,
     )
+    upgrader.uplink = uplink or Uplink()
     network = GuardedSwarm(
         own_id,
         peerstore,

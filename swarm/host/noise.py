@@ -8,7 +8,7 @@ the other side can decrypt nothing and the connection is lost for all its stream
 """
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import trio
@@ -19,12 +19,15 @@ from libp2p.security.noise.io import MAX_PLAINTEXT_LENGTH, NoiseTransportReadWri
 from libp2p.security.secure_session import SecureSession
 
 from swarm.host.closing import Untyped, shielded
+from swarm.host.uplink import Uplink
 from swarm.types import Bytes
 
 LENGTH_BYTES = 2
 """Bytes of the length before each message, big-endian: the framing of libp2p's Noise."""
 READ_BYTES = 256 << 10
 """Bytes asked of the socket at once: four full messages."""
+SHORT_READ_BYTES = 16 << 10
+"""Bytes asked of it while much is held for others: a connection that is not drained holds little more then."""
 UNSENT_BYTES = 128 << 10
 UNSENT_OPTION: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 """Socket option that limits the unsent bytes to ``UNSENT_BYTES``; None if the system has none. Nothing small
@@ -36,6 +39,9 @@ interrupted before; a peer that takes longer has stopped reading, and loses the 
 
 class NoiseSession(SecureSession):
     """Reads and writes of one secured connection."""
+
+    uplink = Uplink()
+    """Line that writes are paced by; by default one without a limit."""
 
     def __init__(self, secured: SecureSession) -> None:
         """Take over a session whose handshake is done and of which nothing has been read."""
@@ -55,6 +61,11 @@ class NoiseSession(SecureSession):
         self._sealed = memoryview(b"")
         self._plain = b""
         self._plain_at = 0
+        self._num_held = 0
+        self.count: Callable[[int], None] = _no_count
+        """Function that is told how many bytes more, or fewer, are held between the socket and the reader."""
+        self.is_short: Callable[[], bool] = _never
+        """Function that says whether so much is held for others that little is to be read at once."""
 
     async def read(self, n: int | None = None) -> bytes:
         """Return ``n`` bytes, waiting for all of them; without ``n``, some bytes.
@@ -70,10 +81,13 @@ class NoiseSession(SecureSession):
         if len(first) == n:
             return first
         parts, have = [first], len(first)
-        while have < n:
-            self._plain, self._plain_at = await self._next(), 0
-            parts.append(self._take(n - have))
-            have += len(parts[-1])
+        try:
+            while have < n:
+                self._plain, self._plain_at = await self._next(have), 0
+                parts.append(self._take(n - have))
+                have += len(parts[-1])
+        finally:
+            self._hold(0)
         return b"".join(parts)
 
     async def write(self, data: bytes) -> None:
@@ -83,9 +97,13 @@ class NoiseSession(SecureSession):
     async def write_pieces(self, pieces: Sequence[Bytes]) -> None:
         """Seal and send pieces, each in messages of its own.
 
-        A call that is cancelled finishes the write first, so that no message is cut in half. Raises
+        A call waits for its turn on the uplink, and sends nothing if it is cancelled there; one that is
+        cancelled later finishes the write first, so that no message is cut in half. Raises
         ``ConnectionClosedError`` if the peer does not take it within ``WRITE_S``.
         """
+        num_bytes = sum(map(len, pieces))
+        if wait_s := self.uplink.wait_s(num_bytes, trio.current_time()):
+            await trio.sleep(wait_s)
         messages = list[bytes]()
         for piece in pieces:
             view = memoryview(piece)
@@ -104,10 +122,19 @@ class NoiseSession(SecureSession):
         """Take at most ``most`` bytes of what is decrypted already."""
         data = self._plain[self._plain_at : self._plain_at + most]
         self._plain_at += len(data)
+        if self._plain_at == len(self._plain):
+            self._plain, self._plain_at = b"", 0
         return data
 
-    async def _next(self) -> bytes:
-        """Decrypt the next message, reading on where it is not whole."""
+    def _hold(self, num_bytes: int) -> None:
+        """Tell what is held: ``num_bytes`` of a read that is not done, and what was read of the socket."""
+        sealed: Untyped = self._sealed.obj
+        held = num_bytes + len(self._plain) + len(sealed)
+        self.count(held - self._num_held)
+        self._num_held = held
+
+    async def _next(self, have: int = 0) -> bytes:
+        """Decrypt the next message, reading on where it is not whole; ``have`` bytes wait for it."""
         message: Bytes | None = None
         while message is None:
             rest, size = self._sealed, LENGTH_BYTES
@@ -115,9 +142,11 @@ class NoiseSession(SecureSession):
                 size += int.from_bytes(rest[:LENGTH_BYTES], "big")
             missing = size - len(rest)
             if missing <= 0 and size > LENGTH_BYTES:
-                message, self._sealed = rest[LENGTH_BYTES:size], rest[size:]
+                # An empty view would keep all that was read with it.
+                message, self._sealed = rest[LENGTH_BYTES:size], rest[size:] or memoryview(b"")
                 continue
-            data: bytes = await self._raw.read(READ_BYTES)
+            self._hold(have)
+            data: bytes = await self._raw.read(SHORT_READ_BYTES if self.is_short() else READ_BYTES)
             if not data:
                 raise IncompleteReadError("the connection ended", LENGTH_BYTES, len(rest))
             if not rest:
@@ -125,9 +154,10 @@ class NoiseSession(SecureSession):
             elif size > LENGTH_BYTES and missing <= len(data):
                 # Only the message that was cut is put together; the others stay where they were read.
                 message = b"".join((rest[LENGTH_BYTES:], data[:missing]))
-                self._sealed = memoryview(data)[missing:]
+                self._sealed = memoryview(data)[missing:] or memoryview(b"")
             else:
                 self._sealed = memoryview(b"".join((rest, data)))
+            self._hold(have)
         return self._opened(message)
 
     def _opened(self, message: Bytes) -> bytes:
@@ -138,6 +168,14 @@ class NoiseSession(SecureSession):
         if not plain:
             raise ConnectionClosedError("an empty message", transport="tcp")
         return plain
+
+
+def _no_count(_: int) -> None:
+    pass
+
+
+def _never() -> bool:
+    return False
 
 
 class _Socket:
@@ -171,8 +209,10 @@ def _unlocked(raw: Untyped) -> Untyped:
     return _Socket(stream.stream) if isinstance(stream, TrioTCPStream) else raw
 
 
-def quick(secured: Untyped) -> Untyped:
+def quick(secured: Untyped, uplink: Uplink) -> Untyped:
     """Return the connection with our reads and writes if it is a Noise session, else as it is."""
     if isinstance(secured, SecureSession) and isinstance(secured.conn, NoiseTransportReadWriter):
-        return NoiseSession(secured)
+        session = NoiseSession(secured)
+        session.uplink = uplink
+        return session
     return secured

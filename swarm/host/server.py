@@ -5,8 +5,8 @@ Shell: one loop per inbound stream; the rules of an answer are the handler's.
 
 import logging
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -16,9 +16,10 @@ from libp2p.custom_types import TProtocol
 
 from swarm.errors import PeerFault, SwarmError, Unreachable
 from swarm.host.client import Traffic
+from swarm.host.closing import Untyped
 from swarm.host.connections import peer_of
-from swarm.host.libp2p_patches import GuardedHost
-from swarm.host.memory_quota import SMALL_BYTES, ByteBudget, bulk_budget, small_budget
+from swarm.host.libp2p_patches import GuardedHost, Quota
+from swarm.host.memory_quota import SMALL_BYTES, bulk_budget, small_budget
 from swarm.host.streams import ANSWER, REFUSAL, FrameStream, refusal
 from swarm.primitives.codec import LONGEST_FRAME_BYTES
 from swarm.primitives.crypto import peer_name
@@ -58,13 +59,18 @@ class Server:
         blame: Callable[[PeerId, PeerFault], None],
         traffic: Traffic,
     ) -> None:
+        network: Untyped = host.get_network()
         self._host = host
         self._blame = blame
         self._traffic = traffic
         self.errors: Counter[str] = Counter()
         """Handler errors that are our own bugs, per protocol."""
-        self._small, self._bulk, self._answers = small_budget(), bulk_budget(), bulk_budget()
-        self._moving: dict[tuple[ByteBudget, int], trio.CancelScope] = {}
+        unread = network.unread
+        self.small = Quota(small_budget())
+        """Requests of at most ``SMALL_BYTES``, and messages of the DHT."""
+        self.bulk = Quota(bulk_budget(lambda: self.small.budget.num_bytes + unread.num_bytes))
+        """Longer requests, and replies."""
+        unread.beside = lambda: self.small.budget.num_bytes + self.bulk.budget.num_bytes
 
     def serve(
         self,
@@ -109,15 +115,15 @@ class Server:
         """Yield a request, read within the limits of ``host/memory_quota.py``; raise ``Unreachable`` past
         them.
         """
-        budget = self._small if size <= SMALL_BYTES else self._bulk
-        async with self._admitted(budget, peer, size) as number:
+        quota = self.small if size <= SMALL_BYTES else self.bulk
+        with quota.admitted(peer, size) as number:
             request: bytes | None = None
-            with self._evictable(budget, number, RECEIVE_S):
+            with quota.moving(number, RECEIVE_S):
                 await stream.widen(size)
                 request = await stream.receive(size)
             if request is None:
                 raise Unreachable("a question that came too slowly, or made room for others")
-            budget.arrived(number)
+            quota.budget.arrived(number)
             yield request
 
     async def _send(self, peer: PeerId, reply: tuple[int, bytes], stream: FrameStream) -> None:
@@ -126,31 +132,12 @@ class Server:
         Raises ``Unreachable`` otherwise.
         """
         status, body = reply
-        budget, is_sent = self._answers, False
-        async with self._admitted(budget, peer, len(body)) as number:
-            with self._evictable(budget, number, SEND_S):
-                await stream.send(body, status=status)
-                is_sent = True
+        is_sent = False
+        with self.bulk.admitted(peer, len(body)) as number, self.bulk.moving(number, SEND_S):
+            await stream.send(body, status=status)
+            is_sent = True
         if not is_sent:
             raise Unreachable("the peer stopped reading")
-
-    @asynccontextmanager
-    async def _admitted(self, budget: ByteBudget, peer: PeerId, size: int) -> AsyncGenerator[int]:
-        number, evicted = budget.admit(peer, size)
-        try:
-            for other in evicted:
-                self._moving[budget, other].cancel()
-            yield number
-        finally:
-            budget.release(number)
-
-    @contextmanager
-    def _evictable(self, budget: ByteBudget, number: int, timeout_s: float) -> Generator[None]:
-        with trio.move_on_after(timeout_s) as self._moving[budget, number]:
-            try:
-                yield
-            finally:
-                del self._moving[budget, number]
 
     async def _reply(
         self, service: _Service, peer: PeerId, request: bytes, stream: FrameStream

@@ -30,9 +30,12 @@ from swarm.host.dialback import DialBacks
 from swarm.host.handshake import CHAIN_BYTES, SESSION_BYTES, Hello
 from swarm.host.libp2p_patches import GuardedHost, GuardedSwarm, build_host, route_logging
 from swarm.host.listen import announced, bindings, expand
+from swarm.host.memory_quota import STREAM_BYTES
+from swarm.host.places import group_of
 from swarm.host.server import Handler, Server
 from swarm.host.twins import ASK_BYTES_MAX, Twin, TwinWatch
 from swarm.host.twins import PROTOCOL as TWIN_PROTOCOL
+from swarm.host.uplink import Uplink
 from swarm.primitives.codec import FRAME_BYTES_MAX
 from swarm.primitives.crypto import SecretKey, peer_name
 from swarm.ticket import Reach, reach_of
@@ -107,6 +110,7 @@ class Host:
             breakers=self._breakers,
             scores=self._scores,
             changed=self._changed,
+            held=self._held,
         )
         self._caller = Client(
             libp2p_host,
@@ -118,6 +122,8 @@ class Host:
             traffic=self._traffic,
         )
         self._server = Server(libp2p_host, blame=self.blame, traffic=self._traffic)
+        self.small_quota = self._server.small
+        """Quota of short messages: the DHT counts its own there."""
         self.serve(PING_PROTOCOL, _echo, request_limit=PING_BYTES)
         self.serve(TWIN_PROTOCOL, self._answer_twin, request_limit=ASK_BYTES_MAX, per_peer=2)
         self.reach = DialBacks(self, remote_host=self._remote_host, dial=self._links.probe)
@@ -223,6 +229,10 @@ class Host:
     def _remote_host(self, peer: PeerId) -> str:
         """Return the host that a peer is connected from; "" for none."""
         return next((link.remote_host for link in self._links.of(peer)), "")
+
+    def origin(self, peer: PeerId) -> str:
+        """Return what a peer is counted by: the public network that it is connected from, else its address."""
+        return group_of(self._remote_host(peer))
 
     def network(self, peer: PeerId) -> str:
         """Return the public network that a peer is connected from (``addresses.network_of``); "" for none."""
@@ -381,6 +391,19 @@ class Host:
         """Log that a libp2p service's handler raised: the peer sent junk, or left."""
         log.info("%s failed on a stream from %s: %r", protocol or "negotiation", peer_id, error)
 
+    def faulted(self, peer_id: ID, fault: PeerFault) -> None:
+        """Blame a peer that broke the rules of a connection."""
+        with contextlib.suppress(BadEncoding):  # no peer of ours, and cut already
+            self.blame(peer_of(peer_id), fault)
+
+    def _held(self) -> int:
+        """Return the bytes held for others: questions, answers and messages, and what nobody has read yet."""
+        network: Any = self.libp2p_host.get_network()
+        quotas = self.small_quota, self._server.bulk
+        streams = self.libp2p_host.streams.budget.num_bytes * STREAM_BYTES
+        held = sum(quota.budget.num_bytes for quota in quotas)
+        return held + streams + int(network.unread.num_bytes)
+
     async def close(self) -> None:
         """Close every connection politely, within ``CLOSE_S``, then libp2p's host."""
         with shielded(CLOSE_S):
@@ -391,7 +414,12 @@ class Host:
 
 @asynccontextmanager
 async def open_host(
-    secret: SecretKey, *, listen: Sequence[str], announce: Sequence[str] = (), chain16: bytes
+    secret: SecretKey,
+    *,
+    listen: Sequence[str],
+    announce: Sequence[str] = (),
+    chain16: bytes,
+    uplink: Uplink | None = None,
 ) -> AsyncGenerator[Host]:
     """Open this node's host for the peers of one network; leaving takes under 2 s and leaves nothing.
 
@@ -400,6 +428,7 @@ async def open_host(
         listen: Addresses to listen on, ``host:port``; port 0 for any.
         announce: Further addresses to tell others.
         chain16: First 16 bytes of the genesis digest of the network.
+        uplink: Line that paces what is sent; None: no limit.
 
     Raises:
         UsageError: An address is malformed or in use.
@@ -410,7 +439,7 @@ async def open_host(
     )  # one credit per half window, not per read
     route_logging()
     endpoints, extra = bindings(listen), announced(announce)
-    libp2p_host = build_host(secret)
+    libp2p_host = build_host(secret, uplink)
     network: Any = libp2p_host.get_network()
     assert isinstance(network, GuardedSwarm)
     addresses = [Multiaddr(format_address(host, port)) for host, port in endpoints]

@@ -37,7 +37,7 @@ complete, and requests, pings and votes pass between their frames."""
 
 WINDOW_BYTES_MAX = 2 << 20
 """Most bytes that a caller grants the replies of one stream at once, instead of Yamux's 256 KiB: no reply waits
-for credit in the middle. libp2p doubles windows up to 16 MiB by itself; ``links.BUFFERED_BYTES_MAX`` bounds
+for credit in the middle. libp2p doubles windows up to 16 MiB by itself; ``memory_quota.UnreadBytes`` bounds
 what is held."""
 
 WINDOW_POLL_S = 0.005
@@ -250,10 +250,11 @@ class FrameStream:
         raise PeerFault("a reply that is neither an answer nor a refusal")
 
     async def close(self) -> None:
-        """Say that nothing more will be sent; never raises for a broken link."""
+        """Say that nothing more will be sent, and drop what still comes; never raises for a broken link."""
         with trio.move_on_after(1):
             try:
                 await self._stream.close()
+                await self._muxed.conn.forget(self._muxed)
             except LINK_ERRORS:
                 await self._stream.reset()
 

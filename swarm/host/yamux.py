@@ -1,18 +1,42 @@
-"""Yamux that copies received bytes once, and sent bytes not at all.
+"""Yamux that copies received bytes once, sent bytes not at all, and holds none that have no room.
 
 Shell: libp2p's own multiplexer with other buffers; its frames, windows and states are libp2p's.
 
+    header --fits the window of its stream--> cut into pieces --> unread --> read
+       +-- longer --> fault, connection cut       +-- of no stream --> skipped
+
 Unguarded: a body is copied five times between the cipher and the reader of the stream, and every frame is
-described for a log that is not kept; both together cost more than the cipher.
+described for a log that is not kept; both together cost more than the cipher. A peer has a frame of 16 MiB held
+on each connection, whatever window it was granted, and streams without number.
 """
 
+import contextlib
+import math
+import socket
+import struct
 from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
 
 import trio
 from libp2p.stream_muxer.exceptions import MuxedStreamEOF, MuxedStreamReset
-from libp2p.stream_muxer.yamux.yamux import Yamux
+from libp2p.stream_muxer.yamux.yamux import (
+    DEFAULT_WINDOW_SIZE,
+    FLAG_ACK,
+    FLAG_FIN,
+    FLAG_RST,
+    FLAG_SYN,
+    HEADER_SIZE,
+    MAX_WINDOW_SIZE,
+    TYPE_DATA,
+    TYPE_WINDOW_UPDATE,
+    YAMUX_HEADER_FORMAT,
+    Yamux,
+)
 
-from swarm.host.closing import Untyped
+from swarm.errors import PeerFault
+from swarm.host.closing import Untyped, socket_under
+from swarm.host.memory_quota import STREAMS_PER_PEER_MAX, UnreadBytes
 from swarm.host.noise import NoiseSession
 from swarm.types import Bytes
 
@@ -24,12 +48,66 @@ _AGREED = ("negotiated_muxer_protocol", "negotiated_security_protocol")
 """Attributes that libp2p sets on a connection when the protocols are agreed."""
 BODY_S = 60.0
 """Seconds for the body of a frame once its header is there, as in libp2p."""
+PIECE_BYTES = 256 << 10
+"""Most bytes of a body that are read at once: no frame of our own is longer (``streams.FRAME_BYTES_MAX``)."""
+STREAMS_OPEN_MAX = STREAMS_PER_PEER_MAX + 64
+"""Inbound streams of one connection, those included that nobody serves yet, or any more."""
+
+
+class Frame(NamedTuple):
+    """Header of a frame."""
+
+    kind: int
+    flags: int
+    stream_id: int
+    length: int
+
+    @classmethod
+    def parse(cls, header: bytes) -> "Frame":
+        """Read a header; its version is not looked at, as in libp2p."""
+        return cls(*struct.unpack(YAMUX_HEADER_FORMAT, header)[1:])
+
+    def pack(self) -> bytes:
+        """Return the header as it is sent."""
+        return struct.pack(YAMUX_HEADER_FORMAT, 0, *self)
+
+    @property
+    def opens(self) -> bool:
+        """True if it opens a stream."""
+        return bool(self.flags & FLAG_SYN) and self.kind in {TYPE_DATA, TYPE_WINDOW_UPDATE}
+
+    def pieces(self, piece_bytes: int = PIECE_BYTES) -> list["Frame"]:
+        """Return frames that say the same in shorter bodies: the first opens the stream, the last ends it."""
+        starts = range(0, max(self.length, 1), piece_bytes)
+        last = starts[-1]
+        return [
+            Frame(
+                self.kind,
+                (self.flags & (FLAG_SYN | FLAG_ACK) if start == 0 else 0)
+                | (self.flags & (FLAG_FIN | FLAG_RST) if start == last else 0),
+                self.stream_id,
+                min(self.length - start, piece_bytes),
+            )
+            for start in starts
+        ]
+
+
+def check_window(frame: Frame, window_bytes: int) -> None:
+    """Raise ``PeerFault`` if the body of a frame is longer than what its sender may send."""
+    if frame.length > window_bytes:
+        raise PeerFault(f"a frame of {frame.length} bytes where {window_bytes} may be sent")
+
+
+def _no_count(_: int) -> None:
+    pass
 
 
 class ReceiveBuffer:
     """Received and unread bytes of a stream, by reference: the part of ``bytearray`` that Yamux uses."""
 
-    def __init__(self) -> None:
+    def __init__(self, count: Callable[[int], None] = _no_count) -> None:
+        """Make an empty buffer; ``count`` is told how many bytes more, or fewer, it holds."""
+        self._count = count
         self._parts = deque[bytes | bytearray]()
         self._at = 0
         """Bytes of the first part that have been taken."""
@@ -59,6 +137,7 @@ class ReceiveBuffer:
     def __delitem__(self, part: slice) -> None:
         left = min(part.stop, self._num_bytes)
         self._num_bytes -= left
+        self._count(-left)
         self._at += left
         while self._parts and self._at >= len(self._parts[0]):
             self._at -= len(self._parts.popleft())
@@ -72,6 +151,7 @@ class ReceiveBuffer:
             last += data
         elif data:
             self._parts.append(bytearray(data))
+        self._count(len(data))
 
     def clear(self) -> None:
         """Drop all of it."""
@@ -97,12 +177,32 @@ class WriteLock:
 class _Buffers(dict[int, ReceiveBuffer]):
     """Buffers of one connection: where Yamux puts an empty one, there is a ``ReceiveBuffer``."""
 
+    def __init__(self, count: Callable[[int], None]) -> None:
+        super().__init__()
+        self._counted = count
+
     def __setitem__(self, stream_id: int, empty: object) -> None:
-        super().__setitem__(stream_id, ReceiveBuffer())
+        super().__setitem__(stream_id, ReceiveBuffer(self._counted))
+
+    def __delitem__(self, stream_id: int) -> None:
+        self[stream_id].clear()
+        super().__delitem__(stream_id)
+
+    def pop(self, stream_id: int, default: Untyped = None) -> Untyped:
+        """Drop the bytes of a stream and return its empty buffer."""
+        if stream_id in self:
+            self[stream_id].clear()
+        return super().pop(stream_id, default)
+
+    def clear(self) -> None:
+        """Drop the bytes of every stream."""
+        for buffer in self.values():
+            buffer.clear()
+        super().clear()
 
 
 class GuardedYamux(Yamux):
-    """Streams of one connection, with ``ReceiveBuffer`` buffers and fewer locks."""
+    """Streams of one connection, with ``ReceiveBuffer`` buffers, fewer locks, and bounds on what is held."""
 
     def __init__(self, fresh: Yamux) -> None:
         """Take over a connection that has been agreed on and not been started."""
@@ -112,10 +212,118 @@ class GuardedYamux(Yamux):
             is_initiator=fresh.is_initiator_value,
             on_close=fresh.on_close,
         )
-        self.stream_buffers = _Buffers()  # type: ignore[assignment]
+        self.stream_buffers = _Buffers(self._count)  # type: ignore[assignment]
         self._write_lock = WriteLock()  # type: ignore[assignment]
+        self._unread: UnreadBytes[GuardedYamux] = UnreadBytes()
+        self._blame: Callable[[GuardedYamux, PeerFault], None] = _no_blame
+        self._is_cut = False
+        self._headers = deque[bytes]()
+        """Headers that libp2p reads next: of the pieces of a frame whose body comes now."""
+        self._body_ends_at = math.inf
+        self._read = fresh.secured_conn.read
+        self.secured_conn.read = self._next_header  # type: ignore[assignment, method-assign]
+        if isinstance(fresh.secured_conn, NoiseSession):
+            fresh.secured_conn.count = self._count
+            fresh.secured_conn.is_short = self._is_crowded
         for name in _AGREED:
             setattr(self, name, getattr(fresh, name, None))
+
+    def count_in(
+        self,
+        unread: "UnreadBytes[GuardedYamux]",
+        blame: "Callable[[GuardedYamux, PeerFault], None]",
+    ) -> None:
+        """Count what arrives in ``unread``, and report each fault of the peer; before anything has arrived."""
+        self._unread, self._blame = unread, blame
+
+    # ---- what is held
+
+    def _count(self, num_bytes: int) -> None:
+        """Count bytes that arrived, or were read or dropped; cut the connection that holds too much."""
+        if num_bytes < 0:
+            self._unread.remove(self, -num_bytes)
+        elif num_bytes and not self._is_cut:
+            held = self._unread.of(self) + num_bytes
+            over = self._unread.add(self, num_bytes)
+            if over is not None:
+                over.hang_up(PeerFault(f"{held} bytes unread, where all may hold less"))
+
+    def _is_crowded(self) -> bool:
+        return 2 * self._unread.num_bytes > self._unread.bytes_max
+
+    def hang_up(self, fault: PeerFault) -> None:
+        """Blame the peer, drop what it sent and end the connection; its reader finds that out by itself."""
+        self._is_cut = True
+        self._unread.forget(self)
+        self._blame(self, fault)
+        for buffer in self.stream_buffers.values():
+            buffer.clear()
+        with contextlib.suppress(OSError):
+            socket_under(self.secured_conn).socket.shutdown(socket.SHUT_RDWR)
+
+    async def handle_incoming(self) -> None:
+        """Read frames until the connection ends; nothing of it counts any more then."""
+        try:
+            await super().handle_incoming()
+        finally:
+            self._is_cut = True
+            self._unread.forget(self)
+
+    async def forget(self, stream: Untyped) -> None:
+        """Drop what is left of a stream that nobody reads any more; what still arrives for it is skipped."""
+        stream.closed = stream.send_closed = stream.recv_closed = True
+        if (pile := self.stream_buffers.get(stream.stream_id)) is not None:
+            pile.clear()
+        await self._finalize_stream(stream, fully_closed=True)
+
+    # ---- frames
+
+    async def _next_header(self, _: int | None = None) -> bytes:
+        """Return the next header for libp2p, once its frame has been judged: what it reads of the connection
+        beside bodies.
+        """
+        while not self._headers:
+            frame = Frame.parse(await self._read(HEADER_SIZE))
+            try:
+                await self._judge(frame)
+            except PeerFault as fault:
+                self.hang_up(fault)
+                raise
+        return self._headers.popleft()
+
+    async def _judge(self, frame: Frame) -> None:
+        """Let a frame in, cut into pieces, or skip it; raise ``PeerFault`` if it is longer than its window."""
+        stream: Untyped = self.streams.get(frame.stream_id)
+        if frame.kind != TYPE_DATA:
+            if frame.opens and stream is None and self._is_full():
+                await self._refuse(frame)
+            else:
+                self._headers.append(frame.pack())
+            return
+        if stream is not None:
+            check_window(frame, stream.recv_window)
+        else:
+            # The end of a stream may cross with what its peer has sent within its window, whatever that was.
+            check_window(frame, DEFAULT_WINDOW_SIZE if frame.opens else MAX_WINDOW_SIZE)
+        self._body_ends_at = trio.current_time() + BODY_S
+        if frame.opens == (stream is None) and not (frame.opens and self._is_full()):
+            self._headers.extend(piece.pack() for piece in frame.pieces())
+            return
+        for piece in frame.pieces():
+            await self._read_data_body(piece.length)
+        if frame.opens:
+            await self._refuse(frame)
+
+    def _is_full(self) -> bool:
+        inbound = sum(not stream.is_initiator for stream in self.streams.values())
+        return inbound >= STREAMS_OPEN_MAX
+
+    async def _refuse(self, frame: Frame) -> None:
+        await self._write_frame(Frame(TYPE_WINDOW_UPDATE, FLAG_RST, frame.stream_id, 0).pack())
+
+    async def _read_data_body(self, length: int) -> bytes:
+        with trio.fail_at(self._body_ends_at):
+            return await self._read(length)
 
     async def take(self, stream: Untyped, most: int) -> bytes:
         """Return at most ``most`` bytes that arrived on a stream, as soon as there are any; one task at a time.
@@ -150,12 +358,6 @@ class GuardedYamux(Yamux):
         if stream._pending_recv_release >= stream.target_recv_window // 2:
             await stream._auto_tune_and_send_window_update()
 
-    async def _read_data_body(self, length: int) -> bytes:
-        if not isinstance(self.secured_conn, NoiseSession):
-            return await super()._read_data_body(length)
-        with trio.fail_after(BODY_S):
-            return await self.secured_conn.read(length)
-
     async def _write_frame(self, data: bytes, body: Bytes = b"") -> None:
         """Write one frame: ``data`` begins with its header, and ``body`` is the rest of it."""
         async with self._write_lock:
@@ -163,6 +365,10 @@ class GuardedYamux(Yamux):
                 await self.secured_conn.write(data + body)
             else:
                 await self.secured_conn.write_pieces((data, body))
+
+
+def _no_blame(_connection: GuardedYamux, _fault: PeerFault) -> None:
+    pass
 
 
 def guarded_streams(fresh: Untyped) -> Untyped:

@@ -19,6 +19,7 @@ from swarm.ledger.consensus.memory import VoteMemory
 from swarm.ledger.consensus.timers import TimerParams
 from swarm.ledger.consensus.validator import ValidatorRunner
 from swarm.ledger.mempool import Mempool
+from swarm.ledger.net.answering import Answering
 from swarm.ledger.net.archive import Archive, FinalBlock
 from swarm.ledger.net.follower import Follower
 from swarm.ledger.net.relay import Relay
@@ -130,13 +131,15 @@ class LedgerService:
         replica = (
             ValidatorRunner(archive, pool, secret, host, pace, memory, report) if validate else None
         )
-        snapshots, relay = Snapshots(archive, host), Relay(archive, pool, secret, host)
+        answering, relay = Answering(archive, host), Relay(archive, pool, secret, host)
+        snapshots = Snapshots(archive, host, answering)
         follower = Follower(
             archive,
             pool,
             host,
             replica,
             snapshots,
+            answering,
             uses_snapshots=not keeps_all,
             report=report,
             tell=tell,

@@ -28,6 +28,7 @@ from swarm.gossip.blobs.service import Blobs
 from swarm.gossip.trade.service import Trades
 from swarm.host.identity import lock_home
 from swarm.host.service import Host, open_host
+from swarm.host.uplink import BYTES_PER_MBIT, Uplink
 from swarm.ledger.consensus.memory import VoteMemory
 from swarm.ledger.reader import Ledger
 from swarm.ledger.service import LedgerService
@@ -151,8 +152,12 @@ async def _run(
     chain16 = network.chain[:16] if isinstance(network, Genesis) else network.genesis16
     config = setup.config
     listen = known_peers.usual_listen(store, join.TABLE, config.listen)
+    uplink = Uplink(config.upload_mbit * BYTES_PER_MBIT) if config.upload_mbit else None
+    opened = open_host(
+        setup.secret, listen=listen, announce=config.announce, chain16=chain16, uplink=uplink
+    )
     async with (
-        open_host(setup.secret, listen=listen, announce=config.announce, chain16=chain16) as host,
+        opened as host,
         trio.open_nursery() as nursery,
     ):
         report(

@@ -16,7 +16,6 @@ Source: BLAKE3, version 20211102, sections 2.1 to 2.5.
 """
 
 import ctypes
-import sysconfig
 from collections.abc import Sequence
 from functools import cache
 
@@ -46,9 +45,7 @@ _FEW = 6
 
 VERSION = 1
 """Version of the signatures in blake3_tree.c; a library of another version was built from another source."""
-_PATH = __file__.rpartition("blake3_tree")[0] + (
-    "_blake3_tree" + str(sysconfig.get_config_var("EXT_SUFFIX"))
-)
+_PATH = __file__.rpartition("blake3_tree")[0] + "_blake3_tree.abi3.so"
 
 _Words = npt.NDArray[np.uint32]
 

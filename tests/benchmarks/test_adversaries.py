@@ -70,7 +70,14 @@ class Watched(CheatedSwarm):
             self.seats[0][index].tokens += BATCH * SEQ_LEN
             self._alone(offered, index, OuterState(theta + NEAR / 2, theta))
             self.seats[0][index].tokens -= BATCH * SEQ_LEN
-            movements.stepped(replace(self._merge(offered, index, theta), weight_nano=1))
+            movements.stepped(replace(self._merge(offered, index, theta), weight_nano=1), 1)
+
+    def meet(self) -> None:
+        """Let every replica have taken something of a partner."""
+        offered = Offered(0, 0, 0, 0, 0, (self.params(0),) * REPLICAS)
+        taken = replace(self._merge(offered, 0, self.params(0)), weight_nano=1)
+        for movements in self.movements[0]:
+            movements.stepped(taken, 1)
 
     def scatter(self) -> None:
         """Move every replica away from the others, as far as usual."""
@@ -248,6 +255,7 @@ def test_a_payload_that_is_too_far_moves_its_partner_no_further_than_the_limit()
     start_P = swarm.params()
     for one in (swarm, twin):
         one.begin_round(0)
+        one.meet()
         one.advance(0, 1)
     taken, partner = swarm.from_cheat, swarm.partner(0)
     assert (taken.payloads, taken.clipped, taken.declined) == (1, 1, 0)

@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from swarm.dht.records import (
-    RECORD_BYTES_MAX,
     TTL_MAX_S,
+    VALUE_BYTES_MAX,
     SignedRecord,
     check_record,
     parse_key,
@@ -95,7 +95,7 @@ def test_a_record_holds_from_now_to_a_day_ahead_at_most(expires_at: int) -> None
 
 @pytest.mark.rule("D1")
 def test_junk_and_oversize_are_refused() -> None:
-    huge = encode(a_record(_Statement(payload=b"x" * RECORD_BYTES_MAX)))
+    huge = encode(a_record(_Statement(payload=b"x" * VALUE_BYTES_MAX)))
     for data in (b"", b"junk", encode(a_record()) + b"\0", huge):
         with pytest.raises(PeerFault):
             check_record(data, topic="announce", peer=ALICE.peer, now_s=NOW_S)

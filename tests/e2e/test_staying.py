@@ -33,7 +33,7 @@ def is_alone(state: State) -> bool:
     return state["node"]["isolated_s"] is not None and state["node"]["links"] == 0
 
 
-@pytest.mark.rule("N29", "N30")
+@pytest.mark.rule("N30")
 def test_who_lost_all_its_peers_is_connected_again_within_30_s_of_their_start(
     nodes: dict[str, Node],
 ) -> None:

@@ -70,6 +70,7 @@ class Dialling:
     def __init__(self) -> None:
         self.others: list[PeerId] = [self.peer]
         self.dialled_at: list[float] = []
+        self.dialled: Sequence[str] = ()
 
     def connected(self) -> list[PeerId]:
         return self.others
@@ -80,9 +81,23 @@ class Dialling:
     def learn(self, peer: PeerId, addresses: Sequence[str]) -> None:
         """Forget it."""
 
-    async def connect(self, *_: object) -> None:
+    async def connect(self, _: PeerId, addresses: Sequence[str]) -> None:
         self.dialled_at.append(trio.current_time())
+        self.dialled = addresses
         raise Unreachable("gone")
+
+
+@pytest.mark.rule("H18")
+async def test_attack_a_flood_of_addresses_does_not_make_a_named_peer_be_forgotten(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """The table of the host is bounded, and has none of it any more."""
+    host = Dialling()
+    send, reports = trio.open_memory_channel[Progress](0)
+    reports.close()
+    with trio.move_on_after(60):
+        await bootstrap(cast("Any", host), [(PeerId(b"b" * 32), ["/ip4/8.8.8.8/tcp/1"])], send)
+    assert list(host.dialled) == ["/ip4/8.8.8.8/tcp/1"]
 
 
 @pytest.mark.rule("H18", "H27")

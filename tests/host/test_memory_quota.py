@@ -9,9 +9,15 @@ from swarm.host.client import STREAMS_MAX
 from swarm.host.memory_quota import (
     BULK_BYTES_MAX,
     BULK_PER_PEER_BYTES_MAX,
+    HELD_BYTES_MAX,
+    UNREAD_BYTES_MAX,
+    UNREAD_BYTES_MIN,
+    UNREAD_PER_CONNECTION_BYTES_MAX,
     ByteBudget,
+    UnreadBytes,
     bulk_budget,
     small_budget,
+    stream_budget,
 )
 from swarm.primitives.codec import FRAME_BYTES_MAX, LONGEST_FRAME_BYTES
 from swarm.types import PeerId
@@ -68,7 +74,7 @@ def test_what_has_arrived_is_not_pushed_out_and_no_peer_pushes_out_one_that_hold
 
 @pytest.mark.rule("H5", "S5")
 def test_a_peer_may_keep_every_stream_of_micro_batches_full_and_say_more() -> None:
-    """And that is all: thirty of the longest frames are the budget of all peers together."""
+    """And that is all: sixteen of the longest frames are the budget of all peers together."""
     budget = bulk_budget()
     for _ in range(STREAMS_MAX):
         budget.admit(ALICE, LONGEST_FRAME_BYTES)
@@ -76,11 +82,12 @@ def test_a_peer_may_keep_every_stream_of_micro_batches_full_and_say_more() -> No
     with pytest.raises(Unreachable):
         budget.admit(ALICE, LONGEST_FRAME_BYTES)
     assert BULK_PER_PEER_BYTES_MAX < (72 << 20) + (1 << 20)
-    assert BULK_BYTES_MAX == 256 << 20
+    assert BULK_BYTES_MAX == 132 << 20
+    assert HELD_BYTES_MAX == 152 << 20
 
 
 @pytest.mark.rule("H5", "S5")
-@pytest.mark.parametrize("budget", [a_budget(), small_budget(), bulk_budget()])
+@pytest.mark.parametrize("budget", [a_budget(), small_budget(), bulk_budget(), stream_budget()])
 def test_no_order_of_offers_breaks_a_bound(budget: ByteBudget, seed: int) -> None:
     rng, held = random.Random(seed), dict[int, None]()
     most, part = budget._bytes_max, budget._per_peer_bytes_max
@@ -119,6 +126,50 @@ def test_a_crowd_that_announces_everything_and_sends_nothing_pushes_out_itself()
                 budget.admit(PeerId(bytes([outsider]) * 32), 4 << 20)
             except Unreachable:
                 break
-    assert budget.num_bytes == 256 << 20
+    assert budget.num_bytes == BULK_BYTES_MAX
     assert budget.admit(ALICE, 4 << 20)[1]
     assert budget.of(ALICE) == 4 << 20
+
+
+@pytest.mark.rule("H31", "S5")
+def test_bytes_of_other_kinds_leave_less_room_for_questions() -> None:
+    unread = UnreadBytes[str]()
+    budget = bulk_budget(lambda: unread.num_bytes)
+    unread.beside = lambda: budget.num_bytes
+    for number in range(4):
+        assert unread.add(f"link {number}", 16 << 20) is None
+    room = HELD_BYTES_MAX - (64 << 20)
+    budget.admit(ALICE, room // 2)
+    budget.admit(BOB, room // 2)
+    assert budget.admit(MALLORY, 1 << 20)[1], "ALICE or BOB makes room"
+    assert budget.num_bytes + unread.num_bytes <= HELD_BYTES_MAX
+
+
+@pytest.mark.rule("H8", "S5")
+def test_the_connection_with_the_most_unread_bytes_is_cut_when_all_hold_too_much() -> None:
+    unread = UnreadBytes[str]()
+    assert unread.add("mallory", 24 << 20) is None
+    assert unread.add("bob", 16 << 20) is None
+    unread.remove("bob", 4 << 20)
+    assert unread.add("carol", 20 << 20) is None
+    assert unread.add("alice", 8 << 20) is None
+    assert unread.num_bytes == UNREAD_BYTES_MAX
+    assert unread.add("alice", 1) == "mallory"
+    assert (unread.of("mallory"), unread.num_bytes) == (0, (40 << 20) + 1)
+    unread.remove("mallory", 1 << 20)
+    assert unread.num_bytes == (40 << 20) + 1, "what was forgotten is counted no more"
+
+
+@pytest.mark.rule("H8")
+def test_one_connection_has_its_part_of_the_unread_bytes() -> None:
+    unread = UnreadBytes[str]()
+    assert unread.add("mallory", UNREAD_PER_CONNECTION_BYTES_MAX) is None
+    assert unread.add("mallory", 1) == "mallory"
+    assert unread.num_bytes == 0
+
+
+@pytest.mark.rule("H31")
+def test_questions_leave_a_little_room_for_bytes_that_nobody_has_read_yet() -> None:
+    unread = UnreadBytes[str](lambda: HELD_BYTES_MAX)
+    assert unread.add("alice", UNREAD_BYTES_MIN) is None
+    assert unread.add("bob", 1) == "alice"

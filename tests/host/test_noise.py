@@ -138,6 +138,38 @@ async def test_a_cancelled_writer_leaves_the_line_whole() -> None:
     assert await far.read(11) == b"firstsecond"
 
 
+@pytest.mark.rule("H8")
+@pytest.mark.parametrize("piece", [1000, 65_537, 1 << 20])
+async def test_what_the_cipher_holds_is_counted_until_it_is_read(piece: int) -> None:
+    near, far, _ = a_pair(piece)
+    held, highest = 0, 0
+
+    def count(num_bytes: int) -> None:
+        nonlocal held, highest
+        held += num_bytes
+        highest = max(highest, held)
+
+    far.count = count
+    await near.write(bytes(200_000))
+    assert await far.read(150_000) == bytes(150_000)
+    assert highest > 65_000
+    assert await far.read(50_000) == bytes(50_000)
+    with pytest.raises(IncompleteReadError):
+        await far.read(1)
+    assert held == 0
+
+
+@pytest.mark.rule("H31")
+async def test_little_is_read_at_once_while_much_is_held_for_others() -> None:
+    near, far, pipe = a_pair(1 << 20)
+    far.is_short = lambda: True
+    await near.write(bytes(60_000))
+    await near.write(bytes(60_000))
+    assert await far.read(1) == b"\0"
+    assert pipe.other is not None
+    assert len(pipe.other.incoming) > 120_000 - 5 * noise.SHORT_READ_BYTES
+
+
 @pytest.mark.rule("H6")
 async def test_a_peer_that_stops_reading_loses_the_connection(
     autojump_clock: trio.testing.MockClock,
@@ -156,7 +188,7 @@ async def test_libp2ps_own_session_understands_ours(
 ) -> None:
     """One side with our reads and writes, the other with libp2p's."""
     async with net.a_host(1) as ours:
-        monkeypatch.setattr(libp2p_patches, "quick", lambda secured: secured)
+        monkeypatch.setattr(libp2p_patches, "quick", lambda secured, _: secured)
         async with net.a_host(2) as theirs:
             await net.meet(theirs, ours)
             (link,) = theirs._links.of(ours.peer)

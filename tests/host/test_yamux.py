@@ -4,8 +4,18 @@ import random
 import sys
 
 import pytest
+from libp2p.stream_muxer.yamux.yamux import FLAG_ACK, FLAG_FIN, FLAG_RST, FLAG_SYN, TYPE_DATA
 
-from swarm.host.yamux import SMALL_BYTES, ReceiveBuffer
+from swarm.errors import PeerFault
+from swarm.host.streams import FRAME_BYTES_MAX
+from swarm.host.yamux import (
+    PIECE_BYTES,
+    SMALL_BYTES,
+    Frame,
+    ReceiveBuffer,
+    _Buffers,
+    check_window,
+)
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -81,3 +91,58 @@ def test_a_small_frame_behind_one_that_is_half_read_joins_what_is_left() -> None
     pile.clear()
     pile.extend(b"gh")
     assert bytes(pile) == b"gh"
+
+
+@pytest.mark.rule("H29")
+@pytest.mark.parametrize("length", [0, 1, PIECE_BYTES, PIECE_BYTES + 1, 5 * PIECE_BYTES])
+@pytest.mark.parametrize("flags", [0, FLAG_SYN, FLAG_FIN, FLAG_SYN | FLAG_FIN, FLAG_ACK | FLAG_RST])
+def test_a_frame_in_pieces_says_the_same(length: int, flags: int) -> None:
+    """It opens its stream with the first piece, and ends it with the last."""
+    pieces = Frame(TYPE_DATA, flags, 3, length).pieces()
+    assert sum(piece.length for piece in pieces) == length
+    assert max(piece.length for piece in pieces) <= PIECE_BYTES
+    assert {piece.stream_id for piece in pieces} == {3}
+    begin, end = FLAG_SYN | FLAG_ACK, FLAG_FIN | FLAG_RST
+    assert pieces[0].flags & begin == flags & begin
+    assert pieces[-1].flags & end == flags & end
+    assert all(not piece.flags & begin for piece in pieces[1:])
+    assert all(not piece.flags & end for piece in pieces[:-1])
+    assert [Frame.parse(piece.pack()) for piece in pieces] == pieces
+
+
+def test_no_frame_of_our_own_is_cut() -> None:
+    assert FRAME_BYTES_MAX <= PIECE_BYTES
+
+
+@pytest.mark.rule("H29")
+def test_a_frame_may_fill_its_window_and_no_more() -> None:
+    check_window(Frame(TYPE_DATA, 0, 1, 1000), 1000)
+    with pytest.raises(PeerFault, match="1001 bytes where 1000"):
+        check_window(Frame(TYPE_DATA, 0, 1, 1001), 1000)
+
+
+@pytest.mark.rule("H8")
+@pytest.mark.parametrize("seed", range(10))
+def test_every_byte_of_a_pile_is_counted_until_it_is_read_or_dropped(seed: int) -> None:
+    rng, counted = random.Random(seed), [0]
+
+    def count(num_bytes: int) -> None:
+        counted[0] += num_bytes
+
+    buffers = _Buffers(count)
+    for _ in range(200):
+        number = rng.randrange(4)
+        match rng.randrange(6):
+            case 0:
+                buffers.pop(number, None)
+            case 1 if number in buffers:
+                del buffers[number]
+            case 2 if number in buffers:
+                del buffers[number][: rng.randrange(9000)]
+            case 3 if rng.random() < 0.1:
+                buffers.clear()
+            case _:
+                if number not in buffers:
+                    buffers[number] = bytearray()
+                buffers[number].extend(bytes(rng.randrange(9000)))
+        assert counted[0] == sum(map(len, buffers.values()))

@@ -29,6 +29,7 @@ class MemoryNet:
     def __init__(self) -> None:
         self.hosts: dict[PeerId, MemoryHost] = {}
         self.cut: set[PeerId] = set()
+        self.origins: dict[PeerId, str] = {}
         self.num_calls = 0
 
 
@@ -56,6 +57,9 @@ class MemoryHost:
 
     def network(self, peer: PeerId) -> str:
         return ""
+
+    def origin(self, peer: PeerId) -> str:
+        return self.net.origins.get(peer, "")
 
     def subscribe(self) -> "trio.MemoryReceiveChannel[PeerConnected | PeerLost]":
         self.send, receive = trio.open_memory_channel[PeerConnected | PeerLost](16)

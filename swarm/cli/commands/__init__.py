@@ -27,6 +27,8 @@ Modules (C: pure, S: does I/O):
                            generate.
     network.py          S  Found a network with several validators, and look at the genesis of one:
                            network new, show, use, restart.
+    service.py          S  Keep a node running as a service of this user: install, status,
+                           uninstall.
     settlement.py       S  Settle payouts outside, by the contract on an existing engine: deploy,
                            register, sign, post, claim.
     settlement_views.py C  Show settlement outside: what the ledger has stated, what the contract

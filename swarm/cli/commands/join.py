@@ -41,6 +41,10 @@ Ask = Annotated[
     typer.Option(min=0, metavar="PRICE", help="Least pay for 1,000 tokens to train for."),
 ]
 NoSolve = Annotated[bool, typer.Option("--no-solve", help="Follow and serve, train nothing.")]
+Upload = Annotated[
+    int | None,
+    typer.Option(min=0, metavar="MBIT", help="Most that is sent, in Mbit/s; 0: no limit."),
+]
 ApiPort = Annotated[int | None, typer.Option(help="Port of the map on 127.0.0.1; 0 takes any.")]
 
 
@@ -63,6 +67,7 @@ def join(
     validate: Validate = False,
     no_solve: NoSolve = False,
     ask: Ask = None,
+    upload: Upload = None,
     api_port: ApiPort = None,
     dataset: Annotated[
         str,
@@ -83,6 +88,7 @@ def join(
     start: Start = Join(ticket, dataset=dataset) if ticket and not waits else Resume(dataset)
     start = prepared(start, screen.home)
     config = _node_config(screen.home, listen, validate, no_solve, api_port, ask)
+    config = _at_most(config, upload)
     _introduce(screen)
     if waits:
         start = Join(_ticket_from(screen, Path(ticket[1:])), dataset=dataset)
@@ -299,6 +305,17 @@ def _node_config(
         changes["ask"] = ask
     changes |= {"solve": False} if no_solve else {}
     return config.model_copy(update=changes)
+
+
+def _at_most(config: "NodeConfig", upload: int | None) -> "NodeConfig":
+    """Return the settings with another limit of what is sent, where one was given."""
+    from swarm.config.schema import UPLOAD_MBIT_MAX
+
+    if upload is None:
+        return config
+    if upload > UPLOAD_MBIT_MAX:
+        raise UsageError(f"--upload {upload} is above {UPLOAD_MBIT_MAX}", hint="swarm join")
+    return config.model_copy(update={"upload_mbit": upload})
 
 
 def _run(screen: Terminal, config: "NodeConfig", start: "Start") -> None:

@@ -56,6 +56,7 @@ static inline float float_of_half(uint16_t half) {
 #if (defined(__x86_64__) || defined(_M_X64)) && (defined(__GNUC__) || defined(__clang__))
 #define HAS_X86 1
 #include <immintrin.h>
+#include "../../native/native_cpu.h"
 
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx2"))), apply_to = function)
@@ -92,13 +93,9 @@ EXPORT int levels_version(void) { return VERSION; }
 EXPORT int levels_supported(void) {
     int found = 1 << PORTABLE;
 #if defined(HAS_X86)
-    __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx2")) {
-        found |= 1 << AVX2;
-        if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-            __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
-            found |= 1 << AVX512;
-    }
+    int features = cpu_features();
+    if (features & CPU_AVX2) found |= 1 << AVX2;
+    if (features & CPU_AVX512) found |= 1 << AVX512;
 #endif
     return found;
 }

@@ -8,7 +8,6 @@ calls release the interpreter's lock. Legend: N values, B blocks of 128.
 """
 
 import ctypes
-import sysconfig
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -24,7 +23,7 @@ VERSION = 1
 ISAS = ("portable", "avx2", "avx512")
 """Instruction sets in the order of levels.c."""
 BLOCK = 128
-_PATH = __file__.rpartition("native")[0] + "_levels"
+_PATH = __file__.rpartition("native")[0] + "_levels.abi3.so"
 _TOO_LOW, _NOT_FINITE = 1, 2
 _INT, _LONG, _POINTER = ctypes.c_int, ctypes.c_int64, ctypes.c_void_p
 
@@ -98,7 +97,7 @@ class Levels:
 @lru_cache(maxsize=8)
 def load(isa: str | None = None, path: str = "") -> Levels | None:
     """Return the kernels of an instruction set, by default the best of this CPU; None if unavailable."""
-    library = _open(path or _PATH + str(sysconfig.get_config_var("EXT_SUFFIX")))
+    library = _open(path or _PATH)
     if library is None:
         return None
     supported = [number for number in range(len(ISAS)) if library.levels_supported() >> number & 1]

@@ -15,11 +15,12 @@ from swarm.ledger.blocks import block_digest, epoch_of
 from swarm.ledger.chain import Head, voted_on
 from swarm.ledger.consensus.validator import ValidatorRunner
 from swarm.ledger.mempool import Mempool
+from swarm.ledger.net.answering import Answering
 from swarm.ledger.net.archive import Archive
 from swarm.ledger.net.snapshots import Snapshots
 from swarm.ledger.net.sync import (
+    AHEAD_MAX,
     ASKS_MAX,
-    HELD_MAX,
     NOTHING_YET,
     REPLY_BYTES_MAX,
     SYNC_PROTOCOL,
@@ -32,6 +33,7 @@ from swarm.ledger.net.sync import (
     parse_reply,
     parse_request,
 )
+from swarm.ledger.net.waiting import Waiter, WaitingPlaces, has_standing
 from swarm.primitives.codec import encode, replace
 from swarm.primitives.crypto import peer_name
 from swarm.types import Height, PeerId
@@ -64,6 +66,7 @@ class Follower:
         host: Host,
         replica: ValidatorRunner | None,
         snapshots: Snapshots,
+        answering: Answering,
         *,
         uses_snapshots: bool,
         report: Callable[[str], None] = log.warning,
@@ -71,6 +74,7 @@ class Follower:
     ) -> None:
         self._archive, self._pool, self._host, self._replica = archive, pool, host, replica
         self._snapshots, self._uses_snapshots = snapshots, uses_snapshots
+        self._answering, self._genesis = answering, b""
         self._report, self._tell = report, tell
         self._sources = Sources(sum(host.peer))
         self._looked_at = -SNAPSHOT_S
@@ -78,7 +82,8 @@ class Follower:
         """True if a peer has said in this turn that it does not have the next block any more."""
         self._is_stuck = False
         """True if peers have said so in the last turn, and none had anything better to say."""
-        self._held = set[PeerId]()
+        self._places = WaitingPlaces()
+        self._held = dict[PeerId, trio.CancelScope]()
         self._waits_at: PeerId | None = None
         """Peer that may hold our request now: while it does, we hold none of its requests."""
         self.num_bytes = 0
@@ -270,27 +275,49 @@ class Follower:
         asked = parse_request(request)
         height = asked.from_height
         if height == 0:
-            return encode(self._archive.genesis)
+            self._genesis = self._genesis or encode(self._archive.genesis)
+            return self._genesis
         nothing = replace(NOTHING_YET, first=self._archive.first)
         if height < self._archive.first:
             return encode(nothing)
-        if height > self._archive.head.state.height and asked.wait_ms:
-            if len(self._held) >= HELD_MAX or peer in self._held or peer == self._waits_at:
-                return encode(replace(nothing, is_full=True))
-            self._held.add(peer)
-            try:
-                with trio.move_on_after(asked.wait_ms / 1000):
-                    await self._archive.wait_height(height)
-            finally:
-                self._held.discard(peer)
+        if (
+            height > self._archive.head.state.height
+            and asked.wait_ms
+            and not await self._wait(peer, height, asked.wait_ms / 1000)
+        ):
+            return encode(replace(nothing, is_full=True))
         behind = self._archive.head.state.height - height
         if behind < 0:
             return encode(nothing)
-        if behind < NEAR_BLOCKS:
-            return self._compose(height)
-        return await trio.to_thread.run_sync(self._compose, height)
+        is_far = behind >= NEAR_BLOCKS
+        try:
+            return await self._answering.answer(peer, self._compose, height, in_thread=is_far)
+        except Unreachable:
+            return encode(replace(nothing, is_full=True))
 
-    def _compose(self, height: Height) -> bytes:
+    async def _wait(self, peer: PeerId, height: Height, wait_s: float) -> bool:
+        """Wait for a block on behalf of a follower; return False if there is no place for it any more."""
+        state = self._archive.head.state
+        if peer == self._waits_at or height > state.height + AHEAD_MAX:
+            return False
+        waiter = Waiter(peer, self._host.origin(peer), has_standing(state, peer))
+        may_wait, put_out = self._places.enter(waiter)
+        if put_out is not None:
+            self._held[put_out].cancel()
+        if not may_wait:
+            return False
+        with trio.CancelScope() as scope:
+            self._held[peer] = scope
+            try:
+                with trio.move_on_after(wait_s):
+                    await self._archive.wait_height(height)
+            finally:
+                if self._held.get(peer) is scope:
+                    del self._held[peer]
+                    self._places.leave(peer)
+        return not scope.cancelled_caught
+
+    def _compose(self, height: int) -> bytes:
         epoch_blocks = self._archive.genesis.epoch_blocks
-        reply = compose_reply(height, self._archive.block_at, epoch_blocks)
+        reply = compose_reply(Height(height), self._archive.block_at, epoch_blocks)
         return encode(replace(reply, first=self._archive.first))

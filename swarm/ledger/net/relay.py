@@ -27,6 +27,7 @@ from swarm.ledger.check_statements import ForcedError, TraceFraud
 from swarm.ledger.free_joins import Origin
 from swarm.ledger.mempool import Mempool
 from swarm.ledger.net.archive import Archive, FinalBlock
+from swarm.ledger.net.waiting import has_standing
 from swarm.ledger.transactions import (
     TRANSACTION_BYTES_MAX,
     Body,
@@ -175,7 +176,8 @@ PRUNED_MAX = 256
 """Transactions of the mempool that are looked at after a block: can they be in any block still? A full pool has
 been gone through after 20 blocks."""
 FLOOD_MAX = 512
-"""Transactions examined from one peer between two blocks: more than a block's worth comes from many."""
+"""Transactions examined between two blocks from one peer with standing, or from one origin of others: more than
+a block's worth comes from many."""
 
 log = logging.getLogger("swarm.ledger")
 
@@ -193,7 +195,7 @@ class Relay:
         self._archive, self._pool, self._secret, self._host = archive, pool, secret, host
         self._own: dict[Digest, tuple[bytes, Height]] = {}
         self._nonces: dict[Digest, int] = {}
-        self._taken: dict[PeerId, int] = {}
+        self._taken: dict[PeerId | str, int] = {}
         self._landed: deque[tuple[Digest, Height]] = deque(maxlen=4 * OWN_MAX)
         self._finals = archive.subscribe()
         self._moved = trio.Condition()
@@ -285,10 +287,12 @@ class Relay:
         if len(batch.transactions) > BATCH_MAX:
             raise BadEncoding("too many transactions in a frame")
         accepted, origin = list[bytes](), Origin(peer, self._host.network(peer))
+        known = has_standing(self._archive.head.state, peer)
+        payer = peer if known else self._host.origin(peer) or peer
         for data in batch.transactions:
-            if self._taken.get(peer, 0) >= FLOOD_MAX:
+            if self._taken.get(payer, 0) >= FLOOD_MAX:
                 break
-            self._taken[peer] = self._taken.get(peer, 0) + 1
+            self._taken[payer] = self._taken.get(payer, 0) + 1
             try:
                 if self._pool.add(data, self._archive.head.state, origin):
                     accepted.append(data)

@@ -8,7 +8,7 @@ ledger as it was, and the next one, with another peer, goes on with the handoffs
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import trio
@@ -17,6 +17,7 @@ from swarm.errors import BrokenPromise, PeerFault, Pruned, Unreachable
 from swarm.host.service import Host
 from swarm.ledger.blocks import Block, epoch_of
 from swarm.ledger.light import Handoff, KnownEpoch, advance
+from swarm.ledger.net.answering import Answering
 from swarm.ledger.net.archive import Archive, Boundary, read_handoffs
 from swarm.ledger.snapshot import (
     EARLIER,
@@ -82,8 +83,8 @@ class _Cut:
 class Snapshots:
     """Client and server of snapshots of one node."""
 
-    def __init__(self, archive: Archive, host: Host) -> None:
-        self._archive, self._host = archive, host
+    def __init__(self, archive: Archive, host: Host, answering: Answering) -> None:
+        self._archive, self._host, self._answering = archive, host, answering
         self._cuts = list[_Cut]()
         self._cutting = trio.Lock()
         self._path: tuple[KnownEpoch, tuple[Handoff, ...]] | None = None
@@ -255,19 +256,16 @@ class Snapshots:
 
     # ---- server
 
-    async def _answer(self, peer: PeerId, request: bytes) -> bytes:  # noqa: ARG002  any peer may ask
+    async def _answer(self, peer: PeerId, request: bytes) -> bytes:
         asked = parse_request(request)
         if asked.subject == OFFER:
             cut = await self._newest()
             return encode(NO_OFFER if cut is None else cut.offer)
         if asked.subject == HANDOFFS:
-            return await self._in_thread(self._handoffs, asked.number, asked.height)
+            return await self._answering.answer(peer, self._handoffs, asked.number, asked.height)
         if asked.subject == PART:
-            return await self._in_thread(self._part, asked.height, asked.number)
-        return await self._in_thread(self._earlier, asked.height)
-
-    async def _in_thread(self, work: Callable[..., bytes], *arguments: int) -> bytes:
-        return await trio.to_thread.run_sync(work, *arguments)
+            return await self._answering.answer(peer, self._part, asked.height, asked.number)
+        return await self._answering.answer(peer, self._earlier, asked.height)
 
     async def _newest(self) -> _Cut | None:
         """Return the newest snapshot, cut; None if there is none."""

@@ -39,9 +39,8 @@ REPLY_BLOCKS_MAX = 1024
 REPLY_HEADERS_MAX = 256
 """Headers from the last block to a finalized one: finality may have stalled that long."""
 
-HELD_MAX = 16
-"""Followers that one node holds a request of: of a thousand followers each is then three or four hops from a
-validator. One more is told so, and asks another follower."""
+AHEAD_MAX = 16
+"""Blocks past its newest that a node waits for: who asks for later ones has no use for its next."""
 FULL_REST_S = 30.0
 """Seconds for which a follower does not wait at a peer that was full; it may have room by then."""
 FAILED_REST_S = 10.0

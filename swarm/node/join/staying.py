@@ -50,6 +50,10 @@ class LinksPort(Protocol):
         """Return the addresses that would be dialled, in order."""
         ...
 
+    def learn(self, peer: PeerId, addresses: Sequence[str]) -> None:
+        """Remember addresses of a peer, as the newest of all."""
+        ...
+
     def network(self, peer: PeerId) -> str:
         """Return the public network that a peer is connected from; "" for none."""
         ...
@@ -153,7 +157,11 @@ class Staying:
 
     def _plan(self, now: float, *, is_isolated: bool) -> Sequence[PeerId]:
         """Choose links; return the peers to dial for it."""
-        plan = self._outbound.plan(self._known(), now, is_isolated=is_isolated)
+        known = self._known()
+        for one in known:
+            if one.rank <= Rank.NAMED:  # the table is bounded, and hearsay would push them out
+                self._host.learn(one.peer, self._host.known_addresses(one.peer))
+        plan = self._outbound.plan(known, now, is_isolated=is_isolated)
         self._kept = frozenset(plan.keep)
         self._host.keep({*plan.keep, *plan.dial})
         return plan.dial

@@ -11,6 +11,7 @@ Core: a machine of own movements; and the loss with a fragment and without.
 The distance expected is this replica's own movement per token, times the tokens of both since they last took
 something, together with the rounding error of the codec. Nothing that a partner sends sets the scale, so one
 that cheats cannot raise it however often it is drawn; its tokens count for at most ``PACE_MAX`` times the own.
+Who begins, from a state that is some trades old, is taken to have stepped alone for as long as counts.
 An honest partner is at .4 to 2 times the distance expected, at 1 in the median (docs/benchmarks.md), also where
 half of the replicas have half the speed, or half of the trades are lost.
 
@@ -57,30 +58,40 @@ class Pace:
 
     _recent: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=RECENT))
     """Root mean square of a movement, and its tokens."""
-    _alone: int = 0
-    """Tokens of the solo steps since a partner was last taken."""
+    _alone: float | None = None
+    """Tokens of the solo steps since a partner was last taken, and what is left of those before; None: none
+    was taken yet."""
 
     def note(self, moved: float, tokens: int) -> None:
         """Remember a movement since the last trade."""
         if tokens > 0:
             self._recent.append((moved, tokens))
 
-    def stepped(self, tokens: int, *, is_solo: bool) -> None:
-        """Remember whether the trade after as many tokens took anything of a partner."""
-        self._alone = self._alone + tokens if is_solo else 0
+    def stepped(self, tokens: int, share: float) -> None:
+        """Remember which share of a partner's due weight the trade after as many tokens took; 0: solo."""
+        if self._alone is not None and not share:
+            self._alone += tokens
+        elif share:
+            self._alone = self._waited(PACE_MAX * self._usual()) * min(1 - share, 0.5)
 
     def expected(self, mine: int | None, theirs: int) -> float | None:
         """Return the distance of a partner after the tokens of both since their last trades.
 
         ``mine`` is None where nobody has trained since. None: this replica has not moved yet.
         """
-        total = sum(tokens for _, tokens in self._recent)
-        if not total:
+        usual = self._usual()
+        if not usual:
             return None
-        usual = total / len(self._recent)
         most = PACE_MAX * max(usual, mine or 0)
-        both = 2 * usual if mine is None else mine + min(theirs, most) + 2 * min(self._alone, most)
-        return both * sum(moved for moved, _ in self._recent) / total
+        both = 2 * usual if mine is None else mine + min(theirs, most) + 2 * self._waited(most)
+        return both * sum(moved for moved, _ in self._recent) / (usual * len(self._recent))
+
+    def _usual(self) -> float:
+        """Return the mean of the tokens of a movement; 0 before the first."""
+        return sum(tokens for _, tokens in self._recent) / max(len(self._recent), 1)
+
+    def _waited(self, most: float) -> float:
+        return most if self._alone is None else min(self._alone, most)
 
 
 @dataclass(slots=True)
@@ -100,10 +111,10 @@ class Movements:
             pace.note(distance_of(snapshot.phi_P, snapshot.theta_P), snapshot.tokens)
         return _clipped(outer, merge, pace)
 
-    def stepped(self, merge: Merge) -> None:
-        """Remember a merge as it is taken, with a partner or without."""
-        pace = self._paces[merge.snapshot.fragment]
-        pace.stepped(merge.snapshot.tokens, is_solo=not merge.weight_nano)
+    def stepped(self, merge: Merge, due_nano: int) -> None:
+        """Remember a merge as it is taken: with a partner that was due this weight, or without."""
+        pace = self._paces.setdefault(merge.snapshot.fragment, Pace())
+        pace.stepped(merge.snapshot.tokens, merge.weight_nano / max(due_nano, 1))
 
 
 def _clipped(outer: OuterSpec, merge: Merge, pace: Pace) -> int:
@@ -160,7 +171,7 @@ def clip_or_reject(
             taken = Merge.solo(
                 merge.snapshot, merge.scalars, merge.sent, is_final_averaging=is_final
             )
-    movements.stepped(taken)
+    movements.stepped(taken, merge.weight_nano)
     return taken
 
 

@@ -10,8 +10,8 @@ from trio.testing import MockClock
 from swarm.config.spec import Genesis
 from swarm.ledger.net import archive
 from swarm.ledger.net.sync import (
+    AHEAD_MAX,
     ASKS_MAX,
-    HELD_MAX,
     NOTHING_YET,
     PROBE_TURNS,
     SYNC_PROTOCOL,
@@ -20,6 +20,7 @@ from swarm.ledger.net.sync import (
     parse_reply,
     parse_request,
 )
+from swarm.ledger.net.waiting import HELD_MAX
 from swarm.ledger.service import TIDY_S, LedgerService
 from swarm.primitives.codec import encode, replace
 from swarm.testing.ledger import numbered_key
@@ -130,6 +131,54 @@ async def test_a_node_holds_so_many_requests_and_one_of_each_peer(
             nursery.start_soon(ask, number)
     assert sum(is_full for is_full, _ in waited) == 5
     assert all((wait_s > 4) != is_full for is_full, wait_s in waited)
+
+
+@pytest.mark.rule("L119")
+async def test_attack_who_parks_in_all_places_keeps_neither_a_stake_nor_another_address_waiting(
+    tmp_path: Path, inline_threads: None, autojump_clock: MockClock
+) -> None:
+    """Sixty-four keys of one address wait in turns; 0 to 5 are those of the genesis, with a stake each."""
+    net, genesis = MemoryNet(), a_genesis(1, interval_ms=60_000)
+    host = MemoryHost(net, numbered_key(0))
+    request = encode(FollowRequest(Height(1), WAIT_MS_MAX))
+    askers = {number: MemoryHost(net, numbered_key(number)) for number in range(1, 80)}
+    net.origins = {asker.peer: "203.0.113.7" for asker in askers.values()}
+    net.origins[askers[79].peer] = "198.51.100.1"
+
+    async def ask(number: int) -> tuple[bool, float]:
+        began = trio.current_time()
+        data = await askers[number].call(host.peer, SYNC_PROTOCOL, request, timeout_s=9.0)
+        return parse_reply(data).is_full, trio.current_time() - began
+
+    async def park(number: int) -> None:
+        while True:
+            if (await ask(number))[0]:
+                await trio.sleep(0.05)
+
+    async with a_ledger(tmp_path, genesis, 0, host, validate=False), trio.open_nursery() as nursery:
+        for number in range(10, 74):
+            nursery.start_soon(park, number)
+        await trio.sleep(7.0)
+        for number in (1, 79):
+            is_full, wait_s = await ask(number)
+            assert not is_full
+            assert wait_s > 4, number
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.rule("L119")
+async def test_attack_a_question_for_a_block_that_is_far_away_is_not_held(
+    tmp_path: Path, inline_threads: None, autojump_clock: MockClock
+) -> None:
+    net, genesis = MemoryNet(), a_genesis(1, interval_ms=60_000)
+    host, asker = MemoryHost(net, numbered_key(0)), MemoryHost(net, numbered_key(1))
+    async with a_ledger(tmp_path, genesis, 0, host, validate=False):
+        for height, is_near in ((AHEAD_MAX, True), (AHEAD_MAX + 1, False), (1 << 60, False)):
+            began = trio.current_time()
+            request = encode(FollowRequest(Height(height), WAIT_MS_MAX))
+            data = await asker.call(host.peer, SYNC_PROTOCOL, request, timeout_s=9.0)
+            assert parse_reply(data).is_full != is_near
+            assert (trio.current_time() - began > 4) == is_near
 
 
 @pytest.mark.rule("L60", "L63")

@@ -3,17 +3,22 @@ there.
 """
 
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 import trio
 import trio.testing
 
 from swarm.events import EventKind
+from swarm.host.connections import id_of
 from swarm.host.outbound import LINKS, PER_NETWORK_MAX
-from swarm.node.join import known_peers
+from swarm.host.service import Host, open_host
+from swarm.node.join import known_peers, staying
 from swarm.node.join.anchors import ANCHORS_MAX, RIPE_S
 from swarm.node.join.join import TABLE
+from swarm.node.join.staying import Staying
+from swarm.primitives.crypto import SecretKey
+from swarm.primitives.randomness import stream
 from tests.node.join.world import Machine, World, a_peer
 
 HEALED_S = 30.0
@@ -230,4 +235,42 @@ async def test_a_home_that_knows_nobody_says_so_and_lets_in_who_calls(
         caller = Machine(world, 2, "/ip4/20.1.1.2/tcp/1")
         nursery.start_soon(caller.run, [machine.peer])
         await until(lambda: machine.stats.isolation is None)
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def real_hosts(count: int) -> AsyncGenerator[list[Host]]:
+    """Hosts on loopback, not connected."""
+    async with AsyncExitStack() as stack:
+        keys = [SecretKey.from_seed(bytes([n + 1]) * 32) for n in range(count)]
+        yield [
+            await stack.enter_async_context(
+                open_host(key, listen=["127.0.0.1:0"], chain16=b"c" * 16)
+            )
+            for key in keys
+        ]
+
+
+@pytest.mark.rule("H26", "N30")
+async def test_real_links_that_were_cut_are_dialled_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hosts over real sockets: who came by itself is proved and kept, and called once its link is cut."""
+    monkeypatch.setattr(staying, "TICK_S", 0.02)
+    monkeypatch.setattr(staying, "PLAN_S", 0.05)
+    async with real_hosts(3) as (alice, bob, carol), trio.open_nursery() as nursery:
+        node = Machine(World(), 1, "")
+        node.voters = (bob.peer,)
+        context = node.context()
+        context.me, context.host = alice.peer, alice
+        dice = stream(bytes(32), "host.outbound")
+        nursery.start_soon(Staying(context, (), dice).run)
+        for caller in (bob, carol):
+            await caller.connect(alice.peer, alice.addresses())
+        await until(lambda: node.stats.links.chosen == 2)
+        network = alice.libp2p_host.get_network()
+        assert network.kept == {id_of(bob.peer), id_of(carol.peer)}  # type: ignore[attr-defined]
+        for peer in (bob.peer, carol.peer):
+            await alice._links.drop_peer(peer)
+        assert alice.connected() == []
+        await until(lambda: len(alice.connected()) == 2, HEALED_S)
+        assert alice.is_dialled(bob.peer)
         nursery.cancel_scope.cancel()

@@ -76,20 +76,28 @@ def weights(movements: Movements, outer: OuterSpec, *far: float) -> list[int]:
     return [clip_or_reject(a_merge(one), movements, None, None, outer).weight_nano for one in far]
 
 
+def begun() -> Movements:
+    """Return what a seat knows that has met a partner."""
+    movements = Movements()
+    for fragment in (0, 1):
+        movements.stepped(a_merge(0.0, fragment=fragment), HALF)
+    return movements
+
+
 def weight_of(merge: Merge, movements: Movements | None = None) -> float:
     """Return the weight that is taken, over the due one."""
-    known = Movements() if movements is None else movements
+    known = begun() if movements is None else movements
     return clip_or_reject(merge, known, None, None, OUTER).weight_nano / HALF
 
 
 def test_a_partner_at_the_distance_expected_has_its_weight() -> None:
-    assert weights(Movements(), OUTER, 1.0, 1.2, 0.9, 1.1, 1.4, 1.5) == [HALF] * 6
+    assert weights(begun(), OUTER, 1.0, 1.2, 0.9, 1.1, 1.4, 1.5) == [HALF] * 6
     assert distance_of(torch.zeros(3), torch.full((3,), -2.0)) == 2.0
 
 
 @pytest.mark.rule("S12", "T18a")
 def test_a_far_partner_is_clipped_to_so_many_times_the_distance_expected() -> None:
-    clipped = clip_or_reject(a_merge(100.0), Movements(), None, None, OUTER)
+    clipped = clip_or_reject(a_merge(100.0), begun(), None, None, OUTER)
     assert clipped.weight_nano == pytest.approx(HALF * 1.5 / 100, rel=1e-6)
     slow = OuterState(torch.zeros(256), torch.zeros(256))
     assert clipped.theta_hat_P is not None
@@ -106,14 +114,14 @@ def test_a_far_partner_is_clipped_to_so_many_times_the_distance_expected() -> No
 
 @pytest.mark.rule("T18a")
 def test_who_has_not_moved_and_where_it_is_off_nobody_is_clipped() -> None:
-    assert weight_of(a_merge(100.0, moved=0.0, mine=0)) == 1.0
-    assert weight_of(a_merge(100.0, is_final_averaging=True)) == 1.0
+    assert weight_of(a_merge(100.0, moved=0.0, mine=0), Movements()) == 1.0
+    assert weight_of(a_merge(100.0, is_final_averaging=True), Movements()) == 1.0
     assert set(weights(Movements(), OFF, 1.0, 1.0, 1.0, 1.0, 100.0)) == {HALF}
 
 
 @pytest.mark.rule("S12", "T18a")
 def test_attack_a_cheat_that_is_drawn_again_and_again_is_clipped_as_the_first_time() -> None:
-    movements = Movements()
+    movements = begun()
     assert {weight_of(a_merge(100.0), movements) for _ in range(50)} == {weight_of(a_merge(100.0))}
     assert weight_of(a_merge(1.5), movements) == 1.0
 
@@ -133,9 +141,9 @@ def test_attack_inflated_tokens_bring_a_partner_no_farther_than_the_pace_allows(
 
 @pytest.mark.rule("T18a")
 def test_who_stepped_alone_expects_the_others_farther_away() -> None:
-    movements = Movements()
+    movements = begun()
+    solo = Merge.solo(a_merge(0.0).snapshot, OuterScalars(0.0, 0.7, 0.7))
     for _ in range(2):
-        solo = Merge.solo(a_merge(0.0).snapshot, OuterScalars(0.0, 0.7, 0.7))
         assert clip_or_reject(solo, movements, None, None, OUTER) is solo
     assert weight_of(a_merge(4.5), movements) == 1.0
     assert weight_of(a_merge(4.5), movements) == pytest.approx(1 / 3), "it took one, and is with it"
@@ -147,8 +155,17 @@ def test_who_stepped_alone_expects_the_others_farther_away() -> None:
 
 
 @pytest.mark.rule("T18a")
-def test_a_replica_that_slept_has_the_pace_that_it_had() -> None:
+def test_who_begins_from_an_older_state_is_let_near_and_no_cheat_keeps_that_open() -> None:
+    """Nine times the usual bound at first; half of the rest is gone with each trade that is clipped."""
+    assert weight_of(a_merge(7.5), Movements()) == 1.0
     movements = Movements()
+    taken = [weight_of(a_merge(1_000.0), movements) * 1_000.0 for _ in range(8)]
+    assert taken == pytest.approx([7.5, 4.5, 3.0, 2.25, 1.875, 1.6875, 1.59375, 1.546875], rel=1e-3)
+
+
+@pytest.mark.rule("T18a")
+def test_a_replica_that_slept_has_the_pace_that_it_had() -> None:
+    movements = begun()
     assert weight_of(a_merge(1.0), movements) == 1.0
     asleep = a_merge(1.5, moved=0.0, mine=0, theirs=20)
     assert weight_of(asleep, movements) == 1.0
@@ -171,14 +188,15 @@ def test_attack_slow_weights_that_are_far_are_clipped_like_fast_ones() -> None:
 
 
 def test_fragments_have_movements_of_their_own() -> None:
-    movements = Movements()
+    movements = begun()
     weights(movements, OUTER, 1.0, 1.0, 1.0)
     assert weight_of(a_merge(3.0, moved=1.0, fragment=1), movements) == 1.0
+    assert weight_of(a_merge(3.0), movements) == pytest.approx(0.5)
 
 
 @pytest.mark.rule("S12", "T18a")
 def test_at_the_end_there_is_nothing_between_all_and_none() -> None:
-    movements = Movements()
+    movements = begun()
     weights(movements, OUTER, 1.0, 1.0, 1.0, 1.0, 1.0)
     near = a_merge(1.5 * CONSENSUS_FACTOR, moved=0.0, is_final_averaging=True)
     assert weight_of(near, movements) == 1.0

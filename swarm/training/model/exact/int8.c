@@ -48,6 +48,7 @@ static void tile_portable(int64_t depth, const int8_t *const *a, const int8_t *p
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
 #define HAS_VNNI 1
 #include <immintrin.h>
+#include "../../../native/native_cpu.h"
 
 /* The instruction multiplies bytes without a sign by bytes with one: 128 is added to each level of a, and 128
  * times the sum of the column subtracted. */
@@ -155,8 +156,7 @@ EXPORT int int8_version(void) { return VERSION; }
 EXPORT int int8_supported(void) {
     int found = 1 << PORTABLE;
 #if defined(HAS_VNNI)
-    __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw")) found |= 1 << VNNI;
+    if (cpu_features() & CPU_VNNI) found |= 1 << VNNI;
 #endif
     return found;
 }

@@ -16,7 +16,6 @@ Legend: M rows and N columns of the product, K terms, B blocks.
 """
 
 import ctypes
-import sysconfig
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -43,7 +42,7 @@ ISAS = ("portable", "vnni")
 """Instruction sets, in the order of int8.c."""
 VERSION = 1
 _SHIFT_MAX = 62
-_PATH = __file__.rpartition("int8")[0] + "_int8"
+_PATH = __file__.rpartition("int8")[0] + "_int8.abi3.so"
 _Four = ctypes.c_int64 * 4
 
 
@@ -169,7 +168,7 @@ class CompiledProduct:
 
 def load(isa: str | None = None, path: str = "") -> CompiledProduct:
     """Return the compiled product for an instruction set, or the best of this CPU; raises ``NotBuilt``."""
-    library = _open(path or _PATH + str(sysconfig.get_config_var("EXT_SUFFIX")))
+    library = _open(path or _PATH)
     supported = [name for name in ISAS if library.int8_supported() >> ISAS.index(name) & 1]
     if isa is not None and isa not in supported:
         raise NotBuilt(f"the int8 product for {isa} is not built, or this CPU cannot run it")

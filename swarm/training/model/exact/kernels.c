@@ -133,6 +133,7 @@ static double log_of(double x) {
 #if (defined(__x86_64__) || defined(_M_X64)) && (defined(__GNUC__) || defined(__clang__))
 #define HAS_X86 1
 #include <immintrin.h>
+#include "../../../native/native_cpu.h"
 
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
@@ -201,13 +202,9 @@ EXPORT int repops_version(void) { return VERSION; }
 EXPORT int repops_supported(void) {
     int found = 1 << PORTABLE;
 #if defined(HAS_X86)
-    __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-        found |= 1 << AVX2;
-        if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-            __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
-            found |= 1 << AVX512;
-    }
+    int features = cpu_features();
+    if (features & CPU_AVX2) found |= 1 << AVX2;
+    if (features & CPU_AVX512) found |= 1 << AVX512;
 #endif
 #if defined(HAS_NEON)
     found |= 1 << NEON;

@@ -9,7 +9,6 @@ calls release the interpreter's lock. One process may use several instruction se
 """
 
 import ctypes
-import sysconfig
 from dataclasses import dataclass
 from functools import lru_cache
 from math import sqrt
@@ -27,7 +26,7 @@ ISAS = ("portable", "avx2", "avx512", "neon")
 """Instruction sets, in the order of kernels.c."""
 BEST_FIRST = ("avx512", "neon", "avx2", "portable")
 REBUILD = "python -m pip install --editable .   (with gcc or clang installed)"
-_PATH = __file__.rpartition("native")[0] + "_kernels"
+_PATH = __file__.rpartition("native")[0] + "_kernels.abi3.so"
 _NO_MEMORY = 1
 _Fifteen, _Sixteen = ctypes.c_int64 * 15, ctypes.c_int64 * 16
 _ONES, _ZEROS = (1, 1), (0, 0)
@@ -42,7 +41,7 @@ def load(isa: str | None = None, path: str = "") -> "Compiled":
 
     Raises ``NotBuilt`` when the library is missing, of another version, for another machine, or lacks ``isa``.
     """
-    library = _open(path or _PATH + str(sysconfig.get_config_var("EXT_SUFFIX")))
+    library = _open(path or _PATH)
     supported = [name for name in BEST_FIRST if library.repops_supported() >> ISAS.index(name) & 1]
     if isa is not None and isa not in supported:
         raise NotBuilt(f"the kernels for {isa} are not built, or this CPU cannot run them")
@@ -58,6 +57,8 @@ def _open(path: str) -> ctypes.CDLL:
             function = getattr(library, "repops_" + name)
             function.restype, function.argtypes = result, arguments
     except OSError as error:
+        if "no such file" in str(error).lower():  # the words of every system's loader
+            raise NotBuilt("the compiled kernels were not built here") from None
         raise NotBuilt(f"the compiled kernels cannot be loaded: {error}") from None
     except AttributeError:
         raise NotBuilt("the compiled kernels were built from another version") from None
