@@ -56,7 +56,7 @@ UNBUILT = {
     "relay_join_s": "there is no relay yet",
     "flood_join_ratio": "not measured yet: no bench of floods",
     "flood_cpu": "not measured yet: no bench of floods",
-    "hostile_links_mb": "not measured yet: no bench of hostile links",
+    "hostile_links_mb": "not part of this bench: `scripts/soak links` measures it",
 }
 """Figures that cannot be measured, and why."""
 
