@@ -303,19 +303,19 @@ class Follower:
         waiter = Waiter(peer, self._host.origin(peer), has_standing(state, peer))
         may_wait, put_out = self._places.enter(waiter)
         if put_out is not None:
-            self._held[put_out].cancel()
+            self._held.pop(put_out).cancel()
         if not may_wait:
             return False
-        with trio.CancelScope() as scope:
+        with trio.move_on_after(wait_s) as scope:
             self._held[peer] = scope
             try:
-                with trio.move_on_after(wait_s):
-                    await self._archive.wait_height(height)
+                await self._archive.wait_height(height)
             finally:
-                if self._held.get(peer) is scope:
+                was_kept = self._held.get(peer) is scope
+                if was_kept:
                     del self._held[peer]
                     self._places.leave(peer)
-        return not scope.cancelled_caught
+        return was_kept
 
     def _compose(self, height: int) -> bytes:
         epoch_blocks = self._archive.genesis.epoch_blocks
