@@ -12,8 +12,8 @@ The distance expected is this replica's own movement per token, times the tokens
 something, together with the rounding error of the codec. Nothing that a partner sends sets the scale, so one
 that cheats cannot raise it however often it is drawn; its tokens count for at most ``PACE_MAX`` times the own.
 Who begins, from a state that is some trades old, is taken to have stepped alone for as long as counts.
-An honest partner is at .4 to 2 times the distance expected, at 1 in the median (docs/benchmarks.md), also where
-half of the replicas have half the speed, or half of the trades are lost.
+An honest partner is at .4 to 1.9 times the distance expected, at 1.1 in the median; nine of ten are within 2
+where half of the replicas have half the speed, or half of the trades are lost (docs/benchmarks.md).
 
 Clipping theta_hat to theta + c (theta_hat - theta) and weighing it by w is the same as weighing it by c w: a
 replay needs only the weight in the leaf, which may be lower than the due one and never higher.
