@@ -19,6 +19,7 @@ from swarm.config.spec import StageStart
 from swarm.errors import InvalidStatement, Reason
 from swarm.ledger.state.draft import Draft
 from swarm.ledger.state.records import Run, Seat, SegmentPhase, StartKind
+from swarm.ledger.state.state import Reader
 from swarm.ledger.transactions import START_PREFIX_BYTES, CommitSegment
 from swarm.ledger.transition.rollbacks import check_restart, is_adrift, is_set_back
 from swarm.primitives.codec import replace
@@ -115,7 +116,7 @@ def _committed(draft: Draft, run: Run, seat: Seat, body: CommitSegment) -> tuple
     if is_own:
         return StartKind.CONTINUED, seat.last_end_root
     root = Digest(body.start)
-    if len(root) == START_PREFIX_BYTES or not _is_committed_end(draft, run, body.stage, root):
+    if len(root) == START_PREFIX_BYTES or not is_committed_end(draft, run, body.stage, root):
         raise InvalidStatement(Reason.WRONG_START, "not the end of a segment of this stage")
     return StartKind.ADOPTED, root
 
@@ -130,7 +131,7 @@ def _made_kind(draft: Draft, run: Run, body: CommitSegment, *, is_undone: bool) 
         return StartKind.INITIAL
     if any(c.phi_root == body.source for c in run.standing(body.stage)):
         return StartKind.CHECKPOINT
-    if not is_undone and _is_committed_end(draft, run, body.stage, Digest(body.source)):
+    if not is_undone and is_committed_end(draft, run, body.stage, Digest(body.source)):
         return StartKind.INHERITED
     raise InvalidStatement(
         Reason.WRONG_START, "made from nothing that this stage has on the ledger"
@@ -159,7 +160,7 @@ def _check_made(run: Run, body: CommitSegment, kind: StartKind) -> None:
         raise InvalidStatement(Reason.BAD_FIELD, "parts of an end where none goes on")
 
 
-def _is_committed_end(draft: Draft, run: Run, stage: StageIndex, wanted: Digest) -> bool:
+def is_committed_end(reader: Reader, run: Run, stage: StageIndex, wanted: Digest) -> bool:
     """Return True if a seat of the stage ended in this root, now or at a kept boundary.
 
     Rosters carry the last end of each seat in them. Segments are looked up only for seats given up since,
@@ -172,22 +173,22 @@ def _is_committed_end(draft: Draft, run: Run, stage: StageIndex, wanted: Digest)
     ends = {s.last_end_root for s in known if s.last_commit_round >= sitting.get(s.index, 0)}
     if wanted not in ends:
         gone = {seat.index for info in run.rounds for seat in info.seats[stage]} - sitting.keys()
-        return any(wanted in _ends_of(draft, run, stage, seat)[0] for seat in sorted(gone))
+        return any(wanted in _ends_of(reader, run, stage, seat)[0] for seat in sorted(gone))
     holders = {s.index for s in known if s.last_end_root == wanted}
     return any(
-        seat in sitting or wanted not in _ends_of(draft, run, stage, seat)[1]
+        seat in sitting or wanted not in _ends_of(reader, run, stage, seat)[1]
         for seat in sorted(holders)
     )
 
 
 def _ends_of(
-    draft: Draft, run: Run, stage: StageIndex, seat: int
+    reader: Reader, run: Run, stage: StageIndex, seat: int
 ) -> tuple[list[Digest], list[Digest]]:
     """Return the ends in the kept rounds of a seat that was given up: good ones, and those that are lost."""
     good, lost = list[Digest](), list[Digest]()
     is_lost = False
     for info in run.rounds:
-        found = draft.segment(run.index, info.round, stage, seat)
+        found = reader.segment(run.index, info.round, stage, seat)
         if found is not None:
             goes_on = found.start_kind is StartKind.CONTINUED
             is_lost = found.phase is SegmentPhase.SILENT or (is_lost and goes_on)

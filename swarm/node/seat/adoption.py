@@ -6,6 +6,7 @@ which peers to ask, and what proves the answer.
     newcomer, or a seat too far behind -> ask replicas in turn -> wait for the commit -> fetch two tensors
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -68,6 +69,7 @@ from swarm.training.record.restore import saved_components, saved_of
 from swarm.training.shard import Shard
 from swarm.types import Digest, PeerId, RoundIndex, StageIndex
 from swarm.verify.round_plan import round_plan
+from swarm.verify.transcript import state_root
 
 FOLDER = "seats"
 
@@ -116,11 +118,16 @@ async def saved_shard(
 
 
 async def former_state(
-    context: SavingNode, run: Run, stage: StageIndex, but: int
+    context: SavingNode,
+    run: Run,
+    stage: StageIndex,
+    but: int,
+    is_known: Callable[[Digest], bool],
 ) -> tuple[AdoptedState, int] | None:
     """Return the newest state that this node saved in another seat of the stage, and its round; None if none.
 
-    Who yielded a stage still has what it had learned: it need not begin again when it gets the stage back.
+    Who yielded a stage still has what it had learned: it need not begin again when it gets the stage back. But
+    from a state whose root is not known on the ledger, as that of a refused segment, only refused ones follow.
     """
     found = list[SavedShard]()
     for index in await trio.to_thread.run_sync(_saved_indices, context, stage):
@@ -131,15 +138,16 @@ async def former_state(
         except Corrupt as error:
             context.report(EventKind.WARNING, f"a saved shard cannot be used: {error}")
             continue
-        if saved is not None and (not found or saved.round > found[0].round):
-            found = [saved]
-    if not found:
-        return None
-    saved, plan = found[0], stage_of(run.spec, stage).plan
+        if saved is not None:
+            found.append(saved)
+    plan = stage_of(run.spec, stage).plan
     numel, second = plan.num_parameters, num_second_moments(run.spec.optimizer, plan)
-    parts = await context.compute.run(saved_components, saved)
-    offered = OfferedState(saved.phi_P, saved.v_A, saved.step, parts)
-    return await context.compute.run(adopt, offered, numel, second), saved.round
+    for saved in sorted(found, key=lambda one: one.round, reverse=True):
+        parts = await context.compute.run(saved_components, saved)
+        if is_known(state_root(parts)):
+            offered = OfferedState(saved.phi_P, saved.v_A, saved.step, parts)
+            return await context.compute.run(adopt, offered, numel, second), saved.round
+    return None
 
 
 def _saved_indices(context: SavedFolder, stage: StageIndex) -> list[int]:

@@ -15,7 +15,7 @@ from swarm.events import EventKind
 from swarm.ledger.state.records import Run, RunPhase, Seat
 from swarm.ledger.transition.rollbacks import is_adrift, is_set_back
 from swarm.ledger.transition.seats import lag_of
-from swarm.ledger.transition.starts import may_not_begin_anew
+from swarm.ledger.transition.starts import is_committed_end, may_not_begin_anew
 from swarm.node.artifacts.checkpoints import newest
 from swarm.node.ports import (
     HasBlobs,
@@ -113,7 +113,8 @@ async def _former(
     context: StartingNode, run: Run, seat: Seat, boundary: int
 ) -> tuple[AdoptedState, str] | None:
     """Return what this node had in a former seat of the stage, if that is newer than the checkpoint."""
-    found = await former_state(context, run, seat.stage, seat.index)
+    is_known = partial(is_committed_end, context.ledger.state, run, seat.stage)
+    found = await former_state(context, run, seat.stage, seat.index, is_known)
     if found is None or found[1] < boundary:
         return None
     return found[0], f"what it had in round {found[1]}, before it yielded the stage"

@@ -332,21 +332,29 @@ async def test_who_has_left_the_stage_since_still_gives_what_it_had(tmp_path: Pa
 @pytest.mark.rule("N9a")
 async def test_a_stage_that_was_yielded_is_taken_up_again_where_it_was_left(tmp_path: Path) -> None:
     group = ReplicaGroup(tmp_path)
-    node = group.nodes[1]
-    assert await former_state(node, group.run, STAGE, 7) is None
+    node, refused = group.nodes[1], set[Digest]()
+
+    def known(root: Digest) -> bool:
+        return root not in refused
+
+    assert await former_state(node, group.run, STAGE, 7, known) is None
     await group.close(1, round_=4)
-    found = await former_state(node, group.run, STAGE, 7)
+    found = await former_state(node, group.run, STAGE, 7, known)
     assert found is not None
     assert found[1] == 4
     assert torch.equal(found[0].optimizer.v_A, group.shards[1].optimizer.v_A)
-    assert await former_state(node, group.run, STAGE, 1) is None, "that is the seat itself"
+    assert await former_state(node, group.run, STAGE, 1, known) is None, "that is the seat itself"
     newer = group.shards[2]
     await keep_shard(node, group.run, changed(group._seat(1), index=5), newer, RoundIndex(9))
-    newest = await former_state(node, group.run, STAGE, 7)
+    newest = await former_state(node, group.run, STAGE, 7, known)
     assert newest is not None
     assert newest[1] == 9
+    refused.add(state_root(newer.components()))
+    older = await former_state(node, group.run, STAGE, 7, known)
+    assert older is not None
+    assert older[1] == 4, "a segment that was refused is nothing to begin from"
     (node.home / "seats").joinpath(f"{node.run16.hex()}-{STAGE}-5.bin").write_bytes(b"junk")
-    again = await former_state(node, group.run, STAGE, 7)
+    again = await former_state(node, group.run, STAGE, 7, known)
     assert again is not None
     assert again[1] == 4, "a damaged one is passed over"
 
