@@ -6,6 +6,7 @@ carried out before the next one is read, and its answer has the seconds that it 
 
 import argparse
 import json
+import os
 import secrets
 import sys
 import time
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from swarm.cli.demo.processes import pss_kb
 from swarm.dht.directory import Announcement
 from swarm.dht.lookup import NAMED_MAX, place_of
 from swarm.dht.records import parse_record
@@ -152,7 +154,7 @@ class _Peer:
             await self.dht.directory_loop(self._announcement, self._host.connected)
         return {
             "cpu_share": (time.process_time() - worked) / for_s,
-            "pss_mb": _pss_mb(),
+            "pss_mb": pss_kb(os.getpid()) / 1024 or None,
             "has_blobs": self._blobs is not None,
             "connected": len(self._host.connected()),
             "on_map": len(self.dht.peer_map.entries),
@@ -175,16 +177,6 @@ class _Peer:
             num_traded=0,
             last_partner=b"",
         )
-
-
-def _pss_mb() -> float | None:
-    """Return the memory of this process, its part of what it shares; None where the system does not say."""
-    try:
-        lines = Path("/proc/self/smaps_rollup").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    sizes = (int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-    return next((size / 1024 for size in sizes), None)
 
 
 def _peer(name: object) -> PeerId:

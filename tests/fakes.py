@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 import trio
@@ -66,9 +66,16 @@ class FakeHost:
         """Everybody else who is alive, sorted."""
         return sorted(p for p, h in self._network.hosts.items() if h.is_alive and p != self.peer)
 
+    def is_connected(self, peer: PeerId) -> bool:
+        """Whether it is one of ``connected``."""
+        return peer in self.connected()
+
     def addresses(self) -> list[str]:
         """None: nobody dials it."""
         return []
+
+    def learn(self, peer: PeerId, addresses: Sequence[str]) -> None:
+        """Remember nothing: no peer is dialled here."""
 
     def blame(self, peer: PeerId, fault: PeerFault) -> None:
         """Remember a fault."""
@@ -101,14 +108,11 @@ class FakeHost:
         *,
         timeout_s: float,
         reply_limit: int = FRAME_BYTES_MAX,
+        idempotent: bool = False,
     ) -> bytes:
         """Ask; raises ``Unreachable`` for loss, refusal and the dead, ``PeerFault`` for an oversized reply."""
         self.calls[peer, protocol] += 1
-        network = self._network
-        other = network.hosts.get(peer)
-        if other is None or not other.is_alive:
-            await trio.sleep(network.delay_s)
-            raise Unreachable("nobody there")
+        network, other = self._network, await self.reach(peer, timeout_s)
         with trio.move_on_after(timeout_s):
             await trio.sleep(network.delay_s)
             if network.is_lost():
@@ -121,6 +125,14 @@ class FakeHost:
                 raise PeerFault(f"a reply of {len(reply)} bytes")
             return reply
         raise Unreachable("timed out")
+
+    async def reach(self, peer: PeerId, timeout_s: float) -> "FakeHost":
+        """The host of a peer that is to be asked; raises ``Unreachable`` for the dead."""
+        other = self._network.hosts.get(peer)
+        if other is None or not other.is_alive:
+            await trio.sleep(self._network.delay_s)
+            raise Unreachable("nobody there")
+        return other
 
     async def answer(self, asker: PeerId, protocol: str, request: bytes) -> bytes:
         """Run our handler as ``asker``'s request arrives."""

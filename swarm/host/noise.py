@@ -62,7 +62,7 @@ class NoiseSession(SecureSession):
         self._plain = b""
         self._plain_at = 0
         self._num_held = 0
-        self.count: Callable[[int], None] = _no_count
+        self.count: Callable[[int], None] = no_count
         """Function that is told how many bytes more, or fewer, are held between the socket and the reader."""
         self.is_short: Callable[[], bool] = _never
         """Function that says whether so much is held for others that little is to be read at once."""
@@ -170,8 +170,8 @@ class NoiseSession(SecureSession):
         return plain
 
 
-def _no_count(_: int) -> None:
-    pass
+def no_count(_: int) -> None:
+    """Count nothing."""
 
 
 def _never() -> bool:

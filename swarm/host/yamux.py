@@ -37,7 +37,7 @@ from libp2p.stream_muxer.yamux.yamux import (
 from swarm.errors import PeerFault
 from swarm.host.closing import Untyped, socket_under
 from swarm.host.memory_quota import STREAMS_PER_PEER_MAX, UnreadBytes
-from swarm.host.noise import NoiseSession
+from swarm.host.noise import NoiseSession, no_count
 from swarm.types import Bytes
 
 SMALL_BYTES = 4 << 10
@@ -98,14 +98,10 @@ def check_window(frame: Frame, window_bytes: int) -> None:
         raise PeerFault(f"a frame of {frame.length} bytes where {window_bytes} may be sent")
 
 
-def _no_count(_: int) -> None:
-    pass
-
-
 class ReceiveBuffer:
     """Received and unread bytes of a stream, by reference: the part of ``bytearray`` that Yamux uses."""
 
-    def __init__(self, count: Callable[[int], None] = _no_count) -> None:
+    def __init__(self, count: Callable[[int], None] = no_count) -> None:
         """Make an empty buffer; ``count`` is told how many bytes more, or fewer, it holds."""
         self._count = count
         self._parts = deque[bytes | bytearray]()

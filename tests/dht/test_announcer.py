@@ -49,37 +49,17 @@ class Peer(FakeHost):
     def connected(self) -> list[PeerId]:
         return [peer for peer in super().connected() if peer not in self.unreachable]
 
-    def is_connected(self, peer: PeerId) -> bool:
-        return peer in self.connected()
-
-    def addresses(self) -> list[str]:
-        return []
-
     def traffic(self, peer: PeerId) -> tuple[int, int]:
         return 0, 0
 
     def rtt_ms(self, peer: PeerId) -> int | None:
         return 1 if self.is_connected(peer) else None
 
-    def learn(self, peer: PeerId, addresses: Sequence[str]) -> None:
-        """Remember nothing: no peer is dialled here."""
-
-    async def call(
-        self,
-        peer: PeerId,
-        protocol: str,
-        request: bytes,
-        *,
-        timeout_s: float,
-        reply_limit: int = FRAME_BYTES_MAX,
-        idempotent: bool = False,
-    ) -> bytes:
+    async def reach(self, peer: PeerId, timeout_s: float) -> FakeHost:
         self.asked.append(peer)
         if peer in self.unreachable:
             raise Unreachable("no way to it")
-        return await super().call(
-            peer, protocol, request, timeout_s=timeout_s, reply_limit=reply_limit
-        )
+        return await super().reach(peer, timeout_s)
 
 
 @dataclass

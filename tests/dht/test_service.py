@@ -22,7 +22,9 @@ from swarm.host.connections import id_of
 from swarm.host.service import Host, open_host
 from swarm.host.streams import LINK_ERRORS
 from swarm.primitives.codec import encode
+from swarm.primitives.codec import replace as changed
 from swarm.primitives.crypto import SecretKey
+from tests.dht.test_announcer import ANNOUNCEMENT
 
 CHAIN = b"c" * 16
 
@@ -280,22 +282,7 @@ async def test_a_node_without_peers_gets_an_error_at_once() -> None:
 async def test_the_map_fills_itself_from_one_known_peer() -> None:
     async with tables(4) as made, trio.open_nursery() as nursery:
         for host, dht in made:
-            announcement = Announcement(
-                run16=b"r" * 16,
-                roles=1,
-                seats=((0, 0),),
-                tokens_per_s=5,
-                loss_milli=-1,
-                round=1,
-                steps=2,
-                height=3,
-                reachability="direct",
-                version="1.0",
-                addresses=tuple(host.addresses()),
-                state="training",
-                num_traded=0,
-                last_partner=b"",
-            )
+            announcement = changed(ANNOUNCEMENT, addresses=tuple(host.addresses()))
             nursery.start_soon(_loop, dht, announcement)
 
         def is_full(dht: Dht) -> bool:

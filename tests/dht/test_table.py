@@ -1,7 +1,7 @@
 """The table stores, finds and lists with dead peers and liars about, and keeps what nobody stores anew."""
 
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -74,26 +74,12 @@ class Peer(FakeHost):
     def known_addresses(self, peer: PeerId) -> list[str]:
         return [ADDRESS]
 
-    def learn(self, peer: PeerId, addresses: Sequence[str]) -> None:
-        """Remember nothing: no peer is dialled here."""
-
-    async def call(
-        self,
-        peer: PeerId,
-        protocol: str,
-        request: bytes,
-        *,
-        timeout_s: float,
-        reply_limit: int = FRAME_BYTES_MAX,
-        idempotent: bool = False,
-    ) -> bytes:
+    async def reach(self, peer: PeerId, timeout_s: float) -> FakeHost:
         other = self.believed.hosts.get(peer)
         if other is None or not other.is_alive:
             await trio.sleep(timeout_s)
             raise Unreachable("no answer in time")
-        return await super().call(
-            peer, protocol, request, timeout_s=timeout_s, reply_limit=reply_limit
-        )
+        return await super().reach(peer, timeout_s)
 
 
 @asynccontextmanager

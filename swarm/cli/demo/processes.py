@@ -114,7 +114,7 @@ class Children:
             os.getpid(),
             *(c.process.pid for c in self.running.values() if c.process.poll() is None),
         ]
-        return sum(_pss_kb(pid) for pid in pids) / 1000
+        return sum(pss_kb(pid) for pid in pids) / 1000
 
     def left_running(self) -> int:
         """Count the processes that carry the demo's mark, apart from this one."""
@@ -155,7 +155,8 @@ def _how(code: int) -> str:
     return f"killed by signal {-code}" if code < 0 else f"exit code {code}"
 
 
-def _pss_kb(pid: int) -> int:
+def pss_kb(pid: int) -> int:
+    """Return the memory of a process, its part of what it shares, in kB; 0 where the system does not say."""
     try:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
     except OSError:

@@ -23,7 +23,7 @@ He, Karimireddy and Jaggi, arXiv 2202.01545.
 Legend: F values of one fragment.
 """
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -98,7 +98,7 @@ class Pace:
 class Movements:
     """Own movements of one seat, by fragment."""
 
-    _paces: dict[int, Pace] = field(default_factory=dict[int, Pace])
+    _paces: defaultdict[int, Pace] = field(default_factory=lambda: defaultdict(Pace))
 
     def weigh(self, outer: OuterSpec, merge: Merge) -> int:
         """Return the weight in billionths at which the partner of a merge may be taken; 0 declines it.
@@ -106,15 +106,16 @@ class Movements:
         The own movement up to the merge is remembered.
         """
         snapshot = merge.snapshot
-        pace = self._paces.setdefault(snapshot.fragment, Pace())
+        pace = self._paces[snapshot.fragment]
         if not merge.is_final_averaging and outer.distance_max_nano:
             pace.note(distance_of(snapshot.phi_P, snapshot.theta_P), snapshot.tokens)
         return _clipped(outer, merge, pace)
 
     def stepped(self, merge: Merge, due_nano: int) -> None:
         """Remember a merge as it is taken: with a partner that was due this weight, or without."""
-        pace = self._paces.setdefault(merge.snapshot.fragment, Pace())
-        pace.stepped(merge.snapshot.tokens, merge.weight_nano / max(due_nano, 1))
+        self._paces[merge.snapshot.fragment].stepped(
+            merge.snapshot.tokens, merge.weight_nano / max(due_nano, 1)
+        )
 
 
 def _clipped(outer: OuterSpec, merge: Merge, pace: Pace) -> int:

@@ -44,6 +44,13 @@ class CountingHost(MemoryHost):
         super().serve(protocol, counted, **limits)
 
 
+async def waited_at(host: MemoryHost, asker: MemoryHost, height: int = 1) -> tuple[bool, float]:
+    """Ask for a block; return whether the host was full, and the seconds that it held the question."""
+    request, began = encode(FollowRequest(Height(height), WAIT_MS_MAX)), trio.current_time()
+    data = await asker.call(host.peer, SYNC_PROTOCOL, request, timeout_s=9.0)
+    return parse_reply(data).is_full, trio.current_time() - began
+
+
 async def some_followers(
     stack: AsyncExitStack, home: Path, net: MemoryNet, genesis: Genesis, count: int
 ) -> list[LedgerService]:
@@ -118,13 +125,10 @@ async def test_a_node_holds_so_many_requests_and_one_of_each_peer(
 ) -> None:
     net, genesis = MemoryNet(), a_genesis(1, interval_ms=60_000)
     host = MemoryHost(net, numbered_key(0))
-    request = encode(FollowRequest(Height(1), WAIT_MS_MAX))
     waited = list[tuple[bool, float]]()
 
     async def ask(number: int) -> None:
-        asker, began = MemoryHost(net, numbered_key(number)), trio.current_time()
-        data = await asker.call(host.peer, SYNC_PROTOCOL, request, timeout_s=9.0)
-        waited.append((parse_reply(data).is_full, trio.current_time() - began))
+        waited.append(await waited_at(host, MemoryHost(net, numbered_key(number))))
 
     async with a_ledger(tmp_path, genesis, 0, host, validate=False), trio.open_nursery() as nursery:
         for number in [*range(1, HELD_MAX + 4), 1, 2]:
@@ -140,19 +144,13 @@ async def test_attack_who_parks_in_all_places_keeps_neither_a_stake_nor_another_
     """Sixty-four keys of one address wait in turns; 0 to 5 are those of the genesis, with a stake each."""
     net, genesis = MemoryNet(), a_genesis(1, interval_ms=60_000)
     host = MemoryHost(net, numbered_key(0))
-    request = encode(FollowRequest(Height(1), WAIT_MS_MAX))
     askers = {number: MemoryHost(net, numbered_key(number)) for number in range(1, 80)}
     net.origins = {asker.peer: "203.0.113.7" for asker in askers.values()}
     net.origins[askers[79].peer] = "198.51.100.1"
 
-    async def ask(number: int) -> tuple[bool, float]:
-        began = trio.current_time()
-        data = await askers[number].call(host.peer, SYNC_PROTOCOL, request, timeout_s=9.0)
-        return parse_reply(data).is_full, trio.current_time() - began
-
     async def park(number: int) -> None:
         while True:
-            if (await ask(number))[0]:
+            if (await waited_at(host, askers[number]))[0]:
                 await trio.sleep(0.05)
 
     async with a_ledger(tmp_path, genesis, 0, host, validate=False), trio.open_nursery() as nursery:
@@ -160,7 +158,7 @@ async def test_attack_who_parks_in_all_places_keeps_neither_a_stake_nor_another_
             nursery.start_soon(park, number)
         await trio.sleep(7.0)
         for number in (1, 79):
-            is_full, wait_s = await ask(number)
+            is_full, wait_s = await waited_at(host, askers[number])
             assert not is_full
             assert wait_s > 4, number
         nursery.cancel_scope.cancel()
@@ -174,11 +172,9 @@ async def test_attack_a_question_for_a_block_that_is_far_away_is_not_held(
     host, asker = MemoryHost(net, numbered_key(0)), MemoryHost(net, numbered_key(1))
     async with a_ledger(tmp_path, genesis, 0, host, validate=False):
         for height, is_near in ((AHEAD_MAX, True), (AHEAD_MAX + 1, False), (1 << 60, False)):
-            began = trio.current_time()
-            request = encode(FollowRequest(Height(height), WAIT_MS_MAX))
-            data = await asker.call(host.peer, SYNC_PROTOCOL, request, timeout_s=9.0)
-            assert parse_reply(data).is_full != is_near
-            assert (trio.current_time() - began > 4) == is_near
+            is_full, wait_s = await waited_at(host, asker, height)
+            assert is_full != is_near
+            assert (wait_s > 4) == is_near
 
 
 @pytest.mark.rule("L60", "L63")
