@@ -29,10 +29,13 @@ PART_CHARS = 120
 PARTS = -(-TICKET_CHARS_MAX // PART_CHARS)
 LISTEN_S = 3.0
 """Seconds in which all that are there answer, if they are not asleep."""
+PATIENCE_S = 12.0
+"""Seconds until nobody is there: a run may have begun a moment ago, and radio loses multicast."""
+AGAIN_S = 0.5
 FOUND_MAX = 64
 ASK_MS = 1_500
 KINDS = {"ip4": AF_INET, "ip6": AF_INET6}
-POLL_S = 5.0
+POLL_S = 0.5
 CLOSE_S = 1.0
 """Seconds to say that the run is not here any more."""
 
@@ -114,8 +117,11 @@ def _is_open(addresses: Sequence[str]) -> bool:
     return any(reach_of(address) is not Reach.MACHINE for address in addresses)
 
 
-def search(listen_s: float = LISTEN_S) -> list[Found]:
-    """Return the tickets that machines of this network tell, of each peer one; none without a network."""
+def search(listen_s: float = LISTEN_S, patience_s: float = PATIENCE_S) -> list[Found]:
+    """Return the tickets that machines of this network tell, of each peer one; none without a network.
+
+    It listens for `listen_s` to hear of all runs, and on until `patience_s` while it has heard of none.
+    """
     try:
         asker = _opened()
     except OSError:
@@ -127,18 +133,27 @@ def search(listen_s: float = LISTEN_S) -> list[Found]:
         if state_change is ServiceStateChange.Added and len(names) < FOUND_MAX:
             names.append(name)
 
+    ends = monotonic() + max(listen_s, patience_s)
     try:
         ServiceBrowser(asker, KIND, handlers=[heard])
         sleep(listen_s)
-        ends = monotonic() + listen_s
-        infos = list[ServiceInfo | None]()
-        for name in list(names):
-            if monotonic() < ends:
-                infos.append(asker.get_service_info(KIND, name, timeout=ASK_MS))
+        found = _told(asker, names, listen_s)
+        while not found and monotonic() < ends:
+            sleep(AGAIN_S)
+            found = _told(asker, names, listen_s)
     finally:
         asker.close()
-    now = int(time())
-    found = [ticket_of(info.properties, now) for info in infos if info is not None]
+    return found
+
+
+def _told(asker: Zeroconf, names: Sequence[str], within_s: float) -> list[Found]:
+    """Return the tickets of services by name, as many as answer in time."""
+    ends, now = monotonic() + within_s, int(time())
+    found = list[Found | None]()
+    for name in list(names):
+        if monotonic() < ends:
+            info = asker.get_service_info(KIND, name, timeout=ASK_MS)
+            found.append(None if info is None else ticket_of(info.properties, now))
     return list({one.ticket.peer: one for one in found if one is not None}.values())
 
 

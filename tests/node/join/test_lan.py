@@ -76,13 +76,43 @@ def test_what_a_machine_tells_is_found_by_real_multicast() -> None:
     try:
         teller.register_service(service(one.text, one.ticket))
         began = time.monotonic()
-        heard = search(1.0)
+        heard = search(1.0, 1.0)
         if not heard:
             pytest.skip("multicast does not come back on this machine")
         assert one in heard
         assert time.monotonic() - began < 10.0
     finally:
         teller.close()
+
+
+@pytest.mark.rule("N26")
+def test_who_has_heard_of_no_run_listens_on_for_one_that_has_just_begun(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one, slept = found(a_ticket(7)), list[float]()
+    told = service(one.text, one.ticket)
+    asker = SimpleNamespace(close=lambda: None, get_service_info=lambda *_, **__: told)
+    browsers = list[Any]()
+
+    def browser(_: Any, kind: str, handlers: list[Any]) -> None:  # noqa: ANN401
+        browsers.append((kind, handlers[0]))
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if sum(slept) == 5.0:
+            kind, heard = browsers[0]
+            heard(asker, kind, "a node", lan.ServiceStateChange.Added)
+
+    monkeypatch.setattr(lan, "_opened", lambda: asker)
+    monkeypatch.setattr(lan, "ServiceBrowser", browser)
+    monkeypatch.setattr(lan, "sleep", sleep)
+    monkeypatch.setattr(lan, "monotonic", lambda: sum(slept))
+    assert search() == [one]
+    assert sum(slept) == 5.0
+    slept[:] = [100.0]
+    browsers.clear()
+    assert search() == [], "nobody is there"
+    assert sum(slept) - 100.0 <= lan.PATIENCE_S + lan.AGAIN_S
 
 
 class Teller:
