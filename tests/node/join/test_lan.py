@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import trio
 from trio.testing import MockClock
+from zeroconf import ServiceStateChange
 
 from swarm.node.join import lan
 from swarm.node.join.lan import Found, choose, search, service, tell_network, ticket_of
@@ -101,7 +102,7 @@ def test_who_has_heard_of_no_run_listens_on_for_one_that_has_just_begun(
         slept.append(seconds)
         if sum(slept) == 5.0:
             kind, heard = browsers[0]
-            heard(asker, kind, "a node", lan.ServiceStateChange.Added)
+            heard(asker, kind, "a node", ServiceStateChange.Added)
 
     monkeypatch.setattr(lan, "_opened", lambda: asker)
     monkeypatch.setattr(lan, "ServiceBrowser", browser)
