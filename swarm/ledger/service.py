@@ -13,6 +13,7 @@ import trio
 
 from swarm.config.spec import Genesis
 from swarm.errors import Unreachable
+from swarm.gossip.news.service import News
 from swarm.host.service import Host
 from swarm.ledger.blocks import Block, Certificate
 from swarm.ledger.consensus.memory import VoteMemory
@@ -95,6 +96,7 @@ class LedgerService:
         secret: SecretKey,
         host: Host,
         *,
+        news: News,
         validate: bool,
         delta_s: float = DELTA_S,
         memory: VoteMemory | None = None,
@@ -109,6 +111,7 @@ class LedgerService:
             genesis: The record that defines the network.
             secret: Key that signs this node's statements and votes.
             host: Connections to peers.
+            news: News of this node, which the caller runs: transactions travel as such.
             validate: Vote in the epochs for which this node is chosen.
             delta_s: Seconds a vote is expected to take between two validators at most: this node's own guess,
                 which grows while nothing becomes final.
@@ -131,7 +134,7 @@ class LedgerService:
         replica = (
             ValidatorRunner(archive, pool, secret, host, pace, memory, report) if validate else None
         )
-        answering, relay = Answering(archive, host), Relay(archive, pool, secret, host)
+        answering, relay = Answering(archive, host), Relay(archive, pool, secret, host, news)
         snapshots = Snapshots(archive, host, answering)
         follower = Follower(
             archive,

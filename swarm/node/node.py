@@ -25,6 +25,7 @@ from swarm.events import Event, EventKind
 from swarm.files import write_whole
 from swarm.gossip.blobs.disk import BLOBS
 from swarm.gossip.blobs.service import Blobs
+from swarm.gossip.news.service import News
 from swarm.gossip.trade.service import Trades
 from swarm.host.identity import lock_home
 from swarm.host.service import Host, open_host
@@ -273,13 +274,14 @@ async def _started(nursery: trio.Nursery, serve: Any) -> Any:  # noqa: ANN401  a
 
 
 def _ledger(
-    setup: NodeSetup, store: Store, genesis: Genesis, host: Host, report: EventLog
+    setup: NodeSetup, store: Store, genesis: Genesis, host: Host, news: News, report: EventLog
 ) -> LedgerService:
     return LedgerService.open(
         store,
         genesis,
         setup.secret,
         host,
+        news=news,
         validate=validates(setup.config, genesis, setup.secret.peer),
         memory=VoteMemory.open(setup.home),
         keeps_all=setup.config.archive,
@@ -306,7 +308,9 @@ async def _packages(
         incarnation = join.next_incarnation(store)
         trades = Trades(host, secret, genesis.chain, workers.trading, incarnation=incarnation)
         await _started(nursery, trades.run)
-        ledger = _ledger(setup, store, genesis, host, report)
+        news = News(host)
+        await _started(nursery, news.run)
+        ledger = _ledger(setup, store, genesis, host, news, report)
         pipeline = _serving_pipeline(host, secret)
         progress = partial(report, EventKind.PROGRESS)
         artifacts = ArtifactCache(host, blobs, workers.compute, store, progress, _holders(ledger))
