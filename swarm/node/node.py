@@ -336,6 +336,7 @@ async def _packages(
             host=host,
             ledger=ledger,
             dht=dht,
+            news=news,
             trades=trades,
             blobs=blobs,
             compute=workers.compute,

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from swarm.errors import BadSignature, PeerFault, Unreachable
 from swarm.gossip.news.router import Verdict
@@ -45,7 +46,7 @@ def some_nodes(network: FakeNetwork, count: int) -> list[Node]:
 
 @pytest.mark.rule("G32")
 async def test_news_reaches_all_and_is_judged_once_by_each(
-    autojump_clock: trio.testing.MockClock,
+    autojump_clock: MockClock,
 ) -> None:
     network = FakeNetwork(loss=0.05)
     nodes = some_nodes(network, 12)
@@ -65,7 +66,7 @@ async def test_news_reaches_all_and_is_judged_once_by_each(
 
 @pytest.mark.rule("G32")
 async def test_attack_what_is_false_is_blamed_on_who_brought_it_and_goes_no_further(
-    autojump_clock: trio.testing.MockClock,
+    autojump_clock: MockClock,
 ) -> None:
     nodes = some_nodes(FakeNetwork(), 3)
     async with trio.open_nursery() as nursery:
@@ -83,7 +84,7 @@ async def test_attack_what_is_false_is_blamed_on_who_brought_it_and_goes_no_furt
 
 
 async def test_a_peer_that_is_gone_or_does_not_know_the_protocol_rests_longer_and_longer(
-    autojump_clock: trio.testing.MockClock,
+    autojump_clock: MockClock,
 ) -> None:
     network = FakeNetwork()
     (node,) = some_nodes(network, 1)
@@ -96,7 +97,7 @@ async def test_a_peer_that_is_gone_or_does_not_know_the_protocol_rests_longer_an
 
 
 async def test_a_check_that_is_cut_short_leaves_the_rest_to_be_judged_later(
-    autojump_clock: trio.testing.MockClock,
+    autojump_clock: MockClock,
 ) -> None:
     one, two = some_nodes(FakeNetwork(), 2)
     async with trio.open_nursery() as nursery:
@@ -116,7 +117,7 @@ async def test_a_check_that_is_cut_short_leaves_the_rest_to_be_judged_later(
 
 
 async def test_what_is_published_before_the_start_waits_for_it(
-    autojump_clock: trio.testing.MockClock,
+    autojump_clock: MockClock,
 ) -> None:
     one, two = some_nodes(FakeNetwork(), 2)
     one.news.publish(TOPIC, b"statement")
