@@ -71,7 +71,7 @@ class Link:
 
     @property
     def heard_at(self) -> float:
-        """When the peer sent something last; minus infinity if that is not known."""
+        """Time at which the peer sent something last; minus infinity if that is not known."""
         return float(getattr(self.conn.muxed_conn, "heard_at", -math.inf))
 
     @property

@@ -217,7 +217,7 @@ class GuardedYamux(Yamux):
         """Headers that libp2p reads next: of the pieces of a frame whose body comes now."""
         self._body_ends_at = math.inf
         self.heard_at = -math.inf
-        """When the last bytes of a stream came in: who sends some is alive."""
+        """Time at which the last bytes of a stream came in: who sends some is alive."""
         self._read = fresh.secured_conn.read
         self.secured_conn.read = self._next_header  # type: ignore[assignment, method-assign]
         if isinstance(fresh.secured_conn, NoiseSession):

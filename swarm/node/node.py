@@ -303,15 +303,12 @@ async def _packages(
     """Open dht, gossip, ledger and training on the host, lower layers first."""
     config, secret = setup.config, setup.secret
     async with trio.open_nursery() as nursery:
-        dht = Dht(host, secret)
-        await _started(nursery, dht.run)
+        dht, news = Dht(host, secret), News(host)
         incarnation = join.next_incarnation(store)
         trades = Trades(host, secret, genesis.chain, workers.trading, incarnation=incarnation)
-        await _started(nursery, trades.run)
-        news = News(host)
-        await _started(nursery, news.run)
+        for serve in (dht.run, news.run, trades.run):
+            await _started(nursery, serve)
         ledger = _ledger(setup, store, genesis, host, news, report)
-        pipeline = _serving_pipeline(host, secret)
         progress = partial(report, EventKind.PROGRESS)
         artifacts = ArtifactCache(host, blobs, workers.compute, store, progress, _holders(ledger))
         checks = Verifier(
@@ -343,7 +340,7 @@ async def _packages(
             checking=workers.checking,
             artifacts=artifacts,
             checks=checks,
-            pipeline=pipeline,
+            pipeline=_serving_pipeline(host, secret),
             report=report,
             incarnation=incarnation,
             stats=NodeStats(),

@@ -40,7 +40,7 @@ class NewsPeer:
     """Seconds to each peer that it is connected to."""
     judge: Callable[[bytes], Verdict] = judge_by_prefix
     heard: dict[Digest, float] = field(default_factory=dict[Digest, float])
-    """When it accepted each notice."""
+    """Time at which it accepted each notice."""
     num_judged: int = 0
     num_bytes: int = 0
     """Bytes sent."""

@@ -56,7 +56,7 @@ class Cut(Message, frozen=True):
 
 
 class Frame(Message, frozen=True):
-    """What a peer has for another at one time."""
+    """All that a peer has for another at one time."""
 
     topics: tuple[str, ...] | None
     """All topics that the sender takes; None if it has said so before."""

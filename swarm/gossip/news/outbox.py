@@ -26,7 +26,7 @@ NAMES_MAX = 5000
 
 
 class Outbox:
-    """What waits for one peer."""
+    """Notices, names and links that wait for one peer."""
 
     def __init__(self) -> None:
         self.is_to_be_told = True
@@ -85,7 +85,14 @@ class Outbox:
         wanted = list(self._wanted)[:IDS_MAX]
         for name in wanted:
             del self._wanted[name]
-        return Frame(told, self._body(), self._offered(), b"".join(wanted), grafts, cuts)
+        return Frame(
+            topics=told,
+            notices=self._body(),
+            offers=self._offered(),
+            wanted=b"".join(wanted),
+            grafts=grafts,
+            cuts=cuts,
+        )
 
     def _body(self) -> tuple[Notice, ...]:
         body, room = list[Notice](), BODY_BYTES_MAX

@@ -99,7 +99,7 @@ class _Peer:
     """Time until which no link may be made, by topic; not kept for other topics than ours."""
     num_asked: int = 0
     spent: dict[str, int] = field(default_factory=dict[str, int])
-    """What it used in this heartbeat of what it may."""
+    """Part of its allowance that it used in this heartbeat."""
 
 
 @dataclass(slots=True)

@@ -35,7 +35,7 @@ RETAINED_MAX = 1024
 
 @dataclass(slots=True)
 class TopicCounts:
-    """What one peer did in one topic."""
+    """Counts of one peer in one topic."""
 
     meshed_s: float = 0.0
     first: float = 0.0
@@ -59,7 +59,7 @@ class TopicCounts:
 
 @dataclass(slots=True)
 class PeerCounts:
-    """What one peer did."""
+    """Counts of one peer."""
 
     topics: dict[str, TopicCounts] = field(default_factory=dict[str, TopicCounts])
     behaviour: float = 0.0

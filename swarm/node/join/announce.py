@@ -48,7 +48,7 @@ class AnnouncingNode(DescribedNode, Protocol):
 
     @property
     def news(self) -> News:
-        """What is sent to everybody."""
+        """News of this node: statements to everybody."""
         ...
 
     def peers_of_run(self) -> list[PeerId]:
