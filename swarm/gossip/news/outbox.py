@@ -38,9 +38,10 @@ class Outbox:
         self._grafts: dict[str, None] = {}
         self._cuts: dict[str, int] = {}
 
-    def __bool__(self) -> bool:
+    @property
+    def _is_empty(self) -> bool:
         waiting = self._notices, self._offers, self._wanted, self._grafts, self._cuts
-        return self.is_to_be_told or any(map(bool, waiting))
+        return not any(map(bool, waiting))
 
     def send(self, notice: Notice) -> None:
         """Put a notice behind the others."""
@@ -70,12 +71,16 @@ class Outbox:
         self._grafts.pop(topic, None)
         self._cuts[topic] = rest_s
 
-    def take(self, topics: tuple[str, ...]) -> Frame | None:
-        """Return the next frame; None if there is nothing to say. ``topics`` are ours."""
-        if not self:
-            return None
+    def take(self, topics: tuple[str, ...] | None) -> Frame | None:
+        """Return the next frame; None if there is nothing to say.
+
+        ``topics`` are ours; None leaves them to a later frame, while an earlier one that tells them may come in
+        after it.
+        """
         told = topics if self.is_to_be_told else None
-        self.is_to_be_told = False
+        if told is None and self._is_empty:
+            return None
+        self.is_to_be_told &= told is None
         grafts = tuple(self._grafts)[:TOPICS_MAX]
         cuts = tuple(Cut(topic, rest_s) for topic, rest_s in self._cuts.items())[:TOPICS_MAX]
         for topic in grafts:

@@ -186,10 +186,14 @@ class Router:
         found, self._ready = list(self._ready), {}
         return found
 
-    def take(self, peer: PeerId) -> Frame | None:
-        """Return the next frame for a peer; None if nothing waits."""
+    def take(self, peer: PeerId, *, is_telling: bool = False) -> Frame | None:
+        """Return the next frame for a peer; None if nothing waits.
+
+        While a frame that tells our topics is under way (``is_telling``) no other does: they may overtake each
+        other.
+        """
         there = self._peers.get(peer)
-        return None if there is None else there.outbox.take(tuple(self._meshes))
+        return there and there.outbox.take(None if is_telling else tuple(self._meshes))
 
     def failed(self, peer: PeerId, frame: Frame) -> None:
         """Note that a frame may not have arrived: say again what is not said with each heartbeat."""

@@ -90,6 +90,8 @@ class News:
         self._router = Router(stream(seed or secrets.token_bytes(32), "gossip.news"))
         self._checks: dict[str, Check] = {}
         self._in_flight = Counter[PeerId]()
+        self._telling = set[PeerId]()
+        """Peers to which a frame with our topics is under way."""
         self._rests: dict[PeerId, tuple[float, float]] = {}
         """Length and end of the rest of each peer that did not answer."""
         self._nursery: trio.Nursery | None = None
@@ -200,10 +202,12 @@ class News:
         while self._nursery is not None and trio.current_time() >= until:
             if self._in_flight[peer] >= IN_FLIGHT_MAX:
                 return
-            frame = self._router.take(peer)
+            frame = self._router.take(peer, is_telling=peer in self._telling)
             if frame is None:
                 return
             self._in_flight[peer] += 1
+            if frame.topics is not None:
+                self._telling.add(peer)
             self._nursery.start_soon(self._send, peer, frame)
 
     async def _send(self, peer: PeerId, frame: Frame) -> None:
@@ -221,6 +225,8 @@ class News:
             if isinstance(error, PeerFault):
                 self._host.blame(peer, error)
         finally:
+            if frame.topics is not None:
+                self._telling.discard(peer)
             self._in_flight[peer] -= 1
             if not self._in_flight[peer]:
                 del self._in_flight[peer]

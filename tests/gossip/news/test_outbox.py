@@ -31,6 +31,19 @@ def test_the_first_frame_tells_our_topics_and_the_next_does_not() -> None:
     assert second.grafts == ("t",)
 
 
+def test_two_frames_that_tell_topics_are_never_under_way_together() -> None:
+    box = Outbox()
+    assert box.take(None) is None
+    box.graft("t")
+    frame = box.take(None)
+    assert frame is not None
+    assert (frame.topics, frame.grafts) == (None, ("t",))
+    told = box.take(("t",))
+    assert told is not None
+    assert told.topics == ("t",)
+    assert box.take(("t",)) is None
+
+
 @pytest.mark.rule("G32")
 def test_a_slow_peer_is_sent_the_newest() -> None:
     box = Outbox()

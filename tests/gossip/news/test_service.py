@@ -135,3 +135,27 @@ async def test_what_is_published_before_the_start_waits_for_it(
 def test_the_errors_of_a_check_are_those_of_its_peer() -> None:
     assert issubclass(BadSignature, PeerFault)
     assert not issubclass(Unreachable, PeerFault)
+
+
+async def test_the_last_that_a_peer_hears_of_our_topics_is_true(
+    autojump_clock: MockClock,
+) -> None:
+    one, two = some_nodes(FakeNetwork(delay_s=0.1), 2)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(one.news.run)
+        await nursery.start(two.news.run)
+        await trio.sleep(2)
+        for _ in range(3):
+            two.news.leave(TOPIC)
+            two.news.join(TOPIC, two.judge)
+        await trio.sleep(1)
+        one.news.publish(TOPIC, b"statement")
+        await trio.sleep(1)
+        two.news.leave(TOPIC)
+        await trio.sleep(1)
+        num_frames = one.news.num_frames
+        one.news.publish(TOPIC, b"another")
+        await trio.sleep(5)
+        assert one.news.num_frames == num_frames
+        nursery.cancel_scope.cancel()
+    assert two.heard == [b"statement"]
