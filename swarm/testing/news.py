@@ -16,8 +16,8 @@ from swarm.types import Digest, PeerId
 TOPIC = "transactions"
 DELAY_MS_MIN, DELAY_MS_MAX = 20, 150
 """One way, drawn for each link: a continent to half the globe."""
-TIMEOUT_S = 5.0
-"""Seconds after which a sender learns that a frame was lost."""
+TIMEOUT_S, OVERTAKE_S = 5.0, 0.5
+"""Seconds after which a sender learns that a frame was lost, and after which the next one follows anyway."""
 PER_MILLE = 1000
 
 
@@ -57,6 +57,8 @@ class NewsNetwork:
         self._lost_per_mille = lost_per_mille
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._num_events = 0
+        self._under_way: dict[tuple[PeerId, PeerId], int] = {}
+        """Number of the last frame from one peer to another that is not answered yet."""
 
     def add(self, number: int, origin: str = "", *, is_honest: bool = True) -> NewsPeer:
         """Add a peer that takes the topic; one that is not honest does nothing by itself."""
@@ -143,8 +145,23 @@ class NewsNetwork:
     def _flush(self, peer: NewsPeer) -> None:
         ready = peer.router.ready()
         for name in ready if peer.is_honest else []:
-            while (frame := peer.router.take(name)) is not None:
-                self.send(peer, self.peers[name], frame)
+            self._start(peer, self.peers[name])
+
+    def _start(self, sender: NewsPeer, receiver: NewsPeer) -> None:
+        """Send what waits, unless a frame is under way: as ``gossip/news/service.py``."""
+        link = sender.peer, receiver.peer
+        frame = None if link in self._under_way else sender.router.take(receiver.peer)
+        if frame is None:
+            return
+        self.send(sender, receiver, frame)
+        number = self._under_way[link] = self._num_events
+        self._at(min(2 * sender.links[receiver.peer], OVERTAKE_S), lambda: self._end(link, number))
+
+    def _end(self, link: tuple[PeerId, PeerId], number: int) -> None:
+        """Let the next frame follow: one was answered, or takes too long."""
+        if self._under_way.get(link) == number:
+            del self._under_way[link]
+            self._start(self.peers[link[0]], self.peers[link[1]])
 
 
 def connected_at_random(network: NewsNetwork, count: int, dialled: int) -> list[NewsPeer]:

@@ -7,7 +7,6 @@ Each topic has a check, a function of this node: a notice is passed on only afte
 
 import logging
 import secrets
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Protocol
 
@@ -29,7 +28,9 @@ CALL_S = 5.0
 REPLY_BYTES_MAX = 16
 """Bytes of a reply at most: it is an empty acknowledgement."""
 IN_FLIGHT_MAX = 4
-"""Frames under way to one peer: one that is lost does not hold up the next."""
+OVERTAKE_S = 0.5
+"""Frames under way to one peer, and the time after which another one follows: what comes while one is under way
+travels together in the next, and one that is lost does not hold it up."""
 ANSWERED_MAX, ANSWERED_PER_PEER_MAX = 32, 4
 REST_MAX_S = 30.0
 """Longest rest after frames that did not arrive; the first is one heartbeat, each is twice the one before."""
@@ -89,7 +90,8 @@ class News:
         self._host = host
         self._router = Router(stream(seed or secrets.token_bytes(32), "gossip.news"))
         self._checks: dict[str, Check] = {}
-        self._in_flight = Counter[PeerId]()
+        self._in_flight: dict[PeerId, list[float]] = {}
+        """Times at which the frames under way were sent, by peer."""
         self._telling = set[PeerId]()
         """Peers to which a frame with our topics is under way."""
         self._rests: dict[PeerId, tuple[float, float]] = {}
@@ -141,7 +143,7 @@ class News:
                     self._look_round()
                     self._router.tick(trio.current_time())
                     self._flush()
-                    for peer in list(self._rests):
+                    for peer in [*self._rests, *self._in_flight]:
                         self._start(peer)
                     await trio.sleep(TICK_S)
             finally:
@@ -198,19 +200,20 @@ class News:
 
     def _start(self, peer: PeerId) -> None:
         """Send what waits for a peer, unless enough is under way, or it rests."""
-        _, until = self._rests.get(peer, (0.0, 0.0))
-        while self._nursery is not None and trio.current_time() >= until:
-            if self._in_flight[peer] >= IN_FLIGHT_MAX:
-                return
-            frame = self._router.take(peer, is_telling=peer in self._telling)
-            if frame is None:
-                return
-            self._in_flight[peer] += 1
-            if frame.topics is not None:
-                self._telling.add(peer)
-            self._nursery.start_soon(self._send, peer, frame)
+        now, (_, until) = trio.current_time(), self._rests.get(peer, (0.0, 0.0))
+        under_way = self._in_flight.get(peer, [])
+        is_early = bool(under_way) and now < under_way[-1] + OVERTAKE_S
+        if self._nursery is None or now < until or is_early or len(under_way) >= IN_FLIGHT_MAX:
+            return
+        frame = self._router.take(peer, is_telling=peer in self._telling)
+        if frame is None:
+            return
+        self._in_flight[peer] = [*under_way, now]
+        if frame.topics is not None:
+            self._telling.add(peer)
+        self._nursery.start_soon(self._send, peer, frame, now)
 
-    async def _send(self, peer: PeerId, frame: Frame) -> None:
+    async def _send(self, peer: PeerId, frame: Frame, since: float) -> None:
         data = encode_frame(frame)
         self.num_frames, self.num_bytes = self.num_frames + 1, self.num_bytes + len(data)
         try:
@@ -227,7 +230,7 @@ class News:
         finally:
             if frame.topics is not None:
                 self._telling.discard(peer)
-            self._in_flight[peer] -= 1
+            self._in_flight[peer].remove(since)
             if not self._in_flight[peer]:
                 del self._in_flight[peer]
         self._start(peer)
