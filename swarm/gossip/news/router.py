@@ -193,7 +193,8 @@ class Router:
         other.
         """
         there = self._peers.get(peer)
-        return there and there.outbox.take(None if is_telling else tuple(self._meshes))
+        topics = None if is_telling else tuple(self._meshes)
+        return None if there is None else there.outbox.take(topics)
 
     def failed(self, peer: PeerId, frame: Frame) -> None:
         """Note that a frame may not have arrived: say again what is not said with each heartbeat."""
