@@ -22,6 +22,7 @@ from benchmarks.crowd import Crowd
 from swarm.config.spec import Genesis
 from swarm.errors import InvalidStatement
 from swarm.gossip.blobs.service import Blobs
+from swarm.gossip.news.service import News
 from swarm.host.service import Host
 from swarm.ledger.chain import Head
 from swarm.ledger.consensus.timers import TimerParams
@@ -97,7 +98,9 @@ async def a_node(
         await archive.append([block], certificate, known={})
         pace = TimerParams(genesis.block_interval_ms / 1000, DELTA_S)
         replica = ValidatorRunner(archive, pool, secret, link_host, pace) if validate else None
-        answering, relay = Answering(archive, link_host), Relay(archive, pool, secret, link_host)
+        news = News(link_host, seed=secret.seed)
+        relay = Relay(archive, pool, secret, link_host, news)
+        answering = Answering(archive, link_host)
         snapshots = Snapshots(archive, link_host, answering)
         served = (archive, pool, link_host, replica, snapshots, answering)
         follower = Follower(*served, uses_snapshots=False)
@@ -105,6 +108,7 @@ async def a_node(
         checks = _verifier(home, genesis, secret, host, ledger, store)
         context = Context(secret, genesis, host, ledger, checks, RecordedEvents())
         async with trio.open_nursery() as nursery:
+            await nursery.start(news.run)
             await nursery.start(ledger.run)
             await nursery.start(checks.run)
             controller = Controller(cast("NodeContext", context), nursery)

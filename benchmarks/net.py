@@ -2,7 +2,8 @@
 
 Twenty peers of ours in as many processes, each connected to a few others, over real sockets of this machine; as
 many peers of hivemind's DHT. They take turns: a record is put and read by ours, then by hivemind's. Then blobs
-are fetched from one and from four peers, and copied by plain TCP, in turns. At last three in ten of our peers
+are fetched from one and from four peers, and copied by plain TCP, in turns. News spreads over 64 simulated
+peers that lose one frame in a hundred, and over the twenty real ones. At last three in ten of our peers
 die, half of them killed and half frozen, and the rest reads every record; then two in ten lie besides.
 """
 
@@ -17,7 +18,7 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks import net_tcp
+from benchmarks import net_news, net_tcp
 from benchmarks.common import Outcome, median, say, spread
 from benchmarks.wire_children import START_S, Answer, Child, ChildError, scratch
 
@@ -51,8 +52,6 @@ FIGURES = (
     "hostile_links_mb",
 )
 UNBUILT = {
-    "pubsub_delivery": "there is no publish-subscribe layer: news passes between connected peers",
-    "pubsub_p95_s": "there is no publish-subscribe layer: news passes between connected peers",
     "relay_join_s": "there is no relay yet",
     "flood_join_ratio": "not measured yet: no bench of floods",
     "flood_cpu": "not measured yet: no bench of floods",
@@ -73,6 +72,7 @@ def measure(quick: bool) -> Outcome:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         swarm = _Swarm(stack, folder, size.peers, dice)
         _table(outcome, stack, swarm, size, dice)
+        _try(outcome, ["pubsub_delivery", "pubsub_p95_s"], partial(_news, outcome, swarm, quick))
         _try(outcome, ["idle_cpu", "idle_mb"], partial(_idle, outcome, swarm, size.idle_s))
         copies = partial(_blobs, outcome, stack, swarm, size, folder)
         _try(outcome, ["blob_over_tcp_1", "blob_over_tcp_4"], copies)
@@ -339,7 +339,19 @@ def _reads(readers: Sequence[_Peer], owners: Sequence[_Peer]) -> dict[str, objec
     }
 
 
-# ---- a node without work, and blobs
+# ---- news, a node without work, and blobs
+
+
+def _news(outcome: Outcome, swarm: _Swarm, quick: bool) -> None:
+    """Spread news over simulated peers, then over real ones."""
+    say(f"news over {net_news.PEERS} simulated peers, and over {len(swarm.peers)} real ones")
+    figures, outcome.detail["news"] = net_news.simulated(quick)
+    outcome.figures.update(figures)
+    children = [peer.child for peer in swarm.peers]
+    count = net_news.NOTICES_QUICK if quick else net_news.NOTICES
+    outcome.detail["news_over_sockets"] = net_news.over_sockets(
+        children, random.Random(SEED), count
+    )
 
 
 def _idle(outcome: Outcome, swarm: _Swarm, for_s: float) -> None:

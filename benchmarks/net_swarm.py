@@ -23,6 +23,8 @@ from swarm.dht.records import parse_record
 from swarm.dht.service import Dht
 from swarm.dht.table import Contact, Reply
 from swarm.errors import SwarmError
+from swarm.gossip.news.router import Verdict
+from swarm.gossip.news.service import News
 from swarm.host.service import Host, open_host
 from swarm.primitives.codec import encode, replace
 from swarm.primitives.crypto import SecretKey
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from swarm.gossip.blobs.service import Blobs
 
 CHAIN16 = b"bench of network"
+TOPIC = "bench"
 TTL_S = 3600
 QUOTA_BYTES = 4 << 30
 
@@ -55,6 +58,7 @@ async def _serve(seat: int, home: Path | None) -> None:
     ):
         peer = _Peer(host, Dht(host, secret), None if home is None else _blobs(host, home))
         await nursery.start(peer.dht.run)
+        await nursery.start(peer.news.run)
         _send({"peer": host.peer.hex(), "addresses": host.addresses()})
         while line := await trio.to_thread.run_sync(sys.stdin.readline):
             order: dict[str, object] = json.loads(line)
@@ -79,8 +83,16 @@ class _Peer:
 
     def __init__(self, host: Host, dht: Dht, blobs: "Blobs | None") -> None:
         self.dht = dht
+        self.news = News(host)
+        self.news.join(TOPIC, self._heard_of)
+        self._heard: dict[str, float | None] = {}
+        """When each text of the news was heard; None for our own."""
         self._host = host
         self._blobs = blobs
+
+    def _heard_of(self, _peer: PeerId, data: bytes) -> Verdict:
+        self._heard[data.decode("ascii")] = time.time()
+        return Verdict.ACCEPT
 
     async def carry_out(  # noqa: PLR0911  one for each order
         self, order: Order
@@ -106,6 +118,12 @@ class _Peer:
             case "lie":
                 self._lie(order["addresses"])
                 return {}
+            case "say":
+                self._heard[str(order["payload"])] = None
+                self.news.publish(TOPIC, str(order["payload"]).encode("ascii"))
+                return {}
+            case "heard":
+                return {"heard": self._heard}
             case "idle":
                 return await self._idle(float(str(order["for_s"])))
             case "add":

@@ -70,6 +70,14 @@ class FakeHost:
         """Whether it is one of ``connected``."""
         return peer in self.connected()
 
+    def origin(self, peer: PeerId) -> str:
+        """Where it is counted: all of them are in one process."""
+        return "here"
+
+    def is_dialled(self, peer: PeerId) -> bool:
+        """Whether we dialled it: the lower key dials."""
+        return self.peer < peer
+
     def addresses(self) -> list[str]:
         """None: nobody dials it."""
         return []

@@ -1,12 +1,14 @@
 """Exchange announcements with connected peers, and look up those of the others in the DHT.
 
-Shell: one round every few seconds. A connected peer is asked directly over a kept stream (a millisecond);
-Kademlia, where one read costs a dozen new streams, serves the peers that are lost or were never met.
+Shell: one round every few seconds. A connected peer is asked directly over a kept stream (a millisecond). What
+the others announce comes as news, if the owner of the directory brings it (``hear``); the table, where one read
+costs a dozen questions, serves for those of whom nothing comes.
 """
 
 import logging
 import random
 import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
@@ -21,7 +23,13 @@ from swarm.dht.directory import (
     measured,
     parse_announcement,
 )
-from swarm.dht.records import VALUE_BYTES_MAX, SignedRecord, check_record, sign_record
+from swarm.dht.records import (
+    VALUE_BYTES_MAX,
+    SignedRecord,
+    check_record,
+    parse_record,
+    sign_record,
+)
 from swarm.errors import PeerFault, Unreachable
 from swarm.host.addresses import believable, is_loopback
 from swarm.host.service import Host
@@ -48,7 +56,21 @@ LOOKUP_INTERVAL_S = 30.0
 """Seconds between two publications of our announcement in the DHT, and between two lookups of peers that do not
 answer."""
 
+NEWS_GAP_S = 20
+"""Seconds between two announcements of one peer that are passed on as news; one a minute is published."""
+NEWS_HOLD_S = 150.0
+"""Seconds for which a peer whose announcement came as news is not looked up: two of them may be lost."""
+NEWS_PEERS_MAX = 4096
+"""Peers of whom it is remembered when news came; the one heard of longest ago is forgotten first."""
+
+Spread = Callable[[bytes], None]
+"""Function that sends our announcement to all peers of the run; it is given none where all are connected."""
+
 log = logging.getLogger("swarm.dht")
+
+
+def spread_nothing(record: bytes) -> None:
+    """Send no news."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +95,7 @@ class Directory:
         current: Callable[[], Announcement],
         roster: Callable[[], Sequence[PeerId]],
         interval_s: float,
+        spread: Spread = spread_nothing,
     ) -> None:
         self.peer_map = PeerTable()
         self._host = host
@@ -81,6 +104,9 @@ class Directory:
         self._current = current
         self._roster = roster
         self._interval_s = interval_s
+        self._spread = spread
+        self._news = OrderedDict[PeerId, tuple[int, float]]()
+        """Number of the newest announcement that came as news, and when, by peer."""
         self._providers: list[PeerId] = []
         self._slots = trio.Semaphore(CONCURRENCY)
         self._record = b""
@@ -154,6 +180,32 @@ class Directory:
         self.peer_map = heard(self.peer_map, peer, announcement, record.seq, trio.current_time())
         self._heard[peer] = trio.current_time()
 
+    def hear(self, data: bytes, is_welcome: Callable[[PeerId], bool]) -> bool:
+        """Take an announcement that others pass on; return True if it is one to pass on.
+
+        It is not if its peer is not welcome, has announced itself a moment ago, or by a clock that differs from
+        ours: no fault of who brings it. Raises ``PeerFault`` for what no honest peer passes on.
+        """
+        record, now = parse_record(data), trio.current_time()
+        peer = PeerId(record.peer)
+        newest, _ = self._news.get(peer, (0, 0.0))
+        if peer == self._host.peer or record.seq < newest + NEWS_GAP_S * 1_000_000_000:
+            return False
+        if not 0 < record.expires_at - int(time.time()) <= 2 * TTL_S or not is_welcome(peer):
+            return False
+        check_record(data, topic=TOPIC, peer=peer, now_s=None)
+        self._fold(peer, record)
+        self._news[peer] = record.seq, now
+        self._news.move_to_end(peer)
+        if len(self._news) > NEWS_PEERS_MAX:
+            self._news.popitem(last=False)
+        return True
+
+    def _is_heard(self, peer: PeerId) -> bool:
+        """Return True if a peer is connected, or its announcements come as news."""
+        _, came = self._news.get(peer, (0, -NEWS_HOLD_S))
+        return self._host.is_connected(peer) or came + NEWS_HOLD_S > trio.current_time()
+
     def _fold(self, peer: PeerId, record: SignedRecord) -> None:
         announcement = parse_announcement(record.payload)
         self.peer_map = fold(self.peer_map, peer, announcement, record.seq, trio.current_time())
@@ -179,6 +231,8 @@ class Directory:
         """
         while True:
             announcement = self._current()
+            is_missed = not all(map(self._host.is_connected, self._targets()))
+            self._spread(self._record if is_missed else b"")
             try:
                 await self._lookups.publish(TOPIC, encode(announcement), TTL_S)
                 if announcement.run16:
@@ -193,10 +247,10 @@ class Directory:
             await trio.sleep(PUBLISH_INTERVAL_S * random.uniform(0.9, 1.1))
 
     async def _keep_looking_up(self) -> None:
-        """Look up the announcements of peers that are not connected."""
+        """Look up the announcements of peers of which none comes."""
         while True:
             await trio.sleep(self._interval_s * random.uniform(0.9, 1.1))
-            lost = [peer for peer in self._targets() if not self._host.is_connected(peer)]
+            lost = [peer for peer in self._targets() if not self._is_heard(peer)]
             async with trio.open_nursery() as nursery:
                 for peer in lost:
                     nursery.start_soon(self._look_up, peer)

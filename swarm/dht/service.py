@@ -34,7 +34,7 @@ from libp2p.records.validator import NamespacedValidator, Validator
 from libp2p.stream_muxer.exceptions import MuxedStreamEOF
 from libp2p.tools.anyio_service import background_trio_service
 
-from swarm.dht.announcer import Directory, Lookups
+from swarm.dht.announcer import Directory, Lookups, Spread, spread_nothing
 from swarm.dht.directory import Announcement, PeerTable
 from swarm.dht.messages import (
     ANSWER_BYTES_MAX,
@@ -225,6 +225,7 @@ class Dht:
         roster: Callable[[], Sequence[PeerId]],
         *,
         interval_s: float = 5.0,
+        spread: Spread = spread_nothing,
     ) -> None:
         """Keep the peer map up to date: announce ourselves, ask other peers; runs until cancelled.
 
@@ -232,12 +233,26 @@ class Dht:
             current: Function that returns our announcement now.
             roster: Function that returns peers to ask, beside those that are connected.
             interval_s: Seconds between two rounds.
+            spread: Function that sends our announcement to all peers of the run as news, once a minute.
         """
         lookups = Lookups(self.publish, self.read, self.provide, self.find_providers)
         self._directory = Directory(
-            self._host, self._secret, lookups, current=current, roster=roster, interval_s=interval_s
+            self._host,
+            self._secret,
+            lookups,
+            current=current,
+            roster=roster,
+            interval_s=interval_s,
+            spread=spread,
         )
         await self._directory.run()
+
+    def hear(self, data: bytes, is_welcome: Callable[[PeerId], bool]) -> bool:
+        """Take an announcement that came as news; return True if it is one to pass on.
+
+        Raises ``PeerFault`` for what no honest peer passes on.
+        """
+        return self._directory is not None and self._directory.hear(data, is_welcome)
 
     @property
     def peer_map(self) -> PeerTable:

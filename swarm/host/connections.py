@@ -12,6 +12,7 @@ connections to two callbacks. A peer has two ids, ours and libp2p's: ``peer_of``
 
 import contextlib
 import logging
+import math
 import random
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -67,6 +68,11 @@ class Link:
         self.is_replaced = False
         """True once another process of the peer has said hello: nothing is asked on this link any more."""
         self.scope = open_scope()
+
+    @property
+    def heard_at(self) -> float:
+        """Time at which the peer sent something last; minus infinity if that is not known."""
+        return float(getattr(self.conn.muxed_conn, "heard_at", -math.inf))
 
     @property
     def is_live(self) -> bool:
@@ -127,6 +133,10 @@ PING_TIMEOUT_S = 5.0
 PING_FAILURES_MAX = 3
 """Pings in a row without an answer: a frozen peer is dropped after 15 to 30 s, while a live one on a starved
 machine answers one ping in three."""
+
+PING_ANYWAY_S = 30.0
+"""Seconds without a ping of ours after which a peer that is heard all the time is sent one: it is what measures
+the round trip."""
 
 OWN_DELAY_MAX_S = 1.0
 """Seconds by which a timeout of a ping may be late. A later one shows that this machine was slow: the ping is
@@ -373,11 +383,16 @@ class Connections:
 
     async def _keep_pinging(self, link: Link) -> None:
         stream: FrameStream | None = None
-        pause_s = 0.0
+        pause_s, answered_at = 0.0, -math.inf
         while link.failures < PING_FAILURES_MAX:
             await trio.sleep(pause_s)
             pause_s = PING_INTERVAL_S * random.uniform(0.9, 1.1)
             began = trio.current_time()
+            if min(link.heard_at + pause_s, answered_at + PING_ANYWAY_S) > began:
+                link.failures = 0
+                if self._is_spare(link):
+                    return
+                continue
             is_answered = False
             with trio.move_on_after(PING_TIMEOUT_S), contextlib.suppress(Unreachable):
                 stream = stream or FrameStream(await self.open_on(link, [PING_PROTOCOL]))
@@ -387,7 +402,7 @@ class Connections:
                 link.rtt_s = rtt_s if link.rtt_s is None else (link.rtt_s + rtt_s) / 2
                 is_answered = True
             if is_answered:
-                link.failures = 0
+                link.failures, answered_at = 0, trio.current_time()
                 self._breakers.reset(link.peer)
                 if self._is_spare(link):
                     return

@@ -216,6 +216,8 @@ class GuardedYamux(Yamux):
         self._headers = deque[bytes]()
         """Headers that libp2p reads next: of the pieces of a frame whose body comes now."""
         self._body_ends_at = math.inf
+        self.heard_at = -math.inf
+        """Time at which the last bytes of a stream came in: who sends some is alive."""
         self._read = fresh.secured_conn.read
         self.secured_conn.read = self._next_header  # type: ignore[assignment, method-assign]
         if isinstance(fresh.secured_conn, NoiseSession):
@@ -290,6 +292,8 @@ class GuardedYamux(Yamux):
     async def _judge(self, frame: Frame) -> None:
         """Let a frame in, cut into pieces, or skip it; raise ``PeerFault`` if it is longer than its window."""
         stream: Untyped = self.streams.get(frame.stream_id)
+        if frame.length and frame.kind == TYPE_DATA:
+            self.heard_at = trio.current_time()
         if frame.kind != TYPE_DATA:
             if frame.opens and stream is None and self._is_full():
                 await self._refuse(frame)

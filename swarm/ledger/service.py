@@ -13,6 +13,7 @@ import trio
 
 from swarm.config.spec import Genesis
 from swarm.errors import Unreachable
+from swarm.gossip.news.service import News
 from swarm.host.service import Host
 from swarm.ledger.blocks import Block, Certificate
 from swarm.ledger.consensus.memory import VoteMemory
@@ -95,6 +96,7 @@ class LedgerService:
         secret: SecretKey,
         host: Host,
         *,
+        news: News,
         validate: bool,
         delta_s: float = DELTA_S,
         memory: VoteMemory | None = None,
@@ -109,9 +111,9 @@ class LedgerService:
             genesis: The record that defines the network.
             secret: Key that signs this node's statements and votes.
             host: Connections to peers.
+            news: News of this node, as which transactions travel; the caller runs it.
             validate: Vote in the epochs for which this node is chosen.
-            delta_s: Seconds a vote is expected to take between two validators at most: this node's own guess,
-                which grows while nothing becomes final.
+            delta_s: Seconds of a vote between two validators at most: a guess, which grows while none is final.
             memory: What this node remembers of its votes outside of the database; None in a simulation.
             keeps_all: Begin with block 1, and delete no block.
             report: Called with what the owner of this node must know.
@@ -127,11 +129,11 @@ class LedgerService:
             report(
                 f"this home has no blocks before {archive.first}: archive = true keeps those after it"
             )
-        pace = TimerParams(genesis.block_interval_ms / 1000, delta_s)
-        replica = (
-            ValidatorRunner(archive, pool, secret, host, pace, memory, report) if validate else None
-        )
-        answering, relay = Answering(archive, host), Relay(archive, pool, secret, host)
+        replica = None
+        if validate:
+            pace = TimerParams(genesis.block_interval_ms / 1000, delta_s)
+            replica = ValidatorRunner(archive, pool, secret, host, pace, memory, report)
+        answering, relay = Answering(archive, host), Relay(archive, pool, secret, host, news)
         snapshots = Snapshots(archive, host, answering)
         follower = Follower(
             archive,
@@ -145,8 +147,7 @@ class LedgerService:
             tell=tell,
         )
         if replica is not None:
-            replica.accuse = relay.try_submit
-            replica.remind = relay.remind
+            replica.accuse, replica.remind = relay.try_submit, relay.remind
         return cls(archive, pool, replica, follower, relay, snapshots, keeps_all=keeps_all)
 
     async def run(

@@ -16,6 +16,7 @@ from swarm.config.spec import Genesis
 from swarm.dht.service import Dht
 from swarm.executor import Executor
 from swarm.gossip.blobs.service import Blobs
+from swarm.gossip.news.service import News
 from swarm.gossip.trade.service import Trades
 from swarm.host.service import Host
 from swarm.ledger.service import LedgerService
@@ -149,6 +150,7 @@ class NodeContext:
     host: Host
     ledger: LedgerService
     dht: Dht
+    news: News
     trades: Trades
     blobs: Blobs
     compute: Executor

@@ -25,6 +25,7 @@ from swarm.events import Event, EventKind
 from swarm.files import write_whole
 from swarm.gossip.blobs.disk import BLOBS
 from swarm.gossip.blobs.service import Blobs
+from swarm.gossip.news.service import News
 from swarm.gossip.trade.service import Trades
 from swarm.host.identity import lock_home
 from swarm.host.service import Host, open_host
@@ -273,13 +274,14 @@ async def _started(nursery: trio.Nursery, serve: Any) -> Any:  # noqa: ANN401  a
 
 
 def _ledger(
-    setup: NodeSetup, store: Store, genesis: Genesis, host: Host, report: EventLog
+    setup: NodeSetup, store: Store, genesis: Genesis, host: Host, news: News, report: EventLog
 ) -> LedgerService:
     return LedgerService.open(
         store,
         genesis,
         setup.secret,
         host,
+        news=news,
         validate=validates(setup.config, genesis, setup.secret.peer),
         memory=VoteMemory.open(setup.home),
         keeps_all=setup.config.archive,
@@ -301,13 +303,12 @@ async def _packages(
     """Open dht, gossip, ledger and training on the host, lower layers first."""
     config, secret = setup.config, setup.secret
     async with trio.open_nursery() as nursery:
-        dht = Dht(host, secret)
-        await _started(nursery, dht.run)
+        dht, news = Dht(host, secret), News(host)
         incarnation = join.next_incarnation(store)
         trades = Trades(host, secret, genesis.chain, workers.trading, incarnation=incarnation)
-        await _started(nursery, trades.run)
-        ledger = _ledger(setup, store, genesis, host, report)
-        pipeline = _serving_pipeline(host, secret)
+        for serve in (dht.run, news.run, trades.run):
+            await _started(nursery, serve)
+        ledger = _ledger(setup, store, genesis, host, news, report)
         progress = partial(report, EventKind.PROGRESS)
         artifacts = ArtifactCache(host, blobs, workers.compute, store, progress, _holders(ledger))
         checks = Verifier(
@@ -332,13 +333,14 @@ async def _packages(
             host=host,
             ledger=ledger,
             dht=dht,
+            news=news,
             trades=trades,
             blobs=blobs,
             compute=workers.compute,
             checking=workers.checking,
             artifacts=artifacts,
             checks=checks,
-            pipeline=pipeline,
+            pipeline=_serving_pipeline(host, secret),
             report=report,
             incarnation=incarnation,
             stats=NodeStats(),

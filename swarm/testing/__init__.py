@@ -10,4 +10,6 @@ Modules (C: pure, S: does I/O):
                     instead of a worker thread.
     ledger.py    C  Run a ledger in memory, without consensus or network, and make synthetic
                     segments and their statements.
+    news.py      C  Run the news of many peers in virtual time: links that lose frames and take
+                    time, and attackers by hand.
 """

@@ -1,5 +1,6 @@
 """Announcements pass between connected peers, each about its sender; the table serves for the others."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -9,10 +10,17 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from swarm.dht.announcer import PROTOCOL, PUBLISH_INTERVAL_S, Directory, Lookups
+from swarm.dht.announcer import (
+    PROTOCOL,
+    PUBLISH_INTERVAL_S,
+    Directory,
+    Lookups,
+    Spread,
+    spread_nothing,
+)
 from swarm.dht.directory import Announcement
-from swarm.dht.records import TTL_MAX_S, SignedRecord, sign_record
-from swarm.errors import Unreachable
+from swarm.dht.records import TTL_MAX_S, SignedRecord, parse_record, sign_record
+from swarm.errors import PeerFault, Unreachable
 from swarm.primitives.codec import FRAME_BYTES_MAX, encode
 from swarm.primitives.crypto import SecretKey
 from swarm.types import PeerId
@@ -86,7 +94,9 @@ class Table:
         return self.providers
 
 
-def a_directory(peer: Peer, table: Table, roster: Sequence[PeerId] = ()) -> Directory:
+def a_directory(
+    peer: Peer, table: Table, roster: Sequence[PeerId] = (), spread: Spread = spread_nothing
+) -> Directory:
     lookups = Lookups(table.publish, table.read, table.provide, table.find_providers)
     return Directory(
         peer,  # type: ignore[arg-type]
@@ -95,6 +105,7 @@ def a_directory(peer: Peer, table: Table, roster: Sequence[PeerId] = ()) -> Dire
         current=lambda: ANNOUNCEMENT,
         roster=lambda: roster,
         interval_s=5.0,
+        spread=spread,
     )
 
 
@@ -206,3 +217,79 @@ async def test_a_listed_provider_is_asked_and_not_believed(
     await run_for(20.0, directory)
     assert listed.peer in mine.asked
     assert directory.peer_map.entries[listed.peer].announcement is None
+
+
+def an_announcement(of: SecretKey, *, seq: int, ttl_s: int = 600) -> bytes:
+    record = sign_record(
+        of, "announce", encode(ANNOUNCEMENT), seq=seq, expires_at=int(time.time()) + ttl_s
+    )
+    return encode(record)
+
+
+@pytest.mark.rule("D19")
+async def test_an_announcement_that_comes_as_news_is_on_the_map_and_saves_a_lookup(
+    autojump_clock: MockClock,
+) -> None:
+    network = FakeNetwork()
+    peer, far, table = Peer(network, 1), SecretKey.from_seed(b"\x09" * 32), Table()
+    directory = a_directory(peer, table, [far.peer])
+    assert directory.hear(an_announcement(far, seq=time.time_ns()), lambda _: True)
+    assert far.peer in directory.peer_map.entries
+    await run_for(60, directory)
+    assert not table.reads
+    await run_for(150, directory)
+    assert far.peer in table.reads, "nothing has come of it for a while"
+
+
+@pytest.mark.rule("D19")
+async def test_attack_announcements_without_end_are_passed_on_three_times_a_minute() -> None:
+    network = FakeNetwork()
+    directory = a_directory(Peer(network, 1), Table())
+    far, began = SecretKey.from_seed(b"\x09" * 32), time.time_ns()
+    passed = [
+        directory.hear(an_announcement(far, seq=began + n * 1_000_000_000), lambda _: True)
+        for n in range(60)
+    ]
+    assert sum(passed) == 3
+
+
+@pytest.mark.rule("D19")
+async def test_what_may_be_a_difference_of_clocks_or_of_heights_blames_nobody_and_ends_here() -> (
+    None
+):
+    peer = Peer(FakeNetwork(), 1)
+    directory, far, now = a_directory(peer, Table()), SecretKey.from_seed(b"\x09" * 32), 1 << 60
+    for data, is_welcome in (
+        (an_announcement(far, seq=now, ttl_s=-5), True),
+        (an_announcement(far, seq=now, ttl_s=90_000), True),
+        (an_announcement(far, seq=now), False),
+        (an_announcement(peer.secret, seq=now), True),
+    ):
+        assert not directory.hear(data, lambda _, answer=is_welcome: answer)  # type: ignore[misc]
+    assert far.peer not in directory.peer_map.entries
+
+
+@pytest.mark.rule("D19")
+async def test_attack_a_forged_announcement_is_the_fault_of_who_passes_it_on() -> None:
+    directory = a_directory(Peer(FakeNetwork(), 1), Table())
+    far = SecretKey.from_seed(b"\x09" * 32)
+    forged = msgspec.structs.replace(parse_record(an_announcement(far, seq=1 << 60)), seq=1 << 61)
+    with pytest.raises(PeerFault):
+        directory.hear(encode(forged), lambda _: True)
+    with pytest.raises(PeerFault):
+        directory.hear(b"junk", lambda _: True)
+
+
+@pytest.mark.rule("D19")
+async def test_a_node_spreads_news_of_itself_only_where_a_peer_of_its_run_is_not_connected(
+    autojump_clock: MockClock,
+) -> None:
+    network, spread = FakeNetwork(), list[bytes]()
+    peer, other = Peer(network, 1), Peer(network, 2)
+    directory = a_directory(peer, Table(), [other.peer], spread.append)
+    a_directory(other, Table())
+    await run_for(61, directory)
+    assert not any(spread)
+    peer.unreachable = {other.peer}
+    await run_for(61, directory)
+    assert any(spread)

@@ -1,6 +1,7 @@
 """Peers connect, ask and answer; a peer that leaves, freezes or returns costs the others a bounded wait."""
 
 import time
+from collections import Counter
 from types import ModuleType
 
 import pytest
@@ -313,6 +314,32 @@ async def test_a_frozen_peer_costs_one_wait_and_is_dropped(
         assert trio.current_time() - began < 0.05 < first_s < 1
         await net.until(lambda: not alice.is_connected(bob.peer))
         await net.until(lambda: not alice.libp2p_host.get_network().get_connections())
+
+
+@pytest.mark.rule("H36")
+async def test_a_peer_that_is_heard_is_not_pinged_and_one_that_falls_silent_is(
+    net: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two ends one pings: the other hears it. An answer now and then measures the round trip."""
+    monkeypatch.setattr(connections, "PING_INTERVAL_S", 0.2)
+    pings = Counter[PeerId]()
+
+    async def count(peer: PeerId, request: bytes) -> bytes:
+        pings[peer] += 1
+        return request
+
+    async with net.hosts(2) as (alice, bob):
+        for host in (alice, bob):
+            host.serve(connections.PING_PROTOCOL, count, request_limit=connections.PING_BYTES)
+        await net.meet(alice, bob)
+        await net.until(lambda: len(pings) == 2)
+        pings.clear()
+        for _ in range(30):
+            await alice.call(bob.peer, net.UPPER, b"a", timeout_s=5)
+            await trio.sleep(0.05)
+        assert not pings
+        await net.until(lambda: bool(pings))
+        assert alice.rtt_ms(bob.peer) is not None
 
 
 @pytest.mark.rule("H17")

@@ -10,6 +10,7 @@ import trio
 
 from swarm.config.spec import Genesis
 from swarm.errors import PeerFault, SwarmError, Unreachable
+from swarm.gossip.news.service import News
 from swarm.host.service import Host, PeerConnected, PeerLost
 from swarm.ledger.consensus.memory import VoteMemory
 from swarm.ledger.service import LedgerService
@@ -58,6 +59,9 @@ class MemoryHost:
     def network(self, peer: PeerId) -> str:
         return ""
 
+    def is_dialled(self, peer: PeerId) -> bool:
+        return self.peer < peer
+
     def origin(self, peer: PeerId) -> str:
         return self.net.origins.get(peer, "")
 
@@ -104,11 +108,13 @@ async def a_ledger(
     store = Store.open(home / f"{number}.sqlite")
     try:
         secret, memory = numbered_key(number), VoteMemory.open(home) if remembers else None
+        news = News(cast("Host", host), seed=secret.seed)
         ledger = LedgerService.open(
             store,
             genesis,
             secret,
             cast("Host", host),
+            news=news,
             validate=validate,
             delta_s=delta_s,
             memory=memory,
@@ -116,6 +122,7 @@ async def a_ledger(
             report=report,
         )
         async with trio.open_nursery() as nursery:
+            await nursery.start(news.run)
             await nursery.start(ledger.run)
             yield ledger
             nursery.cancel_scope.cancel()

@@ -11,6 +11,7 @@ from trio.testing import MockClock
 
 from swarm.config.spec import Genesis
 from swarm.errors import Corrupt, InvalidStatement, Unreachable, UsageError
+from swarm.gossip.news.service import News
 from swarm.host.service import Host, open_host
 from swarm.ledger.chain import verify_chain
 from swarm.ledger.consensus import validator
@@ -175,7 +176,10 @@ async def test_a_damaged_disk_stops_the_node_before_it_signs(
 async def opened(home: Path, genesis: Genesis, host: MemoryHost) -> None:
     store = Store.open(home / "0.sqlite")
     try:
-        LedgerService.open(store, genesis, numbered_key(0), cast("Host", host), validate=True)
+        news = News(cast("Host", host))
+        LedgerService.open(
+            store, genesis, numbered_key(0), cast("Host", host), news=news, validate=True
+        )
     finally:
         store.close()
 

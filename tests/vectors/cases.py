@@ -164,6 +164,7 @@ from swarm.verify.transcript import (
     window_results,
 )
 from tests.vectors.edge_cases import SENT, demands, frauds, signed
+from tests.vectors.network_cases import news, table
 from tests.vectors.settlement_cases import settlement
 from tests.vectors.state_cases import entries, signed_records, snapshot
 from tests.vectors.window_cases import windows
@@ -638,6 +639,8 @@ def datasets() -> list[Json]:
 VECTORS: dict[str, Callable[[], list[Json]]] = {
     "hallway": hallway,
     "records": records,
+    "table": lambda: table(message, ALICE, BOB.peer),
+    "news": lambda: news(message),
     "exchange": exchange,
     "pipeline": pipeline,
     "transcript": transcript,

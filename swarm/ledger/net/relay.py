@@ -2,8 +2,9 @@
 
 Shell: a transaction of this node is offered again until a block has it or no block can.
 
-``Relay`` checks transactions, holds them and forwards each once. ``Broadcaster`` sends several statements in
-one frame, and a slow peer does not hold up the others.
+``Relay`` checks transactions and holds them; as news (``gossip/news``) they reach every peer once. Those that
+are offered again, or that a validator misses, go to a few peers directly: news is looked at once.
+``Broadcaster`` sends several statements in one frame, and a slow peer does not hold up the others.
 """
 
 import logging
@@ -22,6 +23,8 @@ from swarm.errors import (
     Reason,
     Unreachable,
 )
+from swarm.gossip.news.router import Verdict
+from swarm.gossip.news.service import News
 from swarm.host.service import Host
 from swarm.ledger.check_statements import ForcedError, TraceFraud
 from swarm.ledger.free_joins import Origin
@@ -163,11 +166,13 @@ class Broadcaster(Generic[Item]):
 
 
 PROTOCOL = "/swarm/transactions/3"
+TOPIC = "transactions"
+"""Topic of news that every node takes: a follower checks early what it would check in a block."""
 BATCH_MAX = 256
 """Transactions in one frame."""
 BATCH_BYTES_MAX = 512 << 10
 FAN_OUT = 3
-"""Validators, or peers if none is connected, that a follower sends to: one may be dead or silent."""
+"""Validators, or peers if none is connected, that are sent directly what is offered again."""
 OWN_MAX = 64
 """Transactions of this node under way at one time."""
 OFFER_BLOCKS = 3
@@ -191,8 +196,11 @@ class TransactionBatch(Message, frozen=True):
 class Relay:
     """Submission of this node's transactions and forwarding of other peers'."""
 
-    def __init__(self, archive: Archive, pool: Mempool, secret: SecretKey, host: Host) -> None:
+    def __init__(
+        self, archive: Archive, pool: Mempool, secret: SecretKey, host: Host, news: News
+    ) -> None:
         self._archive, self._pool, self._secret, self._host = archive, pool, secret, host
+        self._news = news
         self._own: dict[Digest, tuple[bytes, Height]] = {}
         self._nonces: dict[Digest, int] = {}
         self._taken: dict[PeerId | str, int] = {}
@@ -209,6 +217,7 @@ class Relay:
         )
         limit = BATCH_BYTES_MAX + TRANSACTION_BYTES_MAX + 8 * BATCH_MAX
         host.serve(PROTOCOL, self._answer, request_limit=limit)
+        news.join(TOPIC, self._judge)
 
     async def run(self) -> None:
         """Forward transactions, and clean up after every final block, until cancelled."""
@@ -232,7 +241,7 @@ class Relay:
             raise InvalidStatement(Reason.DUPLICATE, "on its way already")
         self._own[name] = (data, self._archive.head.state.height)
         self._nonces[name] = nonce
-        self._offer([data], None)
+        self._news.publish(TOPIC, data)
         return name
 
     def try_submit(self, body: Body) -> None:
@@ -244,8 +253,9 @@ class Relay:
 
     @property
     def traffic(self) -> tuple[int, int]:
-        """Bytes and frames sent."""
-        return self.broadcaster.num_bytes, self.broadcaster.num_frames
+        """Bytes and frames sent, those of all news included."""
+        sent = self.broadcaster
+        return sent.num_bytes + self._news.num_bytes, sent.num_frames + self._news.num_frames
 
     def remind(self, peer: PeerId, data: bytes) -> None:
         """Send a peer a transaction that it should have."""
@@ -282,39 +292,44 @@ class Relay:
         return nonce, signed
 
     async def _answer(self, peer: PeerId, request: bytes) -> bytes:
-        """Take a peer's transactions into the mempool; forward those that are new and valid."""
+        """Take transactions that a peer sends directly; those that are new and valid are news to others."""
         batch = decode(TransactionBatch, request)
         if len(batch.transactions) > BATCH_MAX:
             raise BadEncoding("too many transactions in a frame")
-        accepted, origin = list[bytes](), Origin(peer, self._host.network(peer))
-        known = has_standing(self._archive.head.state, peer)
-        payer = peer if known else self._host.origin(peer) or peer
         for data in batch.transactions:
-            if self._taken.get(payer, 0) >= FLOOD_MAX:
-                break
-            self._taken[payer] = self._taken.get(payer, 0) + 1
-            try:
-                if self._pool.add(data, self._archive.head.state, origin):
-                    accepted.append(data)
-            except InvalidStatement as refusal:
-                if refusal.reason is Reason.BAD_SIGNATURE:
-                    # Other reasons can come from a difference in height; a bad signature never does.
-                    raise BadSignature("a transaction without a valid signature") from None
-                if refusal.reason is Reason.BAD_PROOF and _is_proof(data):
-                    # Nor does a trace that proves nothing, and each costs a judgement without a fee.
-                    raise BrokenPromise("a proof of a lie that proves nothing") from None
+            verdict = self._judge(peer, data)
+            if verdict is Verdict.ACCEPT:
+                self._news.publish(TOPIC, data)
             await trio.lowlevel.checkpoint()
-        if accepted:
-            self._offer(accepted, peer)
         return b""
 
-    def _offer(self, transactions: Sequence[bytes], source: PeerId | None) -> None:
-        """Forward transactions: a validator to all validators, another node to a few."""
+    def _judge(self, peer: PeerId, data: bytes) -> Verdict:
+        """Take a transaction that a peer brought into the mempool; raise ``PeerFault`` if it is to blame."""
+        state = self._archive.head.state
+        payer = peer if has_standing(state, peer) else self._host.origin(peer) or peer
+        if self._taken.get(payer, 0) >= FLOOD_MAX:
+            return Verdict.SKIP
+        self._taken[payer] = self._taken.get(payer, 0) + 1
+        try:
+            is_new = self._pool.add(data, state, Origin(peer, self._host.network(peer)))
+        except InvalidStatement as refusal:
+            if refusal.reason is Reason.BAD_SIGNATURE:
+                # Other reasons can come from a difference in height; a bad signature never does.
+                raise BadSignature("a transaction without a valid signature") from None
+            if refusal.reason is Reason.BAD_PROOF and _is_proof(data):
+                # Nor does a trace that proves nothing, and each costs a judgement without a fee.
+                raise BrokenPromise("a proof of a lie that proves nothing") from None
+            # What has no room by the share of who brought it may have some by that of another.
+            return Verdict.SKIP if refusal.reason is Reason.FULL else Verdict.IGNORE
+        return Verdict.ACCEPT if is_new else Verdict.IGNORE
+
+    def _offer(self, transactions: Sequence[bytes]) -> None:
+        """Send transactions of this node directly: to a few validators, or to peers if none is connected."""
         voters = [voter.peer for voter in self._archive.head.state.validators]
-        others = [p for p in self._host.connected() if p not in (source, self._host.peer)]
+        others = [peer for peer in self._host.connected() if peer != self._host.peer]
         targets = [peer for peer in others if peer in voters]
         if self._host.peer not in voters:
-            targets = targets[:FAN_OUT] or (others[:FAN_OUT] if source is None else [])
+            targets = targets[:FAN_OUT] or others[:FAN_OUT]
         for peer in targets:
             self.broadcaster.post(peer, transactions)
 
@@ -343,7 +358,7 @@ class Relay:
                 self._drop(name)
                 return
         self._own[name] = (data, final.height)
-        self._offer([data], None)
+        self._offer([data])
 
     def _drop(self, name: Digest) -> None:
         self._own.pop(name, None)

@@ -1,6 +1,7 @@
 """Announce this node's roles, seats and progress in the directory, again and again.
 
-Shell: reads the context, gives the directory an announcement whenever it wants one.
+Shell: reads the context, gives the directory an announcement whenever it wants one, and carries those of the
+run's peers as news.
 """
 
 from collections.abc import Sequence
@@ -10,7 +11,10 @@ from typing import Protocol
 from swarm import __version__
 from swarm.dht.directory import SOLVE, VALIDATE, VERIFY, Announcement
 from swarm.dht.service import Dht
+from swarm.gossip.news.router import Verdict
+from swarm.gossip.news.service import News
 from swarm.host.outbound import VALIDATOR_LINKS
+from swarm.ledger.net.waiting import has_standing
 from swarm.node.control.planner import ENDED
 from swarm.node.ports import HasConfig, HasHost, HasLedger, HasMe, HasRun, HasStats
 from swarm.types import PeerId
@@ -42,6 +46,11 @@ class AnnouncingNode(DescribedNode, Protocol):
         """The directory of peers."""
         ...
 
+    @property
+    def news(self) -> News:
+        """News of this node: statements to everybody."""
+        ...
+
     def peers_of_run(self) -> list[PeerId]:
         """Return the peers that the ledger or the network names for this run."""
         ...
@@ -49,7 +58,38 @@ class AnnouncingNode(DescribedNode, Protocol):
 
 async def announce(context: AnnouncingNode) -> None:
     """Announce this node and read the announcements of others; runs until cancelled."""
-    await context.dht.directory_loop(partial(announcement, context), partial(peers_asked, context))
+    await context.dht.directory_loop(
+        partial(announcement, context),
+        partial(peers_asked, context),
+        spread=RunNews(context).spread,
+    )
+
+
+class RunNews:
+    """Announcements of the peers of this node's run as news, on a topic of that run."""
+
+    def __init__(self, context: AnnouncingNode) -> None:
+        self._context = context
+        self._topic = ""
+
+    def spread(self, record: bytes) -> None:
+        """Take the topic of the run that this node is in, and send a record on it; an empty one is not sent."""
+        context = self._context
+        topic = f"announcements/{context.run16.hex()}" if context.run else ""
+        if topic != self._topic:
+            if self._topic:
+                context.news.leave(self._topic)
+            if topic:
+                context.news.join(topic, self._judge)
+            self._topic = topic
+        if topic and record:
+            context.news.publish(topic, record)
+
+    def _judge(self, _bringer: PeerId, data: bytes) -> Verdict:
+        """Pass on what a peer with a stake or a seat announces of itself: keys without are free."""
+        is_welcome = partial(has_standing, self._context.ledger.state)
+        is_new = self._context.dht.hear(data, is_welcome)
+        return Verdict.ACCEPT if is_new else Verdict.IGNORE
 
 
 def peers_asked(context: AnnouncingNode) -> list[PeerId]:

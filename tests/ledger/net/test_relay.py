@@ -6,11 +6,21 @@ from typing import cast
 import pytest
 
 from swarm.errors import BadSignature, BrokenPromise, InvalidStatement, PeerFault, Reason
+from swarm.gossip.news.messages import PROTOCOL as NEWS
+from swarm.gossip.news.messages import Frame, Notice, encode_frame
+from swarm.gossip.news.service import News
 from swarm.host.service import Host
 from swarm.ledger.check_statements import Report, TraceFraud
 from swarm.ledger.mempool import Mempool
 from swarm.ledger.net.archive import Archive
-from swarm.ledger.net.relay import BATCH_MAX, FLOOD_MAX, Relay, TransactionBatch
+from swarm.ledger.net.relay import (
+    BATCH_MAX,
+    FLOOD_MAX,
+    PROTOCOL,
+    TOPIC,
+    Relay,
+    TransactionBatch,
+)
 from swarm.ledger.transactions import Body, sign_transaction
 from swarm.primitives.codec import encode
 from swarm.testing.ledger import InMemoryLedger, numbered_key
@@ -41,8 +51,9 @@ async def answered(reason: Reason, *bodies: Body) -> int:
         head=SimpleNamespace(state=InMemoryLedger().state), subscribe=lambda: None
     )
     host = MemoryHost(net, secret)
-    Relay(cast("Archive", archive), cast("Mempool", pool), secret, cast("Host", host))
-    (handler,) = host.handlers.values()
+    news = News(cast("Host", host))
+    Relay(cast("Archive", archive), cast("Mempool", pool), secret, cast("Host", host), news)
+    handler = host.handlers[PROTOCOL]
     signed = [
         sign_transaction(secret, NO_DIGEST, body, nonce=n, fee=Amount(9), expiry=Height(9))
         for n, body in enumerate(bodies, 1)
@@ -88,8 +99,9 @@ async def test_attack_transactions_of_many_keys_of_one_address_count_as_those_of
     archive = SimpleNamespace(head=SimpleNamespace(state=ledger.state), subscribe=lambda: None)
     secret = numbered_key(50)
     host = MemoryHost(net, secret)
-    Relay(cast("Archive", archive), cast("Mempool", pool), secret, cast("Host", host))
-    (handler,) = host.handlers.values()
+    news = News(cast("Host", host))
+    Relay(cast("Archive", archive), cast("Mempool", pool), secret, cast("Host", host), news)
+    handler = host.handlers[PROTOCOL]
     strangers = [numbered_key(number).peer for number in range(100, 164)]
     net.origins = dict.fromkeys([*strangers, staked], "203.0.113.0/24")
     frame = encode(TransactionBatch((b"x",) * BATCH_MAX))
@@ -101,3 +113,50 @@ async def test_attack_transactions_of_many_keys_of_one_address_count_as_those_of
     net.origins[strangers[0]] = "198.51.100.0/24"
     await handler(strangers[0], frame)
     assert pool.num_judged == FLOOD_MAX + 2 * BATCH_MAX
+
+
+def a_frame(*transactions: bytes) -> bytes:
+    notices = tuple(Notice(TOPIC, data) for data in transactions)
+    return encode_frame(Frame((TOPIC,), notices, (), b"", (), ()))
+
+
+def a_relay(pool: object) -> tuple[MemoryNet, MemoryHost]:
+    """A relay over a pool, and the host that its news comes in by."""
+    net, secret, ledger = MemoryNet(), numbered_key(50), InMemoryLedger()
+    archive = SimpleNamespace(head=SimpleNamespace(state=ledger.state), subscribe=lambda: None)
+    host = MemoryHost(net, secret)
+    served = cast("Archive", archive), cast("Mempool", pool), secret, cast("Host", host)
+    Relay(*served, News(cast("Host", host)))
+    return net, host
+
+
+@pytest.mark.rule("L120")
+async def test_attack_transactions_as_news_count_for_the_origin_of_who_brings_them() -> None:
+    pool = Taking()
+    net, host = a_relay(pool)
+    strangers = [numbered_key(number).peer for number in range(100, 110)]
+    net.origins = dict.fromkeys(strangers, "203.0.113.0/24")
+    for number, peer in enumerate(strangers):
+        frame = a_frame(*(b"%d %d" % (number, n) for n in range(256)))
+        await host.handlers[NEWS](peer, frame)
+    assert pool.num_judged == FLOOD_MAX
+
+
+@pytest.mark.rule("L122")
+async def test_news_that_was_not_looked_at_is_looked_at_when_another_brings_it() -> None:
+    """Else who is first to pass a statement on, from a place without any share left, silences it."""
+    for reason, again in ((Reason.FULL, 2), (Reason.WRONG_ROUND, 1), (Reason.DUPLICATE, 1)):
+        pool = Refusing(reason)
+        _, host = a_relay(pool)
+        for number in (1, 2):
+            await host.handlers[NEWS](numbered_key(number).peer, a_frame(b"statement"))
+        assert pool.num_judged == again
+
+
+@pytest.mark.rule("L122")
+async def test_attack_false_signatures_as_news_end_their_frame_and_are_blamed() -> None:
+    pool = Refusing(Reason.BAD_SIGNATURE)
+    _, host = a_relay(pool)
+    with pytest.raises(BadSignature):
+        await host.handlers[NEWS](numbered_key(1).peer, a_frame(b"one", b"two", b"three"))
+    assert pool.num_judged == 1

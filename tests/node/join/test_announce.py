@@ -1,19 +1,22 @@
 """What a node says of itself is so: a loss as soon as it has one, and no training after the end."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
 from swarm.config.schema import NodeConfig
 from swarm.dht.directory import STATES
+from swarm.gossip.news.router import Verdict
+from swarm.gossip.news.service import Check
 from swarm.host.outbound import VALIDATOR_LINKS
 from swarm.ledger.blocks import Validator
 from swarm.ledger.state.records import Run, RunPhase, Seat
 from swarm.ledger.state.state import genesis_state
 from swarm.node.context import NodeStats
-from swarm.node.join.announce import AnnouncingNode, announcement, peers_asked
+from swarm.node.join.announce import AnnouncingNode, RunNews, announcement, peers_asked
 from swarm.testing.ledger import small_run_spec
 from swarm.types import NO_DIGEST, Amount, PeerId, RoundIndex, StageIndex
 from tests.fakes import FakeHost, FakeNetwork
@@ -105,3 +108,47 @@ def test_validators_are_looked_for_until_enough_of_them_are_connected() -> None:
     assert peers_asked(cast("AnnouncingNode", node)) == [*others, *voters[1:]]
     connected += voters[:VALIDATOR_LINKS]
     assert peers_asked(cast("AnnouncingNode", node)) == others
+
+
+class TopicsOnly:
+    """News and directory as the announcements of a run use them."""
+
+    def __init__(self) -> None:
+        self.checks: dict[str, Check] = {}
+        self.published: list[tuple[str, bytes]] = []
+        self.welcome: list[bool] = []
+
+    def join(self, topic: str, check: Check) -> None:
+        self.checks[topic] = check
+
+    def leave(self, topic: str) -> None:
+        del self.checks[topic]
+
+    def publish(self, topic: str, data: bytes) -> None:
+        self.published.append((topic, data))
+
+    def hear(self, data: bytes, is_welcome: Callable[[PeerId], bool]) -> bool:
+        self.welcome += [is_welcome(PeerId(data)), is_welcome(GENESIS.validators[0])]
+        return True
+
+
+@pytest.mark.rule("D19")
+def test_announcements_are_news_on_the_topic_of_the_run_of_this_node() -> None:
+    """A peer that has neither a stake nor a seat is not welcome there."""
+    topics, node = TopicsOnly(), cast("Any", a_node())
+    node.news = node.dht = topics
+    run_news = RunNews(node)
+    run_news.spread(b"")
+    first = f"announcements/{bytes(16).hex()}"
+    assert list(topics.checks) == [first]
+    assert not topics.published
+    assert topics.checks[first](ME, b"s" * 32) is Verdict.ACCEPT
+    assert topics.welcome == [False, True]
+    node.run16 = b"r" * 16
+    run_news.spread(b"record")
+    second = f"announcements/{node.run16.hex()}"
+    assert list(topics.checks) == [second]
+    assert topics.published == [(second, b"record")]
+    node.run = None
+    run_news.spread(b"record")
+    assert not topics.checks
