@@ -6,6 +6,8 @@ A ticket names the network and the run by the first 16 bytes of their hashes, on
 of that peer. Payload, then the first 4 bytes of its hash, written in base 58:
 
     version 1 | genesis 16 | run 16 | peer 32 | expires 5 | addresses (kind 1, host, port 2) ...
+
+An address through a relay has 128 added to its kind, and the 32 bytes of the relay's key behind its port.
 """
 
 import ipaddress
@@ -13,9 +15,9 @@ import re
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
 
-from swarm.errors import BadTicket, ExpiredTicket
+from swarm.errors import BadEncoding, BadTicket, ExpiredTicket
 from swarm.primitives.codec import Message
-from swarm.primitives.crypto import digest
+from swarm.primitives.crypto import PEER_BYTES, digest, parse_peer, peer_text
 from swarm.types import PeerId
 
 PREFIX = "swarm1:"
@@ -32,7 +34,12 @@ _EXPIRES_MAX = (1 << 40) - 1
 _IP_KINDS = {"ip4": 4, "ip6": 6}
 _DNS_KINDS = {"dns": 16, "dns4": 17, "dns6": 18}
 _DNS_NAMES = {number: name for name, number in _DNS_KINDS.items()}
-_ADDRESS = re.compile(r"/(ip4|ip6|dns|dns4|dns6)/([^/]+)/tcp/([0-9]{1,5})")
+_ADDRESS = re.compile(
+    r"/(ip4|ip6|dns|dns4|dns6)/([^/]+)/tcp/([0-9]{1,5})(?:/p2p/([^/]+)/p2p-circuit)?"
+)
+_RELAYED = 128
+_PACKED_BYTES_MAX = 139
+"""Bytes of all addresses for which there is room in ``TICKET_CHARS_MAX`` characters."""
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 _ASK_AGAIN = "ask for a new one: swarm ticket new"
 _COPY_AGAIN = "copy the whole ticket again, from swarm1: to its end"
@@ -46,7 +53,9 @@ class Ticket(Message, frozen=True):
     """First 16 bytes of the run's digest; zeros stand for no run in particular."""
     peer: PeerId
     addresses: tuple[str, ...]
-    """One or two of ``/ip4|ip6|dns|dns4|dns6/HOST/tcp/PORT``, without ``/p2p/...``."""
+    """One or two of ``/ip4|ip6|dns|dns4|dns6/HOST/tcp/PORT``; of one through a relay ``/p2p/RELAY/p2p-circuit``
+    follows.
+    """
     expires: int
     """Unix seconds; 0: never."""
 
@@ -114,7 +123,13 @@ def reach_of(address: str) -> Reach:
 
 def widest(addresses: Sequence[str]) -> tuple[str, ...]:
     """Return the addresses for a ticket: as many as fit, those that most machines can dial first."""
-    return tuple(sorted(addresses, key=reach_of)[:ADDRESSES_MAX])
+    chosen, left = list[str](), _PACKED_BYTES_MAX
+    for address in sorted(addresses, key=reach_of):
+        size = len(_pack_address(address))
+        if len(chosen) < ADDRESSES_MAX and size <= left:
+            chosen.append(address)
+            left -= size
+    return tuple(chosen)
 
 
 def reach_text(addresses: Sequence[str], machine: str = "this machine") -> str:
@@ -243,6 +258,13 @@ def _pack_address(address: str) -> bytes:
     if found is None or not 1 <= int(found[3]) <= 65535:
         raise BadTicket(f"{address[:80]!r} does not fit into a ticket: /ip4/HOST/tcp/PORT does")
     scheme, host, port = found[1], found[2], int(found[3]).to_bytes(2, "big")
+    if found[4]:
+        try:
+            relay = parse_peer(found[4])
+        except BadEncoding as error:
+            raise BadTicket(str(error)) from None
+        direct = _pack_address(address.partition("/p2p/")[0])
+        return bytes([direct[0] + _RELAYED]) + direct[1:] + relay
     if scheme in _IP_KINDS:
         try:
             packed = (ipaddress.IPv4Address if scheme == "ip4" else ipaddress.IPv6Address)(
@@ -259,6 +281,12 @@ def _pack_address(address: str) -> bytes:
 def _unpack_address(data: bytes) -> tuple[str, bytes]:
     """Return the first address of ``data``, and the remaining bytes."""
     kind = data[0]
+    if kind >= _RELAYED:
+        direct, rest = _unpack_address(bytes([kind - _RELAYED]) + data[1:])
+        relay, rest = rest[:PEER_BYTES], rest[PEER_BYTES:]
+        if len(relay) != PEER_BYTES:
+            raise BadTicket("the ticket has half a relay in it", hint=_ASK_AGAIN)
+        return f"{direct}/p2p/{peer_text(PeerId(relay))}/p2p-circuit", rest
     if kind in _DNS_NAMES:
         start, length = 2, data[1] if len(data) > 1 else 0
     elif kind in _IP_KINDS.values():

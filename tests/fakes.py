@@ -82,6 +82,14 @@ class FakeHost:
         """None: nobody dials it."""
         return []
 
+    def reachability(self) -> str:
+        """Nobody knows."""
+        return "unknown"
+
+    def path(self, peer: PeerId) -> str:
+        """Direct to everybody."""
+        return "direct" if self.is_connected(peer) else ""
+
     def learn(self, peer: PeerId, addresses: Sequence[str]) -> None:
         """Remember nothing: no peer is dialled here."""
 

@@ -25,6 +25,7 @@ from swarm.cli.commands import (
     market,
     models,
     network,
+    relay,
     service,
     settlement,
     status,
@@ -56,6 +57,7 @@ _SECTIONS = {
         "init",
         "data",
         "network",
+        "relay",
         "service",
         "ticket",
         "id",
@@ -117,6 +119,7 @@ control.register(app)
 data.register(app)
 doctor.register(app)
 service.register(app)
+relay.register(app)
 
 
 @app.command("version")

@@ -29,7 +29,7 @@ COMMANDS = (
     *("demo", "launch", "join", "leave", "init", "data", "ticket", "id", "pause", "resume", "stop", "status"),
     *("network", "map", "serve", "market", "ask"),
     *("peers", "run", "ledger", "wallet", "audit", "report", "checkpoint", "export", "eval", "generate"),
-    *("settlement", "verify-evidence", "version", "doctor", "service"),
+    *("settlement", "verify-evidence", "version", "doctor", "service", "relay"),
 )  # fmt: skip
 """Pattern of the rest of a command, after the name of the program, in a message."""
 _OFFERED = re.compile(rf"(?<![\w./-]){PROGRAM} (?=(?:{'|'.join(COMMANDS)})\b)")

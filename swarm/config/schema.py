@@ -327,6 +327,13 @@ class NodeConfig(Section):
     """More addresses to tell others, such as a forwarded port: /ip4/203.0.113.7/tcp/4001."""
     lan: bool = True
     """Tell machines of this network by multicast DNS how to join: a bare ``swarm join`` finds this node."""
+    relay: Literal["auto", "on", "off"] = "auto"
+    """Carry for peers that nobody can dial: auto, if this node can be dialled from everywhere; on; off."""
+    relay_mbit: int = Field(default=8, ge=1, le=UPLOAD_MBIT_MAX)
+    """Most that this node carries for them, all together, both ways, in Mbit/s."""
+    relays: tuple[Text, ...] = Field(default=(), strict=False, max_length=ADDRESSES_MAX)
+    """Relays to be reached through if nobody can dial this node, before any that it meets:
+    /ip4/HOST/tcp/PORT/p2p/PEER, as swarm relay prints it."""
     bootstrap: tuple[Text, ...] = Field(default=(), strict=False, max_length=ADDRESSES_MAX)
     """Peers to connect to first, beside those of the ticket: /ip4/HOST/tcp/PORT/p2p/PEER."""
     api_port: int = Field(default=7420, ge=0, le=65535)

@@ -23,7 +23,7 @@ ANNOUNCEMENT_BYTES_MAX = 3072
 SOLVE, VALIDATE, VERIFY = 1, 2, 4
 """Roles, one bit each."""
 
-REACHABILITIES = ("direct", "lan", "unknown")
+REACHABILITIES = ("direct", "lan", "relayed", "unknown")
 STATES = ("idle", "syncing", "training", "verifying")
 SEATS_MAX = 64
 COUNT_MAX = 1 << 50

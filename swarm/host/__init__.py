@@ -39,4 +39,6 @@ Modules (C: pure, S: does I/O):
                          upload limit.
     yamux.py          S  Yamux that copies received bytes once, sent bytes not at all, and holds
                          none that have no room.
+    relay/               Reach nodes that nobody can dial: circuit relay v2 of libp2p, and hole
+                         punching.
 """

@@ -1,7 +1,8 @@
 """Parse, clean and rank the addresses at which peers may be dialled.
 
 Core: pure functions and one bounded table. Addresses are multiaddr texts without the peer:
-``/ip4/192.0.2.1/tcp/4001``, ``/ip6/.../tcp/...``, ``/dns/example.org/tcp/...``.
+``/ip4/192.0.2.1/tcp/4001``, ``/ip6/.../tcp/...``, ``/dns/example.org/tcp/...``. One through a relay is that of
+the relay with its key: ``/ip4/192.0.2.1/tcp/4001/p2p/12D3.../p2p-circuit``.
 """
 
 import ipaddress
@@ -9,7 +10,11 @@ import re
 from collections.abc import Iterable, Sequence
 
 from swarm.errors import BadEncoding
+from swarm.primitives.crypto import parse_peer, peer_text
 from swarm.types import PeerId
+
+CIRCUIT = "/p2p-circuit"
+"""End of an address through a relay; who is dialled there may follow."""
 
 ADDRESSES_MAX = 8
 """Addresses kept for one peer: a machine with more interfaces than that announces its best ones."""
@@ -30,11 +35,18 @@ _HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,120}[a-z0-9])?", re.IGNORECASE)
 def parse_address(text: str) -> str:
     """Return ``text`` in the form in which we write addresses, without a trailing ``/p2p/...``.
 
-    Raises ``BadEncoding`` if it is not an IP or DNS address with a TCP port in 1..65535.
+    Raises ``BadEncoding`` if it is not an IP or DNS address with a TCP port in 1..65535, and no such address of
+    a relay.
     """
-    parts = text.split("/")
+    direct, sign, _ = text.partition(CIRCUIT)
+    parts = direct.split("/")
     if len(parts) == 7 and parts[5] == "p2p":
-        parts = parts[:5]
+        relay = f"/p2p/{peer_text(parse_peer(parts[6]))}{CIRCUIT}" if sign else ""
+        return _parse_direct(text, parts[:5]) + relay
+    return _parse_direct(text, parts if not sign else [])
+
+
+def _parse_direct(text: str, parts: Sequence[str]) -> str:
     if len(text) > ADDRESS_CHARS_MAX or len(parts) != 5 or parts[0] or parts[3] != "tcp":
         raise BadEncoding(f"{text[:80]!r} is not an address like /ip4/192.0.2.1/tcp/4001")
     kind, host, port = parts[1], parts[2], parts[4]
@@ -76,6 +88,24 @@ def split_listen(text: str) -> tuple[str, int]:
     if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
         raise BadEncoding(f"{text[:80]!r} is not host:port, such as 0.0.0.0:4001")
     return host, int(port)
+
+
+def through(relay: PeerId, address: str) -> str:
+    """Return the address of whom a relay, which is dialled at ``address``, has a reservation for."""
+    return f"{address}/p2p/{peer_text(relay)}{CIRCUIT}"
+
+
+def relay_in(address: str) -> tuple[PeerId, str] | None:
+    """Return the relay of an address through one, and the relay's own address; None for a direct address."""
+    if not address.endswith(CIRCUIT):
+        return None
+    own, _, relay = address.removesuffix(CIRCUIT).partition("/p2p/")
+    return parse_peer(relay), own
+
+
+def direct_first(addresses: Iterable[str]) -> list[str]:
+    """Return addresses in the order given, but those through relays last."""
+    return sorted(addresses, key=lambda address: address.endswith(CIRCUIT))
 
 
 def is_loopback(address: str) -> bool:

@@ -5,7 +5,7 @@ Shell: coalesced dials, a small pool of streams per peer and protocol, a deadlin
 
 import logging
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 
 import trio
@@ -13,16 +13,27 @@ from libp2p.abc import INetStream
 from multiaddr.multiaddr import Multiaddr
 
 from swarm.errors import Unreachable
-from swarm.host.addresses import AddressBook
+from swarm.host.addresses import AddressBook, direct_first, network_at, relay_in
 from swarm.host.backoff import CircuitBreakers, PeerScores
+from swarm.host.closing import Untyped
 from swarm.host.connections import Connections, Link, id_of
 from swarm.host.libp2p_patches import GuardedHost
+from swarm.host.listen import listening_at
 from swarm.host.streams import LINK_ERRORS, Declined, FrameStream, NoReply
 from swarm.primitives.crypto import peer_name
 from swarm.types import PeerId
 
 DIAL_S = 5.0
 """Seconds for TCP, Noise and Yamux at one address; then the next address is tried."""
+
+BEFORE_RELAY_S = 1.5
+"""Seconds for that at a direct address of a peer that has one through a relay, too: it probably cannot be
+dialled there."""
+
+SOURCE_S = 0.1
+"""Seconds within which a dial fails whose port is not free: then it goes on from another."""
+RELAYED_S = 12.0
+"""Seconds for that through a relay, which is dialled first, and asks the peer."""
 
 GREET_S = 5.0
 """Seconds for the hello after that."""
@@ -44,6 +55,8 @@ SWEEP_INTERVAL_S = 30.0
 """Seconds between sweeps; each closes the streams unused for ``IDLE_S``."""
 
 log = logging.getLogger("swarm.host")
+
+DialRelayed = Callable[[PeerId, str], Awaitable[Untyped]]
 
 
 class _Pool:
@@ -83,6 +96,8 @@ class Client:
         self._pools: dict[tuple[PeerId, str], _Pool] = {}
         self._dials: dict[PeerId, _Dial] = {}
         self._dial_slots = trio.Semaphore(DIALS_MAX)
+        self.dial_relayed: DialRelayed | None = None
+        """Function that dials a peer at an address through a relay."""
         nursery.start_soon(self._sweep)
 
     # ---- connections
@@ -104,6 +119,29 @@ class Client:
         if live:
             return live[-1]
         raise Unreachable(dial.error or f"{peer_name(peer)} hung up")
+
+    async def reach_relay(self, relay: PeerId, address: str) -> None:
+        """Connect to a relay at an address, or those known if it is ""; raise ``Unreachable``.
+
+        It may be one that is no peer of our network.
+        """
+        if address:
+            self._address_book.learn(relay, [address])
+        self._links.accept_helper(relay)
+        if self._links.relay_link(relay) is None:
+            try:
+                await self.connect(relay)
+            except Unreachable:
+                if self._links.relay_link(relay) is None:
+                    raise
+
+    async def go_direct(self, peer: PeerId) -> bool:
+        """Dial a peer that is linked through a relay at its direct addresses; return True if it is there."""
+        for address in self._address_book.addresses(peer):
+            if relay_in(address) is None and not await self._try_address(peer, address):
+                self._address_book.worked(peer, address)
+                return True
+        return False
 
     async def prove(self, peer: PeerId) -> None:
         """Dial ``peer`` at its addresses, connected or not; raise ``Unreachable`` if it is at none of them."""
@@ -134,9 +172,9 @@ class Client:
         if ban_s > 0:
             return f"{peer_name(peer)} broke the protocol and is refused for {ban_s:.0f} s more"
         notes: list[str] = []
-        for address in self._address_book.addresses(peer):
+        for address in direct_first(self._address_book.addresses(peer)):
             note = await self._try_address(peer, address)
-            if self._links.of(peer):
+            if self._links.of(peer) or self._links.relay_link(peer):
                 self._address_book.worked(peer, address)
                 return ""
             if why := self._links.why_parted(peer):
@@ -147,10 +185,44 @@ class Client:
             return f"no address is known for {peer_name(peer)}"
         return f"cannot reach {peer_name(peer)} at {', '.join(notes)}"
 
-    async def _try_address(self, peer: PeerId, address: str) -> str:
-        with trio.move_on_after(DIAL_S):
+    def _patience_s(self, peer: PeerId, address: str) -> float:
+        """Return the seconds for a dial: fewer where an address through a relay is the likelier one."""
+        others = self._address_book.addresses(peer)
+        if relay_in(address) is not None:
+            return RELAYED_S
+        return BEFORE_RELAY_S if any(map(relay_in, others)) else DIAL_S
+
+    async def _dial_at(self, peer: PeerId, address: str) -> Untyped:
+        if relay_in(address) is None:
+            return await self._dial_direct(peer, address)
+        if self.dial_relayed is None:
+            raise Unreachable("no relay is used here")
+        return await self.dial_relayed(peer, address)
+
+    async def _dial_direct(self, peer: PeerId, address: str) -> Untyped:
+        """Dial an address, a public one from the port at which we listen.
+
+        So a router that we are behind lets others in where the peer sees us come from (``relay/punch.py``).
+        """
+        network, at, named = self._host.get_network(), Multiaddr(address), id_of(peer)
+        source = listening_at(network, address) if network_at(address) else None
+        if source is not None:
+            began = trio.current_time()
             try:
-                conn = await self._host.get_network().dial_addr(Multiaddr(address), id_of(peer))
+                return await network.dial_addr(at, named, source)
+            except LINK_ERRORS:
+                # A connection from that port to there may have ended a moment ago.
+                if trio.current_time() - began > SOURCE_S:
+                    raise
+        return await network.dial_addr(at, named)
+
+    async def _try_address(self, peer: PeerId, address: str) -> str:
+        patience_s = self._patience_s(peer, address)
+        with trio.move_on_after(patience_s):
+            try:
+                conn = await self._dial_at(peer, address)
+            except Unreachable as error:
+                return str(error)
             except LINK_ERRORS as error:
                 return _reason(error)
             link = self._links.link_of(conn)
@@ -161,9 +233,9 @@ class Client:
                     nursery.start_soon(_wait_then_cancel, link.ended, nursery.cancel_scope)
                     await link.greeted.wait()
                     nursery.cancel_scope.cancel()
-                return "" if link.is_live else "hung up"
+                return "" if link.is_live or link.is_helper else "hung up"
             return "no hello in time"
-        return f"no answer within {DIAL_S:g} s"
+        return f"no answer within {patience_s:g} s"
 
     async def open_stream(self, peer: PeerId, protocols: Sequence[str]) -> INetStream:
         """Open a new stream to ``peer``, for the first of ``protocols`` that it speaks.

@@ -10,6 +10,8 @@ from typing import Any
 
 import trio
 
+from swarm.types import PeerId
+
 Untyped = Any
 """libp2p object whose declared type lacks the attributes that matter here."""
 
@@ -17,6 +19,12 @@ Untyped = Any
 def socket_under(secured: Untyped) -> Untyped:
     """Return the ``trio.SocketStream`` under a secured connection."""
     return secured.swarm_raw.stream.stream
+
+
+def relay_under(secured: Untyped) -> PeerId | None:
+    """Return the relay that a secured connection goes through; None for a direct one."""
+    raw = getattr(secured, "swarm_raw", None)
+    return getattr(getattr(raw, "stream", None), "relay", None)
 
 
 def open_scope() -> trio.CancelScope:

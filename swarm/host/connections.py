@@ -30,9 +30,10 @@ from swarm.errors import BadEncoding, SwarmError, Unreachable
 from swarm.host import handshake as greeting
 from swarm.host.addresses import AddressBook, believable
 from swarm.host.backoff import CircuitBreakers, PeerScores
-from swarm.host.closing import Untyped, cut, open_scope, say_goodbye
+from swarm.host.closing import Untyped, cut, open_scope, relay_under, say_goodbye
 from swarm.host.handshake import Hello, parse_hello, reason_to_part
 from swarm.host.libp2p_patches import NEGOTIATE_S, GuardedHost
+from swarm.host.relay.messages import STOP
 from swarm.host.streams import ANSWER, LINK_ERRORS, REFUSAL, Declined, FrameStream, refusal
 from swarm.host.twins import (
     ASK_BYTES_MAX,
@@ -56,8 +57,12 @@ class Link:
         self.conn = conn
         self.peer = peer
         self.is_outbound = conn.direction == Direction.OUTBOUND
-        remote = conn.muxed_conn.get_remote_address()
-        self.remote_host: str = remote[0] if remote else ""
+        self.remote: tuple[str, int] = conn.muxed_conn.get_remote_address() or ("", 0)
+        self.remote_host = self.remote[0]
+        self.relay: PeerId | None = relay_under(conn.muxed_conn.secured_conn)
+        """Relay that the connection goes through; None for a direct one."""
+        self.is_helper = False
+        """True if it leads to a relay that is no peer of our network: it says no hello."""
         self.greeted = trio.Event()
         self.ended = trio.Event()
         self.session = b""
@@ -83,6 +88,7 @@ class Link:
             and not closed
             and not self.ended.is_set()
             and not self.is_replaced
+            and not self.is_helper
         )
 
 
@@ -161,10 +167,16 @@ GIVE_BACK_PAUSE_S = 10.0
 TWIN_S = 5.0
 """Seconds for two processes with one key to show that both live; a process that has died answers nothing."""
 
+HELPERS_MAX = 64
+"""Relays that are no peers of our network, as many as are remembered."""
 PARTED_MAX = 1024
 """Reasons kept for peers we parted from at the greeting."""
 
 log = logging.getLogger("swarm.host")
+
+
+class NotSpoken(Unreachable):
+    """Peer that does not speak a protocol."""
 
 
 class _OtherNetwork(Unreachable):
@@ -205,6 +217,11 @@ class Connections:
         self._parted: dict[PeerId, str] = {}
         self._probed: set[PeerId] = set()
         """Peers that are dialled to see whether they can be: that connection is no link."""
+        self._helpers: set[PeerId] = set()
+        self.on_relayed: Callable[[Link], object] = _ignored
+        """Function that is called with a link through a relay, where there is no direct one."""
+        self.on_direct: Callable[[PeerId], object] = _ignored
+        """Function that is called when there is a direct link beside one through a relay."""
         host.set_stream_handler(TProtocol(greeting.PROTOCOL), self._serve_hello)
         host.get_network().register_notifee(ConnectionNotices(self.link_of, self._forget))
         nursery.start_soon(self._watch)
@@ -214,10 +231,25 @@ class Connections:
     def of(self, peer: PeerId) -> list[Link]:
         """Return the greeted, open links to a peer, the best one last.
 
-        Of two that dialled each other at once, both sides prefer the link dialled by the smaller key.
+        A direct one is better than one through a relay. Of two that dialled each other at once, both sides
+        prefer the link dialled by the smaller key.
         """
         found = [link for link in self._links.values() if link.peer == peer and link.is_live]
-        return sorted(found, key=lambda link: link.is_outbound == (self._own < peer))
+        smaller = self._own < peer
+        return sorted(found, key=lambda link: (link.relay is None, link.is_outbound == smaller))
+
+    def relay_link(self, peer: PeerId) -> Link | None:
+        """Return a direct link to a relay, of our network or not; None if there is none."""
+        for link in self._links.values():
+            is_usable = link.is_live or (link.is_helper and not link.ended.is_set())
+            if link.peer == peer and link.relay is None and is_usable:
+                return link
+        return None
+
+    def accept_helper(self, peer: PeerId) -> None:
+        """Stay linked to a relay that we dial, also where it is no peer of our network."""
+        if len(self._helpers) < HELPERS_MAX:
+            self._helpers.add(peer)
 
     def peers(self) -> list[PeerId]:
         """Return the connected peers, in the order of their keys."""
@@ -256,6 +288,8 @@ class Connections:
         # The answer to our own hello may still be on its way when the other side opens its first stream.
         with trio.move_on_after(GREET_S):
             await link.greeted.wait()
+        if link.is_helper and protocol != STOP:
+            return False
         is_banned = self._scores.ban_s(link.peer, trio.current_time()) > 0
         return link.greeted.is_set() and not is_banned
 
@@ -264,7 +298,14 @@ class Connections:
     async def _tend(self, link: Link) -> None:
         try:
             with link.scope:
-                await self._greet(link)
+                try:
+                    await self._greet(link)
+                except NotSpoken:
+                    if link.peer not in self._helpers:
+                        raise
+                    link.is_helper = True
+                    link.greeted.set()
+                    await link.ended.wait()
                 await self._keep_pinging(link)
         except (SwarmError, *LINK_ERRORS) as error:
             log.info("dropping %s: %s", peer_name(link.peer), error)
@@ -330,9 +371,19 @@ class Connections:
         self._address_book.learn(link.peer, believable(theirs.addresses, link.remote_host))
         self._breakers.reset(link.peer)
         link.greeted.set()
+        self._found_way(link)
         if link.peer not in self._up:
             self._up.add(link.peer)
             self._changed(link.peer, True)
+
+    def _found_way(self, link: Link) -> None:
+        """Tell that a peer is linked through a relay, or no longer through one alone."""
+        ways = {one.relay is None for one in self.of(link.peer)}
+        if link.relay is not None and True not in ways:
+            self.on_relayed(link)
+        elif link.relay is None and False in ways:
+            log.info("a direct way to %s", peer_name(link.peer))
+            self.on_direct(link.peer)
 
     async def _replace(self, older: Link, newer: Link) -> None:
         """Drop the link from before a restart, or, of two processes that live, that of the younger.
@@ -440,8 +491,10 @@ class Connections:
             broken = any(
                 sign in str(error) for sign in ("read failed", "write failed", "timed out")
             )
-            what = "broke off on" if broken else "does not speak"
-            raise Unreachable(f"{peer_name(link.peer)} {what} {protocols[0]}") from None
+            name = peer_name(link.peer)
+            if broken:
+                raise Unreachable(f"{name} broke off on {protocols[0]}") from None
+            raise NotSpoken(f"{name} does not speak {protocols[0]}") from None
         except LINK_ERRORS as error:
             if stream is not None:
                 self._nursery.start_soon(stream.reset)
@@ -508,3 +561,7 @@ class Connections:
             if highest - held >= GIVE_BACK_BYTES and trio.current_time() >= next_at:
                 highest, next_at = held, trio.current_time() + GIVE_BACK_PAUSE_S
                 await trio.to_thread.run_sync(give_back)
+
+
+def _ignored(_: object) -> None:
+    """Do nothing."""

@@ -11,7 +11,7 @@ from typing import Protocol
 import trio
 
 from swarm.errors import PeerFault, SwarmError, Unreachable
-from swarm.host.addresses import is_loopback
+from swarm.host.addresses import is_loopback, relay_in
 from swarm.host.outbound import in_turns
 from swarm.host.reachability import (
     BYTES_MAX,
@@ -93,14 +93,22 @@ class DialBacks:
 
     def verdict(self) -> Verdict:
         """Return who can reach this node."""
-        own = self._host.addresses()
+        own = self._own()
         if own and all(map(is_loopback, own)):
             return Verdict(Reachable.MACHINE, own[0])
         return self._votes.verdict(trio.current_time())
 
     def text(self) -> str:
         """Return who can reach this node as a sentence."""
-        return verdict_text(self.verdict(), self._host.addresses())
+        return verdict_text(self.verdict(), self._own())
+
+    def is_public(self) -> bool:
+        """Return True if peers have dialled this node at a public address."""
+        return self._votes.verdict(trio.current_time()).reached is Reachable.PUBLIC
+
+    def _own(self) -> list[str]:
+        """Return the addresses that others are told, but for those through relays."""
+        return [address for address in self._host.addresses() if relay_in(address) is None]
 
     def proved(self) -> tuple[str, ...]:
         """Return an address to tell others at which peers have reached this node."""
@@ -123,7 +131,7 @@ class DialBacks:
         with contextlib.suppress(Unreachable):
             try:
                 observed = (await self._call(peer, ())).observed
-                tried = candidates(self._host.addresses(), observed)
+                tried = candidates(self._own(), observed)
                 if not tried:
                     return False
                 said = await self._call(peer, tried)

@@ -152,7 +152,9 @@ class GuardedUpgrader(TransportUpgrader):
     ) -> ISecureConn:
         """Secure a connection and keep hold of its socket."""
         plain = await super().upgrade_security(raw_conn, is_initiator, peer_id)
-        secured: Any = quick(plain, self.uplink)
+        # What goes through a relay is paced by the connection to the relay.
+        is_relayed = getattr(getattr(raw_conn, "stream", None), "relay", None) is not None
+        secured: Any = quick(plain, Uplink() if is_relayed else self.uplink)
         secured.swarm_raw = raw_conn
         return secured  # type: ignore[no-any-return]
 

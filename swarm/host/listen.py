@@ -12,6 +12,7 @@ import psutil  # type: ignore[import-untyped]
 
 from swarm.errors import BadEncoding, UsageError
 from swarm.host.addresses import format_address, is_loopback, parse_address, split_listen
+from swarm.host.closing import Untyped
 
 V4_WILDCARD, V6_WILDCARD = WILDCARDS = ("0.0.0.0", "::")  # noqa: S104  compared with, not bound to
 PORT_TRIES = 8
@@ -78,6 +79,17 @@ def expand(bound: str) -> list[str]:
     host, port = split_listen(bound)
     hosts = _interface_hosts(host) if host in WILDCARDS else [host]
     return [format_address(each, port) for each in hosts]
+
+
+def listening_at(network: Untyped, address: str) -> tuple[str, int] | None:
+    """Return host and port that this node listens at, of the family of an address; None if it does not."""
+    kind = address.split("/")[1]
+    for listener in network.listeners.values():
+        for bound in listener.get_addrs():
+            family, host, _, port = str(bound).split("/")[1:5]
+            if family == kind:
+                return host, int(port)
+    return None
 
 
 def _check_free(host: str, port: int) -> None:

@@ -184,7 +184,7 @@ class _Socket:
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
         self.close = stream.aclose
-        if UNSENT_OPTION is not None:
+        if UNSENT_OPTION is not None and stream.socket.family != socket.AF_UNIX:
             stream.setsockopt(socket.IPPROTO_TCP, UNSENT_OPTION, UNSENT_BYTES)
 
     async def write(self, data: bytes) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from swarm.errors import BadEncoding
-from swarm.host.addresses import format_address, parse_address
+from swarm.host.addresses import format_address, parse_address, relay_in
 from swarm.primitives.codec import Message, decode
 from swarm.ticket import Reach, host_of, reach_of
 from swarm.types import PeerId
@@ -88,6 +88,8 @@ def parse_answer(data: bytes) -> Dialled:
 
 def may_dial(address: str, caller_host: str) -> bool:
     """Return True for an address of the host that the caller comes from: all that is dialled for it."""
+    if relay_in(address) is not None:
+        return False
     return bool(caller_host) and host_of(address) == host_of(format_address(caller_host, 1))
 
 

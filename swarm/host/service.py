@@ -16,6 +16,7 @@ from typing import Any
 
 import trio
 from libp2p.abc import INetConn, INetStream
+from libp2p.custom_types import TProtocol
 from libp2p.peer.id import ID
 from multiaddr.multiaddr import Multiaddr
 
@@ -32,10 +33,15 @@ from swarm.host.libp2p_patches import GuardedHost, GuardedSwarm, build_host, rou
 from swarm.host.listen import announced, bindings, expand
 from swarm.host.memory_quota import STREAM_BYTES
 from swarm.host.places import group_of
+from swarm.host.reachability import Reachable
+from swarm.host.relay.circuits import Relays, Wish
+from swarm.host.relay.hop import Hop, Relaying, RelayMode
+from swarm.host.relay.messages import DCUTR, HOP, STOP
+from swarm.host.relay.punch import Puncher
 from swarm.host.server import Handler, Server
 from swarm.host.twins import ASK_BYTES_MAX, Twin, TwinWatch
 from swarm.host.twins import PROTOCOL as TWIN_PROTOCOL
-from swarm.host.uplink import Uplink
+from swarm.host.uplink import BYTES_PER_MBIT, Uplink
 from swarm.primitives.codec import FRAME_BYTES_MAX
 from swarm.primitives.crypto import SecretKey, peer_name
 from swarm.ticket import Reach, reach_of
@@ -80,6 +86,7 @@ class Host:
         *,
         announce: tuple[str, ...],
         chain16: bytes,
+        relaying: Relaying,
     ) -> None:
         self.peer = secret.peer
         self.libp2p_host = libp2p_host
@@ -128,8 +135,77 @@ class Host:
         self.serve(TWIN_PROTOCOL, self._answer_twin, request_limit=ASK_BYTES_MAX, per_peer=2)
         self.reach = DialBacks(self, remote_host=self._remote_host, dial=self._links.probe)
         """Record of who can dial this node."""
+        self._serve_relays(relaying)
         limit = {"request_limit": reachability.BYTES_MAX, "concurrency": 8, "per_peer": 1}
         self.serve(reachability.PROTOCOL, self.reach.answer, **limit)
+
+    def _serve_relays(self, relaying: Relaying) -> None:
+        """Relay for others if this node is willing, and be reached through relays."""
+        self.relays = Relays(
+            self,
+            self.libp2p_host,
+            self._nursery,
+            self._links,
+            reach_relay=self._caller.reach_relay,
+            addresses=self._address_book.addresses,
+            wants=self._relays_wanted,
+        )
+        self._caller.dial_relayed = self.relays.dial
+        self.libp2p_host.set_stream_handler(TProtocol(STOP), self.relays.serve)
+        puncher = Puncher(
+            self.libp2p_host,
+            self._links,
+            go_direct=self._caller.go_direct,
+            own_addresses=self.addresses,
+            blame=self.blame,
+        )
+        self.libp2p_host.set_stream_handler(TProtocol(DCUTR), puncher.serve)
+        self._links.on_relayed = lambda link: self._nursery.start_soon(puncher.improve, link)
+        self._links.on_direct = self._caller.forget
+        if relaying.mode is RelayMode.OFF:
+            return
+        hop = Hop(
+            self._links,
+            line=Uplink(relaying.mbit * BYTES_PER_MBIT),
+            is_willing=lambda: relaying.mode is RelayMode.ON or self.reach.is_public(),
+            blame=self.blame,
+        )
+        self.libp2p_host.set_stream_handler(TProtocol(HOP), hop.serve)
+
+    def _relays_wanted(self) -> Wish:
+        match self.reach.verdict().reached:
+            case Reachable.NOBODY | Reachable.NETWORK:
+                return Wish.ANY
+            case Reachable.UNKNOWN:
+                return Wish.NAMED
+            case Reachable.PUBLIC | Reachable.MACHINE:
+                return Wish.NONE
+
+    def reachability(self) -> str:
+        """Return the way in which others reach this node: "direct", "relayed", "lan" or "unknown"."""
+        reached = self.reach.verdict().reached
+        if reached is Reachable.PUBLIC:
+            return "direct"
+        if self.relays.addresses():
+            return "relayed"
+        return "lan" if reached is Reachable.NETWORK else "unknown"
+
+    def reach_text(self) -> str:
+        """Return who can reach this node, and how, as a sentence."""
+        through = " and ".join(map(peer_name, self.relays.relays()))
+        kind = "relays" if " and " in through else "relay"
+        others = f"; others reach it through the {kind} {through}" if through else ""
+        return f"{self.reach.text()}{others}"
+
+    def path(self, peer: PeerId) -> str:
+        """Return the way to a connected peer: "lan", "direct" or "relayed"; "" for none."""
+        found = self._links.of(peer)
+        if not found:
+            return ""
+        link = found[-1]
+        if link.relay is not None:
+            return "relayed"
+        return "direct" if network_of(link.remote_host) else "lan"
 
     # ---- peers and addresses
 
@@ -145,8 +221,10 @@ class Host:
             own += [text for bound in listener.get_addrs() for text in expand(str(bound))]
         outward = [text for text in own if not is_loopback(text)]
         public = [text for text in outward if reach_of(text) is Reach.ANYWHERE]
-        told = [*self._announce, *public, *(self.reach.proved() if outward else ()), *outward]
-        return list(dict.fromkeys(told or own))
+        proved = self.reach.proved() if outward else ()
+        best = [*self._announce, *public, *proved]
+        direct = [*best, *outward] or own
+        return list(dict.fromkeys([*best, *self.relays.addresses(), *direct]))
 
     def _introduce(self) -> Hello:
         addresses = tuple(self.addresses()[:8])
@@ -227,12 +305,16 @@ class Host:
         return {peer: round(found[-1].clock_s + ahead_s) for peer, found in links if found}
 
     def _remote_host(self, peer: PeerId) -> str:
-        """Return the host that a peer is connected from; "" for none."""
-        return next((link.remote_host for link in self._links.of(peer)), "")
+        """Return the host that a peer is connected from, not through a relay; "" for none."""
+        direct = (link for link in self._links.of(peer) if link.relay is None)
+        return next((link.remote_host for link in direct), "")
 
     def origin(self, peer: PeerId) -> str:
-        """Return what a peer is counted by: the public network that it is connected from, else its address."""
-        return group_of(self._remote_host(peer))
+        """Return what a peer is counted by: the public network that it is connected from, else its address.
+
+        Through a relay it comes from where the relay is.
+        """
+        return group_of(next((link.remote_host for link in self._links.of(peer)), ""))
 
     def network(self, peer: PeerId) -> str:
         """Return the public network that a peer is connected from (``addresses.network_of``); "" for none."""
@@ -420,6 +502,7 @@ async def open_host(
     announce: Sequence[str] = (),
     chain16: bytes,
     uplink: Uplink | None = None,
+    relaying: Relaying | None = None,
 ) -> AsyncGenerator[Host]:
     """Open this node's host for the peers of one network; leaving takes under 2 s and leaves nothing.
 
@@ -429,6 +512,8 @@ async def open_host(
         announce: Further addresses to tell others.
         chain16: First 16 bytes of the genesis digest of the network.
         uplink: Line that paces what is sent; None: no limit.
+        relaying: Whether this node carries for peers that cannot be dialled, and how much; None: if it can be
+            dialled itself.
 
     Raises:
         UsageError: An address is malformed or in use.
@@ -445,7 +530,14 @@ async def open_host(
     addresses = [Multiaddr(format_address(host, port)) for host, port in endpoints]
     with plain_errors() as errors:
         async with trio.open_nursery() as nursery:
-            host = Host(secret, libp2p_host, nursery, announce=extra, chain16=chain16)
+            host = Host(
+                secret,
+                libp2p_host,
+                nursery,
+                announce=extra,
+                chain16=chain16,
+                relaying=relaying or Relaying(),
+            )
             network.limits = libp2p_host.limits = host
             async with libp2p_host.run(listen_addrs=addresses):
                 try:

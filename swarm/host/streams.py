@@ -46,6 +46,7 @@ fails after 5 s, which a busy machine reaches; ours ends with the caller's deadl
 
 HEADER_BYTES = 4
 ANSWER, REFUSAL = 0, 1
+VARINT_BITS_MAX = 28
 REFUSAL_BYTES_MAX = 400
 """Bytes of a refusal, which is one sentence."""
 
@@ -227,6 +228,55 @@ class FrameStream:
             self._parts.append(data)
             self._held += len(data)
 
+    async def send_line(self, body: bytes) -> None:
+        """Write a message behind its length as a varint, as libp2p's own protocols do.
+
+        Raises ``Unreachable``.
+        """
+        await self.put(_varint(len(body)) + body)
+
+    async def receive_line(self, limit: int) -> bytes:
+        """Read such a message, and nothing behind it.
+
+        Raises ``PeerFault`` if it is longer than ``limit``, ``Unreachable`` if the stream ends before.
+        """
+        try:
+            size = shift = 0
+            last = 0x80
+            while last & 0x80:
+                await self._fill(1, 1)
+                last = self._take(1)[0]
+                size |= (last & 0x7F) << shift
+                shift += 7
+                if size > limit or shift > VARINT_BITS_MAX:
+                    raise PeerFault(f"a message of more than {limit} bytes")
+            await self._fill(size, size)
+        except LINK_ERRORS as error:
+            raise Unreachable(f"the link broke while receiving ({_named(error)})") from None
+        return self._take(size)
+
+    async def put(self, data: bytes) -> None:
+        """Write bytes as they are. Raises ``Unreachable``."""
+        try:
+            await self._write(b"", memoryview(data))
+        except LINK_ERRORS as error:
+            raise Unreachable(f"the link broke while sending ({_named(error)})") from None
+
+    async def take_some(self, most: int) -> bytes:
+        """Return some bytes as they come, at most ``most``; none at the end of the stream."""
+        try:
+            await self._fill(1, most)
+        except LINK_ERRORS:
+            return b""
+        return self._take(min(self._held, most))
+
+    def _take(self, num_bytes: int) -> bytes:
+        """Take bytes that were read."""
+        data = b"".join(self._parts)
+        rest = data[num_bytes:]
+        self._parts, self._held = [rest] if rest else [], len(rest)
+        return data[:num_bytes]
+
     async def ask(self, request: bytes, *, reply_limit: int) -> bytes:
         """Send one request and return its answer.
 
@@ -270,6 +320,15 @@ def _bulk_lock(connection: Untyped) -> trio.Lock:
         connection.swarm_bulk = trio.Lock()
     lock: trio.Lock = connection.swarm_bulk
     return lock
+
+
+def _varint(number: int) -> bytes:
+    """Return a number in groups of seven bits, the lowest first."""
+    groups = list[int]()
+    while number >= 0x80:
+        groups.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*groups, number])
 
 
 def refusal(reason: str) -> bytes:

@@ -9,7 +9,7 @@ import math
 import os
 import secrets
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from swarm.gossip.blobs.service import Blobs
 from swarm.gossip.news.service import News
 from swarm.gossip.trade.service import Trades
 from swarm.host.identity import lock_home
+from swarm.host.relay.hop import Relaying, RelayMode
 from swarm.host.service import Host, open_host
 from swarm.host.uplink import BYTES_PER_MBIT, Uplink
 from swarm.ledger.consensus.memory import VoteMemory
@@ -152,11 +153,7 @@ async def _run(
     network = _network_of(setup, store)
     chain16 = network.chain[:16] if isinstance(network, Genesis) else network.genesis16
     config = setup.config
-    listen = known_peers.usual_listen(store, join.TABLE, config.listen)
-    uplink = Uplink(config.upload_mbit * BYTES_PER_MBIT) if config.upload_mbit else None
-    opened = open_host(
-        setup.secret, listen=listen, announce=config.announce, chain16=chain16, uplink=uplink
-    )
+    opened = _host_of(setup, store, chain16)
     async with (
         opened as host,
         trio.open_nursery() as nursery,
@@ -168,6 +165,9 @@ async def _run(
         await known_peers.remember_port(store, join.TABLE, config, host.addresses())
         nursery.start_soon(heed_twins, host, report)
         nursery.start_soon(host.reach.keep_asking)
+        for relay, address in join.relays_of(config, _named(setup, store)):
+            host.relays.name(relay, address)
+        nursery.start_soon(host.relays.keep)
         genesis = await _met(setup, network, host, nursery, store, report)
         if isinstance(setup.start, Launch) and setup.start.network is not None:
             setup = replace(setup, start=fitted_to(setup.start, genesis, setup.home))
@@ -202,6 +202,20 @@ async def _run(
             report(EventKind.PROGRESS, f"map {url}")
             task_status.started(OpenedNode(context, auditor, control, url))
             await trio.sleep_forever()
+
+
+def _host_of(setup: NodeSetup, store: Store, chain16: bytes) -> AbstractAsyncContextManager[Host]:
+    """Return the host of a node, to be opened."""
+    config = setup.config
+    uplink = Uplink(config.upload_mbit * BYTES_PER_MBIT) if config.upload_mbit else None
+    return open_host(
+        setup.secret,
+        listen=known_peers.usual_listen(store, join.TABLE, config.listen),
+        announce=config.announce,
+        chain16=chain16,
+        uplink=uplink,
+        relaying=Relaying(RelayMode(config.relay), config.relay_mbit),
+    )
 
 
 def _network_of(setup: NodeSetup, store: Store) -> Genesis | Ticket:
@@ -478,6 +492,7 @@ async def _launch(context: NodeContext, spec: RunSpec, *, is_ours: bool) -> Run:
     missing, escrow = Amount(0), Amount(0)
     if not is_open:
         missing, escrow = launch.funds_for(ledger.state, context.me, spec)
+    await context.host.relays.asked()
     ticket = make_ticket(context)
     context.store.put(join.TABLE, join.TICKET_KEY, ticket.encode())
     write_whole(context.home / "ticket.txt", f"{ticket}\n".encode(), is_secret=True)

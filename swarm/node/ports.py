@@ -36,6 +36,10 @@ class HostPort(TradeLinks, Protocol):
         """Return the addresses at which others can dial this node."""
         ...
 
+    def reachability(self) -> str:
+        """Return the way in which others reach this node: "direct", "relayed", "lan" or "unknown"."""
+        ...
+
 
 class LedgerPort(Protocol):
     """Final state and statements of this node: ``swarm.ledger.service.LedgerService``."""

@@ -27,6 +27,7 @@ Modules (C: pure, S: does I/O):
                            generate.
     network.py          S  Found a network with several validators, and look at the genesis of one:
                            network new, show, use, restart.
+    relay.py            S  Run a public relay: libp2p's daemon in Go, which hivemind brings along.
     service.py          S  Keep a node running as a service of this user: install, status,
                            uninstall.
     settlement.py       S  Settle payouts outside, by the contract on an existing engine: deploy,

@@ -260,6 +260,7 @@ class PeerRow(Document, frozen=True):
     gone_s: int | None = None
     """Seconds since a peer that is gone was last heard of; null while it is there."""
     path: str = "-"
+    """Way to it: lan, direct or relayed, of this node ``you``, of one that is not connected a dash."""
     rtt_ms: int | None = None
     up_bytes: int = 0
     down_bytes: int = 0

@@ -142,7 +142,7 @@ class StateBuilder:
             uptime_s=int(vitals.now - self._started),
             addresses=tuple(context.host.addresses()),
             reach=str(context.host.reach.verdict().reached),
-            reach_text=context.host.reach.text(),
+            reach_text=context.host.reach_text(),
             api_url=self.url,
             pid=os.getpid(),
             device=self._device(),
@@ -317,7 +317,7 @@ class StateBuilder:
         context, state, seen = self._context, self._context.ledger.state, one.seen
         standing, announcement = one.standing, one.seen.announcement
         work = state.contribution(run.index, seen.peer) if run else None
-        path = "you" if one.is_me else "direct" if seen.is_connected else "-"
+        path = "you" if one.is_me else context.host.path(seen.peer) or "-"
         return PeerRow(
             peer=peer_text(seen.peer),
             name=peer_name(seen.peer),

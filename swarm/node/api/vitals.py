@@ -74,7 +74,7 @@ class Vitals:
         self._steps: dict[PeerId, Motion] = {}
         self._clocks = ""
         """The last word about clocks, without its figures."""
-        self._reach = Reachable.UNKNOWN
+        self._reach: tuple[Reachable, list[PeerId]] = (Reachable.UNKNOWN, [])
         """Machines that could reach this node when that was said last."""
         self.curve: dict[int, float] = {}
         """The run's training loss at the end of each round that was watched."""
@@ -102,11 +102,11 @@ class Vitals:
 
     def tell_reach(self) -> None:
         """Say who can reach this node, whenever that has changed."""
-        reach = self._context.host.reach
-        now = reach.verdict().reached
-        if now not in {self._reach, Reachable.UNKNOWN}:
-            self._reach = now
-            self._context.report(EventKind.NETWORK, reach.text(), reach=str(now))
+        host = self._context.host
+        reached, relays = host.reach.verdict().reached, host.relays.relays()
+        if (reached, relays) != self._reach and (relays or reached is not Reachable.UNKNOWN):
+            self._reach = reached, relays
+            self._context.report(EventKind.NETWORK, host.reach_text(), reach=str(reached))
 
     def read(self) -> VitalsReading:
         """Return the vitals now: the figures that moved since the last reading, and the verdict."""

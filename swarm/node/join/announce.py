@@ -124,7 +124,7 @@ def announcement(context: DescribedNode) -> Announcement:
         round=run.rounds[-1].round if run and run.rounds else 0,
         steps=stats.steps,
         height=context.ledger.height,
-        reachability="direct",
+        reachability=context.host.reachability(),
         version=__version__,
         addresses=tuple(context.host.addresses()[:4]),
         state=_state(context, is_seated=bool(seats)),

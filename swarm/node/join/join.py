@@ -19,6 +19,7 @@ from swarm.errors import (
     UsageError,
 )
 from swarm.events import EventKind
+from swarm.host.addresses import parse_address, relay_in
 from swarm.host.bootstrap import Failed, Progress, Reached, bootstrap
 from swarm.host.handshake import OTHER_NETWORK
 from swarm.host.service import Host
@@ -67,18 +68,36 @@ def targets_of(
     ticket = ticket_of(start)
     if ticket is not None:
         found.append((ticket.peer, ticket.addresses))
-    for entry in config.bootstrap:
-        address, mark, peer = entry.rpartition("/p2p/")
-        try:
-            if not mark:
-                raise BadEncoding("no peer")
-            found.append((parse_peer(peer), [address]))
-        except BadEncoding:
-            raise BadConfig(
-                f'bootstrap = "{entry}" does not end with /p2p/PEER', hint="edit node.toml"
-            ) from None
+    found += [(peer, [address]) for peer, address in _entries("bootstrap", config.bootstrap)]
     named = {peer for peer, _ in found}
     return [*found, *((peer, addresses) for peer, addresses in recalled if peer not in named)]
+
+
+def relays_of(
+    config: NodeConfig, targets: Sequence[tuple[PeerId, Sequence[str]]]
+) -> list[tuple[PeerId, str]]:
+    """Return the relays that the node file names, then those through which first peers are reached.
+
+    Raises ``BadConfig`` for an entry without a peer.
+    """
+    found = _entries("relays", config.relays)
+    through = (relay_in(address) for _, addresses in targets for address in addresses)
+    return [*found, *(relay for relay in through if relay is not None)]
+
+
+def _entries(setting: str, entries: Sequence[str]) -> list[tuple[PeerId, str]]:
+    """Read addresses that end with a peer; raise ``BadConfig``."""
+    found = list[tuple[PeerId, str]]()
+    for entry in entries:
+        address, _, peer = entry.rpartition("/p2p/")
+        try:
+            found.append((parse_peer(peer), parse_address(address)))
+        except BadEncoding:
+            raise BadConfig(
+                f'{setting} = "{entry}" is not like /ip4/HOST/tcp/PORT/p2p/PEER',
+                hint="edit node.toml",
+            ) from None
+    return found
 
 
 def ticket_of(start: Start) -> Ticket | None:

@@ -40,11 +40,13 @@ async def test_a_wrong_clock_is_named_once_and_its_end_too() -> None:
 
 @pytest.mark.rule("H23")
 async def test_who_can_reach_a_node_is_said_whenever_it_changes() -> None:
-    told, now = list[str](), [Reachable.UNKNOWN]
-    reach = SimpleNamespace(verdict=lambda: Verdict(now[0]), text=lambda: f"reached: {now[0]}")
-    node = SimpleNamespace(
-        host=SimpleNamespace(reach=reach), report=lambda _, text, **_fields: told.append(text)
+    told, now, relays = list[str](), [Reachable.UNKNOWN], list[str]()
+    host = SimpleNamespace(
+        reach=SimpleNamespace(verdict=lambda: Verdict(now[0])),
+        relays=SimpleNamespace(relays=lambda: list(relays)),
+        reach_text=lambda: " ".join([f"reached: {now[0]}", *relays]),
     )
+    node = SimpleNamespace(host=host, report=lambda _, text, **_fields: told.append(text))
     vitals = Vitals(cast("NodeContext", node))
     for kind in (
         Reachable.UNKNOWN,
@@ -59,3 +61,7 @@ async def test_who_can_reach_a_node_is_said_whenever_it_changes() -> None:
     now[0] = Reachable.PUBLIC
     vitals.tell_reach()
     assert told[1:] == ["reached: public"]
+    relays.append("brave-tern-458")
+    vitals.tell_reach()
+    vitals.tell_reach()
+    assert told[2:] == ["reached: public brave-tern-458"]

@@ -1,0 +1,85 @@
+"""Machines that are network namespaces, with cables between them and routers that translate addresses.
+
+That takes the rights of root, iproute2, and for routers iptables; without them a test is skipped with the
+reason.
+"""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, suppress
+
+import pytest
+
+from tests.e2e.localnet import SWARM
+
+ROUTER_RULES = (
+    "-A INPUT -i wan -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT",
+    "-A INPUT -i wan -j DROP",
+    "-A FORWARD -i wan -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT",
+    "-A FORWARD -i wan -j DROP",
+)
+"""Rules of a router at home: nobody gets in who was not asked."""
+
+
+def ip(*words: str) -> None:
+    """Run the command of iproute2."""
+    subprocess.run(["ip", *words], check=True, capture_output=True)
+
+
+def inside(machine: str, *words: str) -> None:
+    """Run a command on a machine."""
+    ip("netns", "exec", machine, *words)
+
+
+def on(machine: str) -> Sequence[str]:
+    """The program on a machine."""
+    return ["ip", "netns", "exec", machine, *SWARM]
+
+
+@contextmanager
+def machines(*letters: str) -> Generator[tuple[str, ...]]:
+    """Machines without a cable; their names. They are gone afterwards."""
+    if os.geteuid() != 0 or shutil.which("ip") is None:
+        pytest.skip("it takes root and iproute2 to make several machines of one")
+    names, made = [f"swarm-{os.getpid()}-{letter}" for letter in letters], list[str]()
+    try:
+        for name in names:
+            try:
+                ip("netns", "add", name)
+            except subprocess.CalledProcessError as error:
+                pytest.skip(f"no namespace can be made here: {error.stderr.decode()[:200]}")
+            made.append(name)
+            ip("-n", name, "link", "set", "lo", "up")
+        yield tuple(names)
+    finally:
+        for name in made:
+            with suppress(subprocess.CalledProcessError):
+                ip("netns", "del", name)
+
+
+def cable(one: str, other: str, *ends: str) -> None:
+    """Lay a cable between two machines, with the names of its ends."""
+    near, far = ends
+    ip("link", "add", near, "netns", one, "type", "veth", "peer", "name", far, "netns", other)
+    ip("-n", one, "link", "set", near, "up")
+    ip("-n", other, "link", "set", far, "up")
+
+
+def make_router(machine: str, *, draws_ports: bool) -> None:
+    """Let a machine translate the addresses behind its cable ``lan`` for those behind its cable ``wan``.
+
+    One that draws its ports cannot be passed by two who call each other: neither knows the other's port.
+    """
+    if shutil.which("iptables") is None:
+        pytest.skip("it takes iptables to make a router of a machine")
+    inside(machine, "sysctl", "-qw", "net.ipv4.ip_forward=1")
+    random = ["--random-fully"] if draws_ports else []
+    try:
+        masquerade = "-t nat -A POSTROUTING -o wan -j MASQUERADE".split()
+        inside(machine, "iptables", *masquerade, *random)
+        for rule in ROUTER_RULES:
+            inside(machine, "iptables", *rule.split())
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"no router can be made here: {error.stderr.decode()[:200]}")

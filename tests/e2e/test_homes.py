@@ -1,0 +1,111 @@
+"""Two nodes behind routers of two homes find each other through a relay, and a direct way where there is one.
+
+    home A: node - router --- relay --- router - node: home B
+
+Both homes have the same private network, as homes have. The relay is libp2p's daemon in Go (``swarm relay``),
+so that its forms are tested against another hand's, too.
+"""
+
+import json
+import signal
+import subprocess
+from collections.abc import Generator, Sequence
+from pathlib import Path
+
+import pytest
+
+from swarm.cli.commands.relay import daemon
+from swarm.errors import UsageError
+from swarm.ticket import parse_ticket
+from tests.e2e.localnet import WAIT_S, Localnet, Node
+from tests.e2e.machines import cable, inside, ip, machines, make_router, on
+
+pytestmark = pytest.mark.e2e
+
+EVERYWHERE: Sequence[str] = ()
+RELAY_PORT = 4001
+ROUTERS = {"keep ports": False, "draw ports": True}
+
+
+@pytest.fixture(params=ROUTERS)
+def homes(request: pytest.FixtureRequest) -> Generator[tuple[str, ...]]:
+    """The names of the relay's machine and of one in each home."""
+    try:
+        daemon()
+    except UsageError as error:
+        pytest.skip(str(error))
+    with machines("relay", "router-a", "router-b", "a", "b") as names:
+        middle, *others = names
+        inside(middle, "sysctl", "-qw", "net.ipv4.ip_forward=1")
+        for number, (router, home) in enumerate(zip(others[:2], others[2:], strict=True), 1):
+            cable(middle, router, f"line{number}", "wan")
+            cable(router, home, "lan", "cable")
+            ip("-n", middle, "addr", "add", f"44.0.{number}.1/24", "dev", f"line{number}")
+            ip("-n", router, "addr", "add", f"44.0.{number}.2/24", "dev", "wan")
+            ip("-n", router, "route", "add", "default", "via", f"44.0.{number}.1")
+            ip("-n", router, "addr", "add", "192.168.1.1/24", "dev", "lan")
+            ip("-n", home, "addr", "add", f"192.168.1.{10 * number}/24", "dev", "cable")
+            ip("-n", home, "route", "add", "default", "via", "192.168.1.1")
+            make_router(router, draws_ports=ROUTERS[request.param])
+        yield middle, *others[2:]
+
+
+@pytest.mark.rule("H34", "H35", "H37", "N33")
+def test_who_is_behind_a_router_is_joined_through_a_relay_and_trains(
+    net: Localnet, homes: tuple[str, str, str], request: pytest.FixtureRequest
+) -> None:
+    kind = request.node.callspec.id[:4]
+    relay = Relay(homes[0], net.folder / f"relay-{kind}")
+    request.addfinalizer(relay.stop)
+    address = relay.address
+    (launcher_name, joiner_name) = (f"{name}-{kind}" for name in ("launcher", "joiner"))
+    for name in (launcher_name, joiner_name):
+        (net.folder / name).mkdir()
+        (net.folder / name / "node.toml").write_text(f'relays = ["{address}"]\n')
+    launcher = net.start(
+        launcher_name, "launch", str(net.run_file()), program=on(homes[1]), listen=EVERYWHERE
+    )
+    ticket = launcher.ticket()
+    assert parse_ticket(ticket, 0).addresses[0] == f"{address}/p2p-circuit"
+    joiner = net.start(joiner_name, "join", ticket, program=on(homes[2]), listen=EVERYWHERE)
+    joiner.wait_event("seat_taken")
+    joiner.wait_event("traded")
+    for node in (launcher, joiner):
+        node.wait_event("network", "others reach it through the relay")
+    way = "relayed" if "draw" in kind else "direct"
+    net.wait(f"a {way} way", lambda: path(joiner, homes[2]) == way, WAIT_S, joiner)
+    for node in (joiner, launcher):
+        assert node.stop()[0] == 130
+    assert relay.stop() == 130
+
+
+class Relay:
+    """A relay on a machine, listening."""
+
+    def __init__(self, machine: str, home: Path) -> None:
+        command = [*on(machine), "--home", str(home), "relay", "--listen", f"44.0.1.1:{RELAY_PORT}"]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout is not None
+        self._output = self._process.stdout
+        word, self.address = self._output.readline().split()
+        assert word == "relay"
+
+    def stop(self) -> int:
+        """End it as Ctrl-C does; return its exit code."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+        self._output.close()
+        return self._process.wait(20)
+
+
+def path(node: Node, machine: str) -> str:
+    """The way to the other node, as ``swarm peers ls`` says."""
+    done = subprocess.run(
+        [*on(machine), "peers", "ls", "--json", "--home", str(node.home)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    peers = json.loads(done.stdout) if not done.returncode else []
+    return next((str(peer["path"]) for peer in peers if not peer["me"]), "")
