@@ -125,8 +125,10 @@ def widest(addresses: Sequence[str]) -> tuple[str, ...]:
     """Return the addresses for a ticket: as many as fit, those that most machines can dial first."""
     chosen, left = list[str](), _PACKED_BYTES_MAX
     for address in sorted(addresses, key=reach_of):
+        if len(chosen) == ADDRESSES_MAX:
+            break
         size = len(_pack_address(address))
-        if len(chosen) < ADDRESSES_MAX and size <= left:
+        if size <= left:
             chosen.append(address)
             left -= size
     return tuple(chosen)

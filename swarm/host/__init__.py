@@ -27,7 +27,10 @@ Modules (C: pure, S: does I/O):
     noise.py          S  Noise session that moves many messages per turn of the event loop.
     outbound.py       C  Choose the peers that a node stays connected to by its own choice, and when
                          to dial each of them.
+    peer_ids.py       C  Convert the two ids of a peer: ours, which is its key, and libp2p's.
     places.py         C  Share the places for connections among the networks that they come from.
+    ports.py          S  Name what packages above need of a host: ask peers, answer them, and note
+                         their faults.
     reachability.py   C  Decide who can reach this node, from what peers say that dialled it anew.
     server.py         S  Answer requests of peers within limits and deadlines, and blame faults.
     service.py        S  Entry point of the network: open a host, send requests to peers, answer

@@ -16,9 +16,10 @@ from swarm.errors import Unreachable
 from swarm.host.addresses import AddressBook, direct_first, network_at, relay_in
 from swarm.host.backoff import CircuitBreakers, PeerScores
 from swarm.host.closing import Untyped
-from swarm.host.connections import Connections, Link, id_of
+from swarm.host.connections import Connections, Link
 from swarm.host.libp2p_patches import GuardedHost
 from swarm.host.listen import listening_at
+from swarm.host.peer_ids import id_of
 from swarm.host.streams import LINK_ERRORS, Declined, FrameStream, NoReply
 from swarm.primitives.crypto import peer_name
 from swarm.types import PeerId
@@ -135,19 +136,16 @@ class Client:
                 if self._links.relay_link(relay) is None:
                     raise
 
-    async def go_direct(self, peer: PeerId) -> bool:
-        """Dial a peer that is linked through a relay at its direct addresses; return True if it is there."""
-        for address in self._address_book.addresses(peer):
-            if relay_in(address) is None and not await self._try_address(peer, address):
-                self._address_book.worked(peer, address)
-                return True
-        return False
+    async def prove(self, peer: PeerId, *, is_direct: bool = False) -> None:
+        """Dial ``peer`` at its addresses, connected or not; raise ``Unreachable`` if it is at none of them.
 
-    async def prove(self, peer: PeerId) -> None:
-        """Dial ``peer`` at its addresses, connected or not; raise ``Unreachable`` if it is at none of them."""
+        ``is_direct`` leaves out those through relays.
+        """
         notes: list[str] = []
         async with self._dial_slots:
             for address in self._address_book.addresses(peer):
+                if is_direct and relay_in(address) is not None:
+                    continue
                 note = await self._try_address(peer, address)
                 if not note:
                     self._address_book.worked(peer, address)

@@ -21,9 +21,8 @@ def socket_under(secured: Untyped) -> Untyped:
     return secured.swarm_raw.stream.stream
 
 
-def relay_under(secured: Untyped) -> PeerId | None:
-    """Return the relay that a secured connection goes through; None for a direct one."""
-    raw = getattr(secured, "swarm_raw", None)
+def relay_under(raw: Untyped) -> PeerId | None:
+    """Return the relay that a raw connection goes through; None for a direct one."""
     return getattr(getattr(raw, "stream", None), "relay", None)
 
 

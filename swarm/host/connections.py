@@ -7,7 +7,7 @@ Shell: one task per connection, one watchdog for all.
        +---- 10 s without hello, another network -------------------------------------+
 
 ``Link`` is the state of one connection to one peer, and ``ConnectionNotices`` reduces libp2p's notices of
-connections to two callbacks. A peer has two ids, ours and libp2p's: ``peer_of`` and ``id_of`` convert them.
+connections to two callbacks.
 """
 
 import contextlib
@@ -20,7 +20,6 @@ from typing import Any
 import trio
 from libp2p.abc import INetConn, INetStream, INetwork, INotifee
 from libp2p.custom_types import TProtocol
-from libp2p.peer.id import ID
 from libp2p.protocol_muxer.exceptions import MultiselectClientError
 from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
 from libp2p.rcmgr import Direction
@@ -33,6 +32,7 @@ from swarm.host.backoff import CircuitBreakers, PeerScores
 from swarm.host.closing import Untyped, cut, open_scope, relay_under, say_goodbye
 from swarm.host.handshake import Hello, parse_hello, reason_to_part
 from swarm.host.libp2p_patches import NEGOTIATE_S, GuardedHost
+from swarm.host.peer_ids import id_of, peer_of
 from swarm.host.relay.messages import STOP
 from swarm.host.streams import ANSWER, LINK_ERRORS, REFUSAL, Declined, FrameStream, refusal
 from swarm.host.twins import (
@@ -45,7 +45,7 @@ from swarm.host.twins import (
 )
 from swarm.host.twins import PROTOCOL as TWIN_PROTOCOL
 from swarm.primitives.codec import encode
-from swarm.primitives.crypto import parse_peer, peer_name, peer_text
+from swarm.primitives.crypto import peer_name
 from swarm.spill import give_back
 from swarm.types import PeerId
 
@@ -59,7 +59,9 @@ class Link:
         self.is_outbound = conn.direction == Direction.OUTBOUND
         self.remote: tuple[str, int] = conn.muxed_conn.get_remote_address() or ("", 0)
         self.remote_host = self.remote[0]
-        self.relay: PeerId | None = relay_under(conn.muxed_conn.secured_conn)
+        self.relay: PeerId | None = relay_under(
+            getattr(conn.muxed_conn.secured_conn, "swarm_raw", None)
+        )
         """Relay that the connection goes through; None for a direct one."""
         self.is_helper = False
         """True if it leads to a relay that is no peer of our network: it says no hello."""
@@ -90,16 +92,6 @@ class Link:
             and not self.is_replaced
             and not self.is_helper
         )
-
-
-def peer_of(peer_id: ID) -> PeerId:
-    """Return our id of a libp2p peer; raise ``BadEncoding`` if its key is not Ed25519."""
-    return parse_peer(peer_id.to_base58())
-
-
-def id_of(peer: PeerId) -> ID:
-    """Return libp2p's id of a peer."""
-    return ID.from_base58(peer_text(peer))
 
 
 class ConnectionNotices(INotifee):

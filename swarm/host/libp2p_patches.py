@@ -49,7 +49,7 @@ from multiaddr.multiaddr import Multiaddr
 
 from swarm.errors import PeerFault, Unreachable
 from swarm.host.addresses import ADDRESSES_MAX
-from swarm.host.closing import Untyped, cut, open_scope, shielded, socket_under
+from swarm.host.closing import Untyped, cut, open_scope, relay_under, shielded, socket_under
 from swarm.host.memory_quota import ByteBudget, UnreadBytes, stream_budget
 from swarm.host.noise import quick
 from swarm.host.places import PLACES_MAX, Place, ask_for_place
@@ -153,8 +153,7 @@ class GuardedUpgrader(TransportUpgrader):
         """Secure a connection and keep hold of its socket."""
         plain = await super().upgrade_security(raw_conn, is_initiator, peer_id)
         # What goes through a relay is paced by the connection to the relay.
-        is_relayed = getattr(getattr(raw_conn, "stream", None), "relay", None) is not None
-        secured: Any = quick(plain, Uplink() if is_relayed else self.uplink)
+        secured: Any = quick(plain, self.uplink if relay_under(raw_conn) is None else Uplink())
         secured.swarm_raw = raw_conn
         return secured  # type: ignore[no-any-return]
 

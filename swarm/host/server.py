@@ -17,9 +17,9 @@ from libp2p.custom_types import TProtocol
 from swarm.errors import PeerFault, SwarmError, Unreachable
 from swarm.host.client import Traffic
 from swarm.host.closing import Untyped
-from swarm.host.connections import peer_of
 from swarm.host.libp2p_patches import GuardedHost, Quota
 from swarm.host.memory_quota import SMALL_BYTES, bulk_budget, small_budget
+from swarm.host.peer_ids import peer_of
 from swarm.host.streams import ANSWER, REFUSAL, FrameStream, refusal
 from swarm.primitives.codec import LONGEST_FRAME_BYTES
 from swarm.primitives.crypto import peer_name

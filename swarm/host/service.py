@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import trio
@@ -26,12 +27,13 @@ from swarm.host.addresses import AddressBook, format_address, is_loopback, netwo
 from swarm.host.backoff import CircuitBreakers, PeerScores
 from swarm.host.client import Client, Traffic
 from swarm.host.closing import plain_errors, shielded
-from swarm.host.connections import PING_BYTES, PING_PROTOCOL, Connections, id_of, peer_of
+from swarm.host.connections import PING_BYTES, PING_PROTOCOL, Connections
 from swarm.host.dialback import DialBacks
 from swarm.host.handshake import CHAIN_BYTES, SESSION_BYTES, Hello
 from swarm.host.libp2p_patches import GuardedHost, GuardedSwarm, build_host, route_logging
 from swarm.host.listen import announced, bindings, expand
 from swarm.host.memory_quota import STREAM_BYTES
+from swarm.host.peer_ids import id_of, peer_of
 from swarm.host.places import group_of
 from swarm.host.reachability import Reachable
 from swarm.host.relay.circuits import Relays, Wish
@@ -155,7 +157,7 @@ class Host:
         puncher = Puncher(
             self.libp2p_host,
             self._links,
-            go_direct=self._caller.go_direct,
+            go_direct=partial(self._caller.prove, is_direct=True),
             own_addresses=self.addresses,
             blame=self.blame,
         )

@@ -18,7 +18,7 @@ from swarm.dht.directory import Announcement, view
 from swarm.dht.records import RECORD_BYTES_MAX, record_key, sign_record
 from swarm.dht.service import Dht
 from swarm.errors import Unreachable
-from swarm.host.connections import id_of
+from swarm.host.peer_ids import id_of
 from swarm.host.service import Host, open_host
 from swarm.host.streams import LINK_ERRORS
 from swarm.primitives.codec import encode

@@ -23,7 +23,7 @@ from multiaddr.multiaddr import Multiaddr
 
 from swarm.errors import PeerFault, Unreachable
 from swarm.host import connections, libp2p_patches, memory_quota, server, yamux
-from swarm.host.connections import id_of
+from swarm.host.peer_ids import id_of
 from swarm.host.places import Place
 from swarm.host.service import Host
 from swarm.host.streams import LINK_ERRORS, Declined, FrameStream

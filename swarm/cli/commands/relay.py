@@ -55,7 +55,7 @@ def relay(
     talks to whom and how much; the bytes are encrypted from end to end.
     """
     from swarm.host.addresses import format_address
-    from swarm.host.identity import lock_home
+    from swarm.host.identity import load_identity, lock_home
     from swarm.host.listen import announced, bindings, expand
     from swarm.primitives.crypto import peer_text
 
@@ -67,7 +67,7 @@ def relay(
     told = [*announced(announce or ()), *expand(format_address(host, port))]
     screen.home.mkdir(parents=True, exist_ok=True)
     with lock_home(screen.home), tempfile.TemporaryDirectory(prefix="swarm-relay-") as folder:
-        secret = _key(screen.home)
+        secret = load_identity(screen.home)
         bound = format_address(host, port)
         udp = bound.replace("/tcp/", "/udp/") + "/quic-v1"
         addresses = [f"{address}/p2p/{peer_text(secret.peer)}" for address in told]
@@ -90,12 +90,6 @@ def daemon() -> Path:
     )
 
 
-def _key(home: Path) -> "SecretKey":
-    from swarm.host.identity import load_identity
-
-    return load_identity(home)
-
-
 def _key_file(folder: Path, secret: "SecretKey") -> str:
     from swarm.files import write_whole
 
@@ -115,8 +109,7 @@ def _run(
         )
         try:
             if not _listens(child, endpoint):
-                child.kill()
-                child.wait()
+                _stopped(child)
                 output.seek(0)
                 lines = output.read()[-4096:].decode("utf-8", "replace").strip().splitlines()
                 raise UsageError(

@@ -7,7 +7,7 @@ Each topic has a check, a function of this node: a notice is passed on only afte
 
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 import trio
@@ -15,6 +15,7 @@ import trio
 from swarm.errors import PeerFault, Unreachable
 from swarm.gossip.news.messages import FRAME_BYTES_MAX, PROTOCOL, Frame, encode_frame, parse_frame
 from swarm.gossip.news.router import TICK_S, Arrived, Router, Verdict
+from swarm.host.ports import AsksAndAnswers
 from swarm.primitives.randomness import stream
 from swarm.types import Digest, PeerId
 
@@ -38,36 +39,8 @@ REST_MAX_S = 30.0
 log = logging.getLogger("swarm.gossip")
 
 
-class NewsHost(Protocol):
+class NewsHost(AsksAndAnswers, Protocol):
     """The part of the host that news needs."""
-
-    async def call(
-        self,
-        peer: PeerId,
-        protocol: str,
-        request: bytes,
-        *,
-        timeout_s: float,
-        reply_limit: int = ...,
-    ) -> bytes:
-        """Send ``peer`` one request; return its reply."""
-        ...
-
-    def serve(
-        self,
-        protocol: str,
-        handler: Callable[[PeerId, bytes], Awaitable[bytes]],
-        *,
-        request_limit: int,
-        concurrency: int = ...,
-        per_peer: int = ...,
-    ) -> None:
-        """Answer a protocol."""
-        ...
-
-    def blame(self, peer: PeerId, fault: PeerFault) -> None:
-        """Record a fault of ``peer``."""
-        ...
 
     def connected(self) -> list[PeerId]:
         """Return the connected peers."""

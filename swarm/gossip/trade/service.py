@@ -39,6 +39,7 @@ from swarm.gossip.trade.outbox import (
 from swarm.gossip.trade.payload import FragmentPayload, ReceivedFragment, open_payload
 from swarm.gossip.trade.pull import Wanted
 from swarm.gossip.trade.server import TradeServer
+from swarm.host.ports import AsksAndAnswers
 from swarm.primitives.codec import encode
 from swarm.primitives.crypto import SecretKey
 from swarm.types import Digest, PeerId
@@ -60,43 +61,14 @@ JOBS_MAX = 256
 seats."""
 
 Job = Callable[[], Awaitable[None]]
-Handler = Callable[[PeerId, bytes], Awaitable[bytes]]
 
 
-class TradeLinks(Protocol):
+class TradeLinks(AsksAndAnswers, Protocol):
     """Part of ``swarm.host.Host`` that this package uses."""
 
     @property
     def peer(self) -> PeerId:
         """Public key of this node."""
-        ...
-
-    async def call(
-        self,
-        peer: PeerId,
-        protocol: str,
-        request: bytes,
-        *,
-        timeout_s: float,
-        reply_limit: int = ...,
-    ) -> bytes:
-        """Send a request and return the answer; raises ``Unreachable`` or ``PeerFault``."""
-        ...
-
-    def serve(
-        self,
-        protocol: str,
-        handler: Handler,
-        *,
-        request_limit: int,
-        concurrency: int = ...,
-        per_peer: int = ...,
-    ) -> None:
-        """Answer requests with ``handler``; errors that it raises become blame or a refusal."""
-        ...
-
-    def blame(self, peer: PeerId, fault: PeerFault) -> None:
-        """Count a fault against a peer."""
         ...
 
 

@@ -20,8 +20,9 @@ from multiaddr.multiaddr import Multiaddr
 
 from swarm.errors import BadEncoding, PeerFault, SwarmError, Unreachable
 from swarm.host.addresses import relay_in, through
-from swarm.host.connections import Connections, Link, NotSpoken, id_of
+from swarm.host.connections import Connections, Link, NotSpoken
 from swarm.host.libp2p_patches import GuardedHost
+from swarm.host.peer_ids import id_of
 from swarm.host.relay import messages
 from swarm.host.relay.bridge import CircuitEnd, carry, socket_pair
 from swarm.host.relay.messages import HOP, MESSAGE_BYTES_MAX, REASONS, HopStatus, Status
@@ -160,12 +161,13 @@ class Relays:
         now, rest_s = trio.current_time(), REST_S
         try:
             link = await self._link_to(relay, self._named.get(relay, ""))
-            said = await self._ask(link, messages.reserve())
-            if said[1].status is Status.OK:
+            stream, said = await self._ask(link, messages.reserve())
+            if said.status is Status.OK:
+                await stream.close()
                 self._held[relay] = _Held(self._own_address(link), now + RENEW_S)
                 return
-            log.info("%s: no place: %s", peer_name(relay), REASONS[said[1].status])
-            if said[1].status is Status.PERMISSION_DENIED:
+            log.info("%s: no place: %s", peer_name(relay), REASONS[said.status])
+            if said.status is Status.PERMISSION_DENIED:
                 rest_s = NO_RELAY_REST_S
         except PeerFault as fault:
             self._host.blame(relay, fault)
@@ -215,7 +217,8 @@ class Relays:
             stream, said = await self._ask(link, messages.connect(peer))
             if said.status is not Status.OK:
                 raise Unreachable(f"the relay {peer_name(relay)}: {REASONS[said.status]}")
-            end = self._carried(stream, link)
+            end, far = self._ends(link)
+            self._nursery.start_soon(carry, stream, far)
             network: Any = self._libp2p_host.get_network()
             try:
                 return await network.upgrade_outbound_raw_conn(
@@ -259,11 +262,6 @@ class Relays:
                 log.debug("nobody came through %s: %r", peer_name(link.peer), error)
             await trio.aclose_forcefully(end.stream)
             nursery.cancel_scope.cancel()
-
-    def _carried(self, stream: FrameStream, link: Link) -> CircuitEnd:
-        end, far = self._ends(link)
-        self._nursery.start_soon(carry, stream, far)
-        return end
 
     def _own_address(self, link: Link) -> str:
         """Return the address of this node through a relay, at the one of the relay's that most can dial.

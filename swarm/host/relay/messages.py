@@ -21,7 +21,7 @@ from multiaddr.multiaddr import Multiaddr
 
 from swarm.errors import BadEncoding
 from swarm.host.addresses import parse_address, relay_in
-from swarm.primitives.crypto import parse_peer, peer_text
+from swarm.host.peer_ids import id_of, peer_of
 from swarm.types import PeerId
 
 HOP = "/libp2p/circuit/relay/0.2.0/hop"
@@ -173,11 +173,11 @@ def _read(message: Message, data: bytes, limit: int = MESSAGE_BYTES_MAX) -> None
 
 
 def _named(peer: PeerId) -> Named:
-    return Named(id=ID.from_base58(peer_text(peer)).to_bytes())
+    return Named(id=id_of(peer).to_bytes())
 
 
 def _peer(named: Named) -> PeerId:
-    return parse_peer(ID(named.id).to_base58())
+    return peer_of(ID(named.id))
 
 
 def _status(number: int) -> Status:

@@ -21,9 +21,10 @@ from multiaddr.multiaddr import Multiaddr
 from swarm.errors import BadEncoding, PeerFault, SwarmError, Unreachable
 from swarm.host.addresses import relay_in
 from swarm.host.closing import Untyped
-from swarm.host.connections import Connections, Link, id_of
+from swarm.host.connections import Connections, Link
 from swarm.host.libp2p_patches import GuardedHost
 from swarm.host.listen import listening_at
+from swarm.host.peer_ids import id_of
 from swarm.host.relay import messages
 from swarm.host.relay.messages import DCUTR, IDENTIFY, IDENTIFY_BYTES_MAX, MESSAGE_BYTES_MAX
 from swarm.host.streams import LINK_ERRORS, FrameStream
@@ -50,11 +51,11 @@ class Puncher:
         libp2p_host: GuardedHost,
         links: Connections,
         *,
-        go_direct: Callable[[PeerId], Awaitable[bool]],
+        go_direct: Callable[[PeerId], Awaitable[None]],
         own_addresses: Callable[[], Sequence[str]],
         blame: Callable[[PeerId, PeerFault], None],
     ) -> None:
-        """``go_direct(peer)`` dials the known addresses of a peer, and tells whether it was there."""
+        """``go_direct(peer)`` dials a peer at its direct addresses; raises ``Unreachable`` if it is at none."""
         self._network: Any = libp2p_host.get_network()
         self._links, self._go_direct, self._blame = links, go_direct, blame
         self._own_addresses = own_addresses
@@ -84,7 +85,7 @@ class Puncher:
 
     async def _lead(self, link: Link) -> None:
         """Agree with the one who dialled on a moment, and dial it then as the one who answers."""
-        theirs: tuple[str, ...] = ()
+        agreed: tuple[str, ...] = ()
         stream = FrameStream(await self._links.open_on(link, [DCUTR]))
         try:
             with trio.move_on_after(EXCHANGE_S):
@@ -95,11 +96,12 @@ class Puncher:
                 rtt_s = trio.current_time() - asked
                 await stream.send_line(messages.punch_now())
                 await trio.sleep(rtt_s / 2)
+                agreed = theirs
         except BadEncoding as error:
             raise PeerFault(f"of a direct way: {error}") from None
         finally:
             await stream.close()
-        await self._dial(link.peer, theirs, self._network.dial_addr_as_responder)
+        await self._dial(link.peer, agreed, self._network.dial_addr_as_responder)
 
     async def serve(self, net_stream: INetStream) -> None:
         """Follow the one who was dialled through a relay, and dial it when it says so."""
@@ -108,12 +110,13 @@ class Puncher:
         if link is None or link.relay is None or not link.is_outbound:
             await stream.reset()
             return
-        theirs: tuple[str, ...] = ()
+        agreed: tuple[str, ...] = ()
         try:
             with trio.move_on_after(EXCHANGE_S):
                 theirs = messages.parse_punch(await stream.receive_line(MESSAGE_BYTES_MAX))
                 await stream.send_line(messages.punch(await self._observed(link)))
                 messages.parse_punch_now(await stream.receive_line(MESSAGE_BYTES_MAX))
+                agreed = theirs
         except (BadEncoding, PeerFault) as error:
             self._blame(link.peer, PeerFault(f"of a direct way: {error}"))
             return
@@ -122,7 +125,7 @@ class Puncher:
             return
         finally:
             await stream.close()
-        await self._dial(link.peer, theirs, self._network.dial_addr)
+        await self._dial(link.peer, agreed, self._network.dial_addr)
 
     async def _observed(self, link: Link) -> list[str]:
         """Return addresses at which this node may be dialled: as the relay sees it, then its own."""

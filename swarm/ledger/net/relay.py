@@ -10,7 +10,7 @@ are offered again, or that a validator misses, go to a few peers directly: news 
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import trio
 
@@ -25,6 +25,7 @@ from swarm.errors import (
 )
 from swarm.gossip.news.router import Verdict
 from swarm.gossip.news.service import News
+from swarm.host.ports import Asks
 from swarm.host.service import Host
 from swarm.ledger.check_statements import ForcedError, TraceFraud
 from swarm.ledger.free_joins import Origin
@@ -60,32 +61,12 @@ REST_MAX_S = 4.0
 PEERS_MAX = 256
 
 
-class BatchSender(Protocol):
-    """The part of the host that the broadcaster needs."""
-
-    async def call(
-        self,
-        peer: PeerId,
-        protocol: str,
-        request: bytes,
-        *,
-        timeout_s: float,
-        reply_limit: int = ...,
-    ) -> bytes:
-        """Send ``peer`` one request; return its reply."""
-        ...
-
-    def blame(self, peer: PeerId, fault: PeerFault) -> None:
-        """Record a fault of ``peer``."""
-        ...
-
-
 class Broadcaster(Generic[Item]):
     """Batching sender with one queue per peer; ``run`` serves the queues until cancelled."""
 
     def __init__(
         self,
-        host: BatchSender,
+        host: Asks,
         protocol: str,
         encode_frame: Callable[[Sequence[Item]], bytes],
         *,

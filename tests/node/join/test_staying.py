@@ -10,8 +10,8 @@ import trio
 import trio.testing
 
 from swarm.events import EventKind
-from swarm.host.connections import id_of
 from swarm.host.outbound import LINKS, PER_NETWORK_MAX
+from swarm.host.peer_ids import id_of
 from swarm.host.service import Host, open_host
 from swarm.node.join import known_peers, staying
 from swarm.node.join.anchors import ANCHORS_MAX, RIPE_S
