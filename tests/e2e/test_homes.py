@@ -83,7 +83,17 @@ class Relay:
     """A relay on a machine, listening."""
 
     def __init__(self, machine: str, home: Path) -> None:
-        command = [*on(machine), "--home", str(home), "relay", "--listen", f"44.0.1.1:{RELAY_PORT}"]
+        # As a script's background job is started, which ignores Ctrl-C: the relay heeds it all the same.
+        deaf = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh"]
+        command = [
+            *deaf,
+            *on(machine),
+            "--home",
+            str(home),
+            "relay",
+            "--listen",
+            f"44.0.1.1:{RELAY_PORT}",
+        ]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         self._output = self._process.stdout

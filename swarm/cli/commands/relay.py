@@ -102,7 +102,10 @@ def _run(
     screen: Terminal, command: list[str], addresses: list[str], endpoint: tuple[str, int]
 ) -> None:
     """Run the daemon until it ends or this process is told to; raises ``UsageError`` if it does not start."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    from swarm.cli.run_node import heeded
+
+    for number in heeded():  # a script's background job ignores Ctrl-C by itself
+        signal.signal(number, signal.default_int_handler)
     with tempfile.TemporaryFile() as output:
         child = subprocess.Popen(  # noqa: S603  our own words
             command, stdout=output, stderr=output, start_new_session=True
