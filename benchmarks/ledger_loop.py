@@ -28,7 +28,6 @@ from swarm.ledger.chain import Head
 from swarm.ledger.consensus.timers import TimerParams
 from swarm.ledger.consensus.validator import ValidatorRunner
 from swarm.ledger.mempool import Mempool
-from swarm.ledger.net.answering import Answering
 from swarm.ledger.net.archive import Archive
 from swarm.ledger.net.follower import Follower
 from swarm.ledger.net.relay import Relay
@@ -100,9 +99,8 @@ async def a_node(
         replica = ValidatorRunner(archive, pool, secret, link_host, pace) if validate else None
         news = News(link_host, seed=secret.seed)
         relay = Relay(archive, pool, secret, link_host, news)
-        answering = Answering(archive, link_host)
-        snapshots = Snapshots(archive, link_host, answering)
-        served = (archive, pool, link_host, replica, snapshots, answering)
+        snapshots = Snapshots(archive, link_host)
+        served = (archive, pool, link_host, replica, snapshots)
         follower = Follower(*served, uses_snapshots=False)
         ledger = LedgerService(archive, pool, replica, follower, relay, snapshots, keeps_all=True)
         checks = _verifier(home, genesis, secret, host, ledger, store)

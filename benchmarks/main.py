@@ -19,6 +19,7 @@ from swarm.errors import UsageError
 NAMES = (
     "adversaries",
     "campaign",
+    "floods",
     "incentives",
     "int8",
     "join",

@@ -4,13 +4,17 @@ Twenty peers of ours in as many processes, each connected to a few others, over 
 many peers of hivemind's DHT. They take turns: a record is put and read by ours, then by hivemind's. Then blobs
 are fetched from one and from four peers, and copied by plain TCP, in turns. News spreads over 64 simulated
 peers that lose one frame in a hundred, and over the twenty real ones. At last three in ten of our peers
-die, half of them killed and half frozen, and the rest reads every record; then two in ten lie besides.
+die, half of them killed and half frozen, and the rest reads every record; then two in ten lie besides. Floods
+and hostile links are played against nodes of their own at the end.
 """
 
+import json
 import random
 import secrets
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -18,8 +22,8 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks import net_news, net_tcp
-from benchmarks.common import Outcome, median, say, spread
+from benchmarks import floods, net_news, net_tcp
+from benchmarks.common import ROOT, Outcome, median, say, spread
 from benchmarks.wire_children import START_S, Answer, Child, ChildError, scratch
 
 PEERS, PEERS_QUICK = 20, 6
@@ -31,6 +35,8 @@ BLOB_BYTES, BLOB_QUICK_BYTES = 128 << 20, 8 << 20
 COPIES, COPIES_QUICK = 5, 2
 SOURCES = 4
 DEAD_SHARE, LIAR_SHARE = 0.3, 0.2
+HOSTILE, HOSTILE_QUICK = 256, 32
+HOSTILE_S, HOSTILE_QUICK_S = 20, 5
 IN_TIME_S = 15.0
 SLOW_START_S = 300.0
 SEED = 1
@@ -51,12 +57,7 @@ FIGURES = (
     "flood_cpu",
     "hostile_links_mb",
 )
-UNBUILT = {
-    "relay_join_s": "there is no relay yet",
-    "flood_join_ratio": "not measured yet: no bench of floods",
-    "flood_cpu": "not measured yet: no bench of floods",
-    "hostile_links_mb": "not part of this bench: `scripts/soak links` measures it",
-}
+UNBUILT = {"relay_join_s": "there is no relay yet"}
 """Figures that cannot be measured, and why."""
 
 
@@ -77,7 +78,34 @@ def measure(quick: bool) -> Outcome:
         copies = partial(_blobs, outcome, stack, swarm, size, folder)
         _try(outcome, ["blob_over_tcp_1", "blob_over_tcp_4"], copies)
         _try(outcome, ["dht_success_30dead"], partial(_dead, outcome, swarm, dice))
+    _try(outcome, ["flood_join_ratio", "flood_cpu"], partial(_floods, outcome))
+    _try(outcome, ["hostile_links_mb"], partial(_hostile, outcome, quick))
     return outcome
+
+
+def _floods(outcome: Outcome) -> None:
+    """Flood a node of its own in each way, once: ``scripts/soak net`` does so three times."""
+    found = floods.measure(quick=True)
+    outcome.detail["floods"] = {**found.figures, **found.detail}
+    for name in ("flood_join_ratio", "flood_cpu"):
+        if found.figures[name] is None:
+            raise ChildError(str(found.detail.get("reason")))
+        outcome.figures[name] = found.figures[name]
+
+
+def _hostile(outcome: Outcome, quick: bool) -> None:
+    """Let hostile links do all they can at once, each its part, to a node of its own."""
+    links, seconds = (HOSTILE_QUICK, HOSTILE_QUICK_S) if quick else (HOSTILE, HOSTILE_S)
+    say(f"{links} hostile links for {seconds} s")
+    command = [sys.executable, "-m", "tests.host.hostile", "mixed"]
+    options = ["--links", str(links), "--seconds", str(seconds)]
+    done = subprocess.run(
+        [*command, *options], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise ChildError(done.stderr[-600:])
+    outcome.detail["hostile_links"] = found = json.loads(done.stdout)["mixed"]
+    outcome.figures["hostile_links_mb"] = found["highest_mb"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,12 @@ class Child:
         self.send(order)
         return self.receive()
 
+    def finish(self, timeout_s: float = START_S) -> Answer:
+        """Say that there are no more orders, and return what the process says to that."""
+        assert self._process.stdin is not None, "opened with a pipe"
+        self._process.stdin.close()
+        return self.receive(timeout_s)
+
     def close(self) -> None:
         """Let it end, and end it if it does not."""
         assert self._process.stdin is not None, "opened with a pipe"

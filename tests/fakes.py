@@ -62,6 +62,9 @@ class FakeHost:
         self._network = network
         self._services: dict[str, _Service] = {}
 
+    def owes(self, peer: PeerId) -> bool:
+        return False
+
     def connected(self) -> list[PeerId]:
         """Everybody else who is alive, sorted."""
         return sorted(p for p, h in self._network.hosts.items() if h.is_alive and p != self.peer)

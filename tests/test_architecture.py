@@ -300,6 +300,19 @@ def docstrings(here: str) -> Iterator[tuple[ast.AST, str]]:
                     yield before, str(after.value.value).strip()
 
 
+def test_no_file_keeps_the_marks_of_a_merge() -> None:
+    marks = re.compile(r"^(<{7} |>{7} |={7}$)", re.MULTILINE)
+    folders = ("", "docs", "swarm", "tests", "benchmarks", "scripts", "configs")
+    found = [
+        path
+        for folder in folders
+        for path in (ROOT / folder).glob("*.*" if not folder else "**/*.*")
+    ]
+    texts = [path for path in found if path.suffix in {".md", ".py", ".toml", ".txt", ".c", ".sh"}]
+    assert len(texts) > 500
+    assert [str(path) for path in texts if marks.search(path.read_text("utf-8"))] == []
+
+
 @pytest.mark.parametrize("here", sorted(MODULES))
 def test_no_docstring_is_a_riddle(here: str) -> None:
     """A docstring says what a thing is (class: noun phrase) or does (function: verb), not "what is given"."""

@@ -42,6 +42,8 @@ PROTOCOL = "/swarm/announce/1"
 ASK_S = 5.0
 CONCURRENCY = 6
 ASKED_MAX = 64
+SPREAD_PART = 0.5
+"""Part of a round over which its questions are spread, but for the first."""
 """Peers asked in one round, sampled anew each round where there are more."""
 
 FRESH_SHARE = 0.75
@@ -122,12 +124,15 @@ class Directory:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._keep_published)
             nursery.start_soon(self._keep_looking_up)
+            spread_s = 0.0
             while True:
                 self._renew()
                 async with trio.open_nursery() as round_nursery:
                     for peer in self._unheard(self._targets()):
-                        round_nursery.start_soon(self._ask, peer)
-                await trio.sleep(self._interval_s * random.uniform(0.9, 1.1))
+                        round_nursery.start_soon(self._ask, peer, random.uniform(0.0, spread_s))
+                await trio.sleep(self._interval_s * random.uniform(0.9, 1.1) - spread_s)
+                # All at once would hold up everything else for as long as a hundred of them take.
+                spread_s = SPREAD_PART * self._interval_s
 
     def _renew(self) -> None:
         """Sign what we announce now, and put this node on the map."""
@@ -141,7 +146,7 @@ class Directory:
 
     def _targets(self) -> list[PeerId]:
         known = {*self._roster(), *self._providers, *self._host.connected()} - {self._host.peer}
-        found = sorted(known)
+        found = sorted(peer for peer in known if not self._host.owes(peer))
         return random.sample(found, ASKED_MAX) if len(found) > ASKED_MAX else found
 
     def _unheard(self, peers: Sequence[PeerId]) -> list[PeerId]:
@@ -150,7 +155,8 @@ class Directory:
         self._heard = {peer: heard for peer, heard in self._heard.items() if heard > since}
         return [peer for peer in peers if peer not in self._heard]
 
-    async def _ask(self, peer: PeerId) -> None:
+    async def _ask(self, peer: PeerId, after_s: float) -> None:
+        await trio.sleep(after_s)
         async with self._slots:
             try:
                 reply = await self._host.call(

@@ -24,11 +24,17 @@ Modules (C: pure, S: does I/O):
     listen.py         S  Find the addresses to listen on, and the ones to announce.
     memory_quota.py   C  Limit what is held for other peers, per peer and in total: requests,
                          replies, unread bytes, streams.
+    meter.py          S  Measure the processor time that a task takes, step by step, while it runs.
     noise.py          S  Noise session that moves many messages per turn of the event loop.
     outbound.py       C  Choose the peers that a node stays connected to by its own choice, and when
                          to dial each of them.
+    paces.py          C  Bound what strangers cost this node: a part of one core for each place that
+                         they come from, and for all.
+    pacing.py         S  Charge what a connection costs this node to where it comes from, and let it
+                         wait when that is too much.
     peer_ids.py       C  Convert the two ids of a peer: ours, which is its key, and libp2p's.
-    places.py         C  Share the places for connections among the networks that they come from.
+    places.py         C  Share the places for connections among the networks that they come from, by
+                         standing and use.
     ports.py          S  Name what packages above need of a host: ask peers, answer them, and note
                          their faults.
     reachability.py   C  Decide who can reach this node, from what peers say that dialled it anew.

@@ -30,6 +30,8 @@ FAULTS_MAX = 4.5
 ``FAULT_HALF_LIFE_S``."""
 
 FAULT_HALF_LIFE_S = 60.0
+CLEAN_MAX = 0.5
+"""Score below which faults are forgotten where a peer is to be trusted: a single one after a minute."""
 BAN_S = 60.0
 """Seconds for which a banned peer is refused."""
 
@@ -100,6 +102,13 @@ class PeerScores:
         """Return the seconds for which the peer is still banned; 0 if it is not."""
         record = self._records.get(peer)
         return max(0.0, record.banned_until - now) if record else 0.0
+
+    def is_clean(self, peer: PeerId, now: float) -> bool:
+        """Return True if the peer broke no rule lately: a single fault is forgotten after a minute."""
+        record = self._records.get(peer)
+        if record is None:
+            return True
+        return record.score * math.pow(0.5, (now - record.noted) / FAULT_HALF_LIFE_S) < CLEAN_MAX
 
     def faults(self) -> dict[PeerId, int]:
         """Return the number of faults noted per peer since the start."""

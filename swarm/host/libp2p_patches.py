@@ -41,7 +41,7 @@ from libp2p.rcmgr import Direction
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE_PROTOCOL
 from libp2p.security.noise.transport import Transport as NoiseTransport
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX_PROTOCOL
-from libp2p.stream_muxer.yamux.yamux import Yamux
+from libp2p.stream_muxer.yamux.yamux import Yamux, YamuxStream
 from libp2p.transport.tcp.tcp import TCP
 from libp2p.transport.upgrader import TransportUpgrader
 from libp2p.utils.varint import read_varint_prefixed_bytes_limited
@@ -52,9 +52,11 @@ from swarm.host.addresses import ADDRESSES_MAX
 from swarm.host.closing import Untyped, cut, open_scope, relay_under, shielded, socket_under
 from swarm.host.memory_quota import ByteBudget, UnreadBytes, stream_budget
 from swarm.host.noise import quick
-from swarm.host.places import PLACES_MAX, Place, ask_for_place
+from swarm.host.paces import Work
+from swarm.host.pacing import Pacing, own_host
+from swarm.host.places import PLACES_MAX, USE_BYTES, Place, ask_for_place
 from swarm.host.uplink import Uplink
-from swarm.host.yamux import GuardedYamux, guarded_streams
+from swarm.host.yamux import GuardedYamux, guarded_streams, read_stream
 from swarm.primitives.crypto import SecretKey
 from swarm.types import PeerId
 
@@ -88,6 +90,8 @@ log = logging.getLogger("swarm.libp2p")
 
 class ConnectionLimits(Protocol):
     """Calls that the guarded classes make to the host around them."""
+
+    pacing: Pacing
 
     def addresses(self) -> list[str]:
         """Return the addresses at which others can dial us."""
@@ -191,13 +195,27 @@ class GuardedSwarm(libp2p_swarm.Swarm):
         with open_scope() as scope:
             self._handshakes[scope] = address
             try:
-                raw = RawConnection(read_write_closer, False)
-                muxed = await self.upgrade_inbound_raw_conn(raw, maddr)
+                muxed = await self._upgraded(read_write_closer, address, maddr)
             finally:
                 self._handshakes.pop(scope, None)
         if muxed is not None:
             # The listener closes the socket when this returns, and not before.
             await muxed.event_closed.wait()
+
+    async def _upgraded(self, closer: Untyped, address: str, maddr: Untyped) -> Untyped:
+        """Shake hands when it is the turn of the address, at its cost; None if too many of it wait."""
+        pacing = self.limits.pacing
+        payer = pacing.payer_at(address, own_host(closer.stream))
+        meter = pacing.meter(payer)
+        try:
+            await pacing.turn(payer, Work.HANDSHAKE)
+            raw = RawConnection(closer, False)
+            return await meter.run(self.upgrade_inbound_raw_conn(raw, maddr))
+        except Unreachable:
+            return None
+        finally:
+            if meter.used_s:
+                pacing.learn(payer, Work.HANDSHAKE, meter.used_s)
 
     def _make_room(self, address: str) -> None:
         """Drop the oldest unfinished handshake if a limit is reached."""
@@ -218,6 +236,7 @@ class GuardedSwarm(libp2p_swarm.Swarm):
             muxed_conn.count_in(
                 self.unread, lambda other, fault: self.limits.faulted(other.peer_id, fault)
             )
+            muxed_conn.pacing = self.limits.pacing
         start = muxed_conn.start
 
         async def start_guarded() -> None:
@@ -246,6 +265,7 @@ class GuardedSwarm(libp2p_swarm.Swarm):
             CONNECTIONS_MAX,
         )
         muxed_conn.swarm_arrival = next(self._arrivals)
+        muxed_conn.swarm_since = trio.current_time()
         if not verdict.is_admitted:
             await trio.aclose_forcefully(socket_under(muxed_conn.secured_conn))
             raise SwarmException("every place for connections is taken")
@@ -257,7 +277,15 @@ class GuardedSwarm(libp2p_swarm.Swarm):
 
     def _place(self, muxed_conn: Untyped, *, is_inbound: bool) -> Place:
         remote = muxed_conn.get_remote_address()
-        return Place(remote[0] if remote else "", is_inbound, muxed_conn.peer_id in self.kept)
+        now = trio.current_time()
+        return Place(
+            remote[0] if remote else "",
+            is_inbound,
+            is_kept=muxed_conn.peer_id in self.kept,
+            has_standing=self.limits.pacing.has_standing(muxed_conn.peer_id),
+            use=getattr(muxed_conn, "given_bytes", 0) // USE_BYTES,
+            age_s=now - getattr(muxed_conn, "swarm_since", now),
+        )
 
     async def dial_peer(self, peer_id: ID) -> list[INetConn]:
         """Dial through ``ConnectionLimits``: every address, one at a time, coalesced, with a deadline."""
@@ -315,12 +343,15 @@ class GuardedHost(BasicHost):
         """
 
     async def _swarm_stream_handler(self, net_stream: INetStream) -> None:
-        peer_id = net_stream.muxed_conn.peer_id
+        peer_id, pacing = net_stream.muxed_conn.peer_id, self.limits.pacing
         try:
             with self.streams.admitted(PeerId(peer_id.to_bytes()), 1) as number:
                 is_done = False
                 with self.streams.moving(number):
-                    await self._serve_stream(net_stream, peer_id)
+                    await pacing.turn(pacing.payer(net_stream.muxed_conn), Work.QUESTION)
+                    meter = pacing.meter_of(net_stream.muxed_conn)
+                    net_stream.swarm_meter = meter  # type: ignore[attr-defined]
+                    await meter.run(self._serve_stream(net_stream, peer_id))
                     is_done = True
                 if not is_done:
                     await _reset(net_stream)
@@ -417,10 +448,11 @@ def _remote_address(stream: TrioTCPStream) -> tuple[str, int] | None:
 def build_host(secret: SecretKey, uplink: Uplink | None = None) -> GuardedHost:
     """Return a libp2p host over TCP, Noise and Yamux only, which sends at the pace of ``uplink``.
 
-    Unguarded: the default also accepts plaintext, where a PeerID is only a claim; and a peer on IPv6 has no
-    remote address, so that all of them share the limit of one address, and none is believed where it listens.
+    Unguarded: the default also accepts plaintext, where a PeerID is only a claim; a peer on IPv6 has no remote
+    address, so that all of them share the limit of one address, and none is believed where it listens.
     """
     multiselect_communicator.read_delim = read_line  # type: ignore[attr-defined]
+    YamuxStream.read = read_stream  # type: ignore[assignment, method-assign]
     TrioTCPStream.get_remote_address = _remote_address  # type: ignore[assignment, method-assign]
     libp2p_swarm._HAPPY_EYEBALLS_DELAY = EYEBALLS_DELAY_S  # pyright: ignore[reportPrivateUsage]
     keys = create_new_key_pair(secret.seed)

@@ -19,6 +19,7 @@ from swarm.host.client import Traffic
 from swarm.host.closing import Untyped
 from swarm.host.libp2p_patches import GuardedHost, Quota
 from swarm.host.memory_quota import SMALL_BYTES, bulk_budget, small_budget
+from swarm.host.paces import Work
 from swarm.host.peer_ids import peer_of
 from swarm.host.streams import ANSWER, REFUSAL, FrameStream, refusal
 from swarm.primitives.codec import LONGEST_FRAME_BYTES
@@ -94,11 +95,13 @@ class Server:
                 size = await stream.announced(service.request_limit)
                 if size is None:
                     break
+                began_s = await self._turn(net_stream)
                 async with self._taken_in(peer, size, stream) as request:
                     reply = await self._reply(service, peer, request, stream)
                 if reply is None:
                     break
                 await self._send(peer, reply, stream)
+                self._end_turn(net_stream, began_s)
         except PeerFault as fault:
             self._blame(peer, fault)
             await stream.reset()
@@ -107,6 +110,20 @@ class Server:
             await stream.reset()
         else:
             await stream.close()
+
+    async def _turn(self, net_stream: Untyped) -> float:
+        """Wait for the turn of a request; return the seconds that its stream has cost until then.
+
+        Raises ``Unreachable`` if too many of a stranger's wait.
+        """
+        pacing = self._host.limits.pacing
+        await pacing.turn(pacing.payer(net_stream.muxed_conn), Work.QUESTION)
+        return float(net_stream.swarm_meter.used_s)
+
+    def _end_turn(self, net_stream: Untyped, began_s: float) -> None:
+        pacing = self._host.limits.pacing
+        cost_s = net_stream.swarm_meter.used_s - began_s
+        pacing.learn(pacing.payer(net_stream.muxed_conn), Work.QUESTION, cost_s)
 
     @asynccontextmanager
     async def _taken_in(

@@ -9,11 +9,11 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import trio
 from libp2p.abc import INetConn, INetStream
@@ -33,6 +33,7 @@ from swarm.host.handshake import CHAIN_BYTES, SESSION_BYTES, Hello
 from swarm.host.libp2p_patches import GuardedHost, GuardedSwarm, build_host, route_logging
 from swarm.host.listen import announced, bindings, expand
 from swarm.host.memory_quota import STREAM_BYTES
+from swarm.host.pacing import Pacing
 from swarm.host.peer_ids import id_of, peer_of
 from swarm.host.places import group_of
 from swarm.host.reachability import Reachable
@@ -48,6 +49,8 @@ from swarm.primitives.codec import FRAME_BYTES_MAX
 from swarm.primitives.crypto import SecretKey, peer_name
 from swarm.ticket import Reach, reach_of
 from swarm.types import PeerId
+
+T = TypeVar("T")
 
 EVENTS_MAX = 256
 """Events kept for a reader that is late; the oldest make room."""
@@ -105,6 +108,7 @@ class Host:
         self._address_book = AddressBook()
         self._breakers = CircuitBreakers()
         self._scores = PeerScores()
+        self.pacing = Pacing(self._is_trusted)
         self._traffic = Traffic()
         self._readers: list[
             tuple[trio.MemorySendChannel[PeerConnected | PeerLost], trio.MemoryReceiveChannel[Any]]
@@ -138,11 +142,11 @@ class Host:
         self.reach = DialBacks(self, remote_host=self._remote_host, dial=self._links.probe)
         """Record of who can dial this node."""
         self._serve_relays(relaying)
-        limit = {"request_limit": reachability.BYTES_MAX, "concurrency": 8, "per_peer": 1}
-        self.serve(reachability.PROTOCOL, self.reach.answer, **limit)
 
     def _serve_relays(self, relaying: Relaying) -> None:
-        """Relay for others if this node is willing, and be reached through relays."""
+        """Relay for others if this node is willing, be reached through relays, and dial back who asks."""
+        limit = {"request_limit": reachability.BYTES_MAX, "concurrency": 8, "per_peer": 1}
+        self.serve(reachability.PROTOCOL, self.reach.answer, **limit)
         self.relays = Relays(
             self,
             self.libp2p_host,
@@ -323,6 +327,22 @@ class Host:
         return next(
             filter(None, (network_of(link.remote_host) for link in self._links.of(peer))), ""
         )
+
+    def _is_trusted(self, peer: PeerId, now: float) -> bool:
+        return self._scores.is_clean(peer, now) and not self._breakers.rest_s(peer, now)
+
+    def owes(self, peer: PeerId) -> bool:
+        """Return True if a peer has cost this node much of late: what can wait is not asked of it."""
+        return any(self.pacing.owes(link.conn.muxed_conn) for link in self._links.of(peer))
+
+    async def work_for(self, peer: PeerId, work: Callable[..., T], *arguments: object) -> T:
+        """Return what ``work`` returns, from a thread, and charge a peer with it as with all else."""
+        result: T
+        result, cost_s = await trio.to_thread.run_sync(_timed, work, arguments)
+        for link in self._links.of(peer):
+            self.pacing.spend(self.pacing.payer(link.conn.muxed_conn), cost_s)
+            break
+        return result
 
     def traffic(self, peer: PeerId) -> tuple[int, int]:
         """Return the (sent, received) bytes of requests and replies since the start."""
@@ -553,6 +573,12 @@ async def open_host(
                     await host.close()
             # Only here: cancelled any earlier, this scope would swallow the caller's own error.
             nursery.cancel_scope.cancel()
+
+
+def _timed(work: Callable[..., T], arguments: tuple[object, ...]) -> tuple[T, float]:
+    """Return the result, and the processor seconds of this thread that it took."""
+    began = time.thread_time()
+    return work(*arguments), time.thread_time() - began
 
 
 def _known(peer_id: ID) -> PeerId:

@@ -32,12 +32,16 @@ from libp2p.stream_muxer.yamux.yamux import (
     TYPE_WINDOW_UPDATE,
     YAMUX_HEADER_FORMAT,
     Yamux,
+    YamuxStream,
 )
 
 from swarm.errors import PeerFault
 from swarm.host.closing import Untyped, socket_under
 from swarm.host.memory_quota import STREAMS_PER_PEER_MAX, UnreadBytes
+from swarm.host.meter import Meter
 from swarm.host.noise import NoiseSession, no_count
+from swarm.host.paces import Work
+from swarm.host.pacing import Pacing
 from swarm.types import Bytes
 
 SMALL_BYTES = 4 << 10
@@ -50,6 +54,9 @@ BODY_S = 60.0
 """Seconds for the body of a frame once its header is there, as in libp2p."""
 PIECE_BYTES = 256 << 10
 """Most bytes of a body that are read at once: no frame of our own is longer (``streams.FRAME_BYTES_MAX``)."""
+REPLY_BYTES_MIN = 1 << 10
+"""Bytes from which a frame of an answer is not charged to its sender: we asked for it. In smaller frames an
+answer could cost what it likes."""
 STREAMS_OPEN_MAX = STREAMS_PER_PEER_MAX + 64
 """Inbound streams of one connection, those included that nobody serves yet, or any more."""
 
@@ -213,11 +220,18 @@ class GuardedYamux(Yamux):
         self._unread: UnreadBytes[GuardedYamux] = UnreadBytes()
         self._blame: Callable[[GuardedYamux, PeerFault], None] = _no_blame
         self._is_cut = False
+        self.pacing: Pacing | None = None
+        """Accounts that the work for this connection is charged to; set before anything arrives."""
+        self._meter = Meter()
+        self._is_reply = False
+        """True if the frame under way is a part of an answer that we asked for."""
         self._headers = deque[bytes]()
         """Headers that libp2p reads next: of the pieces of a frame whose body comes now."""
         self._body_ends_at = math.inf
         self.heard_at = -math.inf
         """Time at which the last bytes of a stream came in: who sends some is alive."""
+        self.given_bytes = 0
+        """Bytes of answers to our questions."""
         self._read = fresh.secured_conn.read
         self.secured_conn.read = self._next_header  # type: ignore[assignment, method-assign]
         if isinstance(fresh.secured_conn, NoiseSession):
@@ -262,7 +276,7 @@ class GuardedYamux(Yamux):
     async def handle_incoming(self) -> None:
         """Read frames until the connection ends; nothing of it counts any more then."""
         try:
-            await super().handle_incoming()
+            await self._meter.run(super().handle_incoming())
         finally:
             self._is_cut = True
             self._unread.forget(self)
@@ -270,9 +284,10 @@ class GuardedYamux(Yamux):
     async def forget(self, stream: Untyped) -> None:
         """Drop what is left of a stream that nobody reads any more; what still arrives for it is skipped."""
         stream.closed = stream.send_closed = stream.recv_closed = True
-        if (pile := self.stream_buffers.get(stream.stream_id)) is not None:
-            pile.clear()
-        await self._finalize_stream(stream, fully_closed=True)
+        async with self.streams_lock:  # what arrived before it was taken would keep the stream
+            if (pile := self.stream_buffers.get(stream.stream_id)) is not None:
+                pile.clear()
+            self._finalize_stream_locked(stream, fully_closed=True)
 
     # ---- frames
 
@@ -281,6 +296,7 @@ class GuardedYamux(Yamux):
         beside bodies.
         """
         while not self._headers:
+            await self._pay()
             frame = Frame.parse(await self._read(HEADER_SIZE))
             try:
                 await self._judge(frame)
@@ -289,11 +305,26 @@ class GuardedYamux(Yamux):
                 raise
         return self._headers.popleft()
 
+    async def _pay(self) -> None:
+        """Charge the frame before, and wait while its sender has had too much of this node."""
+        cost_s, pacing = self._meter.take(), self.pacing
+        if pacing is None or self._is_reply:
+            return
+        if payer := pacing.payer(self):
+            pacing.spend(payer, cost_s)
+            pacing.learn(payer, Work.FRAME, cost_s)
+            await pacing.turn(payer, Work.FRAME)
+
     async def _judge(self, frame: Frame) -> None:
         """Let a frame in, cut into pieces, or skip it; raise ``PeerFault`` if it is longer than its window."""
         stream: Untyped = self.streams.get(frame.stream_id)
         if frame.length and frame.kind == TYPE_DATA:
             self.heard_at = trio.current_time()
+        if stream is not None and stream.is_initiator:
+            self.given_bytes += frame.length
+        self._is_reply = (
+            stream is not None and stream.is_initiator and frame.length >= REPLY_BYTES_MIN
+        )
         if frame.kind != TYPE_DATA:
             if frame.opens and stream is None and self._is_full():
                 await self._refuse(frame)
@@ -365,6 +396,20 @@ class GuardedYamux(Yamux):
                 await self.secured_conn.write(data + body)
             else:
                 await self.secured_conn.write_pieces((data, body))
+
+
+_read_all = YamuxStream.read
+
+
+async def read_stream(stream: Untyped, n: int | None = -1) -> bytes:
+    """Return at most ``n`` bytes of a stream, for libp2p's own readers.
+
+    Unguarded: each read of a few bytes is answered with a frame of credit, four times where a protocol is agreed
+    on; and it is credit for more than was read.
+    """
+    if isinstance(stream.conn, GuardedYamux) and n is not None and n > 0:
+        return await stream.conn.take(stream, n)
+    return await _read_all(stream, n)
 
 
 def _no_blame(_connection: GuardedYamux, _fault: PeerFault) -> None:

@@ -20,11 +20,11 @@ from swarm.ledger.consensus.memory import VoteMemory
 from swarm.ledger.consensus.timers import TimerParams
 from swarm.ledger.consensus.validator import ValidatorRunner
 from swarm.ledger.mempool import Mempool
-from swarm.ledger.net.answering import Answering
 from swarm.ledger.net.archive import Archive, FinalBlock
 from swarm.ledger.net.follower import Follower
 from swarm.ledger.net.relay import Relay
 from swarm.ledger.net.snapshots import Snapshots
+from swarm.ledger.net.standing import Standings
 from swarm.ledger.snapshot import oldest_kept, oldest_needed
 from swarm.ledger.state.state import State
 from swarm.ledger.transactions import Body
@@ -133,15 +133,14 @@ class LedgerService:
         if validate:
             pace = TimerParams(genesis.block_interval_ms / 1000, delta_s)
             replica = ValidatorRunner(archive, pool, secret, host, pace, memory, report)
-        answering, relay = Answering(archive, host), Relay(archive, pool, secret, host, news)
-        snapshots = Snapshots(archive, host, answering)
+        relay, snapshots = Relay(archive, pool, secret, host, news), Snapshots(archive, host)
+        host.pacing.judge_by(Standings(lambda: archive.head.state).of)
         follower = Follower(
             archive,
             pool,
             host,
             replica,
             snapshots,
-            answering,
             uses_snapshots=not keeps_all,
             report=report,
             tell=tell,

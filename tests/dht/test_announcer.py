@@ -54,6 +54,9 @@ class Peer(FakeHost):
         self.asked: list[PeerId] = []
         network.hosts[self.peer] = self
 
+    def owes(self, peer: PeerId) -> bool:
+        return False
+
     def connected(self) -> list[PeerId]:
         return [peer for peer in super().connected() if peer not in self.unreachable]
 

@@ -11,6 +11,7 @@ import trio
 from swarm.config.spec import Genesis
 from swarm.errors import PeerFault, SwarmError, Unreachable
 from swarm.gossip.news.service import News
+from swarm.host.pacing import Pacing
 from swarm.host.service import Host, PeerConnected, PeerLost
 from swarm.ledger.consensus.memory import VoteMemory
 from swarm.ledger.service import LedgerService
@@ -41,10 +42,14 @@ class MemoryHost:
         self.net, self.peer, self.delay_s = net, secret.peer, delay_s
         self.handlers: dict[str, Handler] = {}
         self.blamed: list[PeerFault] = []
+        self.pacing = Pacing(lambda _peer, _now: True)
         net.hosts[secret.peer] = self
 
     def serve(self, protocol: str, handler: Handler, **_limits: int) -> None:
         self.handlers[protocol] = handler
+
+    def owes(self, peer: PeerId) -> bool:
+        return False
 
     def connected(self) -> list[PeerId]:
         up = set(self.net.hosts) - self.net.cut - {self.peer}
@@ -64,6 +69,9 @@ class MemoryHost:
 
     def origin(self, peer: PeerId) -> str:
         return self.net.origins.get(peer, "")
+
+    async def work_for(self, peer: PeerId, work: Callable[..., bytes], *arguments: object) -> bytes:
+        return await trio.to_thread.run_sync(work, *arguments)
 
     def subscribe(self) -> "trio.MemoryReceiveChannel[PeerConnected | PeerLost]":
         self.send, receive = trio.open_memory_channel[PeerConnected | PeerLost](16)

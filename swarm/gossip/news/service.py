@@ -54,6 +54,10 @@ class NewsHost(AsksAndAnswers, Protocol):
         """Return True if this node dialled it."""
         ...
 
+    def owes(self, peer: PeerId) -> bool:
+        """Return True if a peer has cost this node much, and is asked nothing meanwhile."""
+        ...
+
 
 class News:
     """News of one node; ``run`` carries it until cancelled."""
@@ -177,6 +181,8 @@ class News:
         under_way = self._in_flight.get(peer, [])
         is_early = bool(under_way) and now < under_way[-1] + OVERTAKE_S
         if self._nursery is None or now < until or is_early or len(under_way) >= IN_FLIGHT_MAX:
+            return
+        if self._host.owes(peer):
             return
         frame = self._router.take(peer, is_telling=peer in self._telling)
         if frame is None:

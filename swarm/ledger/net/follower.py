@@ -15,9 +15,9 @@ from swarm.ledger.blocks import block_digest, epoch_of
 from swarm.ledger.chain import Head, voted_on
 from swarm.ledger.consensus.validator import ValidatorRunner
 from swarm.ledger.mempool import Mempool
-from swarm.ledger.net.answering import Answering
 from swarm.ledger.net.archive import Archive
 from swarm.ledger.net.snapshots import Snapshots
+from swarm.ledger.net.standing import Standings
 from swarm.ledger.net.sync import (
     AHEAD_MAX,
     ASKS_MAX,
@@ -33,7 +33,7 @@ from swarm.ledger.net.sync import (
     parse_reply,
     parse_request,
 )
-from swarm.ledger.net.waiting import Waiter, WaitingPlaces, has_standing
+from swarm.ledger.net.waiting import Waiter, WaitingPlaces
 from swarm.primitives.codec import encode, replace
 from swarm.primitives.crypto import peer_name
 from swarm.types import Height, PeerId
@@ -66,7 +66,6 @@ class Follower:
         host: Host,
         replica: ValidatorRunner | None,
         snapshots: Snapshots,
-        answering: Answering,
         *,
         uses_snapshots: bool,
         report: Callable[[str], None] = log.warning,
@@ -74,7 +73,7 @@ class Follower:
     ) -> None:
         self._archive, self._pool, self._host, self._replica = archive, pool, host, replica
         self._snapshots, self._uses_snapshots = snapshots, uses_snapshots
-        self._answering, self._genesis = answering, b""
+        self._standings, self._genesis = Standings(lambda: archive.head.state), b""
         self._report, self._tell = report, tell
         self._sources = Sources(sum(host.peer))
         self._looked_at = -SNAPSHOT_S
@@ -289,18 +288,16 @@ class Follower:
         behind = self._archive.head.state.height - height
         if behind < 0:
             return encode(nothing)
-        is_far = behind >= NEAR_BLOCKS
-        try:
-            return await self._answering.answer(peer, self._compose, height, in_thread=is_far)
-        except Unreachable:
-            return encode(replace(nothing, is_full=True))
+        if behind < NEAR_BLOCKS:
+            return self._compose(height)
+        return await self._host.work_for(peer, self._compose, height)
 
     async def _wait(self, peer: PeerId, height: Height, wait_s: float) -> bool:
         """Wait for a block on behalf of a follower; return False if there is no place for it any more."""
         state = self._archive.head.state
         if peer == self._waits_at or height > state.height + AHEAD_MAX:
             return False
-        waiter = Waiter(peer, self._host.origin(peer), has_standing(state, peer))
+        waiter = Waiter(peer, self._host.origin(peer), self._standings.has_any(peer))
         may_wait, put_out = self._places.enter(waiter)
         if put_out is not None:
             self._held.pop(put_out).cancel()

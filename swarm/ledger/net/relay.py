@@ -31,7 +31,7 @@ from swarm.ledger.check_statements import ForcedError, TraceFraud
 from swarm.ledger.free_joins import Origin
 from swarm.ledger.mempool import Mempool
 from swarm.ledger.net.archive import Archive, FinalBlock
-from swarm.ledger.net.waiting import has_standing
+from swarm.ledger.net.standing import Standings
 from swarm.ledger.transactions import (
     TRANSACTION_BYTES_MAX,
     Body,
@@ -181,7 +181,7 @@ class Relay:
         self, archive: Archive, pool: Mempool, secret: SecretKey, host: Host, news: News
     ) -> None:
         self._archive, self._pool, self._secret, self._host = archive, pool, secret, host
-        self._news = news
+        self._news, self._standings = news, Standings(lambda: archive.head.state)
         self._own: dict[Digest, tuple[bytes, Height]] = {}
         self._nonces: dict[Digest, int] = {}
         self._taken: dict[PeerId | str, int] = {}
@@ -287,7 +287,8 @@ class Relay:
     def _judge(self, peer: PeerId, data: bytes) -> Verdict:
         """Take a transaction that a peer brought into the mempool; raise ``PeerFault`` if it is to blame."""
         state = self._archive.head.state
-        payer = peer if has_standing(state, peer) else self._host.origin(peer) or peer
+        is_known = self._standings.has_any(peer)
+        payer = peer if is_known else self._host.origin(peer) or peer
         if self._taken.get(payer, 0) >= FLOOD_MAX:
             return Verdict.SKIP
         self._taken[payer] = self._taken.get(payer, 0) + 1

@@ -17,7 +17,6 @@ from swarm.errors import BrokenPromise, PeerFault, Pruned, Unreachable
 from swarm.host.service import Host
 from swarm.ledger.blocks import Block, epoch_of
 from swarm.ledger.light import Handoff, KnownEpoch, advance
-from swarm.ledger.net.answering import Answering
 from swarm.ledger.net.archive import Archive, Boundary, read_handoffs
 from swarm.ledger.snapshot import (
     EARLIER,
@@ -83,8 +82,8 @@ class _Cut:
 class Snapshots:
     """Client and server of snapshots of one node."""
 
-    def __init__(self, archive: Archive, host: Host, answering: Answering) -> None:
-        self._archive, self._host, self._answering = archive, host, answering
+    def __init__(self, archive: Archive, host: Host) -> None:
+        self._archive, self._host = archive, host
         self._cuts = list[_Cut]()
         self._cutting = trio.Lock()
         self._path: tuple[KnownEpoch, tuple[Handoff, ...]] | None = None
@@ -262,10 +261,10 @@ class Snapshots:
             cut = await self._newest()
             return encode(NO_OFFER if cut is None else cut.offer)
         if asked.subject == HANDOFFS:
-            return await self._answering.answer(peer, self._handoffs, asked.number, asked.height)
+            return await self._host.work_for(peer, self._handoffs, asked.number, asked.height)
         if asked.subject == PART:
-            return await self._answering.answer(peer, self._part, asked.height, asked.number)
-        return await self._answering.answer(peer, self._earlier, asked.height)
+            return await self._host.work_for(peer, self._part, asked.height, asked.number)
+        return await self._host.work_for(peer, self._earlier, asked.height)
 
     async def _newest(self) -> _Cut | None:
         """Return the newest snapshot, cut; None if there is none."""

@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from swarm.ledger.state.state import State
 from swarm.types import PeerId
 
 HELD_MAX = 16
@@ -68,13 +67,6 @@ class WaitingPlaces:
         sizes = Counter(waiter.origin for waiter in strangers)
         found = _youngest_of_most(strangers)
         return found if sizes[found.origin] >= sizes[asker.origin] + 2 else None
-
-
-def has_standing(state: State, peer: PeerId) -> bool:
-    """Return True if a peer has a stake, or a seat in a run."""
-    if state.account(peer).stake > 0:
-        return True
-    return any(seat.peer == peer for run in state.runs() for row in run.seats for seat in row)
 
 
 def _youngest_of_most(waiters: Sequence[Waiter]) -> Waiter:

@@ -14,7 +14,7 @@ from swarm.dht.service import Dht
 from swarm.gossip.news.router import Verdict
 from swarm.gossip.news.service import News
 from swarm.host.outbound import VALIDATOR_LINKS
-from swarm.ledger.net.waiting import has_standing
+from swarm.ledger.net.standing import Standings
 from swarm.node.control.planner import ENDED
 from swarm.node.ports import HasConfig, HasHost, HasLedger, HasMe, HasRun, HasStats
 from swarm.types import PeerId
@@ -70,6 +70,7 @@ class RunNews:
 
     def __init__(self, context: AnnouncingNode) -> None:
         self._context = context
+        self._standings = Standings(lambda: context.ledger.state)
         self._topic = ""
 
     def spread(self, record: bytes) -> None:
@@ -87,8 +88,7 @@ class RunNews:
 
     def _judge(self, _bringer: PeerId, data: bytes) -> Verdict:
         """Pass on what a peer with a stake or a seat announces of itself: keys without are free."""
-        is_welcome = partial(has_standing, self._context.ledger.state)
-        is_new = self._context.dht.hear(data, is_welcome)
+        is_new = self._context.dht.hear(data, self._standings.has_any)
         return Verdict.ACCEPT if is_new else Verdict.IGNORE
 
 

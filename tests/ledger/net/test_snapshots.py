@@ -16,7 +16,6 @@ from swarm.ledger import snapshot
 from swarm.ledger.blocks import Block
 from swarm.ledger.light import verify_entries
 from swarm.ledger.net import snapshots
-from swarm.ledger.net.answering import Answering
 from swarm.ledger.net.archive import Archive
 from swarm.ledger.net.snapshots import Snapshots
 from swarm.ledger.reader import open_ledger
@@ -98,7 +97,7 @@ class Network:
         """Offer an archive to others, with answers that ``tamper`` changes."""
         host = MemoryHost(self.net, numbered_key(number))
         link_host = cast("Host", host)
-        served = Snapshots(archive, link_host, Answering(archive, link_host))
+        served = Snapshots(archive, link_host)
         honest = host.handlers[SNAPSHOT_PROTOCOL]
 
         async def answer(peer: PeerId, data: bytes) -> bytes:

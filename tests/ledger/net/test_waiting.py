@@ -2,8 +2,7 @@
 
 import pytest
 
-from swarm.ledger.net.waiting import HELD_MAX, STRANGERS_MIN, Waiter, WaitingPlaces, has_standing
-from swarm.testing.ledger import InMemoryLedger, numbered_key
+from swarm.ledger.net.waiting import HELD_MAX, STRANGERS_MIN, Waiter, WaitingPlaces
 from swarm.types import PeerId
 
 HERE, THERE = "203.0.113.0/24", "198.51.100.0/24"
@@ -61,11 +60,3 @@ def test_strangers_have_four_places_among_those_with_standing() -> None:
         assert out == a_waiter(HELD_MAX - 1 - number).peer
     assert places.enter(a_waiter(200)) == (False, None)
     assert places.enter(a_waiter(201, THERE))[0], "of another origin"
-
-
-@pytest.mark.rule("L119")
-def test_standing_is_a_stake() -> None:
-    state = InMemoryLedger().state
-    staked = next(peer for peer, account in state.accounts() if account.stake)
-    assert has_standing(state, staked)
-    assert not has_standing(state, numbered_key(77).peer)
