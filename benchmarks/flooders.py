@@ -25,7 +25,13 @@ from swarm.host.service import Host, open_host
 from swarm.host.streams import LINK_ERRORS
 from swarm.ledger.net.relay import BATCH_MAX, TransactionBatch
 from swarm.ledger.net.relay import PROTOCOL as TRANSACTIONS
-from swarm.ledger.net.sync import REPLY_BYTES_MAX, SYNC_PROTOCOL, WAIT_MS_MAX, FollowRequest
+from swarm.ledger.net.sync import (
+    REPLY_BYTES_MAX,
+    SYNC_PROTOCOL,
+    WAIT_MS_MAX,
+    FollowReply,
+    FollowRequest,
+)
 from swarm.ledger.snapshot import (
     OFFER,
     OFFER_BYTES_MAX,
@@ -34,7 +40,7 @@ from swarm.ledger.snapshot import (
     SnapshotRequest,
 )
 from swarm.ledger.transactions import Join, Transfer, sign_transaction
-from swarm.primitives.codec import encode
+from swarm.primitives.codec import decode, encode
 from swarm.primitives.crypto import SecretKey
 from swarm.types import Amount, Digest, Height, PeerId, RunIndex
 
@@ -180,10 +186,9 @@ async def _keep_on(attack: Callable[[Flooder], Awaitable[None]], one: Flooder) -
             await trio.sleep(0.2)
 
 
-async def probe(victim: PeerId, address: str, chain: Digest) -> None:
-    """Ping the victim for as long as each line of stdin says in seconds, and say how long each took.
-
-    A ping is what every message takes at least: a frame in, a turn of the loop, a frame out.
+async def probe(victim: PeerId, address: str, chain: Digest, height: int) -> None:
+    """Ping the victim and ask for its newest block, in turns, for as long as a line of stdin says in seconds;
+    say how long each took.
     """
     secret = SecretKey.from_seed(secrets.token_bytes(32))
     async with open_host(secret, listen=["127.0.0.1:0"], chain16=chain[:16]) as host:
@@ -193,11 +198,22 @@ async def probe(victim: PeerId, address: str, chain: Digest) -> None:
             taken, ends_at = list[float](), trio.current_time() + float(json.loads(line)["for_s"])
             while (began := trio.current_time()) < ends_at:
                 with contextlib.suppress(Unreachable):
-                    question = os.urandom(PING_BYTES)
-                    await host.call(victim, PING_PROTOCOL, question, timeout_s=PROBE_LATE_S)
+                    if len(taken) % 2:
+                        question = os.urandom(PING_BYTES)
+                        await host.call(victim, PING_PROTOCOL, question, timeout_s=PROBE_LATE_S)
+                    else:
+                        height = await _newest(host, victim, height)
                 taken.append(trio.current_time() - began)
                 await trio.sleep(PROBE_PAUSE_S)
             _say({"seconds": taken})
+
+
+async def _newest(host: Host, victim: PeerId, height: int) -> int:
+    """Ask for the block at a height, and those after it; return the height of the last one."""
+    question = encode(FollowRequest(Height(height), 0))
+    limit, timeout_s = REPLY_BYTES_MAX, PROBE_LATE_S
+    data = await host.call(victim, SYNC_PROTOCOL, question, timeout_s=timeout_s, reply_limit=limit)
+    return height + max(len(decode(FollowReply, data, limit=limit).blocks) - 1, 0)
 
 
 def _say(answer: Mapping[str, object]) -> None:
@@ -216,7 +232,7 @@ def main() -> None:
     args = parser.parse_args()
     victim, chain = PeerId(args.peer), Digest(args.chain)
     if args.flood == "probe":
-        trio.run(probe, victim, args.address, chain)
+        trio.run(probe, victim, args.address, chain, args.height)
         return
     os.nice(NICE)
     trio.run(flood, args.flood, victim, args.address, chain, args.height)

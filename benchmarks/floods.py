@@ -2,8 +2,8 @@
 
 One node validates alone and trains nothing, one trains; both are real processes. A newcomer joins, undisturbed
 and under each flood in turns, always right after a round has begun: how long until its first step? Before each
-join an honest peer pings the node for a while. All come from other addresses than the node's own, which it does
-not count.
+join an honest peer asks the node short questions for a while. All come from other addresses than that of the
+node, which it does not count.
 """
 
 import os

@@ -72,6 +72,8 @@ HANDSHAKES_PER_ADDRESS_MAX = 32
 """Unfinished inbound handshakes, in all and from one address: beyond that the oldest is dropped. It is a silent
 one, since an honest handshake takes well under a second."""
 
+HELD_OFF_S, HELD_OFF_MAX = 5.0, 64
+"""Seconds for which a connection that is refused before its handshake stays open, and how many do."""
 HANDSHAKE_S = 8.0
 """Seconds to finish Noise and Yamux, tolerant of a machine that trains on every core."""
 
@@ -183,6 +185,7 @@ class GuardedSwarm(libp2p_swarm.Swarm):
         self.kept: Collection[ID] = ()
         """Peers of our own choice, whose connections nobody pushes out."""
         self._arrivals = itertools.count()
+        self._held_off = 0
         self._handshakes: dict[trio.CancelScope, str] = {}
         connector: Untyped = self.auto_connector
         connector.maybe_connect = connector.run_background_task = _do_nothing
@@ -190,22 +193,24 @@ class GuardedSwarm(libp2p_swarm.Swarm):
     async def _handle_inbound_connection(self, read_write_closer: Untyped, maddr: Untyped) -> None:
         remote = read_write_closer.get_remote_address()
         address = remote[0] if remote else ""
+        payer = self.limits.pacing.payer_at(address, own_host(read_write_closer.stream))
         self._make_room(address)
         muxed: Any = None
         with open_scope() as scope:
             self._handshakes[scope] = address
             try:
-                muxed = await self._upgraded(read_write_closer, address, maddr)
+                muxed = await self._upgraded(read_write_closer, payer, maddr)
             finally:
                 self._handshakes.pop(scope, None)
+        # The listener closes the socket when this returns, and not before.
         if muxed is not None:
-            # The listener closes the socket when this returns, and not before.
             await muxed.event_closed.wait()
+        elif payer:
+            await self._hold_off()
 
-    async def _upgraded(self, closer: Untyped, address: str, maddr: Untyped) -> Untyped:
-        """Shake hands when it is the turn of the address, at its cost; None if too many of it wait."""
+    async def _upgraded(self, closer: Untyped, payer: str, maddr: Untyped) -> Untyped:
+        """Shake hands when it is the turn of a payer, at its cost; None if too many of it wait."""
         pacing = self.limits.pacing
-        payer = pacing.payer_at(address, own_host(closer.stream))
         meter = pacing.meter(payer)
         try:
             await pacing.turn(payer, Work.HANDSHAKE)
@@ -216,6 +221,15 @@ class GuardedSwarm(libp2p_swarm.Swarm):
         finally:
             if meter.used_s:
                 pacing.learn(payer, Work.HANDSHAKE, meter.used_s)
+
+    async def _hold_off(self) -> None:
+        """Leave a refused connection open for a while, unread: who is refused at once dials again at once."""
+        if self._held_off < HELD_OFF_MAX:
+            self._held_off += 1
+            try:
+                await trio.sleep(HELD_OFF_S)
+            finally:
+                self._held_off -= 1
 
     def _make_room(self, address: str) -> None:
         """Drop the oldest unfinished handshake if a limit is reached."""

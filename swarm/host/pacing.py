@@ -17,11 +17,13 @@ from libp2p.peer.id import ID
 from swarm.errors import BadEncoding, Unreachable
 from swarm.host.closing import Untyped, socket_under
 from swarm.host.meter import Meter
-from swarm.host.paces import Paces, Standing, Work
+from swarm.host.paces import SEAT_SHARE, SEATS_SHARE, Paces, Standing, Work
 from swarm.host.peer_ids import peer_of
 from swarm.host.places import group_of
 from swarm.types import PeerId
 
+_SEAT = "seat "
+"""Begin of the accounts of seats on trial; those of origins begin with an address."""
 PAYER_S = 2.0
 """Seconds for which it is remembered who pays for a connection."""
 
@@ -33,7 +35,7 @@ class Pacing:
         """Pace nobody yet; ``is_trusted(peer, now)`` is False for who was silent or broke a rule of late."""
         self._is_trusted = is_trusted
         self._standing: Callable[[PeerId], Standing] | None = None
-        self._paces = Paces()
+        self._strangers, self._seats = Paces(), Paces(SEAT_SHARE, SEATS_SHARE)
 
     def judge_by(self, standing: Callable[[PeerId], Standing]) -> None:
         """Pace strangers from now on; ``standing`` says who is none."""
@@ -83,32 +85,35 @@ class Pacing:
             case Standing.MEMBER:
                 return ""
             case Standing.NOVICE:
-                return f"seat {peer.hex()}"
+                return f"{_SEAT}{peer.hex()}"
             case Standing.STRANGER:
                 return at
+
+    def _accounts(self, payer: str) -> Paces:
+        return self._seats if payer.startswith(_SEAT) else self._strangers
 
     def owes(self, muxed_conn: Untyped) -> bool:
         """Return True if who pays for a connection owes so much that it waits."""
         payer = self.payer(muxed_conn)
-        return bool(payer) and not self._paces.is_free(payer, trio.current_time())
+        return bool(payer) and not self._accounts(payer).is_free(payer, trio.current_time())
 
     def spend(self, payer: str, cost_s: float) -> None:
         """Charge work that was done."""
         if payer:
-            self._paces.spend(payer, cost_s, trio.current_time())
+            self._accounts(payer).spend(payer, cost_s, trio.current_time())
 
     async def turn(self, payer: str, work: Work) -> None:
         """Wait until it is the turn of work for an account; raise ``Unreachable`` if too much of it waits."""
-        if not payer or self._paces.is_free(payer, trio.current_time()):
+        if not payer or self._accounts(payer).is_free(payer, trio.current_time()):
             return
-        turn = self._paces.begin(payer, work, trio.current_time())
+        turn = self._accounts(payer).begin(payer, work, trio.current_time())
         if turn is None:
             raise Unreachable("too much was done for peers of this address: try again later")
         door_s = 0.0
         try:
             await trio.sleep(turn.wait_s)
         finally:
-            door_s = self._paces.start(payer, turn, trio.current_time())
+            door_s = self._accounts(payer).start(payer, turn, trio.current_time())
         await trio.sleep(door_s)
 
     def meter(self, payer: str) -> Meter:
@@ -122,7 +127,7 @@ class Pacing:
     def learn(self, payer: str, work: Work, cost_s: float) -> None:
         """Note what work has cost, which was charged, for the turns of what comes after it."""
         if payer:
-            self._paces.end(payer, work, cost_s, trio.current_time())
+            self._accounts(payer).end(payer, work, cost_s, trio.current_time())
 
 
 def own_host(stream: Untyped) -> str:
