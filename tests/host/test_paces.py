@@ -39,14 +39,14 @@ def work_for(paces: Paces, origins: int, cost_s: float, until_s: float) -> float
     return done
 
 
-@pytest.mark.rule("H38")
+@pytest.mark.rule("H40")
 @pytest.mark.parametrize("cost_s", [0.0005, 0.03, 0.4])
 def test_attack_questions_without_end_cost_a_part_of_a_core(cost_s: float) -> None:
     most = 200.0 / ORIGIN_SHARE + BURST_S + 2 * WAITING_MAX * cost_s
     assert work_for(Paces(), 1, cost_s, 200.0) <= most
 
 
-@pytest.mark.rule("H38")
+@pytest.mark.rule("H40")
 def test_attack_a_crowd_of_many_networks_costs_a_third_of_a_core() -> None:
     origins, cost_s = 40, 0.01
     begun, later = (work_for(Paces(), origins, cost_s, until_s) for until_s in (200.0, 600.0))
@@ -54,7 +54,7 @@ def test_attack_a_crowd_of_many_networks_costs_a_third_of_a_core() -> None:
     assert later - begun <= 1.1 * 400.0 / ALL_SHARE
 
 
-@pytest.mark.rule("H38")
+@pytest.mark.rule("H40")
 def test_attack_coming_from_a_new_network_each_time_gains_little() -> None:
     paces, now, done, cost_s = Paces(), 0.0, 0.0, 0.005
     for number in range(20_000):  # a hundred new networks a second, each as long as it may
@@ -66,7 +66,7 @@ def test_attack_coming_from_a_new_network_each_time_gains_little() -> None:
     assert done <= now / ALL_SHARE + 5.0
 
 
-@pytest.mark.rule("H38")
+@pytest.mark.rule("H40")
 def test_another_origin_does_not_wait_for_one_that_asks_much() -> None:
     paces = Paces()
     paces.spend("crowd", 2 * BURST_S, 0.0)
@@ -77,7 +77,7 @@ def test_another_origin_does_not_wait_for_one_that_asks_much() -> None:
     assert turn.wait_s == 0.0
 
 
-@pytest.mark.rule("H38")
+@pytest.mark.rule("H40")
 def test_a_newcomer_beside_a_crowd_of_many_networks_has_its_burst() -> None:
     paces, origins = Paces(), 40
     names = [f"network {number}" for number in range(origins)]
@@ -94,7 +94,7 @@ def test_a_newcomer_beside_a_crowd_of_many_networks_has_its_burst() -> None:
     assert now - began < 1.0
 
 
-@pytest.mark.rule("H38")
+@pytest.mark.rule("H40")
 def test_more_than_so_many_do_not_wait_and_who_gives_up_makes_room() -> None:
     paces = Paces()
     turns = [paces.begin("here", Work.QUESTION, 5.0) for _ in range(WAITING_MAX)]
@@ -144,7 +144,7 @@ def test_the_table_of_origins_stays_small() -> None:
     assert "waits" in paces._origins
 
 
-@pytest.mark.rule("H38")
+@pytest.mark.rule("H40")
 def test_who_owes_much_leaves_most_of_the_time_to_others_and_who_owes_little_waits_not() -> None:
     paces, cost_s = Paces(), 0.01
     for _ in range(50):

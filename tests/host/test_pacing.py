@@ -47,7 +47,7 @@ def paced(standing: Standing, *, is_trusted: bool = True) -> Pacing:
     return found
 
 
-@pytest.mark.rule("H38")
+@pytest.mark.rule("H40")
 async def test_strangers_pay_by_network_a_seat_for_itself_and_members_nothing(
     autojump_clock: MockClock,
 ) -> None:
@@ -58,7 +58,7 @@ async def test_strangers_pay_by_network_a_seat_for_itself_and_members_nothing(
     assert paced(Standing.MEMBER).payer(Connection(THERE)) == ""
 
 
-@pytest.mark.rule("H38")
+@pytest.mark.rule("H40")
 async def test_a_member_that_is_silent_or_broke_a_rule_is_a_stranger_meanwhile(
     autojump_clock: MockClock,
 ) -> None:
@@ -85,7 +85,7 @@ async def test_who_pays_is_asked_again_after_a_moment(
     assert pacing.payer(connection) == ""
 
 
-@pytest.mark.rule("H38")
+@pytest.mark.rule("H40")
 async def test_work_of_an_origin_that_owes_waits_and_that_of_another_does_not(
     autojump_clock: MockClock,
 ) -> None:
@@ -99,7 +99,7 @@ async def test_work_of_an_origin_that_owes_waits_and_that_of_another_does_not(
     assert trio.current_time() - began >= 1.0
 
 
-@pytest.mark.rule("H38")
+@pytest.mark.rule("H40")
 async def test_attack_questions_without_number_are_refused_once_enough_of_them_wait(
     autojump_clock: MockClock,
 ) -> None:
@@ -119,7 +119,7 @@ async def test_attack_questions_without_number_are_refused_once_enough_of_them_w
     assert "try again later" in refused[0]
 
 
-@pytest.mark.rule("H38", "S4")
+@pytest.mark.rule("H40", "S4")
 async def test_attack_dear_questions_of_a_stranger_are_answered_at_its_pace_over_sockets(
     net: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:

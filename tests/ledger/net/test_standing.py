@@ -25,7 +25,7 @@ def with_stake(ledger: InMemoryLedger, peer: PeerId, stake: int) -> None:
     ledger.head = Head(ledger.head.digest, draft.finish())
 
 
-@pytest.mark.rule("H38")
+@pytest.mark.rule("H40")
 def test_attack_a_stake_of_dust_buys_no_standing() -> None:
     ledger = InMemoryLedger()
     run = ledger.open_run(small_run_spec())
@@ -49,7 +49,7 @@ def test_who_votes_and_who_pays_for_a_run_is_a_member() -> None:
     assert all(standings.of(voter.peer) is Standing.MEMBER for voter in ledger.state.validators)
 
 
-@pytest.mark.rule("H38")
+@pytest.mark.rule("H40")
 def test_attack_a_free_seat_alone_does_not_make_a_member() -> None:
     ledger = InMemoryLedger()
     run = ledger.open_run(small_run_spec())
