@@ -88,6 +88,7 @@ class DialBacks:
         self._votes = Votes()
         self._slots = trio.CapacityLimiter(DIALS_MAX)
         self._last: dict[PeerId, float] = {}
+        self._moved = trio.Event()
 
     # ---- asking
 
@@ -114,12 +115,19 @@ class DialBacks:
         """Return an address to tell others at which peers have reached this node."""
         return self._votes.proved(trio.current_time())
 
+    def forget(self) -> None:
+        """Forget what peers said, and ask anew: this machine has moved."""
+        self._votes.forget()
+        self._moved.set()
+
     async def keep_asking(self) -> None:
         """Ask some peers again and again, until cancelled."""
         while True:
             await trio.sleep(FIRST_S)
+            self._moved = moved = trio.Event()
             if await self._ask_some():
-                await trio.sleep(AGAIN_S)
+                with trio.move_on_after(AGAIN_S):
+                    await moved.wait()
 
     async def _ask_some(self) -> int:
         chosen = spread(self._host.connected(), self._host.network)

@@ -15,6 +15,7 @@ from swarm.host.addresses import format_address, is_loopback, parse_address, spl
 from swarm.host.closing import Untyped
 
 V4_WILDCARD, V6_WILDCARD = WILDCARDS = ("0.0.0.0", "::")  # noqa: S104  compared with, not bound to
+FAMILIES = socket.AF_INET, socket.AF_INET6
 PORT_TRIES = 8
 
 
@@ -122,11 +123,15 @@ def _check_free(host: str, port: int) -> None:
 def _interface_hosts(wildcard: str) -> list[str]:
     """Return the addresses behind 0.0.0.0 or ``::``; loopback only if there is nothing else."""
     family = socket.AF_INET6 if wildcard == "::" else socket.AF_INET
-    found = [
+    return outward_hosts(family) or ["::1" if wildcard == "::" else "127.0.0.1"]
+
+
+def outward_hosts(*families: socket.AddressFamily) -> list[str]:
+    """Return the addresses of this machine by which others know it, of IPv4 and IPv6 if no family is named."""
+    found = (
         entry.address
         for entries in psutil.net_if_addrs().values()
         for entry in entries
-        if entry.family == family and "%" not in entry.address
-    ]
-    outward = [host for host in found if not is_loopback(format_address(host, 1))]
-    return sorted(outward) or ["::1" if wildcard == "::" else "127.0.0.1"]
+        if entry.family in (families or FAMILIES) and "%" not in entry.address
+    )
+    return sorted(host for host in found if not is_loopback(format_address(host, 1)))

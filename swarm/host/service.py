@@ -267,6 +267,12 @@ class Host:
         """
         await self._caller.prove(peer)
 
+    async def leave(self, hosts: Sequence[str]) -> None:
+        """Drop connections from addresses that this machine has no more; peers say anew who can reach it."""
+        self.reach.forget()
+        self._breakers.reset_all()
+        await self._links.drop_from(hosts)
+
     def keep(self, peers: Collection[PeerId]) -> None:
         """Let no connection to these peers be pushed out when the places for connections are taken."""
         network: Any = self.libp2p_host.get_network()
@@ -308,8 +314,8 @@ class Host:
 
     def _remote_host(self, peer: PeerId) -> str:
         """Return the host that a peer is connected from, not through a relay; "" for none."""
-        direct = (link for link in self._links.of(peer) if link.relay is None)
-        return next((link.remote_host for link in direct), "")
+        direct = [link for link in self._links.of(peer) if link.relay is None]
+        return direct[-1].remote_host if direct else ""
 
     def origin(self, peer: PeerId) -> str:
         """Return what a peer is counted by: the public network that it is connected from, else its address.

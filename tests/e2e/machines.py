@@ -22,6 +22,9 @@ ROUTER_RULES = (
 )
 """Rules of a router at home: nobody gets in who was not asked."""
 
+NEIGHBOUR_RULES = ("-A INPUT -p ipv6-icmp -j ACCEPT", "-A FORWARD -p ipv6-icmp -j ACCEPT")
+"""Rules without which there is no IPv6: machines on one cable find each other by ICMP."""
+
 
 def ip(*words: str) -> None:
     """Run the command of iproute2."""
@@ -65,6 +68,21 @@ def cable(one: str, other: str, *ends: str) -> None:
     ip("link", "add", near, "netns", one, "type", "veth", "peer", "name", far, "netns", other)
     ip("-n", one, "link", "set", near, "up")
     ip("-n", other, "link", "set", far, "up")
+
+
+def make_firewall(machine: str) -> None:
+    """Let a machine pass on IPv6 from its cable ``lan``, and from its cable ``wan`` to it answers alone.
+
+    Addresses stay as they are: all are public, and nobody gets in who was not asked.
+    """
+    if shutil.which("ip6tables") is None:
+        pytest.skip("it takes ip6tables to make a firewall of a machine")
+    inside(machine, "sysctl", "-qw", "net.ipv6.conf.all.forwarding=1")
+    try:
+        for rule in (*NEIGHBOUR_RULES, *ROUTER_RULES):
+            inside(machine, "ip6tables", *rule.split())
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"no firewall can be made here: {error.stderr.decode()[:200]}")
 
 
 def make_router(machine: str, *, draws_ports: bool) -> None:

@@ -2,8 +2,8 @@
 
     home A: node - router --- relay --- router - node: home B
 
-Both homes have the same private network, as homes have. The relay is libp2p's daemon in Go (``swarm relay``),
-so that its forms are tested against another hand's, too.
+Both homes have the same private network, as homes have, or each a public one of IPv6 alone. The relay is
+libp2p's daemon in Go (``swarm relay``), so that its forms are tested against another hand's, too.
 """
 
 import json
@@ -18,16 +18,17 @@ from swarm.cli.commands.relay import daemon
 from swarm.errors import UsageError
 from swarm.ticket import parse_ticket
 from tests.e2e.localnet import WAIT_S, Localnet, Node
-from tests.e2e.machines import cable, inside, ip, machines, make_router, on
+from tests.e2e.machines import cable, inside, ip, machines, make_firewall, make_router, on
 
 pytestmark = pytest.mark.e2e
 
 EVERYWHERE: Sequence[str] = ()
 RELAY_PORT = 4001
-ROUTERS = {"keep ports": False, "draw ports": True}
+V6 = "2a00:4400"
+KINDS = ("keep ports", "draw ports", "IPv6 alone")
 
 
-@pytest.fixture(params=ROUTERS)
+@pytest.fixture(params=KINDS)
 def homes(request: pytest.FixtureRequest) -> Generator[tuple[str, ...]]:
     """The names of the relay's machine and of one in each home."""
     try:
@@ -36,18 +37,43 @@ def homes(request: pytest.FixtureRequest) -> Generator[tuple[str, ...]]:
         pytest.skip(str(error))
     with machines("relay", "router-a", "router-b", "a", "b") as names:
         middle, *others = names
-        inside(middle, "sysctl", "-qw", "net.ipv4.ip_forward=1")
         for number, (router, home) in enumerate(zip(others[:2], others[2:], strict=True), 1):
             cable(middle, router, f"line{number}", "wan")
             cable(router, home, "lan", "cable")
-            ip("-n", middle, "addr", "add", f"44.0.{number}.1/24", "dev", f"line{number}")
-            ip("-n", router, "addr", "add", f"44.0.{number}.2/24", "dev", "wan")
-            ip("-n", router, "route", "add", "default", "via", f"44.0.{number}.1")
-            ip("-n", router, "addr", "add", "192.168.1.1/24", "dev", "lan")
-            ip("-n", home, "addr", "add", f"192.168.1.{10 * number}/24", "dev", "cable")
-            ip("-n", home, "route", "add", "default", "via", "192.168.1.1")
-            make_router(router, draws_ports=ROUTERS[request.param])
+            if request.param == "IPv6 alone":
+                v6_home(number, middle, router, home)
+            else:
+                v4_home(number, middle, router, home)
+                make_router(router, draws_ports=request.param == "draw ports")
         yield middle, *others[2:]
+
+
+def v4_home(number: int, middle: str, router: str, home: str) -> None:
+    """Give a home one public address, and the private network that all homes have."""
+    inside(middle, "sysctl", "-qw", "net.ipv4.ip_forward=1")
+    ip("-n", middle, "addr", "add", f"44.0.{number}.1/24", "dev", f"line{number}")
+    ip("-n", router, "addr", "add", f"44.0.{number}.2/24", "dev", "wan")
+    ip("-n", router, "route", "add", "default", "via", f"44.0.{number}.1")
+    ip("-n", router, "addr", "add", "192.168.1.1/24", "dev", "lan")
+    ip("-n", home, "addr", "add", f"192.168.1.{10 * number}/24", "dev", "cable")
+    ip("-n", home, "route", "add", "default", "via", "192.168.1.1")
+
+
+def v6_home(number: int, middle: str, router: str, home: str) -> None:
+    """Give a home a public network of IPv6 behind a firewall, and nothing else."""
+    line, net = f"{V6}:{number}:", f"{V6}:{10 + number}:"
+    inside(middle, "sysctl", "-qw", "net.ipv6.conf.all.forwarding=1")
+    make_firewall(router)
+    for machine, address, device in (
+        (middle, f"{line}:1", f"line{number}"),
+        (router, f"{line}:2", "wan"),
+        (router, f"{net}:1", "lan"),
+        (home, f"{net}:10", "cable"),
+    ):
+        ip("-6", "-n", machine, "addr", "add", f"{address}/64", "dev", device, "nodad")
+    ip("-6", "-n", middle, "route", "add", f"{net}:/64", "via", f"{line}:2")
+    ip("-6", "-n", router, "route", "add", "default", "via", f"{line}:1")
+    ip("-6", "-n", home, "route", "add", "default", "via", f"{net}:1")
 
 
 @pytest.mark.rule("H34", "H35", "H37", "N33")
@@ -55,7 +81,8 @@ def test_who_is_behind_a_router_is_joined_through_a_relay_and_trains(
     net: Localnet, homes: tuple[str, str, str], request: pytest.FixtureRequest
 ) -> None:
     kind = request.node.callspec.id[:4]
-    relay = Relay(homes[0], net.folder / f"relay-{kind}")
+    host = f"[{V6}:1::1]" if kind == "IPv6" else "44.0.1.1"
+    relay = Relay(homes[0], net.folder / f"relay-{kind}", f"{host}:{RELAY_PORT}")
     request.addfinalizer(relay.stop)
     address = relay.address
     (launcher_name, joiner_name) = (f"{name}-{kind}" for name in ("launcher", "joiner"))
@@ -66,7 +93,8 @@ def test_who_is_behind_a_router_is_joined_through_a_relay_and_trains(
         launcher_name, "launch", str(net.run_file()), program=on(homes[1]), listen=EVERYWHERE
     )
     ticket = launcher.ticket()
-    assert parse_ticket(ticket, 0).addresses[0] == f"{address}/p2p-circuit"
+    # At home an IPv6 address is a public one, too, and nobody knows yet that it cannot be dialled.
+    assert parse_ticket(ticket, 0).addresses[kind == "IPv6"] == f"{address}/p2p-circuit"
     joiner = net.start(joiner_name, "join", ticket, program=on(homes[2]), listen=EVERYWHERE)
     joiner.wait_event("seat_taken")
     joiner.wait_event("traded")
@@ -82,7 +110,7 @@ def test_who_is_behind_a_router_is_joined_through_a_relay_and_trains(
 class Relay:
     """A relay on a machine, listening."""
 
-    def __init__(self, machine: str, home: Path) -> None:
+    def __init__(self, machine: str, home: Path, listen: str) -> None:
         # As a script's background job is started, which ignores Ctrl-C: the relay heeds it all the same.
         deaf = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh"]
         command = [
@@ -92,7 +120,7 @@ class Relay:
             str(home),
             "relay",
             "--listen",
-            f"44.0.1.1:{RELAY_PORT}",
+            listen,
         ]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
