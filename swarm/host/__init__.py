@@ -48,4 +48,6 @@ Modules (C: pure, S: does I/O):
                          none that have no room.
     relay/               Reach nodes that nobody can dial: circuit relay v2 of libp2p, and hole
                          punching.
+    upnp/                Ask the router of a home to forward the port of this node: UPnP, as far as
+                         that takes.
 """

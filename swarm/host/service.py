@@ -31,7 +31,7 @@ from swarm.host.connections import PING_BYTES, PING_PROTOCOL, Connections
 from swarm.host.dialback import DialBacks
 from swarm.host.handshake import CHAIN_BYTES, SESSION_BYTES, Hello
 from swarm.host.libp2p_patches import GuardedHost, GuardedSwarm, build_host, route_logging
-from swarm.host.listen import announced, bindings, expand
+from swarm.host.listen import announced, bindings, expand, listening_at
 from swarm.host.memory_quota import STREAM_BYTES
 from swarm.host.peer_ids import id_of, peer_of
 from swarm.host.places import group_of
@@ -227,6 +227,15 @@ class Host:
         best = [*self._announce, *public, *proved]
         direct = [*best, *outward] or own
         return list(dict.fromkeys([*best, *self.relays.addresses(), *direct]))
+
+    def forwardable(self, own: str) -> int:
+        """Return the port at which this node listens at an IPv4 address of this machine; 0 if it does not."""
+        found = listening_at(self.libp2p_host.get_network(), format_address(own, 1), own)
+        return found[1] if found else 0
+
+    def suppose(self, address: str) -> None:
+        """Have peers dial this node at an address of its router, too; "" for none any more."""
+        self.reach.suppose(address)
 
     def _introduce(self) -> Hello:
         addresses = tuple(self.addresses()[:8])

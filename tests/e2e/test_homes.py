@@ -9,6 +9,8 @@ libp2p's daemon in Go (``swarm relay``), so that its forms are tested against an
 import json
 import signal
 import subprocess
+import sys
+import tempfile
 from collections.abc import Generator, Sequence
 from pathlib import Path
 
@@ -107,6 +109,59 @@ def test_who_is_behind_a_router_is_joined_through_a_relay_and_trains(
     assert relay.stop() == 130
 
 
+@pytest.fixture
+def forwarding() -> Generator[tuple[str, str, Path]]:
+    """The names of a machine outside and of one at home, and what the home's router says that it forwards."""
+    with machines("outside", "router", "home") as (outside, router, home):
+        cable(outside, router, "line1", "wan")
+        cable(router, home, "lan", "cable")
+        v4_home(1, outside, router, home)
+        make_router(router, draws_ports=True)
+        for machine, device in ((router, "lan"), (home, "cable")):
+            ip("-n", machine, "route", "add", "224.0.0.0/4", "dev", device)
+        inside(router, "iptables", "-I", "INPUT", "-i", "lan", "-j", "ACCEPT")
+        command = [sys.executable, "-m", "tests.e2e.igd", "192.168.1.1", "44.0.1.2"]
+        with tempfile.NamedTemporaryFile() as said:
+            process = subprocess.Popen(
+                ["ip", "netns", "exec", router, *command], stdout=said, stderr=said
+            )
+            try:
+                yield outside, home, Path(said.name)
+            finally:
+                process.kill()
+                process.wait()
+
+
+@pytest.mark.rule("H23", "H39")
+def test_a_router_that_forwards_is_asked_and_the_node_behind_it_is_dialled_from_outside(
+    net: Localnet, forwarding: tuple[str, str, Path]
+) -> None:
+    outside, home, said = forwarding
+    net.wait("the router", lambda: "ready" in said.read_text())
+    file = str(net.run_file())
+    launcher = net.start("outside", "launch", file, program=on(outside), listen=EVERYWHERE)
+    joiner = net.start("home", "join", launcher.ticket(), program=on(home), listen=EVERYWHERE)
+    joiner.wait_event("network", "the router at 192.168.1.1 forwards its TCP port")
+    told = joiner.wait_event("network", "anybody can reach this node")["text"]
+    port = said.read_text().split("forwards ")[1].split()[0]
+    assert f"/ip4/44.0.1.2/tcp/{port}" in told
+    assert answers(outside, "44.0.1.2", port)
+    state = json.loads(asked(joiner, home, "status", "--json"))
+    assert state["node"]["addresses"][0] == f"/ip4/44.0.1.2/tcp/{port}"
+    assert f"forwards TCP port {port} to it (UPnP)" in state["node"]["reach_text"]
+    assert joiner.stop()[0] == 130
+    assert f"ends {port}" in said.read_text()
+    assert not answers(outside, "44.0.1.2", port)
+    assert launcher.stop()[0] == 130
+
+
+def answers(machine: str, host: str, port: str) -> bool:
+    """Whether something listens there, as seen from a machine."""
+    code = f"import socket; socket.create_connection(({host!r}, {port}), 3)"
+    words = ["ip", "netns", "exec", machine, sys.executable, "-c", code]
+    return not subprocess.run(words, check=False, capture_output=True).returncode
+
+
 class Relay:
     """A relay on a machine, listening."""
 
@@ -136,14 +191,19 @@ class Relay:
         return self._process.wait(20)
 
 
-def path(node: Node, machine: str) -> str:
-    """The way to the other node, as ``swarm peers ls`` says."""
+def asked(node: Node, machine: str, *words: str) -> str:
+    """What a command says of a node, on its machine; "" if it fails."""
     done = subprocess.run(
-        [*on(machine), "peers", "ls", "--json", "--home", str(node.home)],
+        [*on(machine), *words, "--home", str(node.home)],
         capture_output=True,
         text=True,
         check=False,
         timeout=60,
     )
-    peers = json.loads(done.stdout) if not done.returncode else []
+    return "" if done.returncode else done.stdout
+
+
+def path(node: Node, machine: str) -> str:
+    """The way to the other node, as ``swarm peers ls`` says."""
+    peers = json.loads(asked(node, machine, "peers", "ls", "--json") or "[]")
     return next((str(peer["path"]) for peer in peers if not peer["me"]), "")
