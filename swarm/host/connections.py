@@ -20,6 +20,7 @@ from typing import Any
 import trio
 from libp2p.abc import INetConn, INetStream, INetwork, INotifee
 from libp2p.custom_types import TProtocol
+from libp2p.identity.identify.identify import ID as IDENTIFY
 from libp2p.protocol_muxer.exceptions import MultiselectClientError
 from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
 from libp2p.rcmgr import Direction
@@ -293,6 +294,8 @@ class Connections:
             return False
         if protocol == greeting.PROTOCOL:
             return True
+        if protocol == IDENTIFY and not link.greeted.is_set():
+            return False  # at once: a peer in Go says nothing else, the hello too, before it has an answer
         # The answer to our own hello may still be on its way when the other side opens its first stream.
         with trio.move_on_after(GREET_S):
             await link.greeted.wait()
