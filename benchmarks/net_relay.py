@@ -14,9 +14,9 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import SkipTest
 
 import msgspec
-import pytest
 
 from benchmarks.common import median, say, spread
 from benchmarks.wire_children import ChildError
@@ -69,7 +69,7 @@ def measure(quick: bool, folder: Path) -> Joins:
                 return _measured(_Swarm(children, folder), names, JOINS_QUICK if quick else JOINS)
             finally:
                 children.stop()
-    except pytest.skip.Exception as skipped:
+    except SkipTest as skipped:
         raise ChildError(str(skipped)) from None
     except SwarmError as error:
         raise ChildError(str(error)) from None
