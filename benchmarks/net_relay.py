@@ -57,7 +57,7 @@ class Joins:
         return {"relay": self.relay, "joined_s": spread(self.joined_s), "seated_s": seated_s}
 
 
-def measure(quick: bool, folder: Path) -> Joins:
+def through_a_relay(quick: bool, folder: Path) -> Joins:
     """Let newcomers join through the relay.
 
     Raises ``ChildError`` where no machines can be made of namespaces, or a process did not do its part.

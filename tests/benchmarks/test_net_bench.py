@@ -36,7 +36,7 @@ def test_where_no_machines_can_be_made_the_join_through_a_relay_is_not_measured(
 ) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 1_000)
     with pytest.raises(ChildError, match="takes root"):
-        net_relay.measure(True, tmp_path)
+        net_relay.through_a_relay(True, tmp_path)
 
 
 def test_plain_tcp_copies_the_whole_file(tmp_path: Path) -> None:
