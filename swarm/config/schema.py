@@ -327,6 +327,9 @@ class NodeConfig(Section):
     """More addresses to tell others, such as a forwarded port: /ip4/203.0.113.7/tcp/4001."""
     lan: bool = True
     """Tell machines of this network by multicast DNS how to join: a bare ``swarm join`` finds this node."""
+    upnp: bool = True
+    """Ask the router of a private network to forward the port of this node to it, for as long as it runs; not
+    where ``announce`` names where it is reached."""
     relay: Literal["auto", "on", "off"] = "auto"
     """Carry for peers that nobody can dial: auto, if this node can be dialled from everywhere; on; off."""
     relay_mbit: int = Field(default=8, ge=1, le=UPLOAD_MBIT_MAX)

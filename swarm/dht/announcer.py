@@ -59,7 +59,8 @@ LOOKUP_INTERVAL_S = 30.0
 answer."""
 
 NEWS_GAP_S = 20
-"""Seconds between two announcements of one peer that are passed on as news; one a minute is published."""
+"""Seconds between two announcements of one peer that are passed on as news; one a minute is published, and one
+more if its addresses have changed."""
 NEWS_HOLD_S = 150.0
 """Seconds for which a peer whose announcement came as news is not looked up: two of them may be lost."""
 NEWS_PEERS_MAX = 4096
@@ -114,6 +115,8 @@ class Directory:
         self._record = b""
         self._heard: dict[PeerId, float] = {}
         """Peers that have sent their record, and when: who has just asked us has our answer, too."""
+        self._moved = trio.Event()
+        """Set when our addresses have changed, until that is published."""
         self._renew()
         host.serve(
             PROTOCOL, self._answer, request_limit=VALUE_BYTES_MAX, concurrency=16, per_peer=2
@@ -137,6 +140,9 @@ class Directory:
     def _renew(self) -> None:
         """Sign what we announce now, and put this node on the map."""
         announcement, seq = self._current(), time.time_ns()
+        own = self.peer_map.entries.get(self._host.peer)
+        if own and own.announcement and own.announcement.addresses != announcement.addresses:
+            self._moved.set()
         record = sign_record(
             self._secret, TOPIC, encode(announcement), seq=seq, expires_at=int(time.time()) + TTL_S
         )
@@ -183,6 +189,10 @@ class Directory:
         """Fold a record that ``peer`` sent about itself; raise ``PeerFault``."""
         record = check_record(data, topic=TOPIC, peer=peer, now_s=None)
         announcement = parse_announcement(record.payload)
+        before = self.peer_map.entries.get(peer)
+        known = before.announcement.addresses if before and before.announcement else ()
+        if announcement.addresses != known:
+            self._learn(peer, announcement)
         self.peer_map = heard(self.peer_map, peer, announcement, record.seq, trio.current_time())
         self._heard[peer] = trio.current_time()
 
@@ -236,6 +246,7 @@ class Directory:
         The other peers of the run are fetched at the same time, to be asked in the next rounds.
         """
         while True:
+            self._moved = moved = trio.Event()
             announcement = self._current()
             is_missed = not all(map(self._host.is_connected, self._targets()))
             self._spread(self._record if is_missed else b"")
@@ -250,7 +261,9 @@ class Directory:
                 log.debug("not published: %s", error)
                 await trio.sleep(self._interval_s)
                 continue
-            await trio.sleep(PUBLISH_INTERVAL_S * random.uniform(0.9, 1.1))
+            await trio.sleep(NEWS_GAP_S)
+            with trio.move_on_after(PUBLISH_INTERVAL_S * random.uniform(0.9, 1.1) - NEWS_GAP_S):
+                await moved.wait()
 
     async def _keep_looking_up(self) -> None:
         """Look up the announcements of peers of which none comes."""
@@ -273,6 +286,10 @@ class Directory:
         except (Unreachable, PeerFault) as error:
             log.debug("no announcement of %s: %s", peer_name(peer), error)
             return
+        self._learn(peer, announcement)
+
+    def _learn(self, peer: PeerId, announcement: Announcement) -> None:
+        """Remember the addresses that a peer announces."""
         # Its loopback addresses mean this machine only if we listen on loopback, too.
         here = "127.0.0.1" if any(map(is_loopback, self._host.addresses())) else ""
         self._host.learn(peer, believable(announcement.addresses, here))

@@ -38,6 +38,8 @@ Modules (C: pure, S: does I/O):
     ports.py          S  Name what packages above need of a host: ask peers, answer them, and note
                          their faults.
     reachability.py   C  Decide who can reach this node, from what peers say that dialled it anew.
+    roaming.py        S  Go on after this machine has moved to another network, with connections
+                         from where it is now.
     server.py         S  Answer requests of peers within limits and deadlines, and blame faults.
     service.py        S  Entry point of the network: open a host, send requests to peers, answer
                          theirs.
@@ -46,8 +48,12 @@ Modules (C: pure, S: does I/O):
                          stop.
     uplink.py         C  Pace what a node sends, so that it leaves the rest of a line to others: an
                          upload limit.
+    whereabouts.py    C  Tell when a machine has moved to another network, by the addresses of its
+                         interfaces.
     yamux.py          S  Yamux that copies received bytes once, sent bytes not at all, and holds
                          none that have no room.
     relay/               Reach nodes that nobody can dial: circuit relay v2 of libp2p, and hole
                          punching.
+    upnp/                Ask the router of a home to forward the port of this node: UPnP, as far as
+                         that takes.
 """

@@ -66,6 +66,10 @@ class CircuitBreakers:
         """Forget the rest of a peer that gave a sign of life or has a new address."""
         self._rests.pop(peer, None)
 
+    def reset_all(self) -> None:
+        """Forget all rests: they were of another network."""
+        self._rests.clear()
+
     def rest_s(self, peer: PeerId, now: float) -> float:
         """Return the seconds until another try is worth it; 0 when it is now."""
         rest = self._rests.get(peer)

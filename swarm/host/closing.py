@@ -21,6 +21,15 @@ def socket_under(secured: Untyped) -> Untyped:
     return secured.swarm_raw.stream.stream
 
 
+def host_under(secured: Untyped) -> str:
+    """Return the address of this machine that a secured connection is from; "" if it is not from one."""
+    try:
+        name = socket_under(secured).socket.getsockname()
+    except (AttributeError, OSError):
+        return ""
+    return str(name[0]) if isinstance(name, tuple) else ""
+
+
 def relay_under(raw: Untyped) -> PeerId | None:
     """Return the relay that a raw connection goes through; None for a direct one."""
     return getattr(getattr(raw, "stream", None), "relay", None)

@@ -14,12 +14,13 @@ import contextlib
 import logging
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import trio
 from libp2p.abc import INetConn, INetStream, INetwork, INotifee
 from libp2p.custom_types import TProtocol
+from libp2p.identity.identify.identify import ID as IDENTIFY
 from libp2p.protocol_muxer.exceptions import MultiselectClientError
 from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
 from libp2p.rcmgr import Direction
@@ -29,7 +30,7 @@ from swarm.errors import BadEncoding, SwarmError, Unreachable
 from swarm.host import handshake as greeting
 from swarm.host.addresses import AddressBook, believable
 from swarm.host.backoff import CircuitBreakers, PeerScores
-from swarm.host.closing import Untyped, cut, open_scope, relay_under, say_goodbye
+from swarm.host.closing import Untyped, cut, host_under, open_scope, relay_under, say_goodbye
 from swarm.host.handshake import Hello, parse_hello, reason_to_part
 from swarm.host.libp2p_patches import NEGOTIATE_S, GuardedHost
 from swarm.host.peer_ids import id_of, peer_of
@@ -59,6 +60,8 @@ class Link:
         self.is_outbound = conn.direction == Direction.OUTBOUND
         self.remote: tuple[str, int] = conn.muxed_conn.get_remote_address() or ("", 0)
         self.remote_host = self.remote[0]
+        self.local_host = host_under(conn.muxed_conn.secured_conn)
+        """Address of this machine that the connection is from; "" if it goes through a relay."""
         self.relay: PeerId | None = relay_under(
             getattr(conn.muxed_conn.secured_conn, "swarm_raw", None)
         )
@@ -131,6 +134,10 @@ PING_TIMEOUT_S = 5.0
 PING_FAILURES_MAX = 3
 """Pings in a row without an answer: a frozen peer is dropped after 15 to 30 s, while a live one on a starved
 machine answers one ping in three."""
+
+SILENT_S = 8.0
+"""Seconds for which one of two links to a peer may be silent while the other is heard, until that is the better
+one: each link is heard every 5 s, by a ping or its answer if by nothing else."""
 
 PING_ANYWAY_S = 30.0
 """Seconds without a ping of ours after which a peer that is heard all the time is sent one: it is what measures
@@ -223,12 +230,22 @@ class Connections:
     def of(self, peer: PeerId) -> list[Link]:
         """Return the greeted, open links to a peer, the best one last.
 
-        A direct one is better than one through a relay. Of two that dialled each other at once, both sides
-        prefer the link dialled by the smaller key.
+        A direct one is better than one through a relay, and one that is heard better than one that is silent:
+        the peer may have moved. Of two that dialled each other at once, both sides prefer the link dialled by
+        the smaller key.
         """
         found = [link for link in self._links.values() if link.peer == peer and link.is_live]
-        smaller = self._own < peer
-        return sorted(found, key=lambda link: (link.relay is None, link.is_outbound == smaller))
+        if len(found) < 2:
+            return found
+        smaller, silent = self._own < peer, max(link.heard_at for link in found) - SILENT_S
+        return sorted(
+            found,
+            key=lambda link: (
+                link.relay is None,
+                link.heard_at >= silent,
+                link.is_outbound == smaller,
+            ),
+        )
 
     def relay_link(self, peer: PeerId) -> Link | None:
         """Return a direct link to a relay, of our network or not; None if there is none."""
@@ -277,6 +294,8 @@ class Connections:
             return False
         if protocol == greeting.PROTOCOL:
             return True
+        if protocol == IDENTIFY and not link.greeted.is_set():
+            return False  # at once: a peer in Go says nothing else, the hello too, before it has an answer
         # The answer to our own hello may still be on its way when the other side opens its first stream.
         with trio.move_on_after(GREET_S):
             await link.greeted.wait()
@@ -517,6 +536,12 @@ class Connections:
         """Cut one connection at once."""
         self._forget(link.conn)
         await cut(link.conn)
+
+    async def drop_from(self, hosts: Collection[str]) -> None:
+        """Cut the connections from addresses that this machine has no more."""
+        for link in [link for link in self._links.values() if link.local_host in hosts]:
+            log.info("dropping %s: from %s", peer_name(link.peer), link.local_host)
+            await self.drop(link)
 
     async def drop_peer(self, peer: PeerId) -> None:
         """Cut all connections of a peer."""

@@ -88,6 +88,9 @@ class DialBacks:
         self._votes = Votes()
         self._slots = trio.CapacityLimiter(DIALS_MAX)
         self._last: dict[PeerId, float] = {}
+        self._moved = trio.Event()
+        self._forwarded = ""
+        """Address of a router that, as it says, forwards a port to this node."""
 
     # ---- asking
 
@@ -100,7 +103,9 @@ class DialBacks:
 
     def text(self) -> str:
         """Return who can reach this node as a sentence."""
-        return verdict_text(self.verdict(), self._own())
+        port = self._forwarded.rpartition("/")[2]
+        forwards = f"; the router says that it forwards TCP port {port} to it (UPnP)" * bool(port)
+        return verdict_text(self.verdict(), self._own()) + forwards
 
     def is_public(self) -> bool:
         """Return True if peers have dialled this node at a public address."""
@@ -112,14 +117,27 @@ class DialBacks:
 
     def proved(self) -> tuple[str, ...]:
         """Return an address to tell others at which peers have reached this node."""
-        return self._votes.proved(trio.current_time())
+        return self._votes.proved(trio.current_time(), self._forwarded)
+
+    def suppose(self, address: str) -> None:
+        """Ask peers anew, also to dial an address at which a router says that it forwards; "" for none."""
+        if address != self._forwarded:
+            self._forwarded = address
+            self._moved.set()
+
+    def forget(self) -> None:
+        """Forget what peers said, and ask anew: this machine has moved."""
+        self._votes.forget()
+        self._moved.set()
 
     async def keep_asking(self) -> None:
         """Ask some peers again and again, until cancelled."""
         while True:
             await trio.sleep(FIRST_S)
+            self._moved = moved = trio.Event()
             if await self._ask_some():
-                await trio.sleep(AGAIN_S)
+                with trio.move_on_after(AGAIN_S):
+                    await moved.wait()
 
     async def _ask_some(self) -> int:
         chosen = spread(self._host.connected(), self._host.network)
@@ -131,7 +149,8 @@ class DialBacks:
         with contextlib.suppress(Unreachable):
             try:
                 observed = (await self._call(peer, ())).observed
-                tried = candidates(self._own(), observed)
+                own = [self._forwarded, *self._own()] if self._forwarded else self._own()
+                tried = candidates(own, observed)
                 if not tried:
                     return False
                 said = await self._call(peer, tried)

@@ -7,6 +7,7 @@ import errno
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
+from ipaddress import IPv4Interface
 
 import psutil  # type: ignore[import-untyped]
 
@@ -15,6 +16,11 @@ from swarm.host.addresses import format_address, is_loopback, parse_address, spl
 from swarm.host.closing import Untyped
 
 V4_WILDCARD, V6_WILDCARD = WILDCARDS = ("0.0.0.0", "::")  # noqa: S104  compared with, not bound to
+NOWHERE = "192.0.2.1", 9
+"""Address of the internet at which nobody is, by RFC 5737."""
+LONE_BITS = 31
+"""Bits of a network in which there is nobody else, and no router."""
+FAMILIES = socket.AF_INET, socket.AF_INET6
 PORT_TRIES = 8
 
 
@@ -81,13 +87,41 @@ def expand(bound: str) -> list[str]:
     return [format_address(each, port) for each in hosts]
 
 
-def listening_at(network: Untyped, address: str) -> tuple[str, int] | None:
-    """Return host and port that this node listens at, of the family of an address; None if it does not."""
+def home_network() -> IPv4Interface | None:
+    """Return the private IPv4 network of this machine that leads to the internet, with its address there.
+
+    None if it has none, or a public address instead.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(NOWHERE)  # asks for a route; nothing is sent
+            own = str(probe.getsockname()[0])
+        except OSError:
+            return None
+    masks = (
+        entry.netmask
+        for entries in psutil.net_if_addrs().values()
+        for entry in entries
+        if entry.family == socket.AF_INET and entry.address == own and entry.netmask
+    )
+    try:
+        found = IPv4Interface(f"{own}/{next(masks, '255.255.255.255')}")
+    except ValueError:  # a mask of no network
+        return None
+    is_home = found.is_private and not found.is_loopback and not found.is_link_local
+    return found if is_home and found.network.prefixlen < LONE_BITS else None
+
+
+def listening_at(network: Untyped, address: str, own: str = "") -> tuple[str, int] | None:
+    """Return host and port that this node listens at, of the family of an address; None if it does not.
+
+    ``own`` is the address of this machine that is to be one of those it listens at.
+    """
     kind = address.split("/")[1]
     for listener in network.listeners.values():
         for bound in listener.get_addrs():
             family, host, _, port = str(bound).split("/")[1:5]
-            if family == kind:
+            if family == kind and (not own or host in (own, *WILDCARDS)):
                 return host, int(port)
     return None
 
@@ -122,11 +156,15 @@ def _check_free(host: str, port: int) -> None:
 def _interface_hosts(wildcard: str) -> list[str]:
     """Return the addresses behind 0.0.0.0 or ``::``; loopback only if there is nothing else."""
     family = socket.AF_INET6 if wildcard == "::" else socket.AF_INET
-    found = [
+    return outward_hosts(family) or ["::1" if wildcard == "::" else "127.0.0.1"]
+
+
+def outward_hosts(*families: socket.AddressFamily) -> list[str]:
+    """Return the addresses of this machine by which others know it, of IPv4 and IPv6 if no family is named."""
+    found = (
         entry.address
         for entries in psutil.net_if_addrs().values()
         for entry in entries
-        if entry.family == family and "%" not in entry.address
-    ]
-    outward = [host for host in found if not is_loopback(format_address(host, 1))]
-    return sorted(outward) or ["::1" if wildcard == "::" else "127.0.0.1"]
+        if entry.family in (families or FAMILIES) and "%" not in entry.address
+    )
+    return sorted(host for host in found if not is_loopback(format_address(host, 1)))

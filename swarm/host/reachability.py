@@ -143,9 +143,13 @@ class Votes:
         """Forget all: the network has changed."""
         self._votes.clear()
 
-    def proved(self, now: float) -> tuple[str, ...]:
-        """Return the public address at which several peers have reached us, if there is one."""
-        sure = (one for one in self._by_address(now) if one.yes >= PROOF_PEERS)
+    def proved(self, now: float, forwarded: str = "") -> tuple[str, ...]:
+        """Return the public address at which several peers have reached us, if there is one.
+
+        One will do at the address that our router says it forwards: the router is the second that names it.
+        """
+        found = self._by_address(now)
+        sure = (one for one in found if one.yes >= PROOF_PEERS or one.address == forwarded)
         public = (one.address for one in sure if one.reached is Reachable.PUBLIC)
         return tuple(public)[:1]
 

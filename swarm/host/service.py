@@ -31,7 +31,7 @@ from swarm.host.connections import PING_BYTES, PING_PROTOCOL, Connections
 from swarm.host.dialback import DialBacks
 from swarm.host.handshake import CHAIN_BYTES, SESSION_BYTES, Hello
 from swarm.host.libp2p_patches import GuardedHost, GuardedSwarm, build_host, route_logging
-from swarm.host.listen import announced, bindings, expand
+from swarm.host.listen import announced, bindings, expand, listening_at
 from swarm.host.memory_quota import STREAM_BYTES
 from swarm.host.pacing import Pacing
 from swarm.host.peer_ids import id_of, peer_of
@@ -232,6 +232,15 @@ class Host:
         direct = [*best, *outward] or own
         return list(dict.fromkeys([*best, *self.relays.addresses(), *direct]))
 
+    def forwardable(self, own: str) -> int:
+        """Return the port at which this node listens at an IPv4 address of this machine; 0 if it does not."""
+        found = listening_at(self.libp2p_host.get_network(), format_address(own, 1), own)
+        return found[1] if found else 0
+
+    def suppose(self, address: str) -> None:
+        """Have peers dial this node at an address of its router, too; "" for none any more."""
+        self.reach.suppose(address)
+
     def _introduce(self) -> Hello:
         addresses = tuple(self.addresses()[:8])
         return Hello(_VERSION, self.chain16, self._session, addresses, int(time.time()))
@@ -270,6 +279,12 @@ class Host:
         Of the two connections the peers keep one.
         """
         await self._caller.prove(peer)
+
+    async def leave(self, hosts: Sequence[str]) -> None:
+        """Drop connections from addresses that this machine has no more; peers say anew who can reach it."""
+        self.reach.forget()
+        self._breakers.reset_all()
+        await self._links.drop_from(hosts)
 
     def keep(self, peers: Collection[PeerId]) -> None:
         """Let no connection to these peers be pushed out when the places for connections are taken."""
@@ -312,8 +327,8 @@ class Host:
 
     def _remote_host(self, peer: PeerId) -> str:
         """Return the host that a peer is connected from, not through a relay; "" for none."""
-        direct = (link for link in self._links.of(peer) if link.relay is None)
-        return next((link.remote_host for link in direct), "")
+        direct = [link for link in self._links.of(peer) if link.relay is None]
+        return direct[-1].remote_host if direct else ""
 
     def origin(self, peer: PeerId) -> str:
         """Return what a peer is counted by: the public network that it is connected from, else its address.

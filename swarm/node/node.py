@@ -29,8 +29,11 @@ from swarm.gossip.news.service import News
 from swarm.gossip.trade.service import Trades
 from swarm.host.identity import lock_home
 from swarm.host.relay.hop import Relaying, RelayMode
+from swarm.host.roaming import keep_roaming
 from swarm.host.service import Host, open_host
 from swarm.host.uplink import BYTES_PER_MBIT, Uplink
+from swarm.host.upnp.mapper import keep_forwarded
+from swarm.host.whereabouts import Move
 from swarm.ledger.consensus.memory import VoteMemory
 from swarm.ledger.reader import Ledger
 from swarm.ledger.service import LedgerService
@@ -164,10 +167,7 @@ async def _run(
         )
         await known_peers.remember_port(store, join.TABLE, config, host.addresses())
         nursery.start_soon(heed_twins, host, report)
-        nursery.start_soon(host.reach.keep_asking)
-        for relay, address in join.relays_of(config, _named(setup, store)):
-            host.relays.name(relay, address)
-        nursery.start_soon(host.relays.keep)
+        _keep_reachable(setup, store, host, nursery, report)
         genesis = await _met(setup, network, host, nursery, store, report)
         if isinstance(setup.start, Launch) and setup.start.network is not None:
             setup = replace(setup, start=fitted_to(setup.start, genesis, setup.home))
@@ -202,6 +202,24 @@ async def _run(
             report(EventKind.PROGRESS, f"map {url}")
             task_status.started(OpenedNode(context, auditor, control, url))
             await trio.sleep_forever()
+
+
+def _keep_reachable(
+    setup: NodeSetup, store: Store, host: Host, nursery: trio.Nursery, report: EventLog
+) -> None:
+    """Begin to see who can reach this node, and to help it: by the router of its home, and by relays."""
+    config = setup.config
+    nursery.start_soon(host.reach.keep_asking)
+    if config.upnp and not config.announce:  # else its owner has seen to that
+        nursery.start_soon(keep_forwarded, host, partial(report, EventKind.NETWORK))
+    nursery.start_soon(keep_roaming, host, partial(_moved, report))
+    for relay, address in join.relays_of(config, _named(setup, store)):
+        host.relays.name(relay, address)
+    nursery.start_soon(host.relays.keep)
+
+
+def _moved(report: EventLog, move: Move) -> None:
+    report(EventKind.NETWORK, move.text())
 
 
 def _host_of(setup: NodeSetup, store: Store, chain16: bytes) -> AbstractAsyncContextManager[Host]:

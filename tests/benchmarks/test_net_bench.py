@@ -4,7 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks import net, net_tcp
+import pytest
+
+from benchmarks import net, net_relay, net_tcp
 from benchmarks.common import Outcome
 from benchmarks.wire_children import ChildError
 
@@ -27,6 +29,14 @@ def test_a_figure_that_could_not_be_measured_is_null_with_its_reason() -> None:
     net._try(outcome, ["idle_cpu"], fail)
     assert outcome.figures == {"idle_cpu": None}
     assert outcome.detail["reasons"] == {"idle_cpu": "it said nothing"}
+
+
+def test_where_no_machines_can_be_made_the_join_through_a_relay_is_not_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1_000)
+    with pytest.raises(ChildError, match="takes root"):
+        net_relay.through_a_relay(True, tmp_path)
 
 
 def test_plain_tcp_copies_the_whole_file(tmp_path: Path) -> None:

@@ -196,6 +196,24 @@ async def test_a_node_publishes_once_a_minute_and_is_listed_under_its_run(
     assert table.provided == [RUN] * len(table.published)
 
 
+@pytest.mark.rule("D9", "H38")
+async def test_new_addresses_are_published_at_once_and_learned_by_those_that_are_connected(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, table, learned = FakeNetwork(), Table(), list[tuple[PeerId, Sequence[str]]]()
+    mine, other = Peer(network, 1), Peer(network, 2)
+    monkeypatch.setattr(other, "learn", lambda peer, addresses: learned.append((peer, addresses)))
+    moving = a_directory(mine, table)
+    new = msgspec.structs.replace(ANNOUNCEMENT, addresses=("/ip4/44.0.0.1/tcp/9",))
+    moving._current = lambda: ANNOUNCEMENT if trio.current_time() < began + 30 else new
+    began = trio.current_time()
+    await run_for(50, moving, a_directory(other, Table()))
+    first, second = (at - began for at in table.published)
+    assert first < 1.0
+    assert 30.0 <= second < 36.0
+    assert learned == [(mine.peer, ("/ip4/44.0.0.1/tcp/9",))]
+
+
 @pytest.mark.rule("D10")
 async def test_only_peers_that_are_not_connected_are_read_from_the_table(
     autojump_clock: MockClock,

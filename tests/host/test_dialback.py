@@ -44,6 +44,31 @@ async def test_attack_nobody_dials_another_host_or_a_port_where_another_peer_lis
         assert not bob.is_connected(carol.peer)
 
 
+@pytest.mark.rule("H23", "H39")
+async def test_peers_are_asked_at_once_to_dial_where_a_router_forwards(
+    net: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("swarm.host.dialback.FIRST_S", 0.05)
+    async with net.hosts(2) as (alice, bob), trio.open_nursery() as nursery:
+        await net.meet(alice, bob)
+        nursery.start_soon(alice.reach.keep_asking)
+        votes = alice.reach._votes._votes
+        await net.until(lambda: bob.peer in votes)
+        forwarded, own = "/ip4/127.0.0.1/tcp/9", alice.addresses()
+        assert votes[bob.peer].tried == tuple(own)
+        bob.reach._last.clear()
+        alice.suppose(forwarded)
+        await net.until(lambda: votes[bob.peer].tried == (forwarded, *own))
+        assert votes[bob.peer].reached == set(own)
+        assert "forwards TCP port 9 to it (UPnP)" in alice.reach_text()
+        assert forwarded not in alice.addresses()
+        alice.suppose("")
+        assert "UPnP" not in alice.reach_text()
+        assert alice.forwardable("127.0.0.1") == int(own[0].rsplit("/", 1)[1])
+        assert alice.forwardable("127.0.0.2") == 0
+        nursery.cancel_scope.cancel()
+
+
 @pytest.mark.rule("H23")
 async def test_who_listens_on_loopback_alone_knows_without_asking(net: ModuleType) -> None:
     async with net.hosts(1) as (alice,):

@@ -73,6 +73,17 @@ def test_attack_one_liar_has_nobody_told_an_address_of_its_choice() -> None:
 
 
 @pytest.mark.rule("H23")
+def test_at_an_address_that_the_router_names_too_one_peer_is_enough() -> None:
+    votes = Votes()
+    assert votes.proved(0.0, PUBLIC) == (), "the router's word alone is none"
+    votes.note(a_peer(1), [PUBLIC], [], 0.0)
+    assert votes.proved(0.0, PUBLIC) == ()
+    votes.note(a_peer(1), [PUBLIC], [PUBLIC], 0.0)
+    assert votes.proved(0.0, PUBLIC) == (PUBLIC,)
+    assert votes.proved(0.0, "/ip4/9.9.9.9/tcp/4002") == ()
+
+
+@pytest.mark.rule("H23")
 def test_a_node_that_nobody_reaches_is_told_which_port_to_forward() -> None:
     votes = Votes()
     votes.note(a_peer(1), [PUBLIC], [], 0.0)

@@ -44,11 +44,21 @@ class Children:
     mark: str
     running: dict[str, Child] = field(default_factory=dict[str, Child])
 
-    def start(self, label: str, args: Sequence[str], log: Path, program: str = SWARM) -> Child:
-        """Start ``swarm ARGS`` in a process group of its own, with its output in ``log``."""
+    def start(
+        self,
+        label: str,
+        args: Sequence[str],
+        log: Path,
+        program: str = SWARM,
+        within: Sequence[str] = (),
+    ) -> Child:
+        """Start ``swarm ARGS`` in a process group of its own, with its output in ``log``.
+
+        ``within`` are the words of a command that becomes it, such as one of another network namespace.
+        """
         with log.open("ab") as out:
             process = subprocess.Popen(  # noqa: S603  our own program and arguments
-                command(args, program),
+                [*within, *command(args, program)],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,

@@ -25,7 +25,14 @@ from swarm.host.libp2p_patches import GuardedHost
 from swarm.host.peer_ids import id_of
 from swarm.host.relay import messages
 from swarm.host.relay.bridge import CircuitEnd, carry, socket_pair
-from swarm.host.relay.messages import HOP, MESSAGE_BYTES_MAX, REASONS, HopStatus, Status
+from swarm.host.relay.messages import (
+    HOP,
+    MESSAGE_BYTES_MAX,
+    REASONS,
+    Bounds,
+    HopStatus,
+    Status,
+)
 from swarm.host.streams import FrameStream
 from swarm.primitives.crypto import peer_name
 from swarm.ticket import reach_of
@@ -178,6 +185,17 @@ class Relays:
         self._rests[relay] = now + rest_s
         if len(self._rests) > RESTING_MAX:
             del self._rests[next(iter(self._rests))]
+
+    async def bounds(self, relay: PeerId, address: str) -> Bounds:
+        """Return the limits of circuits that a relay tells to who asks it for a place.
+
+        Raises ``Unreachable`` or ``PeerFault`` if it gives none.
+        """
+        stream, said = await self._ask(await self._link_to(relay, address), messages.reserve())
+        if said.status is not Status.OK:
+            raise Unreachable(f"the relay {peer_name(relay)}: {REASONS[said.status]}")
+        await stream.close()
+        return said.bounds
 
     async def _link_to(self, relay: PeerId, address: str) -> Link:
         link = self._links.relay_link(relay)

@@ -78,6 +78,8 @@ class HopStatus:
     status: Status
     expires: int = 0
     """Unix second at which a reservation ends, by the clock of the relay; 0 for no reservation."""
+    bounds: Bounds = Bounds(0, 0)
+    """Limits that the relay tells of its circuits."""
 
 
 def reserve() -> bytes:
@@ -127,7 +129,8 @@ def parse_hop_status(data: bytes) -> HopStatus:
     if message.type != HopMessage.STATUS:
         raise BadEncoding("no status where one is due")
     expires = int(message.reservation.expire) if message.HasField("reservation") else 0
-    return HopStatus(_status(message.status), min(expires, FAR_S))
+    bounds = Bounds(int(message.limit.duration), int(message.limit.data))
+    return HopStatus(_status(message.status), min(expires, FAR_S), bounds)
 
 
 def stop_connect(caller: PeerId, bounds: Bounds) -> bytes:

@@ -36,6 +36,8 @@ FOUND_MAX = 64
 ASK_MS = 1_500
 KINDS = {"ip4": AF_INET, "ip6": AF_INET6}
 POLL_S = 0.5
+AGAIN_TOLD_S = 5.0
+"""Seconds between two looks at the addresses of this node, and so between two tickets that are told."""
 CLOSE_S = 1.0
 """Seconds to say that the run is not here any more."""
 
@@ -83,12 +85,19 @@ class TellingNode(InvitingNode, HasConfig, HasReport, Protocol):
 async def tell_network(context: TellingNode) -> None:
     """Answer those of this network that look for a run, until cancelled, once there is one to join.
 
-    A node that listens on its own machine alone tells nobody. What cannot be told is a word, and no error.
+    A node that listens on its own machine alone tells nobody; one whose addresses change tells the new ones, on
+    the networks of now. What cannot be told is a word, and no error.
     """
     if not context.config.lan:
         return
-    while context.run16 == NO_DIGEST[:16] or not _is_open(context.host.addresses()):  # noqa: ASYNC110
-        await trio.sleep(POLL_S)
+    while True:
+        while context.run16 == NO_DIGEST[:16] or not _is_open(context.host.addresses()):  # noqa: ASYNC110
+            await trio.sleep(POLL_S)
+        await _tell(context, context.host.addresses())
+
+
+async def _tell(context: TellingNode, addresses: Sequence[str]) -> None:
+    """Tell the ticket of now until the addresses of this node are others."""
     text = make_ticket(context)
     info = service(text, parse_ticket(text, int(time())))
     try:
@@ -96,14 +105,20 @@ async def tell_network(context: TellingNode) -> None:
     except OSError as error:
         why = f"machines of this network are not told of this run: {error}"
         context.report(EventKind.NETWORK, why)
+        await _changed(context, addresses)
         return
     try:
         tell = partial(teller.register_service, info, allow_name_change=True)
         await trio.to_thread.run_sync(tell)
-        await trio.sleep_forever()
+        await _changed(context, addresses)
     finally:
         with shielded(CLOSE_S):
             await trio.to_thread.run_sync(teller.close)
+
+
+async def _changed(context: TellingNode, addresses: Sequence[str]) -> None:
+    while set(context.host.addresses()) == set(addresses):  # noqa: ASYNC110
+        await trio.sleep(AGAIN_TOLD_S)
 
 
 def _opened() -> Zeroconf:

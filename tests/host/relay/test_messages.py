@@ -25,6 +25,9 @@ def test_questions_and_answers_come_back() -> None:
     assert messages.parse_question(messages.connect(PEER)) == PEER
     said = messages.parse_hop_status(messages.hop_status(Status.OK, expires=77))
     assert (said.status, said.expires) == (Status.OK, 77)
+    bounded = messages.hop_status(Status.OK, bounds=Bounds(3, 1 << 32))
+    assert messages.parse_hop_status(bounded).bounds == Bounds(3, 1 << 32)
+    assert said.bounds == Bounds(0, 0)
     refused = messages.parse_hop_status(messages.hop_status(Status.NO_RESERVATION))
     assert (refused.status, refused.expires) == (Status.NO_RESERVATION, 0)
     assert messages.parse_stop_connect(messages.stop_connect(PEER, Bounds(1, 2))) == PEER

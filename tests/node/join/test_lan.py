@@ -135,7 +135,7 @@ def a_node(addresses: list[str]) -> Any:  # noqa: ANN401
         run16=bytes(16),
         me=PeerId(bytes(32)),
         genesis=SimpleNamespace(chain=b"g" * 32),
-        host=SimpleNamespace(addresses=lambda: addresses),
+        host=SimpleNamespace(addresses=lambda: list(addresses)),
         said=[],
     )
 
@@ -161,6 +161,33 @@ async def test_a_node_tells_once_there_is_a_run_and_takes_it_back(
 
 
 @pytest.mark.rule("N26")
+async def test_a_node_that_moves_tells_its_new_addresses(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock, inline_threads: None
+) -> None:
+    tellers, addresses = list[Teller](), ["/ip4/192.168.1.5/tcp/4001"]
+    node = a_node(addresses)
+    node.run16 = b"r" * 16
+
+    def opened() -> Teller:
+        tellers.append(Teller())
+        return tellers[-1]
+
+    monkeypatch.setattr(lan, "_opened", opened)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tell_network, node)
+        await trio.sleep(20)
+        addresses[:] = ["/ip4/127.0.0.1/tcp/4001"]
+        await trio.sleep(20)
+        assert [teller.closed for teller in tellers] == [True], "it has no network for a while"
+        addresses[:] = ["/ip4/10.1.1.5/tcp/4001"]
+        await trio.sleep(20)
+        told = [teller.told[0][0].parsed_addresses() for teller in tellers]
+        assert told == [["192.168.1.5"], ["10.1.1.5"]]
+        nursery.cancel_scope.cancel()
+    assert all(teller.closed for teller in tellers)
+
+
+@pytest.mark.rule("N26")
 async def test_who_is_on_its_own_machine_alone_tells_nobody_and_no_network_is_no_error(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock, inline_threads: None
 ) -> None:
@@ -182,5 +209,6 @@ async def test_who_is_on_its_own_machine_alone_tells_nobody_and_no_network_is_no
     monkeypatch.setattr(lan, "_opened", refuse)
     node = a_node(["/ip4/192.168.1.5/tcp/4001"])
     node.run16, node.report = b"r" * 16, lambda _, text: node.said.append(text)
-    await tell_network(node)
+    with trio.move_on_after(60):
+        await tell_network(node)
     assert node.said == ["machines of this network are not told of this run: no such device"]
