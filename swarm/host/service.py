@@ -12,12 +12,10 @@ import time
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, TypeVar
 
 import trio
 from libp2p.abc import INetConn, INetStream
-from libp2p.custom_types import TProtocol
 from libp2p.peer.id import ID
 from multiaddr.multiaddr import Multiaddr
 
@@ -37,14 +35,13 @@ from swarm.host.pacing import Pacing
 from swarm.host.peer_ids import id_of, peer_of
 from swarm.host.places import group_of
 from swarm.host.reachability import Reachable
-from swarm.host.relay.circuits import Relays, Wish
-from swarm.host.relay.hop import Hop, Relaying, RelayMode
-from swarm.host.relay.messages import DCUTR, HOP, STOP
-from swarm.host.relay.punch import Puncher
+from swarm.host.relay.circuits import Relays
+from swarm.host.relay.hop import Relaying
+from swarm.host.relay.setup import set_up_relays
 from swarm.host.server import Handler, Server
 from swarm.host.twins import ASK_BYTES_MAX, Twin, TwinWatch
 from swarm.host.twins import PROTOCOL as TWIN_PROTOCOL
-from swarm.host.uplink import BYTES_PER_MBIT, Uplink
+from swarm.host.uplink import Uplink
 from swarm.primitives.codec import FRAME_BYTES_MAX
 from swarm.primitives.crypto import SecretKey, peer_name
 from swarm.ticket import Reach, reach_of
@@ -141,51 +138,24 @@ class Host:
         self.serve(TWIN_PROTOCOL, self._answer_twin, request_limit=ASK_BYTES_MAX, per_peer=2)
         self.reach = DialBacks(self, remote_host=self._remote_host, dial=self._links.probe)
         """Record of who can dial this node."""
-        self._serve_relays(relaying)
+        self.relays = self._set_up_relays(relaying)
 
-    def _serve_relays(self, relaying: Relaying) -> None:
-        """Relay for others if this node is willing, be reached through relays, and dial back who asks."""
+    def _set_up_relays(self, relaying: Relaying) -> Relays:
+        """Dial back who asks, be reached through relays, and relay for others if this node is willing."""
         limit = {"request_limit": reachability.BYTES_MAX, "concurrency": 8, "per_peer": 1}
         self.serve(reachability.PROTOCOL, self.reach.answer, **limit)
-        self.relays = Relays(
+        return set_up_relays(
             self,
             self.libp2p_host,
             self._nursery,
             self._links,
-            reach_relay=self._caller.reach_relay,
+            self._caller,
+            reach=self.reach,
             addresses=self._address_book.addresses,
-            wants=self._relays_wanted,
-        )
-        self._caller.dial_relayed = self.relays.dial
-        self.libp2p_host.set_stream_handler(TProtocol(STOP), self.relays.serve)
-        puncher = Puncher(
-            self.libp2p_host,
-            self._links,
-            go_direct=partial(self._caller.prove, is_direct=True),
             own_addresses=self.addresses,
             blame=self.blame,
+            relaying=relaying,
         )
-        self.libp2p_host.set_stream_handler(TProtocol(DCUTR), puncher.serve)
-        self._links.on_relayed = lambda link: self._nursery.start_soon(puncher.improve, link)
-        self._links.on_direct = self._caller.forget
-        if relaying.mode is RelayMode.OFF:
-            return
-        hop = Hop(
-            self._links,
-            line=Uplink(relaying.mbit * BYTES_PER_MBIT),
-            is_willing=lambda: relaying.mode is RelayMode.ON or self.reach.is_public(),
-            blame=self.blame,
-        )
-        self.libp2p_host.set_stream_handler(TProtocol(HOP), hop.serve)
-
-    def _relays_wanted(self) -> Wish:
-        match self.reach.verdict().reached:
-            case Reachable.NOBODY | Reachable.NETWORK:
-                return Wish.ANY
-            case Reachable.UNKNOWN:
-                return Wish.NAMED
-            case Reachable.PUBLIC | Reachable.MACHINE:
-                return Wish.NONE
 
     def reachability(self) -> str:
         """Return the way in which others reach this node: "direct", "relayed", "lan" or "unknown"."""

@@ -18,4 +18,6 @@ Modules (C: pure, S: does I/O):
                    among those that dial them.
     punch.py    S  Replace a connection through a relay by a direct one: dial, or dial each other at
                    once (DCUtR).
+    setup.py    S  Set up relaying on a host: be reached through relays, punch holes, and carry for
+                   others.
 """
