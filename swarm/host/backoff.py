@@ -30,8 +30,8 @@ FAULTS_MAX = 4.5
 ``FAULT_HALF_LIFE_S``."""
 
 FAULT_HALF_LIFE_S = 60.0
-CLEAN_MAX = 0.5
-"""Score below which faults are forgotten where a peer is to be trusted: a single one after a minute."""
+CLEAN_MAX = 1.5
+"""Score below which a peer is trusted all the same: one fault may be a mistake, two within a minute are not."""
 BAN_S = 60.0
 """Seconds for which a banned peer is refused."""
 
@@ -108,7 +108,7 @@ class PeerScores:
         return max(0.0, record.banned_until - now) if record else 0.0
 
     def is_clean(self, peer: PeerId, now: float) -> bool:
-        """Return True if the peer broke no rule lately: a single fault is forgotten after a minute."""
+        """Return True if no more than one fault of the peer was noted of late."""
         record = self._records.get(peer)
         if record is None:
             return True

@@ -10,6 +10,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Collection, Generator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, Protocol
 
 import libp2p.network.swarm as libp2p_swarm
@@ -54,7 +55,7 @@ from swarm.host.memory_quota import ByteBudget, UnreadBytes, stream_budget
 from swarm.host.noise import quick
 from swarm.host.paces import Work
 from swarm.host.pacing import Pacing, own_host
-from swarm.host.places import PLACES_MAX, USE_BYTES, Place, ask_for_place
+from swarm.host.places import OUTBOUND_PART, PLACES_MAX, USE_BYTES, Place, ask_for_place
 from swarm.host.uplink import Uplink
 from swarm.host.yamux import GuardedYamux, guarded_streams, read_stream
 from swarm.primitives.crypto import SecretKey
@@ -270,10 +271,12 @@ class GuardedSwarm(libp2p_swarm.Swarm):
             if not getattr(conn.muxed_conn, "swarm_is_pushed_out", False)
         ]
         taken.sort(key=lambda conn: conn.muxed_conn.swarm_arrival)
+        is_tight = len(taken) >= CONNECTIONS_MAX - CONNECTIONS_MAX // OUTBOUND_PART
+        place = partial(self._place, is_tight=is_tight)
         verdict = ask_for_place(
-            self._place(muxed_conn, is_inbound=is_inbound),
+            place(muxed_conn, is_inbound=is_inbound),
             [
-                self._place(conn.muxed_conn, is_inbound=conn.direction == Direction.INBOUND)
+                place(conn.muxed_conn, is_inbound=conn.direction == Direction.INBOUND)
                 for conn in taken
             ],
             CONNECTIONS_MAX,
@@ -289,14 +292,15 @@ class GuardedSwarm(libp2p_swarm.Swarm):
             log.info("%s makes room for another network", pushed_out.muxed_conn.peer_id)
             await cut(pushed_out)
 
-    def _place(self, muxed_conn: Untyped, *, is_inbound: bool) -> Place:
+    def _place(self, muxed_conn: Untyped, *, is_inbound: bool, is_tight: bool) -> Place:
+        """Describe the place of a connection; its standing is looked up only where places are tight."""
         remote = muxed_conn.get_remote_address()
         now = trio.current_time()
         return Place(
             remote[0] if remote else "",
             is_inbound,
             is_kept=muxed_conn.peer_id in self.kept,
-            has_standing=self.limits.pacing.has_standing(muxed_conn.peer_id),
+            has_standing=is_tight and self.limits.pacing.has_standing(muxed_conn.peer_id),
             use=getattr(muxed_conn, "given_bytes", 0) // USE_BYTES,
             age_s=now - getattr(muxed_conn, "swarm_since", now),
         )

@@ -314,7 +314,9 @@ class Host:
         )
 
     def _is_trusted(self, peer: PeerId, now: float) -> bool:
-        return self._scores.is_clean(peer, now) and not self._breakers.rest_s(peer, now)
+        links = self._links.of(peer)
+        is_silent = bool(links) and all(link.failures for link in links)
+        return self._scores.is_clean(peer, now) and not is_silent
 
     def owes(self, peer: PeerId) -> bool:
         """Return True if a peer has cost this node much of late: what can wait is not asked of it."""

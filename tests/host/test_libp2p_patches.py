@@ -220,8 +220,8 @@ def from_elsewhere(
     network: Any = host.libp2p_host.get_network()
     others, place = {id_of(peer) for peer in peers}, network._place
 
-    def placed(muxed_conn: Any, *, is_inbound: bool) -> Place:  # noqa: ANN401  as libp2p has it
-        found: Place = place(muxed_conn, is_inbound=is_inbound)
+    def placed(muxed_conn: Any, **options: bool) -> Place:  # noqa: ANN401  as libp2p has it
+        found: Place = place(muxed_conn, **options)
         is_other = muxed_conn.peer_id in others
         return replace(found, remote_host=address) if is_other else found
 
