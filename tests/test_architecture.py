@@ -62,7 +62,9 @@ PACKAGES = sorted({here.rpartition("/")[0] for here in CODE if "/" in here})
 LINES_MAX = 600
 FUNCTION_LINES_MAX = 60
 FIELDS_BY_POSITION_MAX = 5
-MODULES_MAX = 400  # 277 before moves, evidence, GPU kernels, demands, storage, ways in, relays, news, paces
+MODULES_MAX = (
+    400  # 277 before moves, evidence, GPU kernels, demands, storage, ways in, relays, news, paces
+)
 """More files than this, and ideas are being cut by the ruler."""
 
 

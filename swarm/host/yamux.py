@@ -404,7 +404,7 @@ _read_all = YamuxStream.read
 async def read_stream(stream: Untyped, n: int | None = -1) -> bytes:
     """Return at most ``n`` bytes of a stream, for libp2p's own readers.
 
-    Unguarded: each read of a few bytes is answered with a frame of credit, four times where a protocol is
+    Unguarded: each read of a few bytes is answered with a frame of credit, a dozen times where a protocol is
     agreed on; and it is credit for more than was read.
     """
     if isinstance(stream.conn, GuardedYamux) and n is not None and n > 0:

@@ -17,18 +17,25 @@ from libp2p.custom_types import TProtocol
 from libp2p.exceptions import ParseError
 from libp2p.io.abc import Reader
 from libp2p.peer.id import ID
-from libp2p.stream_muxer.yamux.yamux import DEFAULT_WINDOW_SIZE, FLAG_SYN, TYPE_DATA
+from libp2p.stream_muxer.yamux.yamux import (
+    DEFAULT_WINDOW_SIZE,
+    FLAG_SYN,
+    HEADER_SIZE,
+    TYPE_DATA,
+    TYPE_WINDOW_UPDATE,
+)
 from libp2p.utils.varint import encode_uvarint
 from multiaddr.multiaddr import Multiaddr
 
 from swarm.errors import PeerFault, Unreachable
-from swarm.host import connections, libp2p_patches, memory_quota, server, yamux
+from swarm.host import connections, libp2p_patches, memory_quota, paces, server, yamux
+from swarm.host.paces import Standing
 from swarm.host.peer_ids import id_of
 from swarm.host.places import Place
 from swarm.host.service import Host
 from swarm.host.streams import LINK_ERRORS, Declined, FrameStream
 from swarm.host.yamux import Frame
-from swarm.types import PeerId
+from swarm.types import Bytes, PeerId
 
 
 async def raw_stream(asker: Host, answerer: Host, protocol: str) -> FrameStream:
@@ -354,6 +361,46 @@ async def test_attack_streams_that_are_opened_faster_than_they_are_served_are_re
         await net.until(lambda: sum(stream.reset_received for stream in opened) >= 40)
         assert sum(not stream.is_initiator for stream in theirs.streams.values()) <= 20
         assert alice.is_connected(mallory.peer)
+
+
+async def test_agreeing_on_a_protocol_is_not_answered_with_credit(
+    net: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """libp2p answers each read of a few bytes with a frame, at both ends."""
+    async with net.hosts(2) as (alice, bob):
+        await net.meet(bob, alice)
+        kinds = list[int]()
+        for host, other in ((alice, bob), (bob, alice)):
+            muxed: Any = host._links.of(other.peer)[0].conn.muxed_conn
+            write = muxed._write_frame
+
+            async def noted(data: bytes, body: Bytes = b"", write: Any = write) -> None:  # noqa: ANN401
+                kinds.append(Frame.parse(data[: HEADER_SIZE]).kind)
+                await write(data, body)
+
+            monkeypatch.setattr(muxed, "_write_frame", noted)
+        stream = await raw_stream(bob, alice, net.UPPER)
+        assert await stream.ask(b"x", reply_limit=8) == b"X"
+        # One opens the stream and one accepts it, and so do those of a ping; all others are credit.
+        assert kinds.count(TYPE_WINDOW_UPDATE) <= 4
+
+
+@pytest.mark.rule("H40", "S4")
+async def test_attack_who_is_refused_before_the_handshake_is_held_off_and_then_hung_up_on(
+    net: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paces, "WAITING_MAX", 0)
+    monkeypatch.setattr(libp2p_patches, "HELD_OFF_S", 0.3)
+    monkeypatch.setattr(libp2p_patches, "own_host", lambda _stream: "")
+    async with net.a_host(1) as alice:
+        alice.pacing.judge_by(lambda _peer: Standing.STRANGER)
+        alice.pacing.spend(alice.pacing.payer_at("127.0.0.1", ""), paces.BURST_S)
+        port = int(alice.addresses()[0].rsplit("/", 1)[1])
+        began = trio.current_time()
+        async with await trio.open_tcp_stream("127.0.0.1", port) as raw:
+            with contextlib.suppress(trio.BrokenResourceError):
+                assert await raw.receive_some(64) == b"", "not a word"
+        assert 0.2 < trio.current_time() - began < 5.0
 
 
 @pytest.mark.rule("H32", "S5")
