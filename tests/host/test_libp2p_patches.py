@@ -375,7 +375,7 @@ async def test_agreeing_on_a_protocol_is_not_answered_with_credit(
             write = muxed._write_frame
 
             async def noted(data: bytes, body: Bytes = b"", write: Any = write) -> None:  # noqa: ANN401
-                kinds.append(Frame.parse(data[: HEADER_SIZE]).kind)
+                kinds.append(Frame.parse(data[:HEADER_SIZE]).kind)
                 await write(data, body)
 
             monkeypatch.setattr(muxed, "_write_frame", noted)
