@@ -90,26 +90,34 @@ class Server:
     async def _converse(self, service: _Service, net_stream: INetStream) -> None:
         peer = peer_of(net_stream.muxed_conn.peer_id)
         stream = FrameStream(net_stream, count=partial(self._traffic.add, peer))
+        is_broken = False
         try:
-            while True:
-                size = await stream.announced(service.request_limit)
-                if size is None:
-                    break
-                began_s = await self._turn(net_stream)
-                async with self._taken_in(peer, size, stream) as request:
-                    reply = await self._reply(service, peer, request, stream)
-                if reply is None:
-                    break
-                await self._send(peer, reply, stream)
-                self._end_turn(net_stream, began_s)
+            while await self._exchange(service, peer, net_stream, stream):
+                pass
         except PeerFault as fault:
             self._blame(peer, fault)
-            await stream.reset()
+            is_broken = True
         except Unreachable as error:
             log.debug("%s on %s: %s", peer_name(peer), service.protocol, error)
-            await stream.reset()
-        else:
-            await stream.close()
+            is_broken = True
+        # Only here: the farewell waits for who does not read, and the error would hold the answer till then.
+        await (stream.reset() if is_broken else stream.close())
+
+    async def _exchange(
+        self, service: _Service, peer: PeerId, net_stream: INetStream, stream: FrameStream
+    ) -> bool:
+        """Take one request and answer it; return False at the end of the stream."""
+        size = await stream.announced(service.request_limit)
+        if size is None:
+            return False
+        began_s = await self._turn(net_stream)
+        async with self._taken_in(peer, size, stream) as request:
+            reply = await self._reply(service, peer, request, stream)
+        if reply is None:
+            return False
+        await self._send(peer, reply, stream)
+        self._end_turn(net_stream, began_s)
+        return True
 
     async def _turn(self, net_stream: Untyped) -> float:
         """Wait for the turn of a request; return the seconds that its stream has cost until then.
