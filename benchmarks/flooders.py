@@ -56,7 +56,6 @@ NICE = 19
 """Flooders take what others leave of this machine's cores: in earnest they have their own."""
 PROBE_PAUSE_S = 0.02
 PROBE_LATE_S = 2.0
-WRITE_BYTES = 60 << 10
 
 
 @dataclass

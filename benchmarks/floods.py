@@ -17,16 +17,16 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.common import ROOT, TICKS, Outcome, say, spread
+from benchmarks.common import ROOT, Outcome, say, spread
 from benchmarks.flooders import FLOODS, KEYS
+from benchmarks.join import state_of
+from benchmarks.pair_meter import process_s
 from benchmarks.wire_children import Child, ChildError, scratch
-from swarm.cli.client import fetch_state, find_node
 from swarm.cli.demo.peer import DemoPeer, prepare_peers
 from swarm.cli.demo.processes import Children, last_lines
 from swarm.cli.demo.scenario import Role
 from swarm.config.load import parse_run_file
 from swarm.errors import SwarmError
-from swarm.node.api.schema import StateDocument
 from swarm.ticket import Ticket, parse_ticket
 
 CHOICES = (*FLOODS,)
@@ -135,12 +135,12 @@ class _Victim:
         self._text = ticket_file.read_text("ascii").strip()
         self._ticket: Ticket = parse_ticket(self._text, int(time.time()))
         self._start(self._peers[1], "join", self._text)
-        _until(lambda: _state(self._peers[1].home).node.steps > 0, START_S, self._children)
+        _until(lambda: state_of(self._peers[1].home).node.steps > 0, START_S, self._children)
         self._probe = stack.enter_context(closing(self._child("probe")))
         self._probe.receive(READY_S)
 
     def turn(self, name: str, number: int, window_s: float) -> tuple[float, float, float, object]:
-        """Return of one flood, or none: seconds of a join, cores of the victim, p99 of a ping, counts."""
+        """Return of one flood, or none: seconds of a join, cores of the victim, p99 of a question, counts."""
         newcomer = self._peers[number + 2]
         with ExitStack() as stack:
             flooder = None
@@ -162,13 +162,13 @@ class _Victim:
         return self._children.left_running()
 
     def _window(self, for_s: float) -> tuple[float, float]:
-        """Return the cores that the victim used for a while, and the p99 of pings meanwhile."""
+        """Return the cores that the victim used for a while, and the p99 of questions meanwhile."""
         pid = self._children.running[self._peers[0].role.folder].process.pid
-        used_s, began = _process_s(pid), time.monotonic()
+        used_s, began = process_s(pid), time.monotonic()
         self._probe.send({"for_s": for_s})
         taken = self._probe.receive(for_s + READY_S)["seconds"]
-        cores = (_process_s(pid) - used_s) / (time.monotonic() - began)
-        assert isinstance(taken, list), "seconds of pings"
+        cores = (process_s(pid) - used_s) / (time.monotonic() - began)
+        assert isinstance(taken, list), "seconds of questions"
         return cores, sorted(taken)[int(len(taken) * 0.99)]
 
     def _join(self, newcomer: DemoPeer) -> float:
@@ -178,7 +178,7 @@ class _Victim:
         _until(lambda: _round(home) > before, JOIN_S, self._children)
         began = time.monotonic()
         self._start(newcomer, "join", self._text)
-        _until(lambda: _state(newcomer.home).node.steps > 0, JOIN_S, self._children)
+        _until(lambda: state_of(newcomer.home).node.steps > 0, JOIN_S, self._children)
         return time.monotonic() - began
 
     def _start(self, peer: DemoPeer, *args: str) -> None:
@@ -192,7 +192,7 @@ class _Victim:
 
     def _child(self, flood: str) -> Child:
         address = self._ticket.addresses[0]
-        state = _state(self._peers[0].home)
+        state = state_of(self._peers[0].home)
         return Child(
             "benchmarks.flooders",
             flood,
@@ -214,16 +214,8 @@ def _change_settings(peer: DemoPeer) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def _state(home: Path) -> StateDocument:
-    address = find_node(home)
-    try:
-        return StateDocument() if address is None else fetch_state(address, 3.0)
-    except SwarmError:
-        return StateDocument()
-
-
 def _round(home: Path) -> int:
-    run = _state(home).run
+    run = state_of(home).run
     return run.round if run else 0
 
 
@@ -236,9 +228,3 @@ def _until(is_true: Callable[[], bool], patience_s: float, children: Children) -
             logs = [last_lines(child.log, 3) for child in children.running.values()]
             raise SwarmError(f"nothing after {patience_s:.0f} s: {logs[-1]}")
         time.sleep(POLL_S)
-
-
-def _process_s(pid: int) -> float:
-    """Return the processor seconds of a process since its start."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS

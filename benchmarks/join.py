@@ -88,15 +88,16 @@ def _make_home(home: Path) -> None:
 
 
 def _trains(home: Path) -> bool:
-    return _state(home).node.steps > 0
+    return state_of(home).node.steps > 0
 
 
 def _phase(home: Path) -> str:
-    run = _state(home).run
+    run = state_of(home).run
     return f"round {run.round}, {run.phase}" if run else "no run yet"
 
 
-def _state(home: Path) -> StateDocument:
+def state_of(home: Path) -> StateDocument:
+    """Return what the node of a home says; an empty document if it does not answer."""
     address = find_node(home)
     try:
         return StateDocument() if address is None else fetch_state(address, 3.0)

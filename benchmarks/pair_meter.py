@@ -110,7 +110,7 @@ def read_sight(homes: Sequence[Path]) -> Sight | None:
             if address is None:
                 return None
             nodes.append(fetch_state(address, ANSWER_S).node)
-            ours_s += _process_s(address.pid)
+            ours_s += process_s(address.pid)
     except (SwarmError, OSError):
         return None
     return Sight(
@@ -132,8 +132,8 @@ def _seconds_of(node: NodeRow) -> dict[str, float]:
     return {kind: getattr(node.seconds, kind) for kind in KINDS}
 
 
-def _process_s(pid: int) -> float:
-    """Processor seconds of a process since its start; 0 where the system does not count them."""
+def process_s(pid: int) -> float:
+    """Return the processor seconds of a process since its start; 0 where the system does not count them."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
     except OSError:

@@ -21,13 +21,21 @@ def socket_under(secured: Untyped) -> Untyped:
     return secured.swarm_raw.stream.stream
 
 
-def host_under(secured: Untyped) -> str:
-    """Return the address of this machine that a secured connection is from; "" if it is not from one."""
+def own_host(stream: Untyped) -> str:
+    """Return the address at which a ``trio.SocketStream`` reaches this machine; "" if it has none."""
     try:
-        name = socket_under(secured).socket.getsockname()
+        name = stream.socket.getsockname()
     except (AttributeError, OSError):
         return ""
     return str(name[0]) if isinstance(name, tuple) else ""
+
+
+def host_under(secured: Untyped) -> str:
+    """Return the address of this machine that a secured connection is from; "" if it is not from one."""
+    try:
+        return own_host(socket_under(secured))
+    except AttributeError:
+        return ""
 
 
 def relay_under(raw: Untyped) -> PeerId | None:

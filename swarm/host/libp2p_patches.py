@@ -50,11 +50,19 @@ from multiaddr.multiaddr import Multiaddr
 
 from swarm.errors import PeerFault, Unreachable
 from swarm.host.addresses import ADDRESSES_MAX
-from swarm.host.closing import Untyped, cut, open_scope, relay_under, shielded, socket_under
+from swarm.host.closing import (
+    Untyped,
+    cut,
+    open_scope,
+    own_host,
+    relay_under,
+    shielded,
+    socket_under,
+)
 from swarm.host.memory_quota import ByteBudget, UnreadBytes, stream_budget
 from swarm.host.noise import quick
 from swarm.host.paces import Work
-from swarm.host.pacing import Pacing, own_host
+from swarm.host.pacing import Pacing
 from swarm.host.places import OUTBOUND_PART, PLACES_MAX, USE_BYTES, Place, ask_for_place
 from swarm.host.uplink import Uplink
 from swarm.host.yamux import GuardedYamux, guarded_streams, read_stream

@@ -15,7 +15,7 @@ import trio
 from libp2p.peer.id import ID
 
 from swarm.errors import BadEncoding, Unreachable
-from swarm.host.closing import Untyped, socket_under
+from swarm.host.closing import Untyped, host_under
 from swarm.host.meter import Meter
 from swarm.host.paces import SEAT_SHARE, SEATS_SHARE, Paces, Standing, Work
 from swarm.host.peer_ids import peer_of
@@ -74,7 +74,7 @@ class Pacing:
 
     def _find_payer(self, muxed_conn: Untyped) -> str:
         remote = muxed_conn.get_remote_address()
-        at = self.payer_at(remote[0] if remote else "", own_host(_socket(muxed_conn)))
+        at = self.payer_at(remote[0] if remote else "", host_under(muxed_conn.secured_conn))
         if not at:
             return ""
         try:
@@ -128,19 +128,3 @@ class Pacing:
         """Note what work has cost, which was charged, for the turns of what comes after it."""
         if payer:
             self._accounts(payer).end(payer, work, cost_s, trio.current_time())
-
-
-def own_host(stream: Untyped) -> str:
-    """Return the address at which a ``trio.SocketStream`` reaches this machine; "" if it has none."""
-    try:
-        return str(stream.socket.getsockname()[0])
-    except (AttributeError, OSError, IndexError):
-        return ""
-
-
-def _socket(muxed_conn: Untyped) -> Untyped:
-    """Return the ``trio.SocketStream`` under a connection; None if it has none."""
-    try:
-        return socket_under(muxed_conn.secured_conn)
-    except AttributeError:
-        return None

@@ -326,9 +326,8 @@ class Host:
         """Return what ``work`` returns, from a thread, and charge a peer with it as with all else."""
         result: T
         result, cost_s = await trio.to_thread.run_sync(_timed, work, arguments)
-        for link in self._links.of(peer):
-            self.pacing.spend(self.pacing.payer(link.conn.muxed_conn), cost_s)
-            break
+        if links := self._links.of(peer):
+            self.pacing.spend(self.pacing.payer(links[0].conn.muxed_conn), cost_s)
         return result
 
     def traffic(self, peer: PeerId) -> tuple[int, int]:

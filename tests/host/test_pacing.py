@@ -125,7 +125,7 @@ async def test_attack_dear_questions_of_a_stranger_are_answered_at_its_pace_over
 ) -> None:
     """What a member asks comes at once meanwhile."""
     monkeypatch.setattr(paces, "BURST_S", SPIN_S)
-    monkeypatch.setattr(pacing_module, "own_host", lambda _stream: "")
+    monkeypatch.setattr(pacing_module, "host_under", lambda _secured: "")
 
     async def dear(_peer: PeerId, request: bytes) -> bytes:
         ends_at = time.thread_time() + SPIN_S
