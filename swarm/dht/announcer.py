@@ -6,6 +6,7 @@ costs a dozen questions, serves for those of whom nothing comes.
 """
 
 import logging
+import math
 import random
 import time
 from collections import OrderedDict
@@ -42,9 +43,9 @@ PROTOCOL = "/swarm/announce/1"
 ASK_S = 5.0
 CONCURRENCY = 6
 ASKED_MAX = 64
+"""Peers asked in one round, sampled anew each round where there are more."""
 SPREAD_PART = 0.5
 """Part of a round over which its questions are spread, but for the first."""
-"""Peers asked in one round, sampled anew each round where there are more."""
 
 FRESH_SHARE = 0.75
 """Part of a round for which an exchange serves both sides: of two peers one asks."""
@@ -157,13 +158,17 @@ class Directory:
 
     def _unheard(self, peers: Sequence[PeerId]) -> list[PeerId]:
         """Return those that have not exchanged records with us for most of a round."""
-        since = trio.current_time() - FRESH_SHARE * self._interval_s
-        self._heard = {peer: heard for peer, heard in self._heard.items() if heard > since}
+        self._heard = {peer: at for peer, at in self._heard.items() if self._is_fresh(at)}
         return [peer for peer in peers if peer not in self._heard]
+
+    def _is_fresh(self, heard: float) -> bool:
+        return heard > trio.current_time() - FRESH_SHARE * self._interval_s
 
     async def _ask(self, peer: PeerId, after_s: float) -> None:
         await trio.sleep(after_s)
         async with self._slots:
+            if self._is_fresh(self._heard.get(peer, -math.inf)):
+                return  # it asked us while its turn was awaited
             try:
                 reply = await self._host.call(
                     peer,
