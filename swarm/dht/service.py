@@ -56,9 +56,9 @@ from swarm.dht.table import Table
 from swarm.errors import PeerFault, Unreachable
 from swarm.host.addresses import ADDRESSES_MAX
 from swarm.host.closing import Untyped, shielded
-from swarm.host.libp2p_patches import Quota
 from swarm.host.memory_quota import ByteBudget
 from swarm.host.peer_ids import id_of, peer_of
+from swarm.host.quota import Quota
 from swarm.host.service import Host, PeerConnected
 from swarm.primitives.codec import encode
 from swarm.primitives.crypto import SecretKey, digest

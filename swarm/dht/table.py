@@ -30,7 +30,7 @@ from swarm.host.addresses import believable, is_loopback
 from swarm.host.service import Host
 from swarm.primitives.codec import Message, decode, encode
 from swarm.primitives.crypto import PEER_BYTES, peer_name
-from swarm.primitives.randomness import stream
+from swarm.primitives.randomness import RandomStream, stream
 from swarm.types import PeerId
 
 if TYPE_CHECKING:
@@ -184,12 +184,15 @@ class Providers:
 class Table:
     """This node's part of the table. Run ``run`` in a nursery."""
 
-    def __init__(self, host: Host, held: Held) -> None:
+    def __init__(self, host: Host, held: Held, dice: RandomStream | None = None) -> None:
+        """Answer from now on; ``dice`` say by which of its paths a lookup goes on, nobody knows which without
+        them.
+        """
         self._host = host
         self._held = held
         self._providers = Providers()
         self._nursery: trio.Nursery | None = None
-        self._dice = stream(secrets.token_bytes(32), "dht.lookup")
+        self._dice = dice or stream(secrets.token_bytes(32), "dht.lookup")
         host.serve(
             PROTOCOL,
             self._answer,

@@ -37,9 +37,13 @@ Modules (C: pure, S: does I/O):
                          standing and use.
     ports.py          S  Name what packages above need of a host: ask peers, answer them, and note
                          their faults.
+    quota.py          S  Hold bytes of peers within a budget, and end who has to make room for
+                         others.
     reachability.py   C  Decide who can reach this node, from what peers say that dialled it anew.
     roaming.py        S  Go on after this machine has moved to another network, with connections
                          from where it is now.
+    sealing.py        C  Bytes on their way to a socket: sealed as it takes them, a few messages at
+                         a time.
     server.py         S  Answer requests of peers within limits and deadlines, and blame faults.
     service.py        S  Entry point of the network: open a host, send requests to peers, answer
                          theirs.

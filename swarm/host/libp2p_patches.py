@@ -6,10 +6,9 @@ holds one regression test per guard.
 
 import itertools
 import logging
-import math
 from collections import OrderedDict
-from collections.abc import Collection, Generator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
 
@@ -59,11 +58,12 @@ from swarm.host.closing import (
     shielded,
     socket_under,
 )
-from swarm.host.memory_quota import ByteBudget, UnreadBytes, stream_budget
+from swarm.host.memory_quota import UnreadBytes, stream_budget
 from swarm.host.noise import quick
 from swarm.host.paces import Work
 from swarm.host.pacing import Pacing
 from swarm.host.places import OUTBOUND_PART, PLACES_MAX, USE_BYTES, Place, ask_for_place
+from swarm.host.quota import Quota
 from swarm.host.uplink import Uplink
 from swarm.host.yamux import GuardedYamux, guarded_streams, read_stream
 from swarm.primitives.crypto import SecretKey
@@ -127,34 +127,6 @@ class ConnectionLimits(Protocol):
     def faulted(self, peer_id: ID, fault: PeerFault) -> None:
         """Take note that a peer broke the rules of a connection, which is cut already."""
         ...
-
-
-class Quota:
-    """Budget whose evicted messages and streams are cancelled."""
-
-    def __init__(self, budget: ByteBudget) -> None:
-        self.budget = budget
-        self._moving: dict[int, trio.CancelScope] = {}
-
-    @contextmanager
-    def admitted(self, peer: PeerId, num_bytes: int) -> Generator[int]:
-        """Hold bytes of a peer; yield their number. Raises ``Unreachable`` where there is no room for them."""
-        number, evicted = self.budget.admit(peer, num_bytes)
-        try:
-            for other in evicted:
-                self._moving[other].cancel()
-            yield number
-        finally:
-            self.budget.release(number)
-
-    @contextmanager
-    def moving(self, number: int, timeout_s: float = math.inf) -> Generator[None]:
-        """Run a block that ends when the bytes of this number make room for others, or after ``timeout_s``."""
-        with trio.move_on_after(timeout_s) as self._moving[number]:
-            try:
-                yield
-            finally:
-                del self._moving[number]
 
 
 class GuardedUpgrader(TransportUpgrader):

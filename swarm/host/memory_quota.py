@@ -3,12 +3,14 @@
 Core: tables with limits; they say which message is admitted, which are evicted, and which connection is cut.
 
     request:   announced --admit--> moving --arrived--> in the handler's hands --release--> gone
-    reply:        ready  --admit--> moving ------------------------------------ release--> gone
-                                      |
-                                      +-- evicted: its peer holds the most, and another needs the room
+    reply:        ready  --admit--> there --moves--> moving --------------------release--> gone
+                                                       |
+                                                       +-- evicted --release--> gone
+                                                           its peer holds the most, and another needs the room
 
 A length costs nothing to announce, so bytes are counted from the announcement on, and the peer that holds the
-most makes room: an attacker that fills the table evicts itself. All tables together hold ``HELD_BYTES_MAX``.
+most makes room: an attacker that fills the table evicts itself. All tables together hold ``HELD_BYTES_MAX``,
+and beside them no more than ``LEAVING_BYTES_MAX`` that were evicted and whose tasks have not had a turn yet.
 """
 
 from collections.abc import Callable
@@ -37,6 +39,8 @@ UNREAD_BYTES_MAX = 64 << 20
 HELD_BYTES_MAX = SMALL_BYTES_MAX + BULK_BYTES_MAX + UNREAD_BYTES_MIN
 """Bytes held for all peers, of every kind: 152 MiB. With the streams, the connections and the table of the DHT,
 256 links that do their worst cost 256 MB."""
+LEAVING_BYTES_MAX = 2 * LONGEST_FRAME_BYTES
+"""Bytes that were evicted and are still there: who asks faster than the event loop turns is refused."""
 STREAMS_PER_PEER_MAX = 256
 """8 kept streams for each of our protocols, the DHT's short ones, and a margin."""
 STREAMS_MAX = 2048
@@ -49,7 +53,7 @@ STREAM_BYTES = 13_000
 class _Held:
     peer: PeerId
     num_bytes: int
-    is_moving: bool = True
+    is_moving: bool
 
 
 Connection = TypeVar("Connection")
@@ -75,6 +79,8 @@ class ByteBudget:
         self._per_peer_bytes_max = per_peer_bytes_max
         self._bytes_max = bytes_max
         self._beside = beside
+        self._leaving: dict[int, int] = {}
+        """Bytes of the evicted messages that are not released yet, by number."""
         self._by_peer: dict[PeerId, int] = {}
         self._held: dict[int, _Held] = {}
         self._next = 0
@@ -83,25 +89,37 @@ class ByteBudget:
         """Return the bytes of one peer."""
         return self._by_peer.get(peer, 0)
 
-    def admit(self, peer: PeerId, num_bytes: int) -> tuple[int, tuple[int, ...]]:
+    def admit(
+        self, peer: PeerId, num_bytes: int, *, is_moving: bool = True
+    ) -> tuple[int, tuple[int, ...]]:
         """Admit a message; return its number, and the numbers of the messages evicted for it.
 
         Raises ``Unreachable``, changing nothing, when the peer has too many bytes here, or the total is full
-        and no other peer has more.
+        and no other peer has more, or has dropped what was evicted before.
         """
         mine = self.of(peer) + num_bytes
         if mine > self._per_peer_bytes_max:
             raise Unreachable(f"{mine} bytes of one peer at once")
         most = min(self._bytes_max, HELD_BYTES_MAX - self._beside())
         evicted = self._chosen(mine, self.num_bytes + num_bytes - most)
+        leaving = {number: self._held[number].num_bytes for number in evicted}
+        together = sum(leaving.values()) + sum(self._leaving.values())
+        if leaving and self._leaving and together > LEAVING_BYTES_MAX:
+            raise Unreachable("too much is being dropped for others")
         for number in evicted:
             self.release(number)
+        self._leaving |= leaving
         number, self._next = self._next, self._next + 1
-        self._held[number] = _Held(peer, num_bytes)
+        self._held[number] = _Held(peer, num_bytes, is_moving)
         self.num_bytes += num_bytes
         if mine:
             self._by_peer[peer] = mine
         return number, evicted
+
+    def moves(self, number: int) -> None:
+        """Note that a message is on its way, and may be evicted from now on."""
+        if number in self._held:
+            self._held[number].is_moving = True
 
     def arrived(self, number: int) -> None:
         """Note that a message is complete: it will be answered, and is not evicted any more."""
@@ -110,6 +128,7 @@ class ByteBudget:
 
     def release(self, number: int) -> None:
         """Remove a message that is done with, one way or another; an unknown number changes nothing."""
+        self._leaving.pop(number, None)
         held = self._held.pop(number, None)
         if held is None:
             return

@@ -7,8 +7,12 @@ cipher, sets the pace; and a writer that is cancelled half way leaves half a mes
 the other side can decrypt nothing and the connection is lost for all its streams.
 """
 
+import contextlib
+import math
+import os
 import socket
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import trio
@@ -19,11 +23,10 @@ from libp2p.security.noise.io import MAX_PLAINTEXT_LENGTH, NoiseTransportReadWri
 from libp2p.security.secure_session import SecureSession
 
 from swarm.host.closing import Untyped, shielded
+from swarm.host.sealing import LENGTH_BYTES, Outgoing
 from swarm.host.uplink import Uplink
 from swarm.types import Bytes
 
-LENGTH_BYTES = 2
-"""Bytes of the length before each message, big-endian: the framing of libp2p's Noise."""
 READ_BYTES = 256 << 10
 """Bytes asked of the socket at once: four full messages."""
 SHORT_READ_BYTES = 16 << 10
@@ -33,8 +36,8 @@ UNSENT_OPTION: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 """Socket option that limits the unsent bytes to ``UNSENT_BYTES``; None if the system has none. Nothing small
 can overtake what a socket has taken, and by itself it takes seconds of a slow link."""
 WRITE_S = 10.0
-"""Seconds for the socket to take what was sealed, at most one frame of 256 KiB: 200 kbit/s. No write is
-interrupted before; a peer that takes longer has stopped reading, and loses the connection."""
+"""Seconds for the socket to take one write, at most a frame of 256 KiB: 200 kbit/s. A peer that takes longer
+has stopped reading, and loses the connection."""
 
 
 class NoiseSession(SecureSession):
@@ -57,13 +60,19 @@ class NoiseSession(SecureSession):
         self._raw: Untyped = _unlocked(messages.read_writer.read_write_closer)
         # The states under libp2p's cipher: they take views, which the noise package's own functions refuse.
         ciphers: Untyped = messages.noise_state.noise_protocol
-        self._seal, self._open = ciphers.cipher_state_encrypt, ciphers.cipher_state_decrypt
+        self._open = ciphers.cipher_state_decrypt
+        self._outgoing = Outgoing(partial(ciphers.cipher_state_encrypt.encrypt_with_ad, None))
+        self._is_full = False
+        """True if the socket has not taken all that it was given last."""
+        self._write_ends_at = math.inf
+        self._num_unsent = 0
         self._sealed = memoryview(b"")
         self._plain = b""
         self._plain_at = 0
         self._num_held = 0
         self.count: Callable[[int], None] = no_count
-        """Function that is told how many bytes more, or fewer, are held between the socket and the reader."""
+        """Function that is told how many bytes more, or fewer, are held between the socket and the reader, or
+        left of writes whose task is gone."""
         self.is_short: Callable[[], bool] = _never
         """Function that says whether so much is held for others that little is to be read at once."""
 
@@ -95,28 +104,57 @@ class NoiseSession(SecureSession):
         await self.write_pieces((data,))
 
     async def write_pieces(self, pieces: Sequence[Bytes]) -> None:
-        """Seal and send pieces, each in messages of its own.
+        """Seal and send pieces, each in messages of its own; one task at a time.
 
-        A call waits for its turn on the uplink, and sends nothing if it is cancelled there; one that is
-        cancelled later finishes the write first, so that no message is cut in half. Raises
-        ``ConnectionClosedError`` if the peer does not take it within ``WRITE_S``.
+        A call waits for its turn on the uplink and for room in the socket, and sends nothing if it is cancelled
+        there. Of one that is cancelled later the rest is kept, and goes before what is written next, so that
+        no message is cut in half. Raises ``ConnectionClosedError`` if the peer does not take it within
+        ``WRITE_S``.
         """
         num_bytes = sum(map(len, pieces))
         if wait_s := self.uplink.wait_s(num_bytes, trio.current_time()):
             await trio.sleep(wait_s)
-        messages = list[bytes]()
-        for piece in pieces:
-            view = memoryview(piece)
-            for start in range(0, len(view), MAX_PLAINTEXT_LENGTH):
-                part = view[start : start + MAX_PLAINTEXT_LENGTH]
-                sealed: bytes = self._seal.encrypt_with_ad(None, part)
-                messages += (len(sealed).to_bytes(LENGTH_BYTES, "big"), sealed)
-        with shielded(WRITE_S):
-            await self._raw.write(b"".join(messages))
-            return
+        if not self._outgoing:
+            self._write_ends_at = trio.current_time() + WRITE_S
+        try:
+            with trio.move_on_at(self._write_ends_at) as scope:
+                if self._outgoing:
+                    await self._flush()
+                self._write_ends_at = scope.deadline = trio.current_time() + WRITE_S
+                self._outgoing.add(pieces)
+                await self._flush()
+                return
+        finally:
+            self._leave()
+        self._outgoing.clear()
+        self._hold_unsent()
         with shielded(1):
             await self._raw.close()
         raise ConnectionClosedError("the peer stopped reading", transport="tcp")
+
+    async def _flush(self) -> None:
+        """Let the socket take all that is to be sent."""
+        while self._outgoing:
+            if self._is_full:
+                await self._raw.wait_for_room()
+                self._is_full = False
+            messages = self._outgoing.messages()
+            num_taken: int = self._raw.put(messages)
+            self._outgoing.taken(num_taken)
+            self._is_full = num_taken < sum(map(len, messages))
+        await trio.lowlevel.checkpoint()
+
+    def _leave(self) -> None:
+        """Keep what must follow of a write that ends here, and count it: nobody else does."""
+        if self._outgoing and not self._outgoing.is_begun:
+            self._outgoing.clear()
+        self._outgoing.keep()
+        self._hold_unsent()
+
+    def _hold_unsent(self) -> None:
+        held = self._outgoing.num_bytes()
+        self.count(held - self._num_unsent)
+        self._num_unsent = held
 
     def _take(self, most: int) -> bytes:
         """Take at most ``most`` bytes of what is decrypted already."""
@@ -187,13 +225,22 @@ class _Socket:
         if UNSENT_OPTION is not None and stream.socket.family != socket.AF_UNIX:
             stream.setsockopt(socket.IPPROTO_TCP, UNSENT_OPTION, UNSENT_BYTES)
 
-    async def write(self, data: bytes) -> None:
+    def put(self, messages: Sequence[memoryview]) -> int:
+        """Give bytes to the socket without waiting; return how many of them it took."""
+        if (handle := self._stream.socket.fileno()) < 0:
+            return sum(map(len, messages))  # We closed it ourselves: these bytes are not needed.
         try:
-            await self._stream.send_all(data)
-        except trio.BrokenResourceError as error:
+            return os.writev(handle, messages)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
             raise ConnectionClosedError(str(error), transport="tcp") from error
-        except trio.ClosedResourceError:
-            return  # We closed it ourselves: these bytes are not needed.
+
+    async def wait_for_room(self) -> None:
+        """Wait until the socket takes more."""
+        if (handle := self._stream.socket.fileno()) >= 0:
+            with contextlib.suppress(trio.ClosedResourceError):
+                await trio.lowlevel.wait_writable(handle)
 
     async def read(self, num_bytes: int) -> bytes:
         try:

@@ -5,8 +5,7 @@ Shell: one loop per inbound stream; the rules of an answer are the handler's.
 
 import logging
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -17,10 +16,11 @@ from libp2p.custom_types import TProtocol
 from swarm.errors import PeerFault, SwarmError, Unreachable
 from swarm.host.client import Traffic
 from swarm.host.closing import Untyped
-from swarm.host.libp2p_patches import GuardedHost, Quota
+from swarm.host.libp2p_patches import GuardedHost
 from swarm.host.memory_quota import SMALL_BYTES, bulk_budget, small_budget
 from swarm.host.paces import Work
 from swarm.host.peer_ids import peer_of
+from swarm.host.quota import Exchange, Quota
 from swarm.host.streams import ANSWER, REFUSAL, FrameStream, refusal
 from swarm.primitives.codec import LONGEST_FRAME_BYTES
 from swarm.primitives.crypto import peer_name
@@ -111,11 +111,16 @@ class Server:
         if size is None:
             return False
         began_s = await self._turn(net_stream)
-        async with self._taken_in(peer, size, stream) as request:
-            reply = await self._reply(service, peer, request, stream)
-        if reply is None:
-            return False
-        await self._send(peer, reply, stream)
+        held = Exchange(peer)
+        try:
+            request = await self._take_in(size, stream, held)
+            reply = await self._reply(service, peer, request, stream, held)
+            del request  # it is counted no more
+            if reply is None:
+                return False
+            await self._send(reply, stream, held)
+        finally:
+            held.release()
         self._end_turn(net_stream, began_s)
         return True
 
@@ -133,41 +138,43 @@ class Server:
         cost_s = net_stream.swarm_meter.used_s - began_s
         pacing.learn(pacing.payer(net_stream.muxed_conn), Work.QUESTION, cost_s)
 
-    @asynccontextmanager
-    async def _taken_in(
-        self, peer: PeerId, size: int, stream: FrameStream
-    ) -> AsyncGenerator[bytes]:
-        """Yield a request, read within the limits of ``host/memory_quota.py``; raise ``Unreachable`` past
-        them.
-        """
-        quota = self.small if size <= SMALL_BYTES else self.bulk
-        with quota.admitted(peer, size) as number:
-            request: bytes | None = None
-            with quota.moving(number, RECEIVE_S):
-                await stream.widen(size)
-                request = await stream.receive(size)
-            if request is None:
-                raise Unreachable("a question that came too slowly, or made room for others")
-            quota.budget.arrived(number)
-            yield request
+    async def _take_in(self, size: int, stream: FrameStream, held: Exchange) -> bytes:
+        """Return a request, read within the limits of ``host/memory_quota.py``.
 
-    async def _send(self, peer: PeerId, reply: tuple[int, bytes], stream: FrameStream) -> None:
+        Raises ``Unreachable`` past them.
+        """
+        held.hold(self.small if size <= SMALL_BYTES else self.bulk, size, is_moving=True)
+        request: bytes | None = None
+        with held.moving(RECEIVE_S):
+            await stream.widen(size)
+            request = await stream.receive(size)
+        if request is None:
+            raise Unreachable("a question that came too slowly, or made room for others")
+        held.arrived()
+        return request
+
+    async def _send(self, reply: tuple[int, bytes], stream: FrameStream, held: Exchange) -> None:
         """Send a reply, as long as its reader takes it and there is room to hold it.
 
         Raises ``Unreachable`` otherwise.
         """
         status, body = reply
         is_sent = False
-        with self.bulk.admitted(peer, len(body)) as number, self.bulk.moving(number, SEND_S):
+        with held.moving(SEND_S):
             await stream.send(body, status=status)
             is_sent = True
         if not is_sent:
             raise Unreachable("the peer stopped reading")
 
     async def _reply(
-        self, service: _Service, peer: PeerId, request: bytes, stream: FrameStream
+        self,
+        service: _Service,
+        peer: PeerId,
+        request: bytes,
+        stream: FrameStream,
+        held: Exchange,
     ) -> tuple[int, bytes] | None:
-        """Run the handler within the limits; return None if the caller left meanwhile."""
+        """Run the handler within the limits; return None if the caller left meanwhile, or for want of room."""
         reply: tuple[int, bytes] | None = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_when_gone, stream, nursery.cancel_scope)
@@ -176,6 +183,12 @@ class Server:
             try:
                 async with slots, service.slots:
                     reply = await self._answer(service, peer, request)
+                    try:
+                        # Before anything else has a turn: answers that nobody counts add up.
+                        held.hold(self.bulk, len(reply[1]), is_moving=False)
+                    except Unreachable as error:
+                        log.debug("%s on %s: %s", peer_name(peer), service.protocol, error)
+                        reply = None
             finally:
                 slots, users = service.peer_slots.pop(peer)
                 if users > 1:

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import trio
+from libp2p.io.exceptions import ConnectionClosedError
 from libp2p.stream_muxer.exceptions import MuxedStreamEOF, MuxedStreamReset
 from libp2p.stream_muxer.yamux.yamux import (
     DEFAULT_WINDOW_SIZE,
@@ -297,7 +298,7 @@ class GuardedYamux(Yamux):
         """
         while not self._headers:
             await self._pay()
-            frame = Frame.parse(await self._read(HEADER_SIZE))
+            frame = Frame.parse(await self._read_on(HEADER_SIZE))
             try:
                 await self._judge(frame)
             except PeerFault as fault:
@@ -354,7 +355,14 @@ class GuardedYamux(Yamux):
 
     async def _read_data_body(self, length: int) -> bytes:
         with trio.fail_at(self._body_ends_at):
-            return await self._read(length)
+            return await self._read_on(length)
+
+    async def _read_on(self, num_bytes: int) -> bytes:
+        """Read of the connection; what a socket still has of one that was cut is not taken in."""
+        data = await self._read(num_bytes)
+        if self._is_cut:
+            raise ConnectionClosedError("held too much", transport="tcp")
+        return data
 
     async def take(self, stream: Untyped, most: int) -> bytes:
         """Return at most ``most`` bytes that arrived on a stream, as soon as there are any; one task at a time.

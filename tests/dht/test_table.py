@@ -28,6 +28,7 @@ from swarm.dht.table import (
 from swarm.errors import Unreachable
 from swarm.primitives.codec import FRAME_BYTES_MAX, encode
 from swarm.primitives.crypto import SecretKey
+from swarm.primitives.randomness import stream
 from swarm.types import PeerId
 from tests.fakes import FakeHost, FakeNetwork
 
@@ -63,7 +64,8 @@ class Peer(FakeHost):
         network.hosts[self.peer] = self
         self.believed = network
         self.held = Held()
-        self.table = Table(self, self.held)  # type: ignore[arg-type]
+        dice = stream(self.peer, "test.lookup")
+        self.table = Table(self, self.held, dice)  # type: ignore[arg-type]
 
     def connected(self) -> list[PeerId]:
         return sorted(peer for peer in self.believed.hosts if peer != self.peer)

@@ -10,6 +10,7 @@ from swarm.host.memory_quota import (
     BULK_BYTES_MAX,
     BULK_PER_PEER_BYTES_MAX,
     HELD_BYTES_MAX,
+    LEAVING_BYTES_MAX,
     UNREAD_BYTES_MAX,
     UNREAD_BYTES_MIN,
     UNREAD_PER_CONNECTION_BYTES_MAX,
@@ -89,7 +90,7 @@ def test_a_peer_may_keep_every_stream_of_micro_batches_full_and_say_more() -> No
 @pytest.mark.rule("H5", "S5")
 @pytest.mark.parametrize("budget", [a_budget(), small_budget(), bulk_budget(), stream_budget()])
 def test_no_order_of_offers_breaks_a_bound(budget: ByteBudget, seed: int) -> None:
-    rng, held = random.Random(seed), dict[int, None]()
+    rng, held, left = random.Random(seed), dict[int, None](), list[int]()
     most, part = budget._bytes_max, budget._per_peer_bytes_max
     for _ in range(2_000):
         peer = PeerId(bytes([rng.randrange(12)]) * 32)
@@ -107,11 +108,17 @@ def test_no_order_of_offers_breaks_a_bound(budget: ByteBudget, seed: int) -> Non
                 held[number] = None
                 for other in evicted:
                     del held[other]
+                    if rng.random() < 0.8:
+                        budget.release(other)
+                    else:
+                        left.append(other)
         assert budget.num_bytes <= most
+        assert sum(budget._leaving.values()) <= max(LEAVING_BYTES_MAX, most)
         assert all(budget.of(PeerId(bytes([i]) * 32)) <= part for i in range(12))
-    for number in held:
+    for number in (*held, *left):
         budget.release(number)
     assert budget.num_bytes == 0
+    assert not budget._leaving
     assert not budget._by_peer
     assert not budget._held
 
@@ -123,12 +130,43 @@ def test_a_crowd_that_announces_everything_and_sends_nothing_pushes_out_itself()
     for outsider in range(3, 19):
         for _ in range(16):
             try:
-                budget.admit(PeerId(bytes([outsider]) * 32), 4 << 20)
+                _, evicted = budget.admit(PeerId(bytes([outsider]) * 32), 4 << 20)
             except Unreachable:
                 break
+            for number in evicted:
+                budget.release(number)
     assert budget.num_bytes == BULK_BYTES_MAX
     assert budget.admit(ALICE, 4 << 20)[1]
     assert budget.of(ALICE) == 4 << 20
+
+
+@pytest.mark.rule("H5", "S5")
+def test_attack_who_asks_faster_than_others_leave_is_refused() -> None:
+    """What was evicted is there until its task has had a turn: a crowd that asks in one turn adds nothing."""
+    budget = bulk_budget()
+    outsiders = [PeerId(bytes([number]) * 32) for number in range(3, 203)]
+    evicted, is_refused = list[int](), False
+    for outsider in outsiders:
+        for _ in range(2 if outsider in outsiders[:17] else 1):
+            try:
+                evicted += budget.admit(outsider, 4 << 20)[1]
+            except Unreachable:
+                is_refused = True
+    assert is_refused
+    assert len(evicted) * (4 << 20) <= LEAVING_BYTES_MAX
+    for number in evicted:
+        budget.release(number)
+    assert budget.admit(ALICE, 4 << 20)[1], "and one is let in as soon as there is room"
+
+
+def test_an_answer_makes_no_room_before_it_is_on_its_way() -> None:
+    budget = a_budget()
+    number, _ = budget.admit(MALLORY, 60, is_moving=False)
+    budget.admit(BOB, 40)
+    with pytest.raises(Unreachable):
+        budget.admit(ALICE, 45)
+    budget.moves(number)
+    assert budget.admit(ALICE, 45)[1] == (number,)
 
 
 @pytest.mark.rule("H31", "S5")

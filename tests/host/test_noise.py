@@ -1,5 +1,6 @@
 """A session is libp2p's own on the wire, however the bytes are cut, and a cancelled writer breaks nothing."""
 
+from collections.abc import Sequence
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -20,16 +21,25 @@ class Pipe:
 
     def __init__(self, piece: int = 1 << 20) -> None:
         self.piece = piece
+        self.room = 1 << 30
+        """Bytes that are still taken."""
         self.incoming = bytearray()
         self.other: Pipe | None = None
         self.is_closed = False
         self.taking = trio.Event()
         self.taking.set()
 
-    async def write(self, data: bytes) -> None:
-        await self.taking.wait()
+    def put(self, messages: Sequence[Bytes]) -> int:
+        if not self.taking.is_set():
+            return 0
         assert self.other is not None
+        data = b"".join(messages)[: self.room]
         self.other.incoming += data
+        self.room -= len(data)
+        return len(data)
+
+    async def wait_for_room(self) -> None:
+        await self.taking.wait()
 
     async def read(self, n: int) -> bytes:
         await trio.lowlevel.checkpoint()
@@ -133,9 +143,58 @@ async def test_a_cancelled_writer_leaves_the_line_whole() -> None:
         nursery.start_soon(near.write, b"first")
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
-        pipe.taking.set()
+    pipe.taking.set()
     await near.write(b"second")
     assert await far.read(11) == b"firstsecond"
+
+
+@pytest.mark.rule("H20")
+@pytest.mark.parametrize("room", [0, 1, 50_000, 100_000, 256_000])
+async def test_a_frame_whose_writer_left_is_finished_by_the_next_one(room: int) -> None:
+    near, far, pipe = a_pair(1 << 20)
+    frame = bytes(range(256)) * 1000
+    left = trio.Event()
+
+    async def full() -> None:
+        left.set()
+        await trio.sleep_forever()
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(pipe, "wait_for_room", full)
+        pipe.room = room
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(near.write_pieces, (b"header", frame))
+            await left.wait()
+            nursery.cancel_scope.cancel()
+    pipe.room = 1 << 30
+    await near.write(b"next")
+    assert await far.read(6 + len(frame) + 4) == b"header" + frame + b"next"
+
+
+async def test_a_writer_that_left_before_there_was_room_has_sent_nothing() -> None:
+    near, far, pipe = a_pair(1 << 20)
+    await near.write(b"first")
+    near._is_full, pipe.taking = True, trio.Event()
+    with trio.move_on_after(0.01):
+        await near.write(bytes(1000))
+    pipe.taking.set()
+    await near.write(b"second")
+    assert await far.read(11) == b"firstsecond"
+
+
+@pytest.mark.rule("H31")
+async def test_what_a_writer_leaves_is_counted_until_it_is_sent() -> None:
+    near, far, pipe = a_pair(1 << 20)
+    held = list[int]()
+    near.count = held.append
+    pipe.taking = trio.Event()
+    with trio.move_on_after(0.01):
+        await near.write(bytes(200_000))
+    assert 200_000 < sum(held) < 201_000
+    pipe.taking.set()
+    await near.write(b"x")
+    assert sum(held) == 0
+    assert await far.read(200_001) == bytes(200_000) + b"x"
 
 
 @pytest.mark.rule("H8")

@@ -1,10 +1,16 @@
 """A pile is what Yamux takes it for, however frames are cut, and no peer makes it cost more than its bytes."""
 
+import itertools
 import random
 import sys
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from libp2p.stream_muxer.yamux.yamux import FLAG_ACK, FLAG_FIN, FLAG_RST, FLAG_SYN, TYPE_DATA
+import trio
+from libp2p.io.exceptions import ConnectionClosedError
+from libp2p.peer.id import ID
+from libp2p.stream_muxer.yamux.yamux import FLAG_ACK, FLAG_FIN, FLAG_RST, FLAG_SYN, TYPE_DATA, Yamux
 
 from swarm.errors import PeerFault
 from swarm.host.streams import FRAME_BYTES_MAX
@@ -12,6 +18,7 @@ from swarm.host.yamux import (
     PIECE_BYTES,
     SMALL_BYTES,
     Frame,
+    GuardedYamux,
     ReceiveBuffer,
     _Buffers,
     check_window,
@@ -45,6 +52,34 @@ def test_a_single_frame_is_not_copied() -> None:
     pile, frame = ReceiveBuffer(), bytes(SMALL_BYTES)
     pile.extend(frame)
     assert bytes(pile) is frame
+
+
+class Wire:
+    """Connection on which the same frame comes again and again, the socket of which ends at nothing."""
+
+    def __init__(self, frame: Frame) -> None:
+        self._data = itertools.cycle(frame.pack() + bytes(frame.length))
+        socket = SimpleNamespace(shutdown=lambda _: None)
+        stream = SimpleNamespace(stream=SimpleNamespace(socket=socket))
+        self.swarm_raw = SimpleNamespace(stream=stream)
+
+    async def read(self, num_bytes: int) -> bytes:
+        await trio.lowlevel.checkpoint()
+        return bytes(itertools.islice(self._data, num_bytes))
+
+
+@pytest.mark.rule("H8", "S5")
+async def test_attack_what_a_socket_still_has_of_a_connection_that_was_cut_is_not_taken_in() -> (
+    None
+):
+    wire: Any = Wire(Frame(TYPE_DATA, FLAG_SYN, 1, 10_000))
+    muxed = GuardedYamux(Yamux(wire, ID(b"mallory"), is_initiator=False))
+    assert Frame.parse(await muxed._next_header()).length == 10_000
+    muxed.hang_up(PeerFault("holds too much"))
+    with pytest.raises(ConnectionClosedError):
+        await muxed._read_data_body(10_000)
+    with pytest.raises(ConnectionClosedError):
+        await muxed._next_header()
 
 
 @pytest.mark.rule("H19")
