@@ -10,9 +10,9 @@ import trio
 from swarm.errors import PeerFault, SwarmError, Unreachable
 from swarm.primitives.codec import FRAME_BYTES_MAX
 from swarm.primitives.crypto import SecretKey
-from swarm.types import PeerId
+from swarm.types import Bytes, PeerId
 
-Handler = Callable[[PeerId, bytes], Awaitable[bytes]]
+Handler = Callable[[PeerId, bytes], Awaitable[Bytes]]
 
 
 class FakeDeclined(Unreachable):
@@ -164,7 +164,7 @@ class FakeHost:
             raise FakeDeclined(str(fault))
         try:
             async with service.slots:
-                return await service.handler(asker, request)
+                return bytes(await service.handler(asker, request))
         except PeerFault as fault:
             self.blame(asker, fault)
             raise FakeDeclined(str(fault)) from None

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from swarm.errors import PeerFault
-from swarm.types import PeerId
+from swarm.types import Bytes, PeerId
 
 
 class Asks(Protocol):
@@ -36,7 +36,7 @@ class AsksAndAnswers(Asks, Protocol):
     def serve(
         self,
         protocol: str,
-        handler: Callable[[PeerId, bytes], Awaitable[bytes]],
+        handler: Callable[[PeerId, bytes], Awaitable[Bytes]],
         *,
         request_limit: int,
         concurrency: int = ...,

@@ -24,7 +24,7 @@ from swarm.host.quota import Exchange, Quota
 from swarm.host.streams import ANSWER, REFUSAL, FrameStream, refusal
 from swarm.primitives.codec import LONGEST_FRAME_BYTES
 from swarm.primitives.crypto import peer_name
-from swarm.types import PeerId
+from swarm.types import Bytes, PeerId
 
 SEND_S = 30.0
 """Seconds for a peer to take our reply; one that stops reading is cut off from this stream."""
@@ -37,7 +37,7 @@ GONE_POLL_S = 1.0
 
 log = logging.getLogger("swarm.host")
 
-Handler = Callable[[PeerId, bytes], Awaitable[bytes]]
+Handler = Callable[[PeerId, bytes], Awaitable[Bytes]]
 
 
 @dataclass
@@ -153,7 +153,7 @@ class Server:
         held.arrived()
         return request
 
-    async def _send(self, reply: tuple[int, bytes], stream: FrameStream, held: Exchange) -> None:
+    async def _send(self, reply: tuple[int, Bytes], stream: FrameStream, held: Exchange) -> None:
         """Send a reply, as long as its reader takes it and there is room to hold it.
 
         Raises ``Unreachable`` otherwise.
@@ -173,9 +173,9 @@ class Server:
         request: bytes,
         stream: FrameStream,
         held: Exchange,
-    ) -> tuple[int, bytes] | None:
+    ) -> tuple[int, Bytes] | None:
         """Run the handler within the limits; return None if the caller left meanwhile, or for want of room."""
-        reply: tuple[int, bytes] | None = None
+        reply: tuple[int, Bytes] | None = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_when_gone, stream, nursery.cancel_scope)
             slots, users = service.peer_slots.get(peer) or (trio.Semaphore(service.per_peer), 0)
@@ -196,7 +196,7 @@ class Server:
             nursery.cancel_scope.cancel()
         return reply
 
-    async def _answer(self, service: _Service, peer: PeerId, request: bytes) -> tuple[int, bytes]:
+    async def _answer(self, service: _Service, peer: PeerId, request: bytes) -> tuple[int, Bytes]:
         try:
             reply = await service.handler(peer, request)
         except PeerFault as fault:

@@ -19,6 +19,8 @@ from libp2p.stream_muxer.yamux.yamux import TYPE_DATA, YAMUX_HEADER_FORMAT
 
 from swarm.errors import PeerFault, Unreachable
 from swarm.host.closing import Untyped, shielded
+from swarm.host.noise import QUICK_TIMES
+from swarm.types import Bytes
 
 READ_BYTES = 512 * 1024
 """Most bytes read at once; libp2p's own read_exactly gives up after 100 short reads."""
@@ -29,13 +31,13 @@ HEAD_READ_BYTES = 4 * 1024
 FRAME_BYTES_MAX = 4 * MAX_PLAINTEXT_LENGTH
 """Payload bytes of one Yamux frame: it fills four Noise messages, behind a short one with its header. A small
 message waits for at most one such frame, a tenth of a second at 20 Mbit/s. libp2p's own 65,524 bytes need two
-each."""
+each. On a quick line it is four times as long (``noise.QUICK_BYTES_PER_S``)."""
 
 BULK_BYTES = 64 * 1024
 """Bytes above which bodies go out one after the other on one connection: the first asked for is the first
 complete, and requests, pings and votes pass between their frames."""
 
-WINDOW_BYTES_MAX = 2 << 20
+WINDOW_BYTES_MAX = 5 << 20
 """Most bytes that a caller grants the replies of one stream at once, instead of Yamux's 256 KiB: no reply waits
 for credit in the middle. libp2p doubles windows up to 16 MiB by itself; ``memory_quota.UnreadBytes`` bounds
 what is held."""
@@ -101,7 +103,7 @@ class FrameStream:
             or muxed.conn.event_shutting_down.is_set()
         )
 
-    async def send(self, body: bytes, *, status: int | None = None) -> None:
+    async def send(self, body: Bytes, *, status: int | None = None) -> None:
         """Write one frame; ``status`` is put before the body. Raises ``Unreachable``."""
         prefix = b"" if status is None else bytes([status])
         head = (len(prefix) + len(body)).to_bytes(HEADER_BYTES, "big") + prefix
@@ -131,9 +133,10 @@ class FrameStream:
     async def _write_frames(self, head: bytes, body: memoryview, sent: int) -> int:
         """Write on while the window allows; return how many bytes have been sent in all."""
         muxed, total = self._muxed, len(head) + len(body)
+        most = FRAME_BYTES_MAX * (QUICK_TIMES if muxed.conn.is_quick else 1)
         while sent < total and muxed.send_window > 0:
             self._check_open()
-            size = min(muxed.send_window, FRAME_BYTES_MAX, total - sent)
+            size = min(muxed.send_window, most, total - sent)
             muxed.send_window -= size
             header = struct.pack(YAMUX_HEADER_FORMAT, 0, TYPE_DATA, 0, muxed.stream_id, size)
             first, end = max(0, sent - len(head)), max(0, sent + size - len(head))
@@ -222,11 +225,12 @@ class FrameStream:
     async def _fill(self, num_bytes: int, at_once: int = READ_BYTES) -> None:
         """Read until this many bytes are held."""
         while self._held < num_bytes:
-            data: bytes = await self._muxed.conn.take(self._muxed, at_once)
+            pieces: list[bytes] = await self._muxed.conn.take_pieces(self._muxed, at_once)
+            num_taken = sum(map(len, pieces))
             if self._count is not None:
-                self._count(0, len(data))
-            self._parts.append(data)
-            self._held += len(data)
+                self._count(0, num_taken)
+            self._parts += pieces
+            self._held += num_taken
 
     async def send_line(self, body: bytes) -> None:
         """Write a message behind its length as a varint, as libp2p's own protocols do.

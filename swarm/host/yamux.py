@@ -157,6 +157,18 @@ class ReceiveBuffer:
             self._parts.append(bytearray(data))
         self._count(len(data))
 
+    def pop(self, most: int) -> list[bytes]:
+        """Take at most ``most`` bytes from the front, in the pieces in which they lie."""
+        found, left = list[bytes](), min(most, self._num_bytes)
+        while left:
+            first = self._parts[0]
+            if self._at or len(first) > left or not isinstance(first, bytes):
+                first = self[: min(left, len(first) - self._at)]
+            found.append(first)
+            left -= len(first)
+            del self[: len(first)]
+        return found
+
     def clear(self) -> None:
         """Drop all of it."""
         del self[: self._num_bytes]
@@ -240,6 +252,11 @@ class GuardedYamux(Yamux):
             fresh.secured_conn.is_short = self._is_crowded
         for name in _AGREED:
             setattr(self, name, getattr(fresh, name, None))
+
+    @property
+    def is_quick(self) -> bool:
+        """True if so much passes that a long frame holds up nothing."""
+        return isinstance(self.secured_conn, NoiseSession) and self.secured_conn.is_quick
 
     def count_in(
         self,
@@ -338,6 +355,9 @@ class GuardedYamux(Yamux):
             # The end of a stream may cross with what its peer has sent within its window, whatever that was.
             check_window(frame, DEFAULT_WINDOW_SIZE if frame.opens else MAX_WINDOW_SIZE)
         self._body_ends_at = trio.current_time() + BODY_S
+        if stream is not None and not frame.flags:
+            await self._let_in(stream, frame.length)
+            return
         if frame.opens == (stream is None) and not (frame.opens and self._is_full()):
             self._headers.extend(piece.pack() for piece in frame.pieces())
             return
@@ -345,6 +365,24 @@ class GuardedYamux(Yamux):
             await self._read_data_body(piece.length)
         if frame.opens:
             await self._refuse(frame)
+
+    async def _let_in(self, stream: Untyped, length: int) -> None:
+        """Put the body of a frame that says nothing else on the pile of its stream, as it comes.
+
+        libp2p reads all of it first, under two locks, and describes it for a log that is not kept.
+        """
+        number = stream.stream_id
+        with trio.fail_at(self._body_ends_at):
+            while length > 0:
+                data = await self._read_some(length)
+                length -= len(data)
+                if number not in self.streams:
+                    continue  # it was forgotten meanwhile
+                pile = self.stream_buffers[number]
+                pile.extend(data)
+                stream.recv_window -= len(data)
+                if length == 0 or len(pile) >= PIECE_BYTES:
+                    self.stream_events[number].set()
 
     def _is_full(self) -> bool:
         inbound = sum(not stream.is_initiator for stream in self.streams.values())
@@ -364,12 +402,25 @@ class GuardedYamux(Yamux):
             raise ConnectionClosedError("held too much", transport="tcp")
         return data
 
+    async def _read_some(self, most: int) -> bytes:
+        """Read what has come of the connection, at most ``most`` bytes."""
+        if isinstance(self.secured_conn, NoiseSession):
+            data = await self.secured_conn.read_some(most)
+            if self._is_cut:
+                raise ConnectionClosedError("held too much", transport="tcp")
+            return data
+        return await self._read_on(min(most, PIECE_BYTES))
+
     async def take(self, stream: Untyped, most: int) -> bytes:
         """Return at most ``most`` bytes that arrived on a stream, as soon as there are any; one task at a time.
 
         Raises like libp2p's own read, which takes three locks and gives credit after every frame; this one
         gives it when half of the window has been read.
         """
+        return b"".join(await self.take_pieces(stream, most))
+
+    async def take_pieces(self, stream: Untyped, most: int) -> list[bytes]:
+        """Return them like ``take``, in the pieces in which they arrived, so that none is copied."""
         number = stream.stream_id
         while True:
             pile: Untyped = self.stream_buffers.get(number)
@@ -384,10 +435,9 @@ class GuardedYamux(Yamux):
             await self.stream_events[number].wait()
             if number in self.stream_events:
                 self.stream_events[number] = trio.Event()
-        data: bytes = pile[:most]
-        del pile[: len(data)]
-        await self._taken(stream, len(data))
-        return data
+        pieces: list[bytes] = pile.pop(most)
+        await self._taken(stream, sum(map(len, pieces)))
+        return pieces
 
     async def _taken(self, stream: Untyped, num_bytes: int) -> None:
         """Update libp2p's state after a read: finalize a closed stream, give credit for what was read."""

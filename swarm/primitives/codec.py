@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from swarm.errors import BadEncoding
+from swarm.types import Bytes
 
 FRAME_BYTES_MAX = 4 << 20
 """Longest message on any stream whose protocol asks for no more."""
@@ -44,7 +45,7 @@ def encode(value: object) -> bytes:
     return msgspec.msgpack.encode(value)
 
 
-def decode(kind: type[MessageT], data: bytes, *, limit: int = FRAME_BYTES_MAX) -> MessageT:
+def decode(kind: type[MessageT], data: Bytes, *, limit: int = FRAME_BYTES_MAX) -> MessageT:
     """Return the ``kind`` that ``data`` encodes; ``kind`` may be a union of tagged messages.
 
     Raises ``BadEncoding`` if the data is longer than ``limit`` bytes, does not fit the type, or is not the

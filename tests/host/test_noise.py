@@ -21,6 +21,7 @@ class Pipe:
 
     def __init__(self, piece: int = 1 << 20) -> None:
         self.piece = piece
+        self.unsent = 0
         self.room = 1 << 30
         """Bytes that are still taken."""
         self.incoming = bytearray()
@@ -40,6 +41,9 @@ class Pipe:
 
     async def wait_for_room(self) -> None:
         await self.taking.wait()
+
+    def hold_unsent(self, num_bytes: int) -> None:
+        self.unsent = num_bytes
 
     async def read(self, n: int) -> bytes:
         await trio.lowlevel.checkpoint()
@@ -169,6 +173,34 @@ async def test_a_frame_whose_writer_left_is_finished_by_the_next_one(room: int) 
     pipe.room = 1 << 30
     await near.write(b"next")
     assert await far.read(6 + len(frame) + 4) == b"header" + frame + b"next"
+
+
+async def test_a_line_that_takes_much_is_a_quick_one_until_it_is_slow(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    near, _, pipe = a_pair(1 << 20)
+    await near.write(bytes(noise.QUICK_BYTES - 1))
+    for _ in range(100):
+        await near.write(bytes(10_000))
+    assert not near.is_quick, "short writes say nothing"
+    await near.write(bytes(1 << 18))
+    assert near.is_quick
+    assert pipe.unsent == noise.QUICK_TIMES * noise.UNSENT_BYTES
+
+    async def room_later() -> None:
+        await trio.sleep(0.01)
+        pipe.taking.set()
+
+    pipe.taking = trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(room_later)
+        await near.write(bytes(1 << 18))
+    assert not near.is_quick
+    assert pipe.unsent == noise.UNSENT_BYTES
+    for number in range(8):
+        assert not near.is_quick, number
+        await near.write(bytes(1 << 18))
+    assert near.is_quick
 
 
 async def test_a_writer_that_left_before_there_was_room_has_sent_nothing() -> None:

@@ -10,7 +10,15 @@ import pytest
 import trio
 from libp2p.io.exceptions import ConnectionClosedError
 from libp2p.peer.id import ID
-from libp2p.stream_muxer.yamux.yamux import FLAG_ACK, FLAG_FIN, FLAG_RST, FLAG_SYN, TYPE_DATA, Yamux
+from libp2p.stream_muxer.yamux.yamux import (
+    FLAG_ACK,
+    FLAG_FIN,
+    FLAG_RST,
+    FLAG_SYN,
+    TYPE_DATA,
+    Yamux,
+    YamuxStream,
+)
 
 from swarm.errors import PeerFault
 from swarm.host.streams import FRAME_BYTES_MAX
@@ -30,11 +38,15 @@ def test_a_pile_answers_like_a_bytearray(seed: int) -> None:
     rng = random.Random(seed)
     pile, model = ReceiveBuffer(), bytearray()
     for _ in range(60):
-        match rng.randrange(6):
+        match rng.randrange(7):
             case 0:
                 size = rng.randrange(len(model) + 2)
                 assert bytes(pile[:size]) == model[:size]
                 del pile[:size], model[:size]
+            case 2:
+                size = rng.randrange(len(model) + 2)
+                assert b"".join(pile.pop(size)) == model[:size]
+                del model[:size]
             case 1:
                 assert bytes(pile) == model
                 pile.clear()
@@ -52,6 +64,12 @@ def test_a_single_frame_is_not_copied() -> None:
     pile, frame = ReceiveBuffer(), bytes(SMALL_BYTES)
     pile.extend(frame)
     assert bytes(pile) is frame
+    pile.extend(other := bytes(3 * SMALL_BYTES))
+    taken = pile.pop(1 << 20)
+    assert [piece is whole for piece, whole in zip(taken, (frame, other), strict=True)] == [
+        True
+    ] * 2
+    assert len(pile) == 0
 
 
 class Wire:
@@ -66,6 +84,25 @@ class Wire:
     async def read(self, num_bytes: int) -> bytes:
         await trio.lowlevel.checkpoint()
         return bytes(itertools.islice(self._data, num_bytes))
+
+
+async def test_a_body_is_on_its_pile_as_it_comes_and_skipped_once_its_stream_is_forgotten() -> None:
+    wire: Any = Wire(Frame(TYPE_DATA, 0, 1, 3 * PIECE_BYTES))
+    muxed = GuardedYamux(Yamux(wire, ID(b"peer"), is_initiator=True))
+    stream = muxed.streams[1] = YamuxStream(1, muxed, True)
+    muxed.stream_buffers[1], muxed.stream_events[1] = bytearray(), trio.Event()
+    stream.recv_window = 10 * PIECE_BYTES
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(muxed._next_header)
+        await muxed.stream_events[1].wait()
+        assert len(muxed.stream_buffers[1]) >= PIECE_BYTES
+        assert stream.recv_window == 10 * PIECE_BYTES - len(muxed.stream_buffers[1])
+        stream.closed = True
+        await muxed.forget(stream)
+        for _ in range(500):
+            await trio.lowlevel.checkpoint()
+        assert not muxed.stream_buffers
+        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.rule("H8", "S5")

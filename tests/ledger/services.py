@@ -19,10 +19,10 @@ from swarm.primitives.codec import encode
 from swarm.primitives.crypto import SecretKey
 from swarm.store import Store
 from swarm.testing.ledger import make_genesis, numbered_key
-from swarm.types import Height, PeerId
+from swarm.types import Bytes, Height, PeerId
 
 log = logging.getLogger("swarm.ledger")
-Handler = Callable[[PeerId, bytes], Awaitable[bytes]]
+Handler = Callable[[PeerId, bytes], Awaitable[Bytes]]
 
 
 class MemoryNet:
@@ -40,13 +40,16 @@ class MemoryHost:
 
     def __init__(self, net: MemoryNet, secret: SecretKey, delay_s: float = 0.01) -> None:
         self.net, self.peer, self.delay_s = net, secret.peer, delay_s
-        self.handlers: dict[str, Handler] = {}
+        self.handlers: dict[str, Callable[[PeerId, bytes], Awaitable[bytes]]] = {}
         self.blamed: list[PeerFault] = []
         self.pacing = Pacing(lambda _peer, _now: True)
         net.hosts[secret.peer] = self
 
     def serve(self, protocol: str, handler: Handler, **_limits: int) -> None:
-        self.handlers[protocol] = handler
+        async def answer(peer: PeerId, request: bytes) -> bytes:
+            return bytes(await handler(peer, request))
+
+        self.handlers[protocol] = answer
 
     def owes(self, peer: PeerId) -> bool:
         return False

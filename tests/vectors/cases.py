@@ -14,8 +14,7 @@ from swarm.dht.records import record_key, sign_record
 from swarm.gossip.blobs.chunks import blob_manifest, blob_root
 from swarm.gossip.codecs.activations import FORMS, to_wire
 from swarm.gossip.trade.messages import (
-    BlobChunk,
-    BlobChunkRequest,
+    BlobChunksRequest,
     BlobFound,
     BlobMissing,
     ChunkRequest,
@@ -298,8 +297,7 @@ def exchange() -> list[Json]:
         message(ManifestRequest(blob_root(blob))),
         message(BlobFound(blob), root=blob_root(blob)),
         message(BlobFound(big), root=blob_root(big), rule="zeros"),
-        message(BlobChunkRequest(blob_root(big), 1)),
-        message(BlobChunk(b"data")),
+        message(BlobChunksRequest(blob_root(big), 1, 2)),
         message(BlobMissing()),
     ]
     return out

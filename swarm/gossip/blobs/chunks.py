@@ -136,6 +136,17 @@ def check_blob_manifest(blob: BlobManifest, root: Digest, num_bytes_max: int) ->
         raise BrokenPromise("a manifest that is not the one asked for")
 
 
+def verify_blob_chunks(blob: BlobManifest, first: int, count: int, data: Bytes) -> None:
+    """Raise ``BrokenPromise`` unless ``data`` is ``count`` chunks of a checked manifest from ``first`` on."""
+    view = memoryview(data)
+    for index in range(first, first + count):
+        length = blob.chunk_length(index)
+        verify_blob_chunk(blob, index, view[:length])
+        view = view[length:]
+    if view:
+        raise BrokenPromise(f"more than {count} chunks of a blob")
+
+
 def verify_blob_chunk(blob: BlobManifest, index: int, chunk: Bytes) -> None:
     """Raise ``BrokenPromise`` unless ``chunk`` is number ``index`` of a checked manifest."""
     span = slice(HASH_BYTES * index, HASH_BYTES * (index + 1))

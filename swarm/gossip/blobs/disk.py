@@ -23,12 +23,13 @@ from swarm.gossip.blobs.chunks import (
     chunked_manifest,
     inline_manifest,
     verify_blob_chunk,
+    verify_blob_chunks,
 )
 from swarm.gossip.trade.messages import REPLY_BYTES_MAX
 from swarm.placement import let_go
 from swarm.primitives.codec import decode, encode, replace
 from swarm.primitives.commitments import TENSOR_CHUNK_BYTES, chunk_digest
-from swarm.types import NO_DIGEST, Digest
+from swarm.types import NO_DIGEST, Bytes, Digest
 
 BLOBS = "blobs"
 """Name of the folder in the home of a node: text, checkpoints, what others check."""
@@ -142,21 +143,29 @@ class BlobStore:
             return None
         return manifest
 
-    def read_chunk(self, root: Digest, manifest: BlobManifest, index: int) -> bytes | None:
-        """Return a chunk of a whole blob; None, and the blob is deleted, if the disk has damaged it.
+    def read_chunks(
+        self, root: Digest, manifest: BlobManifest, first: int, count: int, *, behind: int = 0
+    ) -> bytearray | None:
+        """Return chunks of a whole blob; None, and the blob is deleted, if the disk has damaged them.
+
+        Before them is room for ``behind`` bytes.
 
         Chunks are hashed before they are sent: with a damaged disk this node would otherwise look like a
         cheating peer.
         """
         try:
-            with self.path(root).open("rb") as file:
-                file.seek(index * TENSOR_CHUNK_BYTES)
-                chunk = file.read(manifest.chunk_length(index))
-            verify_blob_chunk(manifest, index, chunk)
+            length = sum(map(manifest.chunk_length, range(first, first + count)))
+            data = bytearray(behind + length)
+            with self.path(root).open("rb", buffering=0) as file:
+                file.seek(first * TENSOR_CHUNK_BYTES)
+                have = behind
+                while have < len(data) and (more := file.readinto(memoryview(data)[have:])):
+                    have += more
+            verify_blob_chunks(manifest, first, count, memoryview(data)[behind:have])
         except (PeerFault, FileNotFoundError):
             self.remove(root)
             return None
-        return chunk
+        return data
 
     def begin(self, root: Digest, manifest: BlobManifest) -> frozenset[int]:
         """Make room for a blob and return the chunks of it that are here already.
@@ -165,6 +174,7 @@ class BlobStore:
         """
         part = self._part(root)
         is_begun = part.is_file() and part.stat().st_size == manifest.num_bytes
+        is_new = manifest.num_chunks > 0 and not is_begun
         if manifest.num_chunks == 0:
             self._check_room(manifest.num_bytes, keep=root)
             part.write_bytes(manifest.inline)
@@ -176,13 +186,19 @@ class BlobStore:
             with part.open("wb") as file:
                 file.truncate(manifest.num_bytes)
         self._write_list(root, manifest)
-        return self._held(root, manifest)
+        return frozenset() if is_new else self._held(root, manifest)
 
-    def write_chunk(self, root: Digest, index: int, data: bytes) -> None:
-        """Write a verified chunk at its position."""
-        with self._part(root).open("r+b") as file:
-            file.seek(index * TENSOR_CHUNK_BYTES)
-            file.write(data)
+    def write_chunks(self, root: Digest, first: int, data: Bytes) -> None:
+        """Write verified chunks at the position of the first."""
+        with self._part(root).open("r+b", buffering=0) as file:
+            file.seek(first * TENSOR_CHUNK_BYTES)
+            view = memoryview(data)
+            while view:
+                view = view[file.write(view) :]
+
+    def flush(self, root: Digest) -> None:
+        """Bring what was written of a blob so far to the disk, so that there is less to do when it is whole."""
+        _sync(self._part(root))
 
     def keep(self, root: Digest) -> None:
         """Make a blob whole, durably, once every chunk is here."""

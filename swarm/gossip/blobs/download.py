@@ -2,9 +2,11 @@
 
 Core: time comes in as ``now``; only verified chunks go out.
 
-    manifest, then each chunk:   WANTED --next_task--> ASKED --receive--> HELD
+    manifest, then each chunk:   WANTED --next_task--> ASKED --judge, receive--> HELD
                                    ^                     |
                                    +-lost, missing, false+
+
+One chunk is asked for first; a peer that answers quickly is asked for more of them at once.
 
 A peer that sends wrong data is never asked again. A silent peer rests longer after each failure. A peer without
 the blob rests briefly, because it may still be fetching it.
@@ -14,26 +16,29 @@ from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from swarm.errors import OutOfTurn, PeerFault, Unreachable
+from swarm.errors import OutOfTurn, Unreachable
 from swarm.gossip.blobs.chunks import (
     BLOB_BYTES_MAX,
     BlobManifest,
     check_blob_manifest,
-    verify_blob_chunk,
+    verify_blob_chunks,
 )
 from swarm.gossip.trade.messages import (
-    BlobChunk,
+    BLOB_CHUNKS_MAX,
     BlobFound,
     BlobMissing,
-    BlobReply,
     decode_blob_reply,
 )
-from swarm.types import Digest, PeerId
+from swarm.types import Bytes, Digest, PeerId
 
-PER_PEER_MAX = 2
-"""Chunks requested from one peer at once: one travels while the next is read."""
+PER_PEER_MAX = 3
+"""Requests to one peer at once: while one answer is written, another travels and a third is read."""
 IN_FLIGHT_MAX = 8
-"""Chunks requested at once: 8 MiB of memory, and enough links to fill a downlink."""
+"""Requests at once: enough links to fill a downlink."""
+CHUNKS_IN_FLIGHT_MAX = 16
+"""Chunks requested at once: 16 MiB of memory."""
+QUICK_S, SLOW_S = 0.5, 2.0
+"""Seconds for an answer up to which twice as many chunks are asked for next, and from which half as many."""
 REST_S = 0.5
 """Seconds that a peer rests after its first failure; doubles with each one up to ``REST_S_MAX``."""
 REST_S_MAX = 15.0
@@ -44,6 +49,8 @@ MISSING_REST_S = 3.0
 @dataclass(slots=True)
 class _Source:
     in_flight: int = 0
+    at_once: int = 1
+    """Chunks that the next request asks for."""
     failures: int = 0
     asked: int = 0
     resting_until: float = 0.0
@@ -69,17 +76,26 @@ class BlobSources:
         source.in_flight += 1
         source.asked += 1
 
-    def answered(self, peer: PeerId) -> None:
+    def at_once(self, peer: PeerId) -> int:
+        """Return how many chunks ``peer`` is asked for in one request."""
+        return self._of(peer).at_once
+
+    def answered(self, peer: PeerId, took_s: float) -> None:
         """Count a valid answer of ``peer``, and forget its failures."""
         source = self._of(peer)
         source.in_flight -= 1
         source.failures = 0
+        if took_s <= QUICK_S:
+            source.at_once = min(2 * source.at_once, BLOB_CHUNKS_MAX)
+        elif took_s >= SLOW_S:
+            source.at_once = max(source.at_once // 2, 1)
 
     def lost(self, peer: PeerId, now: float) -> None:
         """Count a request that broke, timed out or was refused, and let ``peer`` rest."""
         source = self._of(peer)
         source.in_flight -= 1
         source.failures += 1
+        source.at_once = 1
         source.resting_until = now + min(REST_S * 2.0 ** (source.failures - 1), REST_S_MAX)
 
     def missing(self, peer: PeerId, now: float) -> None:
@@ -108,10 +124,12 @@ class BlobSources:
 
 @dataclass(frozen=True, slots=True)
 class ChunkTask:
-    """Effect: ask ``peer`` for chunk ``index``, or for the manifest if ``index`` is None."""
+    """Effect: ask ``peer`` for ``count`` chunks from ``first`` on, or for the manifest if that is None."""
 
     peer: PeerId
-    index: int | None
+    first: int | None
+    count: int
+    asked_at: float = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +141,10 @@ class Begin:
 
 @dataclass(frozen=True, slots=True)
 class ChunkStore:
-    """Effect: write a verified chunk at its position."""
+    """Effect: write verified chunks at the position of the first."""
 
-    index: int
-    data: bytes
+    first: int
+    data: Bytes
 
 
 class Download:
@@ -142,6 +160,7 @@ class Download:
         self._wanted: deque[int | None] = deque([None])
         self._missing = 1
         self._in_flight = 0
+        self._chunks_in_flight = 0
 
     @property
     def is_done(self) -> bool:
@@ -154,40 +173,60 @@ class Download:
 
     def next_task(self, peers: Sequence[PeerId], now: float) -> ChunkTask | None:
         """Return the next request to send; None if nothing is left to ask for or no peer can be asked now."""
-        if not self._wanted or self._in_flight >= IN_FLIGHT_MAX:
+        room = CHUNKS_IN_FLIGHT_MAX - self._chunks_in_flight
+        if not self._wanted or self._in_flight >= IN_FLIGHT_MAX or not room:
             return None
         peer = self._sources.choose(peers, now)
         if peer is None:
             return None
+        first, count = self._wanted.popleft(), 1
+        while first is not None and count < min(self._sources.at_once(peer), room):
+            if not self._wanted or self._wanted[0] != first + count:
+                break
+            self._wanted.popleft()
+            count += 1
         self._sources.asked(peer)
         self._in_flight += 1
-        return ChunkTask(peer, self._wanted.popleft())
+        self._chunks_in_flight += count
+        return ChunkTask(peer, first, count, now)
 
-    def receive(self, task: ChunkTask, raw: bytes, now: float) -> Begin | ChunkStore | None:
-        """Process an answer and return its effect; None if the peer does not have the blob.
+    def judge(self, task: ChunkTask, raw: bytes) -> Begin | ChunkStore | None:
+        """Return the effect of an answer, which it checks; None if the peer does not have the blob.
 
-        Raises ``PeerFault`` if no honest peer sends it; the request is then queued again. Raises
-        ``Unreachable`` for a valid manifest of a larger blob than this download allows: the size was misstated
-        where the blob was named, not by the peer that serves it.
+        Nothing changes: it may run in a thread, and ``receive`` or ``rejected`` follows. Raises ``PeerFault``
+        if no honest peer sends it.
         """
-        try:
-            effect = self._check(task, decode_blob_reply(raw))
-        except PeerFault:
-            self.rejected(task)
-            raise
+        match decode_blob_reply(raw), task.first:
+            case BlobFound(manifest), None:
+                check_blob_manifest(manifest, self._root, BLOB_BYTES_MAX)
+                return Begin(manifest)
+            case memoryview() as data, int(first):
+                assert self.manifest is not None, "chunks are asked for only under a manifest"
+                verify_blob_chunks(self.manifest, first, task.count, data)
+                return ChunkStore(first, data)
+            case BlobMissing(), _:
+                return None
+            case _:
+                raise OutOfTurn("an answer to another question")
+
+    def receive(self, task: ChunkTask, effect: Begin | ChunkStore | None, now: float) -> None:
+        """Note the effect of an answer.
+
+        Raises ``Unreachable`` for a valid manifest of a larger blob than this download allows: the size was
+        misstated where the blob was named, not by the peer that serves it.
+        """
         if effect is None:
             self._again(task)
             self._sources.missing(task.peer, now)
-            return None
-        self._in_flight -= 1
-        self._sources.answered(task.peer)
+            return
+        self._left(task)
+        self._sources.answered(task.peer, now - task.asked_at)
         self._progress_at = now
         if isinstance(effect, Begin):
             self._check_size(effect.manifest)
         else:
-            self._missing -= 1
+            self._missing -= task.count
             self.num_bytes_held += len(effect.data)
-        return effect
 
     def begin(self, manifest: BlobManifest, have: Collection[int], now: float) -> None:
         """Start fetching the chunks that are not in ``have``, after room was made.
@@ -211,20 +250,6 @@ class Download:
         self._again(task)
         self._sources.rejected(task.peer)
 
-    def _check(self, task: ChunkTask, reply: BlobReply) -> Begin | ChunkStore | None:
-        match reply, task.index:
-            case BlobFound(manifest), None:
-                check_blob_manifest(manifest, self._root, BLOB_BYTES_MAX)
-                return Begin(manifest)
-            case BlobChunk(data), int(index):
-                assert self.manifest is not None, "chunks are asked for only under a manifest"
-                verify_blob_chunk(self.manifest, index, data)
-                return ChunkStore(index, data)
-            case BlobMissing(), _:
-                return None
-            case _:
-                raise OutOfTurn(f"{type(reply).__name__} where it was not asked for")
-
     def _check_size(self, manifest: BlobManifest) -> None:
         if manifest.num_bytes > self._num_bytes_max:
             raise Unreachable(
@@ -232,6 +257,13 @@ class Download:
                 f" promised at most {self._num_bytes_max}"
             )
 
-    def _again(self, task: ChunkTask) -> None:
+    def _left(self, task: ChunkTask) -> None:
         self._in_flight -= 1
-        self._wanted.appendleft(task.index)
+        self._chunks_in_flight -= task.count
+
+    def _again(self, task: ChunkTask) -> None:
+        self._left(task)
+        if task.first is None:
+            self._wanted.appendleft(None)
+        else:
+            self._wanted.extendleft(reversed(range(task.first, task.first + task.count)))

@@ -19,33 +19,37 @@ from swarm.gossip.blobs.chunks import BlobManifest
 from swarm.gossip.blobs.disk import BlobStore
 from swarm.gossip.blobs.download import Begin, ChunkStore, ChunkTask, Download
 from swarm.gossip.trade.messages import (
-    REPLY_BYTES_MAX,
+    BLOB_CHUNKS,
+    BLOB_CHUNKS_MAX,
+    BLOB_REPLY_BYTES_MAX,
     REQUEST_BYTES_MAX,
-    BlobChunk,
-    BlobChunkRequest,
+    BlobChunksRequest,
     BlobFound,
     BlobMissing,
     ManifestRequest,
+    blob_reply,
     check_root,
     decode_blob_request,
 )
 from swarm.gossip.trade.service import TradeLinks
 from swarm.primitives.codec import encode
 from swarm.spill import file_bytes
-from swarm.types import Digest, PeerId
+from swarm.types import Bytes, Digest, PeerId
 
-BLOB_PROTOCOL = "/swarm/blob/1"
+BLOB_PROTOCOL = "/swarm/blob/2"
 CALL_TIMEOUT_S = 30.0
-"""Seconds to wait for one chunk at most: 1 MiB at 300 kbit/s."""
+"""Seconds to wait for an answer at most: 1 MiB at 300 kbit/s. More is asked of quick peers alone."""
 PATIENCE_S = 60.0
 """Seconds without anything new after which a download is given up; chunks on disk stay there."""
 POLL_S = 0.5
 """Seconds between two reads of the caller's list of peers while none on it can be asked."""
 MANIFESTS_CACHED_MAX = 16
 """Manifests in memory: at most 16 MiB, and one disk read per blob served instead of one per chunk."""
-SERVED_MAX = 16
-"""Chunks read and sent at once: 16 MiB of memory."""
-SERVED_PER_PEER_MAX = 4
+SERVED_MAX = 8
+"""Answers read at once: 32 MiB of memory."""
+SERVED_PER_PEER_MAX = 3
+FLUSH_BYTES = 16 << 20
+"""Bytes after which a download goes to the disk, while more of it comes in."""
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -170,21 +174,27 @@ class Blobs:
                 self._store.in_use.discard(root)
         return self.path(root)
 
-    async def _answer(self, peer: PeerId, raw: bytes) -> bytes:
+    async def _answer(self, peer: PeerId, raw: bytes) -> Bytes:
         del peer  # blobs are served to every peer
         message = decode_blob_request(raw)
         check_root(message.root)
         manifest = await self._manifest(message.root)
         if manifest is None or self._is_kept_back(message.root):
-            return encode(BlobMissing())
+            return blob_reply(BlobMissing())
         match message:
             case ManifestRequest():
-                return encode(BlobFound(manifest))
-            case BlobChunkRequest(root, index):
-                if not 0 <= index < manifest.num_chunks:
-                    raise OutOfTurn(f"chunk {index} of a blob of {manifest.num_chunks}")
-                chunk = await _on_disk(self._store.read_chunk, root, manifest, index)
-                return encode(BlobMissing() if chunk is None else BlobChunk(chunk))
+                return blob_reply(BlobFound(manifest))
+            case BlobChunksRequest(root, first, count):
+                if not 0 <= first < first + count <= manifest.num_chunks or count > BLOB_CHUNKS_MAX:
+                    raise OutOfTurn(f"{count} chunks at {first} of {manifest.num_chunks}")
+                return await _on_disk(self._chunks, root, manifest, first, count)
+
+    def _chunks(self, root: Digest, manifest: BlobManifest, first: int, count: int) -> Bytes:
+        chunks = self._store.read_chunks(root, manifest, first, count, behind=1)
+        if chunks is None:
+            return blob_reply(BlobMissing())
+        chunks[0] = BLOB_CHUNKS
+        return chunks
 
     async def _manifest(self, root: Digest) -> BlobManifest | None:
         if not self.has(root):
@@ -241,6 +251,8 @@ class _Fetching:
         self._machine = machine
         self._answered = trio.Event()
         self._failure: SwarmError | None = None
+        self._unflushed = 0
+        self._is_flushing = False
 
     async def run(self, peers: Peers, progress: Progress | None, patience_s: float) -> None:
         """Fetch until the blob is whole; raises ``Unreachable`` or ``BadConfig`` if that fails."""
@@ -273,8 +285,8 @@ class _Fetching:
         machine = self._machine
         request = (
             ManifestRequest(self._root)
-            if task.index is None
-            else BlobChunkRequest(self._root, task.index)
+            if task.first is None
+            else BlobChunksRequest(self._root, task.first, task.count)
         )
         try:
             raw = await self._host.call(
@@ -282,7 +294,7 @@ class _Fetching:
                 BLOB_PROTOCOL,
                 encode(request),
                 timeout_s=CALL_TIMEOUT_S,
-                reply_limit=REPLY_BYTES_MAX,
+                reply_limit=BLOB_REPLY_BYTES_MAX,
             )
         except PeerFault as fault:
             machine.rejected(task)
@@ -291,28 +303,43 @@ class _Fetching:
             machine.lost(task, trio.current_time())
         else:
             await self._take(task, raw)
-        self._answered.set()
-        self._answered = trio.Event()
+        self._wake()
 
     async def _take(self, task: ChunkTask, raw: bytes) -> None:
         try:
-            effect = self._machine.receive(task, raw, trio.current_time())
+            effect = await _on_disk(self._judge, task, raw)
+            self._machine.receive(task, effect, trio.current_time())
+            if isinstance(effect, Begin):
+                await self._begin(effect.manifest)
+            elif isinstance(effect, ChunkStore):
+                self._unflushed += len(effect.data)
+                await self._flush()
         except PeerFault as fault:
+            self._machine.rejected(task)
             self._host.blame(task.peer, fault)
-            return
-        except Unreachable as failure:
+        except (Unreachable, BadConfig) as failure:
             self._failure = failure
-            return
-        try:
-            match effect:
-                case Begin(manifest):
-                    await self._begin(manifest)
-                case ChunkStore(index, data):
-                    await _on_disk(self._store.write_chunk, self._root, index, data)
-                case None:
-                    pass
-        except BadConfig as failure:
-            self._failure = failure
+
+    def _judge(self, task: ChunkTask, raw: bytes) -> Begin | ChunkStore | None:
+        """Check an answer and write its chunks; both take as long as the way of the next one."""
+        effect = self._machine.judge(task, raw)
+        if isinstance(effect, ChunkStore):
+            self._store.write_chunks(self._root, effect.first, effect.data)
+        return effect
+
+    async def _flush(self) -> None:
+        """Bring what has come to the disk, one task at a time, so that the end does not wait for all of it."""
+        if self._unflushed >= FLUSH_BYTES and not self._is_flushing:
+            self._unflushed, self._is_flushing = 0, True
+            try:
+                self._wake()
+                await _on_disk(self._store.flush, self._root)
+            finally:
+                self._is_flushing = False
+
+    def _wake(self) -> None:
+        self._answered.set()
+        self._answered = trio.Event()
 
     async def _begin(self, manifest: BlobManifest) -> None:
         async with self._changing:

@@ -13,6 +13,7 @@ from typing import cast
 from swarm.errors import BadEncoding
 from swarm.gossip.blobs.chunks import HASH_BYTES, BlobManifest
 from swarm.primitives.codec import Message, decode, encode, replace
+from swarm.primitives.commitments import TENSOR_CHUNK_BYTES
 from swarm.primitives.crypto import SecretKey, fast_digest, verify
 from swarm.types import Bytes, Digest, PeerId, RoundIndex, RunIndex, StageIndex
 
@@ -20,6 +21,11 @@ REQUEST_BYTES_MAX = 4 << 10
 """Bytes of the longest request on "exchange" or "blob": a few numbers, two hashes and a signature."""
 REPLY_BYTES_MAX = (1 << 20) + (4 << 10)
 """Bytes of the longest reply: 1 MiB of chunks or chunk hashes, and their envelope."""
+BLOB_CHUNKS_MAX = 4
+"""Chunks of a blob in one reply: 4 MiB."""
+BLOB_REPLY_BYTES_MAX = 1 + BLOB_CHUNKS_MAX * TENSOR_CHUNK_BYTES
+BLOB_MESSAGE, BLOB_CHUNKS = 0, 1
+"""First byte of a reply on "blob": an encoded message stands behind it, or the bytes of chunks as they are."""
 EXCHANGE_CHUNK_BYTES = 64 << 10
 """Bytes of a trade's chunk: sent by a 1 Mbit/s uplink in half a second (docs/spec/training.md section 4)."""
 CHUNKS_PER_REPLY_MAX = 16
@@ -152,14 +158,16 @@ class ManifestRequest(Message, frozen=True, tag=1):
     root: Digest
 
 
-class BlobChunkRequest(Message, frozen=True, tag=2):
-    """Request for one 1 MiB chunk of a blob."""
+class BlobChunksRequest(Message, frozen=True, tag=2):
+    """Request for 1 MiB chunks of a blob, one behind the other."""
 
     root: Digest
-    index: int
+    first: int
+    count: int
+    """Number of chunks, at most ``BLOB_CHUNKS_MAX``."""
 
 
-BlobRequest = ManifestRequest | BlobChunkRequest
+BlobRequest = ManifestRequest | BlobChunksRequest
 
 
 class BlobFound(Message, frozen=True, tag=1):
@@ -168,17 +176,11 @@ class BlobFound(Message, frozen=True, tag=1):
     manifest: BlobManifest
 
 
-class BlobChunk(Message, frozen=True, tag=2):
-    """Answer to ``BlobChunkRequest``."""
-
-    data: bytes
-
-
 class BlobMissing(Message, frozen=True, tag=3):
-    """Answer to ``ManifestRequest`` and ``BlobChunkRequest``: the blob is not here."""
+    """Answer to ``ManifestRequest`` and ``BlobChunksRequest``: the blob is not here."""
 
 
-BlobReply = BlobFound | BlobChunk | BlobMissing
+BlobReply = BlobFound | BlobMissing
 
 
 def decode_exchange_request(raw: bytes) -> ExchangeRequest:
@@ -197,9 +199,19 @@ def decode_blob_request(raw: bytes) -> BlobRequest:
     return decode(cast("type[BlobRequest]", BlobRequest), raw, limit=REQUEST_BYTES_MAX)
 
 
-def decode_blob_reply(raw: bytes) -> BlobReply:
-    """Decode a reply on "blob"; raises ``BadEncoding``."""
-    return decode(cast("type[BlobReply]", BlobReply), raw, limit=REPLY_BYTES_MAX)
+def blob_reply(message: BlobReply) -> bytes:
+    """Return a reply on "blob" that is a message."""
+    return bytes([BLOB_MESSAGE]) + encode(message)
+
+
+def decode_blob_reply(raw: bytes) -> BlobReply | memoryview:
+    """Decode a reply on "blob"; the bytes of chunks are not copied. Raises ``BadEncoding``."""
+    said = memoryview(raw)[1:]
+    if raw[:1] == bytes([BLOB_CHUNKS]):
+        return said
+    if raw[:1] != bytes([BLOB_MESSAGE]):
+        raise BadEncoding("neither a message nor chunks")
+    return decode(cast("type[BlobReply]", BlobReply), said, limit=REPLY_BYTES_MAX)
 
 
 def payload_digest(payload: Bytes) -> Digest:

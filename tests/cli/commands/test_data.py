@@ -322,7 +322,7 @@ def test_unfinished_downloads_are_shown_and_cleaned(run_cli: RunCli, tmp_path: P
     manifest = blob_manifest(data, dtype="uint8", shape=(len(data),))
     root = blob_root(manifest)
     store.begin(root, manifest)
-    store.write_chunk(root, 1, data[: 1 << 20])
+    store.write_chunks(root, 1, data[: 1 << 20])
     complete = store.add_bytes(memoryview(data + b"y"), "uint8", (len(data) + 1,))
     code, out, _ = run_cli("data", "ls")
     assert code == 0

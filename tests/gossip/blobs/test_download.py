@@ -5,6 +5,7 @@ import pytest
 from swarm.errors import BrokenPromise, OutOfTurn, PeerFault, Unreachable
 from swarm.gossip.blobs.chunks import BlobManifest, blob_manifest, blob_root
 from swarm.gossip.blobs.download import (
+    CHUNKS_IN_FLIGHT_MAX,
     IN_FLIGHT_MAX,
     PER_PEER_MAX,
     Begin,
@@ -13,8 +14,13 @@ from swarm.gossip.blobs.download import (
     ChunkTask,
     Download,
 )
-from swarm.gossip.trade.messages import BlobChunk, BlobFound, BlobMissing
-from swarm.primitives.codec import encode
+from swarm.gossip.trade.messages import (
+    BLOB_CHUNKS,
+    BLOB_CHUNKS_MAX,
+    BlobFound,
+    BlobMissing,
+    blob_reply,
+)
 from swarm.primitives.commitments import TENSOR_CHUNK_BYTES
 from swarm.primitives.crypto import SecretKey
 from swarm.types import PeerId
@@ -30,7 +36,25 @@ def chunk(index: int) -> bytes:
 
 
 def found() -> bytes:
-    return encode(BlobFound(MANIFEST))
+    return blob_reply(BlobFound(MANIFEST))
+
+
+def chunks(first: int, count: int = 1) -> bytes:
+    """An answer with these chunks."""
+    return bytes([BLOB_CHUNKS]) + b"".join(chunk(first + at) for at in range(count))
+
+
+def answer(
+    download: Download, task: ChunkTask, raw: bytes, now: float = 0.0
+) -> Begin | ChunkStore | None:
+    """Let a download judge an answer and note its effect, as the service does."""
+    try:
+        effect = download.judge(task, raw)
+    except PeerFault:
+        download.rejected(task)
+        raise
+    download.receive(task, effect, now)
+    return effect
 
 
 def a_download(*, have: frozenset[int] = frozenset()) -> Download:
@@ -52,16 +76,16 @@ def tasks(
 def test_the_manifest_comes_first_and_then_every_chunk_once() -> None:
     download = Download(ROOT, len(DATA), now=0.0)
     (task,) = tasks(download)
-    assert task.index is None
-    assert download.receive(task, found(), 0.0) == Begin(MANIFEST)
+    assert task.first is None
+    assert answer(download, task, found()) == Begin(MANIFEST)
     assert not download.is_done
     download.begin(MANIFEST, frozenset(), 0.0)
     requests = tasks(download)
-    assert [one.index for one in requests] == list(range(MANIFEST.num_chunks))
+    assert [one.first for one in requests] == list(range(MANIFEST.num_chunks))
     for one in requests:
-        assert one.index is not None
-        effect = download.receive(one, encode(BlobChunk(chunk(one.index))), 0.0)
-        assert effect == ChunkStore(one.index, chunk(one.index))
+        assert one.first is not None
+        effect = answer(download, one, chunks(one.first))
+        assert effect == ChunkStore(one.first, chunk(one.first))
     assert download.is_done
     assert download.num_bytes_held == len(DATA)
 
@@ -76,7 +100,7 @@ def test_work_is_spread_over_peers_and_limited() -> None:
 
 def test_what_is_on_the_disk_already_is_not_asked_for() -> None:
     download = a_download(have=frozenset({0, 2}))
-    assert [task.index for task in tasks(download)] == [1, 3, 4, 5]
+    assert [task.first for task in tasks(download)] == [1, 3, 4, 5]
     assert download.num_bytes_held == len(chunk(0)) + len(chunk(2))
     assert a_download(have=frozenset(range(MANIFEST.num_chunks))).is_done
 
@@ -90,20 +114,22 @@ def test_a_larger_blob_than_allowed_is_the_fault_of_the_peer_that_named_it() -> 
     task = download.next_task(PEERS, 0.0)
     assert task is not None
     with pytest.raises(Unreachable, match=f"has {len(DATA)} bytes"):
-        download.receive(task, found(), 0.0)
+        answer(download, task, found())
 
 
 @pytest.mark.rule("G17")
 @pytest.mark.parametrize(
     ("raw", "fault"),
     [
-        (encode(BlobChunk(chunk(1))), BrokenPromise),
-        (encode(BlobChunk(chunk(0)[:-1])), BrokenPromise),
-        (encode(BlobChunk(b"")), BrokenPromise),
+        (chunks(1), BrokenPromise),
+        (chunks(0)[:-1], BrokenPromise),
+        (chunks(0, 0), BrokenPromise),
+        (chunks(0, 2), BrokenPromise),
         (found(), OutOfTurn),
         (b"garbage", PeerFault),
+        (b"", PeerFault),
     ],
-    ids=["another chunk", "short", "empty", "manifest", "garbage"],
+    ids=["another chunk", "short", "empty", "two", "manifest", "garbage", "nothing"],
 )
 def test_a_cheat_is_never_asked_again_and_its_chunk_comes_from_another(
     raw: bytes, fault: type[PeerFault]
@@ -112,9 +138,9 @@ def test_a_cheat_is_never_asked_again_and_its_chunk_comes_from_another(
     task = download.next_task(PEERS[:2], 0.0)
     assert task is not None
     with pytest.raises(fault):
-        download.receive(task, raw, 0.0)
+        answer(download, task, raw)
     rest = tasks(download, PEERS[:2], now=1e9)
-    assert rest[0].index == task.index
+    assert rest[0].first == task.first
     assert all(one.peer != task.peer for one in rest)
 
 
@@ -128,7 +154,7 @@ def test_a_false_manifest_excludes_its_sender(manifest: BlobManifest) -> None:
     task = download.next_task(PEERS, 0.0)
     assert task is not None
     with pytest.raises(BrokenPromise):
-        download.receive(task, encode(BlobFound(manifest)), 0.0)
+        answer(download, task, blob_reply(BlobFound(manifest)))
     again = download.next_task(PEERS, 0.0)
     assert again is not None
     assert again.peer != task.peer
@@ -148,10 +174,56 @@ def test_a_silent_peer_rests_longer_each_time_and_is_forgiven_when_it_answers() 
         now += woke
     assert rests == [0.5, 1, 2, 4, 8, 15, 15]
     sources.asked(peer)
-    sources.answered(peer)
+    sources.answered(peer, 1.0)
     sources.asked(peer)
     sources.lost(peer, now)
     assert sources.choose([peer], now + 0.5) == peer
+
+
+def a_large_download() -> Download:
+    """One of 40 chunks that holds its manifest."""
+    data = bytes(40 << 20)
+    manifest = blob_manifest(data, dtype="uint8", shape=(len(data),))
+    download = Download(blob_root(manifest), len(data), now=0.0)
+    download.begin(manifest, frozenset({9}), 0.0)
+    return download
+
+
+def zeros(task: ChunkTask) -> bytes:
+    return bytes([BLOB_CHUNKS]) + bytes(task.count << 20)
+
+
+def test_a_quick_peer_is_asked_for_more_at_once_and_a_slow_one_for_less() -> None:
+    download, counts, now = a_large_download(), list[int](), 0.0
+    for took_s in (0.1, 0.1, 0.1, 0.1, 3.0, 1.0, 3.0, 0.1):
+        task = download.next_task(PEERS[:1], now)
+        assert task is not None
+        counts.append(task.count)
+        now += took_s
+        answer(download, task, zeros(task), now)
+    assert counts == [1, 2, 4, 2, 4, 2, 2, 1], "the fourth ends at the chunk that is here already"
+    task = download.next_task(PEERS[:1], now)
+    assert task is not None
+    assert (task.first, task.count) == (19, 2)
+    download.lost(task, now)
+    again = download.next_task(PEERS[:1], now + 1.0)
+    assert again is not None
+    assert (again.first, again.count) == (19, 1), "after a failure one by one"
+
+
+def test_no_more_chunks_are_on_their_way_than_there_is_memory_for() -> None:
+    download = a_large_download()
+    while download.num_bytes_held < 20 << 20:
+        for task in tasks(download):
+            answer(download, task, zeros(task), 0.1)
+    asked = tasks(download)
+    assert max(task.count for task in asked) == BLOB_CHUNKS_MAX
+    assert sum(task.count for task in asked) <= CHUNKS_IN_FLIGHT_MAX
+    while not download.is_done:
+        for task in asked:
+            answer(download, task, zeros(task), 0.2)
+        asked = tasks(download)
+    assert download.num_bytes_held == 40 << 20
 
 
 @pytest.mark.rule("G17")
@@ -159,7 +231,7 @@ def test_a_peer_without_the_blob_is_asked_again_a_little_later() -> None:
     download = a_download()
     task = download.next_task(PEERS[:1], 0.0)
     assert task is not None
-    assert download.receive(task, encode(BlobMissing()), 0.0) is None
+    assert answer(download, task, blob_reply(BlobMissing())) is None
     assert download.next_task(PEERS[:1], 1.0) is None
     assert download.next_task(PEERS[:1], 3.0) == task
 
@@ -174,8 +246,8 @@ def test_a_download_without_progress_is_stalled() -> None:
     assert download.is_stalled(61.0, 60.0)
     task = download.next_task(PEERS, 61.0)
     assert task is not None
-    assert task.index is not None
-    download.receive(task, encode(BlobChunk(chunk(task.index))), 61.0)
+    assert task.first is not None
+    answer(download, task, chunks(task.first), 61.0)
     assert not download.is_stalled(62.0, 60.0)
 
 

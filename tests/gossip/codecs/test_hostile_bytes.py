@@ -14,6 +14,7 @@ from swarm.errors import BadEncoding, PeerFault
 from swarm.gossip.codecs.activations import FORMS, from_wire, to_wire, wire_bytes
 from swarm.gossip.codecs.int8 import decompress
 from swarm.gossip.trade.messages import (
+    BLOB_MESSAGE,
     REPLY_BYTES_MAX,
     Codec,
     decode_blob_reply,
@@ -225,12 +226,13 @@ CLAIMS = [
 @pytest.mark.parametrize("decoder", DECODERS, ids=lambda decoder: decoder.__name__)
 def test_a_length_that_is_claimed_costs_nothing(decoder: Callable[[bytes], object]) -> None:
     """Alone, and wherever a field of a message may stand."""
+    before = bytes([BLOB_MESSAGE]) if decoder is decode_blob_reply else b""
     for claim in CLAIMS:
         for fields in range(5):
             for tag in range(1, 5):
                 head = bytes([0x90 + fields + 1, tag]) + b"\x01" * max(fields - 1, 0)
                 with memory_of_at_most(SPARE_BYTES), pytest.raises(BadEncoding):
-                    decoder(head + claim if fields else claim)
+                    decoder(before + (head + claim if fields else claim))
     too_long = bytes(REPLY_BYTES_MAX + 1)
     with memory_of_at_most(SPARE_BYTES), pytest.raises(BadEncoding):
         decoder(too_long)

@@ -3,11 +3,13 @@
 import pytest
 
 from swarm.errors import BadEncoding, BadSignature
+from swarm.gossip.blobs.chunks import blob_manifest
 from swarm.gossip.trade.messages import (
+    BLOB_CHUNKS,
     COUNT_MAX,
     REQUEST_BYTES_MAX,
-    BlobChunk,
-    BlobChunkRequest,
+    BlobChunksRequest,
+    BlobFound,
     BlobMissing,
     ChunkRequest,
     Codec,
@@ -18,6 +20,7 @@ from swarm.gossip.trade.messages import (
     OfferRequest,
     Receipt,
     Taken,
+    blob_reply,
     check_root,
     decode_blob_reply,
     decode_blob_request,
@@ -46,10 +49,18 @@ def test_every_exchange_message_comes_back_as_it_was() -> None:
 
 
 def test_every_blob_message_comes_back_as_it_was() -> None:
-    for request in (ManifestRequest(NO_DIGEST), BlobChunkRequest(NO_DIGEST, 3)):
+    for request in (ManifestRequest(NO_DIGEST), BlobChunksRequest(NO_DIGEST, 3, 2)):
         assert decode_blob_request(encode(request)) == request
-    for reply in (BlobChunk(b"x"), BlobMissing()):
-        assert decode_blob_reply(encode(reply)) == reply
+    for reply in (BlobFound(blob_manifest(b"x", dtype="uint8", shape=(1,))), BlobMissing()):
+        assert decode_blob_reply(blob_reply(reply)) == reply
+
+
+def test_chunks_of_a_blob_are_not_copied() -> None:
+    reply = bytes([BLOB_CHUNKS]) + b"chunks"
+    decoded = decode_blob_reply(reply)
+    assert isinstance(decoded, memoryview)
+    assert decoded.obj is reply
+    assert bytes(decoded) == b"chunks"
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from swarm.ledger.net.waiting import HELD_MAX
 from swarm.ledger.service import TIDY_S, LedgerService
 from swarm.primitives.codec import encode, replace
 from swarm.testing.ledger import numbered_key
-from swarm.types import Height, PeerId
+from swarm.types import Bytes, Height, PeerId
 from tests.ledger.consensus.test_memory import a_home
 from tests.ledger.services import Handler, MemoryHost, MemoryNet, a_genesis, a_ledger
 
@@ -37,7 +37,7 @@ class CountingHost(MemoryHost):
     asked = 0
 
     def serve(self, protocol: str, handler: Handler, **limits: int) -> None:
-        async def counted(peer: PeerId, data: bytes) -> bytes:
+        async def counted(peer: PeerId, data: bytes) -> Bytes:
             self.asked += protocol == SYNC_PROTOCOL
             return await handler(peer, data)
 

@@ -13,7 +13,7 @@ from swarm.config.load import parse_run_file, run_spec
 from swarm.config.schema import RunFile
 from swarm.config.spec import DataSpec
 from swarm.errors import BadConfig, BrokenPromise, Unreachable, VerificationFailed
-from swarm.gossip.blobs.service import Blobs
+from swarm.gossip.blobs.service import BLOB_PROTOCOL, Blobs
 from swarm.ledger.state.records import Run
 from swarm.node.artifacts.cache import ArtifactCache
 from swarm.node.artifacts.text import keep_heldout, token_source
@@ -117,11 +117,10 @@ async def test_a_fetch_goes_on_where_it_was_cut_off(
     run = a_run(a_file("./set", 256), data)
     chunks = -(-data.train_bytes // (1 << 20))
     assert chunks >= 5
-    asked = "/swarm/blob/1"
     with trio.CancelScope() as scope:
 
         def peers(_: object) -> list[PeerId]:
-            if theirs.calls[ours.peer, asked] >= 5:
+            if theirs.calls[ours.peer, BLOB_PROTOCOL] >= 3:
                 scope.cancel()
             return [ours.peer]
 
@@ -129,10 +128,12 @@ async def test_a_fetch_goes_on_where_it_was_cut_off(
         await token_source(node, run)
     assert scope.cancelled_caught
     assert not node.blobs.has(data.train_root)
-    before = theirs.calls[ours.peer, asked]
+    before = theirs.calls[ours.peer, BLOB_PROTOCOL]
     monkeypatch.setattr(node.artifacts, "peers_of", lambda _: [ours.peer])
     await token_source(node, run)
-    assert theirs.calls[ours.peer, asked] - before < chunks, "what is held is not asked for again"
+    assert theirs.calls[ours.peer, BLOB_PROTOCOL] - before < chunks, (
+        "what is held is not asked for again"
+    )
 
 
 async def test_what_a_peer_fetched_it_gives_on_held_out_text_and_tokenizer_too(
@@ -153,7 +154,7 @@ async def test_what_a_peer_fetched_it_gives_on_held_out_text_and_tokenizer_too(
     heldout = node.blobs.path(data.heldout_root).read_bytes()
     assert heldout == (tmp_path / "set" / "heldout.bin").read_bytes()
     assert node.blobs.has(data.tokenizer_root)
-    assert third.calls[second.peer, "/swarm/blob/1"] > data.train_bytes // TENSOR_CHUNK_BYTES
+    assert third.calls[second.peer, BLOB_PROTOCOL] > data.train_bytes // TENSOR_CHUNK_BYTES
 
 
 async def test_a_peer_that_serves_another_text_is_named_and_the_text_comes_from_others(
