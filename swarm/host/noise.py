@@ -41,9 +41,9 @@ QUICK_BYTES, QUICK_WRITE_BYTES = 2 << 20, 200 << 10
 until one is slower. They are more than a socket and the line under it hold, which take them at any rate."""
 QUICK_TIMES = 4
 """On a quick line so many times as much may be unsent, and stand in a frame: it passes in 20 ms."""
-WRITE_S = 10.0
-"""Seconds for the socket to take one write, at most a frame of 256 KiB: 200 kbit/s. A peer that takes longer
-has stopped reading, and loses the connection."""
+WRITE_S, WRITE_BYTES = 10.0, 256 << 10
+"""Seconds for the socket to take one write of so many bytes, a frame: 200 kbit/s. A peer that takes longer has
+stopped reading, and loses the connection."""
 
 
 class NoiseSession(SecureSession):
@@ -68,8 +68,6 @@ class NoiseSession(SecureSession):
         ciphers: Untyped = messages.noise_state.noise_protocol
         self._open = ciphers.cipher_state_decrypt
         self._outgoing = Outgoing(partial(ciphers.cipher_state_encrypt.encrypt_with_ad, None))
-        self._is_full = False
-        """True if the socket has not taken all that it was given last."""
         self._write_ends_at = math.inf
         self._num_unsent = 0
         self.is_quick = False
@@ -127,22 +125,23 @@ class NoiseSession(SecureSession):
     async def write_pieces(self, pieces: Sequence[Bytes]) -> None:
         """Seal and send pieces, each in messages of its own; one task at a time.
 
-        A call waits for its turn on the uplink and for room in the socket, and sends nothing if it is cancelled
-        there. Of one that is cancelled later the rest is kept, and goes before what is written next, so that
-        no message is cut in half. Raises ``ConnectionClosedError`` if the peer does not take it within
-        ``WRITE_S``.
+        A call waits for its turn on the uplink, and for what is left of calls before, and sends nothing if it
+        is cancelled there. Of one that is cancelled later the rest is kept, and goes before what is written
+        next, so that no message is cut in half. Raises ``ConnectionClosedError`` if the peer does not take it
+        within ``WRITE_S``.
         """
         num_bytes = sum(map(len, pieces))
         if wait_s := self.uplink.wait_s(num_bytes, trio.current_time()):
             await trio.sleep(wait_s)
-        if not self._outgoing:
-            self._write_ends_at = trio.current_time() + WRITE_S
+        # The socket may have room again since a write was left: that its time is up says nothing then.
+        self._push()
         try:
-            with trio.move_on_at(self._write_ends_at) as scope:
+            with trio.move_on_at(self._write_ends_at if self._outgoing else math.inf) as scope:
                 if self._outgoing:
                     await self._flush()
                 began = trio.current_time()
-                self._write_ends_at = scope.deadline = began + WRITE_S
+                write_s = WRITE_S * max(1.0, num_bytes / WRITE_BYTES)
+                self._write_ends_at = scope.deadline = began + write_s
                 self._outgoing.add(pieces)
                 await self._flush()
                 self._rate(num_bytes, trio.current_time() - began)
@@ -157,21 +156,26 @@ class NoiseSession(SecureSession):
 
     async def _flush(self) -> None:
         """Let the socket take all that is to be sent."""
+        self._push()
         while self._outgoing:
-            if self._is_full:
-                await self._raw.wait_for_room()
-                self._is_full = False
+            await self._raw.wait_for_room()
+            self._push()
+        await trio.lowlevel.checkpoint()
+
+    def _push(self) -> None:
+        """Give the socket what it takes at once."""
+        is_full = False
+        while self._outgoing and not is_full:
             messages = self._outgoing.messages()
             num_taken: int = self._raw.put(messages)
             self._outgoing.taken(num_taken)
-            self._is_full = num_taken < sum(map(len, messages))
-        await trio.lowlevel.checkpoint()
+            is_full = num_taken < sum(map(len, messages))
 
     def _rate(self, num_bytes: int, took_s: float) -> None:
         """Judge by a long write whether the line is quick."""
         if num_bytes < QUICK_WRITE_BYTES:
             return
-        is_taken = num_bytes >= QUICK_BYTES_PER_S * took_s
+        is_taken = min(num_bytes / max(took_s, 1e-9), self.uplink.bytes_per_s) >= QUICK_BYTES_PER_S
         self._quick_bytes = self._quick_bytes + num_bytes if is_taken else 0
         if self.is_quick != (is_quick := self._quick_bytes >= QUICK_BYTES):
             self.is_quick = is_quick

@@ -13,6 +13,7 @@ from libp2p.security.noise.io import MAX_PLAINTEXT_LENGTH, NoiseTransportReadWri
 
 from swarm.host import libp2p_patches, noise
 from swarm.host.noise import NoiseSession
+from swarm.host.uplink import Uplink
 from swarm.types import Bytes
 
 
@@ -179,6 +180,11 @@ async def test_a_line_that_takes_much_is_a_quick_one_until_it_is_slow(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     near, _, pipe = a_pair(1 << 20)
+    near.uplink = Uplink(1e6)
+    for _ in range(20):
+        await near.write(bytes(1 << 18))
+    assert not near.is_quick, "an upload limit is a line, too"
+    near.uplink = Uplink()
     await near.write(bytes(noise.QUICK_BYTES - 1))
     for _ in range(100):
         await near.write(bytes(10_000))
@@ -203,15 +209,31 @@ async def test_a_line_that_takes_much_is_a_quick_one_until_it_is_slow(
     assert near.is_quick
 
 
-async def test_a_writer_that_left_before_there_was_room_has_sent_nothing() -> None:
+async def test_who_leaves_while_others_are_before_it_has_sent_nothing() -> None:
     near, far, pipe = a_pair(1 << 20)
-    await near.write(b"first")
-    near._is_full, pipe.taking = True, trio.Event()
-    with trio.move_on_after(0.01):
-        await near.write(bytes(1000))
+    pipe.taking = trio.Event()
+    for said in (b"first", bytes(1000)):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(near.write, said)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
     pipe.taking.set()
-    await near.write(b"second")
-    assert await far.read(11) == b"firstsecond"
+    await near.write(b"third")
+    assert await far.read(10) == b"firstthird"
+
+
+@pytest.mark.rule("H6")
+async def test_a_socket_that_has_room_again_is_not_judged_by_a_write_that_was_left_long_ago(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    near, far, pipe = a_pair(1 << 20)
+    pipe.taking = trio.Event()
+    with trio.move_on_after(1):
+        await near.write(bytes(200_000))
+    pipe.taking.set()
+    await trio.sleep(10 * noise.WRITE_S)
+    await near.write(b"x")
+    assert await far.read(200_001) == bytes(200_000) + b"x"
 
 
 @pytest.mark.rule("H31")
