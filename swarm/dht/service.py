@@ -14,7 +14,7 @@ the oldest.
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import libp2p.kad_dht.common as kad_common
@@ -58,7 +58,7 @@ from swarm.host.addresses import ADDRESSES_MAX
 from swarm.host.closing import Untyped, shielded
 from swarm.host.memory_quota import ByteBudget
 from swarm.host.peer_ids import id_of, peer_of
-from swarm.host.quota import Quota
+from swarm.host.quota import HeldMessage, Quota
 from swarm.host.service import Host, PeerConnected
 from swarm.primitives.codec import encode
 from swarm.primitives.crypto import SecretKey, digest
@@ -330,14 +330,14 @@ class _TableStream:
         self._arrived = bytearray()
         self._ready = b""
         """Rest of the message that libp2p reads now."""
-        self._held = ExitStack()
+        self._held = HeldMessage(self.peer)
 
     def __getattr__(self, name: str) -> Untyped:
         return getattr(self._stream, name)
 
     def release(self) -> None:
         """Count the last message no more."""
-        self._held.close()
+        self._held.release()
 
     async def read(self, n: int | None = None) -> bytes:
         """Return bytes of the next message, its length first; none once the stream has ended.
@@ -359,15 +359,15 @@ class _TableStream:
         if prefix is None:
             return b""
         size = sum(prefix)
-        quota, message = self._host.small_quota, b""
-        number = self._held.enter_context(quota.admitted(self.peer, size))
-        with quota.moving(number, MESSAGE_S):
+        message = b""
+        self._held.hold(self._host.small_quota, size, is_moving=True)
+        with self._held.moving(MESSAGE_S):
             while len(self._arrived) < size and await self._fill(size - len(self._arrived)):
                 pass
             message = bytes(self._arrived[:size])
         if len(message) < size:
             raise Unreachable("a message that ended, came too slowly, or made room for others")
-        quota.budget.arrived(number)
+        self._held.arrived()
         del self._arrived[:size]
         check_message(message[prefix[0] :])
         return message

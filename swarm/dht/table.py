@@ -185,9 +185,7 @@ class Table:
     """This node's part of the table. Run ``run`` in a nursery."""
 
     def __init__(self, host: Host, held: Held, dice: RandomStream | None = None) -> None:
-        """Answer from now on; ``dice`` say by which of its paths a lookup goes on, nobody knows which without
-        them.
-        """
+        """Answer from now on; ``dice`` draw the order of a lookup's paths, which nobody foresees by default."""
         self._host = host
         self._held = held
         self._providers = Providers()

@@ -183,8 +183,6 @@ class NoiseSession(SecureSession):
 
     def _leave(self) -> None:
         """Keep what must follow of a write that ends here, and count it: nobody else does."""
-        if self._outgoing and not self._outgoing.is_begun:
-            self._outgoing.clear()
         self._outgoing.keep()
         self._hold_unsent()
 

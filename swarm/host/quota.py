@@ -51,8 +51,8 @@ class Quota:
                 del self._moving[number]
 
 
-class Exchange:
-    """Bytes of one question, and then of its answer."""
+class HeldMessage:
+    """Bytes of the message that one stream is about: a question, and then its answer."""
 
     def __init__(self, peer: PeerId) -> None:
         """Hold nothing yet."""
@@ -74,7 +74,7 @@ class Exchange:
             yield
 
     def arrived(self) -> None:
-        """Note that the question is complete."""
+        """Note that the message is complete."""
         assert self._quota is not None, "something is held"
         self._quota.budget.arrived(self._number)
 

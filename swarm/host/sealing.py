@@ -31,8 +31,6 @@ class Outgoing:
         self._waiting = deque[memoryview]()
         self._sealed = deque[memoryview]()
         self._num_sealed = 0
-        self.is_begun = False
-        """True if some of it was sealed, after which all of it has to follow."""
 
     def __bool__(self) -> bool:
         return bool(self._waiting or self._sealed)
@@ -49,7 +47,6 @@ class Outgoing:
         """Return the sealed bytes that are next, sealing more where there are few; empty where all are gone."""
         while self._waiting and self._num_sealed < SEALED_BYTES:
             piece = self._waiting.popleft()
-            self.is_begun = True
             sealed = self._seal(piece[:MAX_PLAINTEXT_LENGTH])
             if rest := piece[MAX_PLAINTEXT_LENGTH:]:
                 self._waiting.appendleft(rest)
@@ -61,7 +58,6 @@ class Outgoing:
     def taken(self, num_bytes: int) -> None:
         """Drop sealed bytes that the socket took."""
         self._num_sealed -= num_bytes
-        self.is_begun = self._num_sealed > 0 or bool(self._waiting)
         while num_bytes:
             first = self._sealed.popleft()
             if len(first) > num_bytes:
@@ -78,7 +74,7 @@ class Outgoing:
                 parts.append(memoryview(copied))
 
     def clear(self) -> None:
-        """Drop all of it: the connection is lost, or none of it was sealed."""
+        """Drop all of it: the connection is lost."""
         self._waiting.clear()
         self._sealed.clear()
-        self._num_sealed, self.is_begun = 0, False
+        self._num_sealed = 0

@@ -20,7 +20,7 @@ from swarm.host.libp2p_patches import GuardedHost
 from swarm.host.memory_quota import SMALL_BYTES, bulk_budget, small_budget
 from swarm.host.paces import Work
 from swarm.host.peer_ids import peer_of
-from swarm.host.quota import Exchange, Quota
+from swarm.host.quota import HeldMessage, Quota
 from swarm.host.streams import ANSWER, REFUSAL, FrameStream, refusal
 from swarm.primitives.codec import LONGEST_FRAME_BYTES
 from swarm.primitives.crypto import peer_name
@@ -111,7 +111,7 @@ class Server:
         if size is None:
             return False
         began_s = await self._turn(net_stream)
-        held = Exchange(peer)
+        held = HeldMessage(peer)
         try:
             request = await self._take_in(size, stream, held)
             reply = await self._reply(service, peer, request, stream, held)
@@ -138,7 +138,7 @@ class Server:
         cost_s = net_stream.swarm_meter.used_s - began_s
         pacing.learn(pacing.payer(net_stream.muxed_conn), Work.QUESTION, cost_s)
 
-    async def _take_in(self, size: int, stream: FrameStream, held: Exchange) -> bytes:
+    async def _take_in(self, size: int, stream: FrameStream, held: HeldMessage) -> bytes:
         """Return a request, read within the limits of ``host/memory_quota.py``.
 
         Raises ``Unreachable`` past them.
@@ -153,7 +153,7 @@ class Server:
         held.arrived()
         return request
 
-    async def _send(self, reply: tuple[int, Bytes], stream: FrameStream, held: Exchange) -> None:
+    async def _send(self, reply: tuple[int, Bytes], stream: FrameStream, held: HeldMessage) -> None:
         """Send a reply, as long as its reader takes it and there is room to hold it.
 
         Raises ``Unreachable`` otherwise.
@@ -172,7 +172,7 @@ class Server:
         peer: PeerId,
         request: bytes,
         stream: FrameStream,
-        held: Exchange,
+        held: HeldMessage,
     ) -> tuple[int, Bytes] | None:
         """Run the handler within the limits; return None if the caller left meanwhile, or for want of room."""
         reply: tuple[int, Bytes] | None = None

@@ -15,7 +15,7 @@ import math
 import socket
 import struct
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 import trio
@@ -246,8 +246,11 @@ class GuardedYamux(Yamux):
         self.given_bytes = 0
         """Bytes of answers to our questions."""
         self._read = fresh.secured_conn.read
+        self._read_some: Callable[[int], Awaitable[bytes]] = fresh.secured_conn.read
+        """Read at most so many bytes of the connection, as soon as there are any."""
         self.secured_conn.read = self._next_header  # type: ignore[assignment, method-assign]
         if isinstance(fresh.secured_conn, NoiseSession):
+            self._read_some = fresh.secured_conn.read_some
             fresh.secured_conn.count = self._count
             fresh.secured_conn.is_short = self._is_crowded
         for name in _AGREED:
@@ -315,7 +318,7 @@ class GuardedYamux(Yamux):
         """
         while not self._headers:
             await self._pay()
-            frame = Frame.parse(await self._read_on(HEADER_SIZE))
+            frame = Frame.parse(await self._unless_cut(self._read(HEADER_SIZE)))
             try:
                 await self._judge(frame)
             except PeerFault as fault:
@@ -374,7 +377,7 @@ class GuardedYamux(Yamux):
         number = stream.stream_id
         with trio.fail_at(self._body_ends_at):
             while length > 0:
-                data = await self._read_some(length)
+                data = await self._unless_cut(self._read_some(min(length, PIECE_BYTES)))
                 length -= len(data)
                 if number not in self.streams:
                     continue  # it was forgotten meanwhile
@@ -393,23 +396,14 @@ class GuardedYamux(Yamux):
 
     async def _read_data_body(self, length: int) -> bytes:
         with trio.fail_at(self._body_ends_at):
-            return await self._read_on(length)
+            return await self._unless_cut(self._read(length))
 
-    async def _read_on(self, num_bytes: int) -> bytes:
-        """Read of the connection; what a socket still has of one that was cut is not taken in."""
-        data = await self._read(num_bytes)
+    async def _unless_cut(self, reading: Awaitable[bytes]) -> bytes:
+        """Return what was read; what a socket still has of a connection that was cut is not taken in."""
+        data = await reading
         if self._is_cut:
             raise ConnectionClosedError("held too much", transport="tcp")
         return data
-
-    async def _read_some(self, most: int) -> bytes:
-        """Read what has come of the connection, at most ``most`` bytes."""
-        if isinstance(self.secured_conn, NoiseSession):
-            data = await self.secured_conn.read_some(most)
-            if self._is_cut:
-                raise ConnectionClosedError("held too much", transport="tcp")
-            return data
-        return await self._read_on(min(most, PIECE_BYTES))
 
     async def take(self, stream: Untyped, most: int) -> bytes:
         """Return at most ``most`` bytes that arrived on a stream, as soon as there are any; one task at a time.

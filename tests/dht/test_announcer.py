@@ -161,7 +161,7 @@ async def test_of_two_peers_one_asks_in_a_round_and_both_know_the_other(
     one, other = (Peer(network, number) for number in (1, 2))
     directories = a_directory(one, Table()), a_directory(other, Table())
     await run_for(100.0, *directories)
-    assert 17 <= len(one.asked) + len(other.asked) <= 22, "20 rounds"
+    assert 18 <= len(one.asked) + len(other.asked) <= 22, "20 rounds"
     for directory, peer in zip(directories, (other, one), strict=True):
         assert directory.peer_map.entries[peer.peer].announcement == ANNOUNCEMENT
 

@@ -140,14 +140,19 @@ async def test_an_empty_message_ends_the_connection() -> None:
         await far.read(1)
 
 
+async def leave(session: NoiseSession, said: bytes) -> None:
+    """Write, and be cancelled where that waits."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(session.write, said)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+
+
 @pytest.mark.rule("H20")
 async def test_a_cancelled_writer_leaves_the_line_whole() -> None:
     near, far, pipe = a_pair(1 << 20)
     pipe.taking = trio.Event()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(near.write, b"first")
-        await trio.testing.wait_all_tasks_blocked()
-        nursery.cancel_scope.cancel()
+    await leave(near, b"first")
     pipe.taking.set()
     await near.write(b"second")
     assert await far.read(11) == b"firstsecond"
@@ -213,10 +218,7 @@ async def test_who_leaves_while_others_are_before_it_has_sent_nothing() -> None:
     near, far, pipe = a_pair(1 << 20)
     pipe.taking = trio.Event()
     for said in (b"first", bytes(1000)):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(near.write, said)
-            await trio.testing.wait_all_tasks_blocked()
-            nursery.cancel_scope.cancel()
+        await leave(near, said)
     pipe.taking.set()
     await near.write(b"third")
     assert await far.read(10) == b"firstthird"
@@ -228,8 +230,7 @@ async def test_a_socket_that_has_room_again_is_not_judged_by_a_write_that_was_le
 ) -> None:
     near, far, pipe = a_pair(1 << 20)
     pipe.taking = trio.Event()
-    with trio.move_on_after(1):
-        await near.write(bytes(200_000))
+    await leave(near, bytes(200_000))
     pipe.taking.set()
     await trio.sleep(10 * noise.WRITE_S)
     await near.write(b"x")
@@ -242,8 +243,7 @@ async def test_what_a_writer_leaves_is_counted_until_it_is_sent() -> None:
     held = list[int]()
     near.count = held.append
     pipe.taking = trio.Event()
-    with trio.move_on_after(0.01):
-        await near.write(bytes(200_000))
+    await leave(near, bytes(200_000))
     assert 200_000 < sum(held) < 201_000
     pipe.taking.set()
     await near.write(b"x")

@@ -69,19 +69,6 @@ def test_little_is_sealed_for_who_takes_nothing() -> None:
     assert len(seal.sealed) == 2
 
 
-def test_it_has_begun_from_the_first_sealed_byte_to_the_last_byte_taken() -> None:
-    outgoing = Outgoing(Seal())
-    outgoing.add([bytes(100_000)])
-    assert not outgoing.is_begun
-    assert moved(outgoing, 1 << 20)
-    assert outgoing.is_begun, "the rest has to follow, though nothing is sealed now"
-    assert moved(outgoing, 1 << 20)
-    assert not outgoing.is_begun
-    outgoing.add([b"more"])
-    assert outgoing.messages()
-    assert outgoing.is_begun
-
-
 def test_what_is_kept_is_of_its_own() -> None:
     outgoing, body = Outgoing(Seal()), bytearray(300_000)
     outgoing.add([memoryview(body)[:200_000]])
@@ -98,6 +85,5 @@ def test_what_is_cleared_is_gone() -> None:
     outgoing.messages()
     outgoing.clear()
     assert not outgoing
-    assert not outgoing.is_begun
     assert outgoing.messages() == ()
     assert outgoing.num_bytes() == 0

@@ -174,7 +174,6 @@ class BlobStore:
         """
         part = self._part(root)
         is_begun = part.is_file() and part.stat().st_size == manifest.num_bytes
-        is_new = manifest.num_chunks > 0 and not is_begun
         if manifest.num_chunks == 0:
             self._check_room(manifest.num_bytes, keep=root)
             part.write_bytes(manifest.inline)
@@ -186,7 +185,7 @@ class BlobStore:
             with part.open("wb") as file:
                 file.truncate(manifest.num_bytes)
         self._write_list(root, manifest)
-        return frozenset() if is_new else self._held(root, manifest)
+        return self._held(root, manifest) if is_begun else frozenset()
 
     def write_chunks(self, root: Digest, first: int, data: Bytes) -> None:
         """Write verified chunks at the position of the first."""

@@ -180,11 +180,11 @@ class Download:
         if peer is None:
             return None
         first, count = self._wanted.popleft(), 1
-        while first is not None and count < min(self._sources.at_once(peer), room):
-            if not self._wanted or self._wanted[0] != first + count:
-                break
-            self._wanted.popleft()
-            count += 1
+        if first is not None:
+            most = min(self._sources.at_once(peer), room)
+            while count < most and self._wanted and self._wanted[0] == first + count:
+                self._wanted.popleft()
+                count += 1
         self._sources.asked(peer)
         self._in_flight += 1
         self._chunks_in_flight += count
