@@ -7,6 +7,8 @@ Modules (C: pure, S: does I/O):
     client.py        S  Talk to the node that runs on this machine, by the address and token in its
                         home folder.
     errors.py        S  Explain a failure in one sentence, with one command that helps.
+    garbage.py       S  Search for garbage a little at a time: whoever asks a node something hardly
+                        ever waits for it.
     main.py          S  Run the command line: ``swarm COMMAND``.
     model_sources.py S  Read a model from an exported folder, or from the run that this home takes
                         part in.

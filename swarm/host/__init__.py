@@ -21,6 +21,8 @@ Modules (C: pure, S: does I/O):
                          time.
     libp2p_patches.py S  Subclasses of libp2p's classes that close off every crash, hang and leak we
                          found.
+    links.py          S  Connections of this host, by connection and by peer, and what is known of
+                         each.
     listen.py         S  Find the addresses to listen on, and the ones to announce.
     memory_quota.py   C  Limit what is held for other peers, per peer and in total: requests,
                          replies, unread bytes, streams.

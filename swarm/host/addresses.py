@@ -8,6 +8,7 @@ the relay with its key: ``/ip4/192.0.2.1/tcp/4001/p2p/12D3.../p2p-circuit``.
 import ipaddress
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from swarm.errors import BadEncoding
 from swarm.primitives.crypto import parse_peer, peer_text
@@ -24,6 +25,9 @@ PEERS_MAX = 4096
 
 ADDRESS_CHARS_MAX = 160
 """Characters of an address. A DNS name may have 253, but one that long need not be typed or stored."""
+
+NETWORKS_MAX = 4096
+"""Addresses of which it is remembered what network they are of."""
 
 V4_NETWORK_BITS, V6_NETWORK_BITS = 24, 48
 """Bits of an address that name a network: whoever has one address of it may have them all."""
@@ -117,6 +121,7 @@ def is_loopback(address: str) -> bool:
         return host == "localhost"
 
 
+@lru_cache(maxsize=NETWORKS_MAX)
 def network_of(host: str) -> str:
     """Return the network of an address, a /24 or an IPv6 /48: what one household or provider's line has.
 

@@ -16,8 +16,9 @@ from swarm.errors import Unreachable
 from swarm.host.addresses import AddressBook, direct_first, network_at, relay_in
 from swarm.host.backoff import CircuitBreakers, PeerScores
 from swarm.host.closing import Untyped
-from swarm.host.connections import Connections, Link
+from swarm.host.connections import Connections
 from swarm.host.libp2p_patches import GuardedHost
+from swarm.host.links import Link
 from swarm.host.listen import listening_at
 from swarm.host.peer_ids import id_of
 from swarm.host.streams import LINK_ERRORS, Declined, FrameStream, NoReply

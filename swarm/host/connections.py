@@ -6,8 +6,7 @@ Shell: one task per connection, one watchdog for all.
        |                                                                              ^
        +---- 10 s without hello, another network -------------------------------------+
 
-``Link`` is the state of one connection to one peer, and ``ConnectionNotices`` reduces libp2p's notices of
-connections to two callbacks.
+``ConnectionNotices`` reduces libp2p's notices of connections to two callbacks.
 """
 
 import contextlib
@@ -23,16 +22,16 @@ from libp2p.custom_types import TProtocol
 from libp2p.identity.identify.identify import ID as IDENTIFY
 from libp2p.protocol_muxer.exceptions import MultiselectClientError
 from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
-from libp2p.rcmgr import Direction
 from multiaddr.multiaddr import Multiaddr
 
 from swarm.errors import BadEncoding, SwarmError, Unreachable
 from swarm.host import handshake as greeting
 from swarm.host.addresses import AddressBook, believable
 from swarm.host.backoff import CircuitBreakers, PeerScores
-from swarm.host.closing import Untyped, cut, host_under, open_scope, relay_under, say_goodbye
+from swarm.host.closing import Untyped, cut, say_goodbye
 from swarm.host.handshake import Hello, parse_hello, reason_to_part
 from swarm.host.libp2p_patches import NEGOTIATE_S, GuardedHost
+from swarm.host.links import Link, Links
 from swarm.host.peer_ids import id_of, peer_of
 from swarm.host.relay.messages import STOP
 from swarm.host.streams import ANSWER, LINK_ERRORS, REFUSAL, Declined, FrameStream, refusal
@@ -49,52 +48,6 @@ from swarm.primitives.codec import encode
 from swarm.primitives.crypto import peer_name
 from swarm.spill import give_back
 from swarm.types import PeerId
-
-
-class Link:
-    """Connection to one peer: its state, round trip and end."""
-
-    def __init__(self, conn: Untyped, peer: PeerId) -> None:
-        self.conn = conn
-        self.peer = peer
-        self.is_outbound = conn.direction == Direction.OUTBOUND
-        self.remote: tuple[str, int] = conn.muxed_conn.get_remote_address() or ("", 0)
-        self.remote_host = self.remote[0]
-        self.local_host = host_under(conn.muxed_conn.secured_conn)
-        """Address of this machine that the connection is from; "" if it goes through a relay."""
-        self.relay: PeerId | None = relay_under(
-            getattr(conn.muxed_conn.secured_conn, "swarm_raw", None)
-        )
-        """Relay that the connection goes through; None for a direct one."""
-        self.is_helper = False
-        """True if it leads to a relay that is no peer of our network: it says no hello."""
-        self.greeted = trio.Event()
-        self.ended = trio.Event()
-        self.session = b""
-        self.clock_s = 0.0
-        """Seconds by which the clock of the peer is ahead of trio's, which nobody sets."""
-        self.rtt_s: float | None = None
-        self.failures = 0
-        self.is_replaced = False
-        """True once another process of the peer has said hello: nothing is asked on this link any more."""
-        self.scope = open_scope()
-
-    @property
-    def heard_at(self) -> float:
-        """Time at which the peer sent something last; minus infinity if that is not known."""
-        return float(getattr(self.conn.muxed_conn, "heard_at", -math.inf))
-
-    @property
-    def is_live(self) -> bool:
-        """True if the connection is greeted and not closed."""
-        closed = self.conn.is_closed or self.conn.muxed_conn.event_shutting_down.is_set()
-        return (
-            self.greeted.is_set()
-            and not closed
-            and not self.ended.is_set()
-            and not self.is_replaced
-            and not self.is_helper
-        )
 
 
 class ConnectionNotices(INotifee):
@@ -134,10 +87,6 @@ PING_TIMEOUT_S = 5.0
 PING_FAILURES_MAX = 3
 """Pings in a row without an answer: a frozen peer is dropped after 15 to 30 s, while a live one on a starved
 machine answers one ping in three."""
-
-SILENT_S = 8.0
-"""Seconds for which one of two links to a peer may be silent while the other is heard, until that is the better
-one: each link is heard every 5 s, by a ping or its answer if by nothing else."""
 
 PING_ANYWAY_S = 30.0
 """Seconds without a ping of ours after which a peer that is heard all the time is sent one: it is what measures
@@ -210,9 +159,8 @@ class Connections:
         self._scores = scores
         self._changed = changed
         self._held = held
-        self._links: dict[Any, Link] = {}
+        self._links = Links(peer_of(host.get_id()))
         self._up: set[PeerId] = set()
-        self._own = peer_of(host.get_id())
         self._parted: dict[PeerId, str] = {}
         self._probed: set[PeerId] = set()
         """Peers that are dialled to see whether they can be: that connection is no link."""
@@ -228,32 +176,12 @@ class Connections:
     # ---- lookups
 
     def of(self, peer: PeerId) -> list[Link]:
-        """Return the greeted, open links to a peer, the best one last.
-
-        A direct one is better than one through a relay, and one that is heard better than one that is silent:
-        the peer may have moved. Of two that dialled each other at once, both sides prefer the link dialled by
-        the smaller key.
-        """
-        found = [link for link in self._links.values() if link.peer == peer and link.is_live]
-        if len(found) < 2:
-            return found
-        smaller, silent = self._own < peer, max(link.heard_at for link in found) - SILENT_S
-        return sorted(
-            found,
-            key=lambda link: (
-                link.relay is None,
-                link.heard_at >= silent,
-                link.is_outbound == smaller,
-            ),
-        )
+        """Return the greeted, open links to a peer, the best one last."""
+        return self._links.of(peer)
 
     def relay_link(self, peer: PeerId) -> Link | None:
         """Return a direct link to a relay, of our network or not; None if there is none."""
-        for link in self._links.values():
-            is_usable = link.is_live or (link.is_helper and not link.ended.is_set())
-            if link.peer == peer and link.relay is None and is_usable:
-                return link
-        return None
+        return self._links.to_relay(peer)
 
     def accept_helper(self, peer: PeerId) -> None:
         """Stay linked to a relay that we dial, also where it is no peer of our network."""
@@ -262,7 +190,7 @@ class Connections:
 
     def peers(self) -> list[PeerId]:
         """Return the connected peers, in the order of their keys."""
-        return sorted({link.peer for link in self._links.values() if link.is_live})
+        return self._links.peers()
 
     def why_parted(self, peer: PeerId) -> str:
         """Return why we did not stay connected to a peer, as the end of a sentence; empty if unknown."""
@@ -273,7 +201,7 @@ class Connections:
 
         None if the connection has ended or its key is not Ed25519; the latter is cut.
         """
-        link = self._links.get(conn)
+        link = self._links.at(conn)
         if link is None and not conn.is_closed:
             try:
                 link = Link(conn, peer_of(conn.muxed_conn.peer_id))
@@ -282,7 +210,7 @@ class Connections:
                 return None
             if link.is_outbound and link.peer in self._probed:
                 return None
-            self._links[conn] = link
+            self._links.add(link)
             self._nursery.start_soon(self._tend, link)
         return link
 
@@ -539,24 +467,24 @@ class Connections:
 
     async def drop_from(self, hosts: Collection[str]) -> None:
         """Cut the connections from addresses that this machine has no more."""
-        for link in [link for link in self._links.values() if link.local_host in hosts]:
+        for link in [link for link in self._links if link.local_host in hosts]:
             log.info("dropping %s: from %s", peer_name(link.peer), link.local_host)
             await self.drop(link)
 
     async def drop_peer(self, peer: PeerId) -> None:
         """Cut all connections of a peer."""
-        for link in [link for link in self._links.values() if link.peer == peer]:
+        for link in self._links.with_peer(peer):
             await self.drop(link)
 
     async def close(self) -> None:
         """Close every connection politely, all of them side by side."""
         async with trio.open_nursery() as nursery:
-            for conn in list(self._links):
-                self._forget(conn)
-                nursery.start_soon(say_goodbye, conn)
+            for link in list(self._links):
+                self._forget(link.conn)
+                nursery.start_soon(say_goodbye, link.conn)
 
     def _forget(self, conn: Untyped) -> None:
-        link = self._links.pop(conn, None)
+        link = self._links.remove(conn)
         if link is None:
             return
         link.ended.set()
@@ -570,7 +498,7 @@ class Connections:
         highest, next_at = 0, trio.current_time()
         while True:
             await trio.sleep(WATCH_INTERVAL_S)
-            for link in list(self._links.values()):
+            for link in list(self._links):
                 if link.conn.is_closed:
                     self._forget(link.conn)
             held = self._held()

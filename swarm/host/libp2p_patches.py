@@ -155,7 +155,7 @@ class GuardedSwarm(libp2p_swarm.Swarm):
     Unguarded: an inbound slot is held for the life of the node, so after 250 connections, ended or not, no peer
     gets in; as many keys of one machine keep everybody out, and this node from dialling; 600 silent sockets
     keep newcomers out for seconds; only the first address of a peer is tried; a peer that failed is refused for
-    60 s; it dials every peer it has heard of, 128 at a time.
+    60 s; it dials every peer it has heard of, 128 at a time; a new connection is a search of all tasks.
     """
 
     limits: ConnectionLimits
@@ -170,6 +170,12 @@ class GuardedSwarm(libp2p_swarm.Swarm):
         self._handshakes: dict[trio.CancelScope, str] = {}
         connector: Untyped = self.auto_connector
         connector.maybe_connect = connector.run_background_task = _do_nothing
+
+    async def run(self) -> None:
+        """Run with all tasks side by side, not as a tree that is searched for the parent of each new one."""
+        manager: Any = self.get_manager()
+        manager._find_parent_task = _no_parent
+        await super().run()
 
     async def _handle_inbound_connection(self, read_write_closer: Untyped, maddr: Untyped) -> None:
         remote = read_write_closer.get_remote_address()
@@ -414,6 +420,10 @@ async def read_line(reader: Reader) -> bytes:
 
 
 async def _do_nothing(*_: object) -> None:
+    pass
+
+
+def _no_parent(_: object) -> None:
     pass
 
 

@@ -24,6 +24,7 @@ from libp2p.stream_muxer.yamux.yamux import (
     TYPE_DATA,
     TYPE_WINDOW_UPDATE,
 )
+from libp2p.tools.anyio_service.trio_tasks import FunctionTask
 from libp2p.utils.varint import encode_uvarint
 from multiaddr.multiaddr import Multiaddr
 
@@ -64,6 +65,17 @@ async def test_a_handler_that_raises_ends_nothing_but_its_stream(net: ModuleType
         with contextlib.suppress(Unreachable):
             await raw_stream(mallory, alice, "/raw-boom/1")
         assert await still_answers(net, alice)
+
+
+async def test_a_new_connection_is_no_search_of_all_tasks(
+    net: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched = list[object]()
+    async with net.hosts(2) as (alice, bob):
+        monkeypatch.setattr(FunctionTask, "iterate_tasks", lambda *tasks: searched.append(tasks))
+        await net.meet(alice, bob)
+        assert await alice.call(bob.peer, net.UPPER, b"x", timeout_s=5) == b"X"
+    assert searched == []
 
 
 @pytest.mark.rule("H4", "S3")

@@ -4,7 +4,6 @@ Shell: reads files and keys, hands them to the node.
 """
 
 import difflib
-import gc
 import time
 from importlib import import_module
 from math import ceil
@@ -254,6 +253,7 @@ def _ticket_from(screen: Terminal, path: Path) -> str:
 
 def _introduce(screen: Terminal) -> None:
     """Print the identity of the home, created if there is none, and load the libraries of a node."""
+    from swarm.cli.garbage import for_good
     from swarm.host.identity import load_identity, lock_home
 
     is_new = not (screen.home / "identity.key").exists()
@@ -265,13 +265,11 @@ def _introduce(screen: Terminal) -> None:
     note = " (new; back it up: swarm id export)" if is_new else ""
     screen.say(f"{'identity':<9} {peer_name(secret.peer)}{note}")
     screen.say(f"{'starting':<9} loading the libraries takes a few seconds")
-    # The libraries make a quarter of a million objects that stay. A search for garbage among them takes a sixth
-    # of a start, and later a third of a second each time, in which the node answers nobody.
-    gc.disable()
-    with screen.patient(f"{'':<9} still loading: this machine is busy"):
+    with (
+        for_good(),
+        screen.patient(f"{'':<9} still loading: this machine is busy"),
+    ):
         import_module("swarm.node.open")
-    gc.freeze()
-    gc.enable()
 
 
 def _node_config(

@@ -20,8 +20,9 @@ from multiaddr.multiaddr import Multiaddr
 
 from swarm.errors import BadEncoding, PeerFault, SwarmError, Unreachable
 from swarm.host.addresses import relay_in, through
-from swarm.host.connections import Connections, Link, NotSpoken
+from swarm.host.connections import Connections, NotSpoken
 from swarm.host.libp2p_patches import GuardedHost
+from swarm.host.links import Link
 from swarm.host.peer_ids import id_of
 from swarm.host.relay import messages
 from swarm.host.relay.bridge import CircuitEnd, carry, socket_pair

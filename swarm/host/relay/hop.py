@@ -13,7 +13,8 @@ import trio
 from libp2p.abc import INetStream
 
 from swarm.errors import BadEncoding, PeerFault, SwarmError, Unreachable
-from swarm.host.connections import Connections, Link
+from swarm.host.connections import Connections
+from swarm.host.links import Link
 from swarm.host.places import group_of
 from swarm.host.relay import messages
 from swarm.host.relay.bridge import join

@@ -21,8 +21,9 @@ from multiaddr.multiaddr import Multiaddr
 from swarm.errors import BadEncoding, PeerFault, SwarmError, Unreachable
 from swarm.host.addresses import relay_in
 from swarm.host.closing import Untyped
-from swarm.host.connections import Connections, Link
+from swarm.host.connections import Connections
 from swarm.host.libp2p_patches import GuardedHost
+from swarm.host.links import Link
 from swarm.host.listen import listening_at
 from swarm.host.peer_ids import id_of
 from swarm.host.relay import messages

@@ -10,7 +10,8 @@ import trio
 
 from swarm.errors import Unreachable
 from swarm.host.addresses import through
-from swarm.host.connections import Connections, Link
+from swarm.host.connections import Connections
+from swarm.host.links import Link
 from swarm.host.relay import bridge, hop, messages
 from swarm.host.relay.hop import Relaying, RelayMode
 from swarm.host.relay.messages import HOP, MESSAGE_BYTES_MAX, STOP, Bounds, Status
