@@ -26,8 +26,8 @@ BURST_S = 0.25
 ALL_SHARE = 3
 ALL_BURST_S = 0.5
 """The same of all origins together: who come at once from everywhere are more often newcomers than foes."""
-SEAT_SHARE, SEATS_SHARE = 8, 6
-"""The same of one seat on trial, and of all of them: they work for us, too, and are few."""
+SEATS_SHARE, ALL_SEATS_SHARE = 12, 6
+"""The same of the seats on trial of one origin, and of all of them: they work for us, too, and are few."""
 DOOR_SHARE = 4
 """The same of all work at the door, which nobody is ahead of."""
 DOOR_FREE_PART = 0.25
@@ -51,7 +51,7 @@ class Standing(IntEnum):
 
     STRANGER = 0
     NOVICE = 1
-    """Has a seat, and too little work that stood: seats are few, keys are not."""
+    """Has a seat and works, but too little of it stood: seats are few, keys are not."""
     MEMBER = 2
     """Votes, or has the stake of one who trains, or work that stood."""
 

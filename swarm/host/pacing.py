@@ -17,13 +17,13 @@ from libp2p.peer.id import ID
 from swarm.errors import BadEncoding, Unreachable
 from swarm.host.closing import Untyped, host_under
 from swarm.host.meter import Meter
-from swarm.host.paces import SEAT_SHARE, SEATS_SHARE, Paces, Standing, Work
+from swarm.host.paces import ALL_SEATS_SHARE, SEATS_SHARE, Paces, Standing, Work
 from swarm.host.peer_ids import peer_of
 from swarm.host.places import group_of
 from swarm.types import PeerId
 
 _SEAT = "seat "
-"""Begin of the accounts of seats on trial; those of origins begin with an address."""
+"""Begin of the account that the seats on trial of an origin share; its strangers have the origin alone."""
 PAYER_S = 2.0
 """Seconds for which it is remembered who pays for a connection."""
 
@@ -35,7 +35,7 @@ class Pacing:
         """Pace nobody yet; ``is_trusted(peer, now)`` is False for who was silent or broke a rule of late."""
         self._is_trusted = is_trusted
         self._standing: Callable[[PeerId], Standing] | None = None
-        self._strangers, self._seats = Paces(), Paces(SEAT_SHARE, SEATS_SHARE)
+        self._strangers, self._seats = Paces(), Paces(SEATS_SHARE, ALL_SEATS_SHARE)
 
     def judge_by(self, standing: Callable[[PeerId], Standing]) -> None:
         """Pace strangers from now on; ``standing`` says who is none."""
@@ -85,7 +85,7 @@ class Pacing:
             case Standing.MEMBER:
                 return ""
             case Standing.NOVICE:
-                return f"{_SEAT}{peer.hex()}"
+                return f"{_SEAT}{at}"
             case Standing.STRANGER:
                 return at
 

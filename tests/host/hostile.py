@@ -31,6 +31,7 @@ from libp2p.stream_muxer.yamux.yamux import (
 )
 from libp2p.utils.varint import encode_uvarint, encode_varint_prefixed
 
+from swarm.cli.garbage import keep_collecting
 from swarm.dht.messages import QUESTION_BYTES_MAX
 from swarm.dht.records import record_key, sign_record
 from swarm.dht.service import PROTOCOL as TABLE
@@ -65,6 +66,7 @@ async def node() -> None:
         table = Dht(host, NODE)
         async with trio.open_nursery() as nursery:
             await nursery.start(table.run)
+            nursery.start_soon(keep_collecting)
             _say(host.addresses()[0])
             while line := await trio.to_thread.run_sync(sys.stdin.readline):
                 if not line.strip():
@@ -278,13 +280,14 @@ ATTACKS: dict[str, Callable[[Host], Awaitable[None]]] = {
         *(streams, pings, halves, monsters, records),
     )
 }
+MIXED = "mixed"
 
 # ---- the campaign
 
 
 async def play(name: str, num_links: int, seconds: float) -> dict[str, float]:
     """Return the MB over the idle node that one attack took, and that were left when all had hung up."""
-    attacks = [ATTACKS[name]] if name in ATTACKS else list(ATTACKS.values())
+    attacks = list(ATTACKS.values()) if name == MIXED else [ATTACKS[name]]
     victim = await trio.to_thread.run_sync(Node)
     try:
         async with AsyncExitStack() as stack:
@@ -340,7 +343,7 @@ async def _keep_on(attack: Callable[[Host], Awaitable[None]], host: Host, victim
 def main() -> None:
     """Play the attacks that are named, or all of them."""
     parser = argparse.ArgumentParser(description="Measure what hostile links cost a node.")
-    parser.add_argument("attacks", nargs="*", metavar="ATTACK", help=", ".join((*ATTACKS, "mixed")))
+    parser.add_argument("attacks", nargs="*", metavar="ATTACK", help=", ".join((*ATTACKS, MIXED)))
     parser.add_argument("--links", type=int, default=256)
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--node", action="store_true", help=argparse.SUPPRESS)
@@ -348,8 +351,10 @@ def main() -> None:
     if arguments.node:
         trio.run(node)
         return
+    if unknown := {*arguments.attacks} - {*ATTACKS, MIXED}:
+        parser.error(f"no such attack: {', '.join(sorted(unknown))}")
     found = dict[str, dict[str, float]]()
-    for name in arguments.attacks or (*ATTACKS, "mixed"):
+    for name in arguments.attacks or (*ATTACKS, MIXED):
         found[name] = trio.run(play, name, arguments.links, arguments.seconds)
         sys.stderr.write(f"{name}: {found[name]}\n")
     _say(json.dumps(found))

@@ -48,14 +48,26 @@ def paced(standing: Standing, *, is_trusted: bool = True) -> Pacing:
 
 
 @pytest.mark.rule("H40")
-async def test_strangers_pay_by_network_a_seat_for_itself_and_members_nothing(
+async def test_strangers_pay_by_network_seats_on_trial_apart_from_them_and_members_nothing(
     autojump_clock: MockClock,
 ) -> None:
     stranger = paced(Standing.STRANGER)
     assert stranger.payer(Connection(THERE)) == stranger.payer(Connection("8.8.8.200"))
     assert stranger.payer(Connection(THERE)) == stranger.payer_at(THERE, HERE) != ""
-    assert KEY.hex() in paced(Standing.NOVICE).payer(Connection(THERE))
+    novice = paced(Standing.NOVICE)
+    assert novice.payer(Connection(THERE)) not in ("", stranger.payer(Connection(THERE)))
     assert paced(Standing.MEMBER).payer(Connection(THERE)) == ""
+
+
+@pytest.mark.rule("H40")
+async def test_attack_many_free_seats_of_one_address_pay_from_one_account(
+    autojump_clock: MockClock,
+) -> None:
+    pacing = paced(Standing.NOVICE)
+    seats = [Connection(THERE, peer_id=id_of(numbered_key(n).peer)) for n in range(8)]
+    assert len({pacing.payer(seat) for seat in seats}) == 1
+    pacing.spend(pacing.payer(seats[0]), 2 * BURST_S)
+    assert all(map(pacing.owes, seats))
 
 
 @pytest.mark.rule("H40")

@@ -4,7 +4,7 @@ Core: reads the state of the head; a table of those with a seat is made once for
 
     votes, or has the stake of a solver or a validator                  member
     has a seat with a stake, by work that stood, or pays for the run    member
-    has a seat as a volunteer on trial                                  novice: seats of volunteers are few
+    has a seat as a volunteer on trial, and commits to what it trains   novice: seats of volunteers are few
     anybody else, with a stake of dust, too                             stranger
 """
 
@@ -14,7 +14,11 @@ from swarm.host.paces import Standing
 from swarm.ledger.state.records import RunPhase
 from swarm.ledger.state.state import State
 from swarm.ledger.transition.prices import solver_stake
+from swarm.ledger.transition.seats import lag_of
 from swarm.types import PeerId
+
+LAG_MAX = 1
+"""Rounds that a seat on trial may be behind: the commit of the round before is on its way."""
 
 
 class Standings:
@@ -48,7 +52,13 @@ class Standings:
         stakes = [params.validator_stake, *(solver_stake(params, run.spec) for run in runs)]
         self._least_stake = max(min(stakes), 1)
         seats = [seat for run in runs for roster in run.seats for seat in roster]
-        self._named = {seat.peer: Standing.NOVICE for seat in seats if seat.is_on_trial}
+        self._named = {
+            seat.peer: Standing.NOVICE
+            for run in runs
+            for roster in run.seats
+            for seat in roster
+            if seat.is_on_trial and lag_of(seat, run.next_round) <= LAG_MAX
+        }
         members = [seat.peer for seat in seats if not seat.is_on_trial]
         members += [*(run.owner for run in runs), *(voter.peer for voter in state.validators)]
         self._named |= dict.fromkeys(members, Standing.MEMBER)
