@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from swarm.cli.demo.processes import pss_kb
-from swarm.cli.garbage import keep_collecting
+from swarm.cli.responsive import keep_responsive
 from swarm.dht.directory import Announcement
 from swarm.dht.lookup import NAMED_MAX, place_of
 from swarm.dht.records import parse_record
@@ -59,7 +59,7 @@ async def _serve(seat: int, home: Path | None) -> None:
     ):
         peer = _Peer(host, Dht(host, secret), None if home is None else _blobs(host, home))
         await nursery.start(peer.dht.run)
-        nursery.start_soon(keep_collecting)
+        nursery.start_soon(keep_responsive)
         await nursery.start(peer.news.run)
         _send({"peer": host.peer.hex(), "addresses": host.addresses()})
         while line := await trio.to_thread.run_sync(sys.stdin.readline):

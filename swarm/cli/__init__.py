@@ -7,12 +7,12 @@ Modules (C: pure, S: does I/O):
     client.py        S  Talk to the node that runs on this machine, by the address and token in its
                         home folder.
     errors.py        S  Explain a failure in one sentence, with one command that helps.
-    garbage.py       S  Search for garbage a little at a time: whoever asks a node something hardly
-                        ever waits for it.
     main.py          S  Run the command line: ``swarm COMMAND``.
     model_sources.py S  Read a model from an exported folder, or from the run that this home takes
                         part in.
     options.py       C  Parse the flags that every command takes, wherever on the line they stand.
+    responsive.py    S  Keep a node quick to answer: garbage is searched for a little at a time, and
+                        threads take short turns.
     run_node.py      S  Run a node in this process: Ctrl-C ends it in time, and it is never silent
                         for long.
     service_unit.py  C  Write the units of systemd that keep a node running: with caps, and within

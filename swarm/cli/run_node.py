@@ -20,7 +20,7 @@ import trio
 
 from swarm.cli.client import NODE_ROOM_BYTES, fetch_state, find_node
 from swarm.cli.errors import INTERRUPTED
-from swarm.cli.garbage import keep_collecting
+from swarm.cli.responsive import keep_responsive
 from swarm.cli.state_reader import verdict
 from swarm.cli.streams import LOST, Lenient, unhurried
 from swarm.cli.style import Ink
@@ -254,7 +254,7 @@ async def _supervise(config: "NodeConfig", home: Path, start: "Start", console: 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch_signals, nursery.cancel_scope)
         nursery.start_soon(_watch_node, home, console)
-        nursery.start_soon(keep_collecting)
+        nursery.start_soon(keep_responsive)
         nursery.start_soon(_watch_parent, nursery.cancel_scope)
         await keep_open(opened, start, partial(_await_room, home, console))
     return _exit_code(stopped_by)

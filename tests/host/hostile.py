@@ -31,7 +31,7 @@ from libp2p.stream_muxer.yamux.yamux import (
 )
 from libp2p.utils.varint import encode_uvarint, encode_varint_prefixed
 
-from swarm.cli.garbage import keep_collecting
+from swarm.cli.responsive import keep_responsive
 from swarm.dht.messages import QUESTION_BYTES_MAX
 from swarm.dht.records import record_key, sign_record
 from swarm.dht.service import PROTOCOL as TABLE
@@ -66,7 +66,7 @@ async def node() -> None:
         table = Dht(host, NODE)
         async with trio.open_nursery() as nursery:
             await nursery.start(table.run)
-            nursery.start_soon(keep_collecting)
+            nursery.start_soon(keep_responsive)
             _say(host.addresses()[0])
             while line := await trio.to_thread.run_sync(sys.stdin.readline):
                 if not line.strip():

@@ -253,7 +253,7 @@ def _ticket_from(screen: Terminal, path: Path) -> str:
 
 def _introduce(screen: Terminal) -> None:
     """Print the identity of the home, created if there is none, and load the libraries of a node."""
-    from swarm.cli.garbage import for_good
+    from swarm.cli.responsive import for_good
     from swarm.host.identity import load_identity, lock_home
 
     is_new = not (screen.home / "identity.key").exists()

@@ -1,14 +1,15 @@
-"""Garbage is searched for in small steps, whatever the load; Python searches by itself where that fails."""
+"""Garbage is searched for in small steps, whatever the load, and threads take short turns."""
 
 import gc
 import itertools
+import sys
 import weakref
 
 import pytest
 import trio
 import trio.testing
 
-from swarm.cli.garbage import (
+from swarm.cli.responsive import (
     BACKSTOP,
     NEW,
     NEW_MAX_S,
@@ -17,10 +18,11 @@ from swarm.cli.garbage import (
     OLD,
     PAUSES_S,
     SHARES,
+    TURN_S,
     YOUNG,
     Rhythm,
     for_good,
-    keep_collecting,
+    keep_responsive,
 )
 
 
@@ -70,20 +72,21 @@ def test_a_search_of_more_is_as_rare_as_it_is_long(generation: int, cost_s: floa
     assert sum(gaps) / len(gaps) == pytest.approx(expected, rel=0.2, abs=NEW_MAX_S + cost_s)
 
 
-async def test_garbage_is_found_and_python_searches_again_afterwards(
+async def test_garbage_is_found_and_all_is_as_before_afterwards(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    before = gc.get_threshold()
+    before = gc.get_threshold(), sys.getswitchinterval()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(keep_collecting)
+        nursery.start_soon(keep_responsive)
         await trio.sleep(1)
         assert gc.isenabled()
         assert gc.get_threshold()[0] == BACKSTOP
+        assert sys.getswitchinterval() == pytest.approx(TURN_S)
         found = weakref.ref(Knot())
         await trio.sleep(2)
         assert found() is None
         nursery.cancel_scope.cancel()
-    assert gc.get_threshold() == before
+    assert (gc.get_threshold(), sys.getswitchinterval()) == before
 
 
 def test_what_is_loaded_for_good_is_never_searched() -> None:
