@@ -18,7 +18,7 @@ import gc
 import sys
 import time
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 
 import trio
 
@@ -43,22 +43,23 @@ BACKSTOP = 50_000
 class Rhythm:
     """Times of the searches, by what they take. Pure: it is told the time."""
 
+    now: InitVar[float]
     pause_s: float = 0.05
     """Seconds until the next search."""
-    _due: dict[int, float] = field(default_factory=dict[int, float])
+    _due: dict[int, float] = field(init=False)
     """Time of the next search of a generation."""
+
+    def __post_init__(self, now: float) -> None:
+        self._due = {number: now + least for number, (least, _) in PAUSES_S.items()}
 
     def generation(self, now: float) -> int:
         """Return the generation to search now."""
-        for number in (OLD, YOUNG):
-            if now >= self._due.setdefault(number, now + PAUSES_S[number][0]):
-                return number
-        return NEW
+        return max((number for number, due in self._due.items() if now >= due), default=NEW)
 
     def searched(self, generation: int, took_s: float, now: float) -> None:
         """Take note of a search that ended now."""
         if generation == NEW:
-            factor = min(max(NEW_S / max(took_s, 1e-9), 1 / STEP), STEP)
+            factor = _within(NEW_S / max(took_s, 1e-9), 1 / STEP, STEP)
             self.pause_s = _within(self.pause_s * factor, NEW_MIN_S, NEW_MAX_S)
             return
         for number in range(YOUNG, generation + 1):
@@ -74,7 +75,7 @@ async def keep_responsive() -> None:
     before, turn_s = gc.get_threshold(), sys.getswitchinterval()
     gc.set_threshold(BACKSTOP, *before[1:])
     sys.setswitchinterval(TURN_S)
-    rhythm = Rhythm()
+    rhythm = Rhythm(trio.current_time())
     try:
         while True:
             await trio.sleep(rhythm.pause_s)

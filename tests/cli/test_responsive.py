@@ -49,13 +49,13 @@ def run(rhythm: Rhythm, until: float, costs_s: dict[int, float]) -> list[tuple[f
     ("took_s", "pause_s"), [(NEW_S * 3, NEW_MIN_S), (NEW_S / 3, NEW_MAX_S)], ids=["busy", "idle"]
 )
 def test_the_new_are_searched_as_often_as_it_costs_little(took_s: float, pause_s: float) -> None:
-    rhythm = Rhythm()
+    rhythm = Rhythm(0.0)
     run(rhythm, 10, {NEW: took_s, YOUNG: 1e-3, OLD: 1e-2})
     assert rhythm.pause_s == pause_s
 
 
 def test_one_long_search_halves_the_pause_and_no_more() -> None:
-    rhythm = Rhythm()
+    rhythm = Rhythm(0.0)
     before = rhythm.pause_s
     rhythm.searched(NEW, 5.0, 10.0)
     assert rhythm.pause_s == before / 2
@@ -65,7 +65,7 @@ def test_one_long_search_halves_the_pause_and_no_more() -> None:
 @pytest.mark.parametrize("cost_s", [1e-4, 5e-3, 2e-2, 0.1])
 def test_a_search_of_more_is_as_rare_as_it_is_long(generation: int, cost_s: float) -> None:
     costs_s = {NEW: NEW_S, YOUNG: 5e-3, OLD: 2e-2, generation: cost_s}
-    done = [at for at, found in run(Rhythm(), 1_000, costs_s) if found == generation]
+    done = [at for at, found in run(Rhythm(0.0), 1_000, costs_s) if found == generation]
     least, most = PAUSES_S[generation]
     expected = min(max(cost_s / SHARES[generation], least), most)
     gaps = [after - before for before, after in itertools.pairwise(done)]

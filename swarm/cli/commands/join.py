@@ -265,10 +265,7 @@ def _introduce(screen: Terminal) -> None:
     note = " (new; back it up: swarm id export)" if is_new else ""
     screen.say(f"{'identity':<9} {peer_name(secret.peer)}{note}")
     screen.say(f"{'starting':<9} loading the libraries takes a few seconds")
-    with (
-        for_good(),
-        screen.patient(f"{'':<9} still loading: this machine is busy"),
-    ):
+    with for_good(), screen.patient(f"{'':<9} still loading: this machine is busy"):
         import_module("swarm.node.open")
 
 

@@ -51,14 +51,12 @@ class Standings:
         runs = [run for run in state.runs() if run.phase is not RunPhase.SETTLED]
         stakes = [params.validator_stake, *(solver_stake(params, run.spec) for run in runs)]
         self._least_stake = max(min(stakes), 1)
-        seats = [seat for run in runs for roster in run.seats for seat in roster]
+        seats = [(seat, run.next_round) for run in runs for roster in run.seats for seat in roster]
         self._named = {
             seat.peer: Standing.NOVICE
-            for run in runs
-            for roster in run.seats
-            for seat in roster
-            if seat.is_on_trial and lag_of(seat, run.next_round) <= LAG_MAX
+            for seat, next_round in seats
+            if seat.is_on_trial and lag_of(seat, next_round) <= LAG_MAX
         }
-        members = [seat.peer for seat in seats if not seat.is_on_trial]
+        members = [seat.peer for seat, _ in seats if not seat.is_on_trial]
         members += [*(run.owner for run in runs), *(voter.peer for voter in state.validators)]
         self._named |= dict.fromkeys(members, Standing.MEMBER)
