@@ -13,7 +13,8 @@ from swarm.config.load import parse_run_file, run_spec
 from swarm.config.schema import RunFile
 from swarm.config.spec import DataSpec
 from swarm.errors import BadConfig, BrokenPromise, Unreachable, VerificationFailed
-from swarm.gossip.blobs.service import BLOB_PROTOCOL, Blobs
+from swarm.gossip.blobs.service import BLOB_PROTOCOL, Blobs, Peers, Progress
+from swarm.gossip.trade.messages import BlobChunksRequest, decode_blob_request
 from swarm.ledger.state.records import Run
 from swarm.node.artifacts.cache import ArtifactCache
 from swarm.node.artifacts.text import keep_heldout, token_source
@@ -108,6 +109,7 @@ async def test_tokens_of_any_width_are_fetched_verified_and_mapped(
 async def test_a_fetch_goes_on_where_it_was_cut_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The first chunks arrive, the next ones never do, and the node stops."""
     texts = write_texts(tmp_path / "in", [t * 1200 for t in some_texts(30)])
     build(tmp_path / "set", texts)
     network = FakeNetwork()
@@ -115,25 +117,44 @@ async def test_a_fetch_goes_on_where_it_was_cut_off(
     data, _ = await publish(a_file("./set", 256), tmp_path, some_blobs(tmp_path, ours))
     node = a_node(some_blobs(tmp_path, theirs), theirs)
     run = a_run(a_file("./set", 256), data)
-    chunks = -(-data.train_bytes // (1 << 20))
-    assert chunks >= 5
-    with trio.CancelScope() as scope:
+    num_chunks = -(-data.train_bytes // TENSOR_CHUNK_BYTES)
+    assert num_chunks >= 5
+    asked: list[list[int]] = []
+    answer, fetch = ours.answer, node.blobs.fetch
 
-        def peers(_: object) -> list[PeerId]:
-            if theirs.calls[ours.peer, BLOB_PROTOCOL] >= 3:
+    async def note(asker: PeerId, protocol: str, request: bytes) -> bytes:
+        message = decode_blob_request(request)
+        if isinstance(message, BlobChunksRequest):
+            asked.append(list(range(message.first, message.first + message.count)))
+        return await answer(asker, protocol, request)
+
+    async def answer_once(asker: PeerId, protocol: str, request: bytes) -> bytes:
+        if asked:
+            await trio.sleep_forever()
+        return await note(asker, protocol, request)
+
+    with trio.fail_after(60), trio.CancelScope() as scope:
+
+        def stop(held: int, _: int) -> None:
+            if held:
                 scope.cancel()
-            return [ours.peer]
 
-        monkeypatch.setattr(node.artifacts, "peers_of", peers)
+        async def watched(root: Digest, num_bytes_max: int, peers: Peers, _: Progress) -> Path:
+            return await fetch(root, num_bytes_max, peers, stop)
+
+        monkeypatch.setattr(ours, "answer", answer_once)
+        monkeypatch.setattr(node.blobs, "fetch", watched)
         await token_source(node, run)
     assert scope.cancelled_caught
     assert not node.blobs.has(data.train_root)
-    before = theirs.calls[ours.peer, BLOB_PROTOCOL]
-    monkeypatch.setattr(node.artifacts, "peers_of", lambda _: [ours.peer])
+    held = asked[0]
+    asked.clear()
+    monkeypatch.setattr(ours, "answer", note)
+    monkeypatch.setattr(node.blobs, "fetch", fetch)
     await token_source(node, run)
-    assert theirs.calls[ours.peer, BLOB_PROTOCOL] - before < chunks, (
-        "what is held is not asked for again"
-    )
+    assert sorted(index for some in asked for index in some) == [
+        index for index in range(num_chunks) if index not in held
+    ], "what is held is not asked for again"
 
 
 async def test_what_a_peer_fetched_it_gives_on_held_out_text_and_tokenizer_too(
