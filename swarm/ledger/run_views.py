@@ -28,7 +28,7 @@ from swarm.ledger.transition.runs import (
     current_round,
     standing_of,
 )
-from swarm.ledger.transition.seats import rounds_missed
+from swarm.ledger.transition.seats import keeps_up
 from swarm.primitives.crypto import peer_name, peer_text
 from swarm.types import PeerId
 
@@ -268,4 +268,4 @@ def _asks_text(asks: list[int]) -> str:
 
 
 def _works(run: Run, seat: Seat) -> bool:
-    return seat.last_commit_round >= 0 and rounds_missed(seat, run.next_round) <= 1
+    return seat.last_commit_round >= 0 and keeps_up(seat, run.next_round)

@@ -33,8 +33,6 @@ PUNCHED_MAX = 4
 """Addresses that are dialled at once for one peer."""
 MESSAGE_BYTES_MAX = 4096
 """Bytes of a message, by the specification."""
-FAR_S = 1 << 40
-"""Seconds since 1970 that no reservation lasts until."""
 
 
 class Status(IntEnum):
@@ -76,8 +74,6 @@ class HopStatus:
     """Answer of a relay."""
 
     status: Status
-    expires: int = 0
-    """Unix second at which a reservation ends, by the clock of the relay; 0 for no reservation."""
     bounds: Bounds = Bounds(0, 0)
     """Limits that the relay tells of its circuits."""
 
@@ -107,30 +103,28 @@ def parse_question(data: bytes) -> PeerId | None:
 
 
 def hop_status(
-    status: Status,
-    *,
-    expires: int = 0,
-    addresses: Sequence[bytes] = (),
-    bounds: Bounds | None = None,
+    status: Status, *, expires: int | None = None, bounds: Bounds | None = None
 ) -> bytes:
-    """Return the answer of a relay; of a reservation with its end, and binary addresses of the relay."""
+    """Return the answer of a relay; ``expires`` is the Unix second at which a reservation ends."""
     message = HopMessage(type=HopMessage.STATUS, status=int(status))  # type: ignore[arg-type]
-    if expires:
-        message.reservation.CopyFrom(Reservation(expire=expires, addrs=addresses))
+    if expires is not None:
+        message.reservation.CopyFrom(Reservation(expire=expires))
     if bounds is not None:
         message.limit.CopyFrom(Limit(duration=bounds.seconds, data=bounds.num_bytes))
     return _written(message)
 
 
 def parse_hop_status(data: bytes) -> HopStatus:
-    """Read the answer of a relay; raise ``BadEncoding``."""
+    """Read the answer of a relay; raise ``BadEncoding``.
+
+    The end of a reservation is not read: it is in the time of another clock, and we renew long before.
+    """
     message = HopMessage()
     _read(message, data)
     if message.type != HopMessage.STATUS:
         raise BadEncoding("no status where one is due")
-    expires = int(message.reservation.expire) if message.HasField("reservation") else 0
     bounds = Bounds(int(message.limit.duration), int(message.limit.data))
-    return HopStatus(_status(message.status), min(expires, FAR_S), bounds)
+    return HopStatus(_status(message.status), bounds)
 
 
 def stop_connect(caller: PeerId, bounds: Bounds) -> bytes:

@@ -14,11 +14,8 @@ from swarm.host.paces import Standing
 from swarm.ledger.state.records import RunPhase
 from swarm.ledger.state.state import State
 from swarm.ledger.transition.prices import solver_stake
-from swarm.ledger.transition.seats import lag_of
+from swarm.ledger.transition.seats import keeps_up
 from swarm.types import PeerId
-
-LAG_MAX = 1
-"""Rounds that a seat on trial may be behind: the commit of the round before is on its way."""
 
 
 class Standings:
@@ -55,7 +52,7 @@ class Standings:
         self._named = {
             seat.peer: Standing.NOVICE
             for seat, next_round in seats
-            if seat.is_on_trial and lag_of(seat, next_round) <= LAG_MAX
+            if seat.is_on_trial and keeps_up(seat, next_round)
         }
         members = [seat.peer for seat, _ in seats if not seat.is_on_trial]
         members += [*(run.owner for run in runs), *(voter.peer for voter in state.validators)]

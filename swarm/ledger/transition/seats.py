@@ -25,6 +25,9 @@ SILENT_ROUNDS_MAX = 6
 LAST_MISSED_MAX = 1
 """Rounds without a commit with which a seat still takes part in the final averaging."""
 
+LAG_MAX = 1
+"""Rounds that a seat may be behind and still count as at work: one commit may be late."""
+
 UNEVEN_MIN = 2
 """Difference in seats between the fullest and the thinnest stage from which on one moves.
 
@@ -186,6 +189,11 @@ def rounds_missed(seat: Seat, round_: RoundIndex) -> int:
 def lag_of(seat: Seat, round_: RoundIndex) -> int:
     """Return the rounds by which a seat is behind at the boundary of ``round_``, as the ledger shows it."""
     return max(rounds_missed(seat, round_), 0)
+
+
+def keeps_up(seat: Seat, round_: RoundIndex) -> bool:
+    """Return True if a seat is at most ``LAG_MAX`` rounds behind at the boundary of ``round_``."""
+    return rounds_missed(seat, round_) <= LAG_MAX
 
 
 def _able(roster: tuple[Seat, ...], round_: int, missed_max: int = 0) -> tuple[Seat, ...]:

@@ -4,10 +4,10 @@ import pytest
 
 from swarm.host.paces import Standing
 from swarm.ledger.chain import Head
-from swarm.ledger.net.standing import LAG_MAX, Standings
+from swarm.ledger.net.standing import Standings
 from swarm.ledger.state.draft import Draft
 from swarm.ledger.transition.prices import solver_stake
-from swarm.ledger.transition.seats import with_seat
+from swarm.ledger.transition.seats import LAG_MAX, with_seat
 from swarm.primitives.codec import replace
 from swarm.testing.ledger import InMemoryLedger, numbered_key, small_run_spec
 from swarm.types import Amount, PeerId, RoundIndex
