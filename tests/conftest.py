@@ -17,6 +17,7 @@ from collections.abc import Callable, Generator
 import pytest
 import trio
 import trio._core._run as trio_run
+from trio.testing import MockClock
 
 SEED = int(os.environ.get("SWARM_TEST_SEED", "0"))
 
@@ -79,10 +80,16 @@ def recursion_limit() -> None:
 
 @pytest.fixture
 def inline_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Virtual time must not run while a thread works: do its work at once."""
+    """Do the work of threads at once, so that the order of things does not hang on the machine."""
 
-    async def run_inline(work: Callable[..., object], *arguments: object) -> object:
+    async def run_inline(work: Callable[..., object], *arguments: object, **_: object) -> object:
         await trio.lowlevel.checkpoint()
         return work(*arguments)
 
     monkeypatch.setattr(trio.to_thread, "run_sync", run_inline)
+
+
+@pytest.fixture
+def autojump_clock(inline_threads: None) -> MockClock:
+    """Virtual time, in place of pytest-trio's, which runs on while a thread works."""
+    return MockClock(autojump_threshold=0)

@@ -48,7 +48,7 @@ async def five_ledgers(
 
 @pytest.mark.rule("L48", "L50", "S9a")
 async def test_a_founder_hands_over_to_four_strangers_and_dies_and_the_ledger_goes_on(
-    tmp_path: Path, inline_threads: None, autojump_clock: MockClock
+    tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     """The four have what the founder signed, agree without it, and drop it from their midst."""
     net, genesis = MemoryNet(), a_genesis(1, epoch_blocks=EPOCH)
@@ -86,7 +86,7 @@ async def test_a_founder_hands_over_to_four_strangers_and_dies_and_the_ledger_go
 
 @pytest.mark.rule("L51", "S9")
 async def test_who_signs_two_ways_loses_its_stake_and_its_vote(
-    tmp_path: Path, inline_threads: None, autojump_clock: MockClock
+    tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     net, genesis = MemoryNet(), a_genesis(5, epoch_blocks=EPOCH)
     keys = [numbered_key(i) for i in range(5)]
@@ -145,7 +145,7 @@ def forks_on(path: Path) -> int:
 
 @pytest.mark.rule("L53")
 async def test_a_follower_that_is_shown_two_final_blocks_at_one_height_names_both_and_stops(
-    tmp_path: Path, inline_threads: None, autojump_clock: MockClock
+    tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     """A lone validator signed two histories, from two disks; who sees both first stops and believes neither."""
     genesis = a_genesis(1)
@@ -190,7 +190,6 @@ async def test_a_follower_that_is_shown_two_final_blocks_at_one_height_names_bot
 @pytest.mark.rule("L58", "S19a")
 async def test_leaders_that_omit_evidence_make_no_blocks_until_one_has_it(
     tmp_path: Path,
-    inline_threads: None,
     autojump_clock: MockClock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -36,7 +36,7 @@ from tests.ledger.services import (
 
 
 async def test_one_validator_alone_makes_blocks_at_the_interval(
-    tmp_path: Path, inline_threads: None, autojump_clock: MockClock
+    tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     net, genesis = MemoryNet(), a_genesis(1)
     async with a_ledger(tmp_path, genesis, 0, MemoryHost(net, numbered_key(0))) as ledger:
@@ -47,7 +47,7 @@ async def test_one_validator_alone_makes_blocks_at_the_interval(
 
 
 async def test_four_validators_and_a_follower_see_one_chain_and_a_transfer_lands(
-    tmp_path: Path, inline_threads: None, autojump_clock: MockClock
+    tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     net, genesis = MemoryNet(), a_genesis(4)
     hosts = [MemoryHost(net, numbered_key(i)) for i in range(5)]
@@ -86,7 +86,7 @@ def genesis_supply(genesis: Genesis) -> int:
 
 
 async def test_a_validator_that_was_away_catches_up_and_votes_again(
-    tmp_path: Path, inline_threads: None, autojump_clock: MockClock
+    tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     net, genesis = MemoryNet(), a_genesis(4)
     hosts = [MemoryHost(net, numbered_key(i)) for i in range(4)]
@@ -111,7 +111,7 @@ async def test_a_validator_that_was_away_catches_up_and_votes_again(
 
 
 async def test_a_restart_goes_on_from_a_snapshot_and_verifies_the_rest(
-    tmp_path: Path, inline_threads: None, autojump_clock: MockClock
+    tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     net, genesis = MemoryNet(), a_genesis(1)
     host = MemoryHost(net, numbered_key(0))
@@ -123,7 +123,7 @@ async def test_a_restart_goes_on_from_a_snapshot_and_verifies_the_rest(
 
 
 async def test_a_joiner_gets_the_genesis_and_a_stranger_cannot_vote(
-    tmp_path: Path, inline_threads: None, autojump_clock: MockClock
+    tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     net, genesis = MemoryNet(), a_genesis(1)
     host, stranger = MemoryHost(net, numbered_key(0)), MemoryHost(net, numbered_key(5))
@@ -140,7 +140,7 @@ async def test_a_joiner_gets_the_genesis_and_a_stranger_cannot_vote(
 
 @pytest.mark.rule("L32")
 async def test_a_damaged_disk_stops_the_node_before_it_signs(
-    tmp_path: Path, inline_threads: None, autojump_clock: MockClock
+    tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     net, genesis = MemoryNet(), a_genesis(2)
     host, other = MemoryHost(net, numbered_key(0)), MemoryHost(net, numbered_key(1))

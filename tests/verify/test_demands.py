@@ -42,9 +42,6 @@ UNCHECKED = replace(EXACT, checks=CheckSpec(0, 10, 60))
 HELD: tuple[EdgeMessage, ...] = (ACTIVATION, GRADIENT, OFFER)
 
 
-pytestmark = pytest.mark.usefixtures("inline_threads")
-
-
 # --- what is due ---
 
 

@@ -9,11 +9,10 @@ from swarm.events import EventKind
 from swarm.ledger.check_statements import DataRequest, DisputeMove, VerifyCommit, VerifyReveal
 from swarm.ledger.state.records import SegmentPhase
 from swarm.ledger.transition.prices import PANEL_SIZE
-from swarm.primitives.codec import replace
 from swarm.primitives.commitments import REFUSED
 from swarm.verify.answers import window_of
 from swarm.verify.audit import AuditVerdict
-from tests.ledger.panels import NATIVE, a_native_case, draw_panel, rejected
+from tests.ledger.panels import a_native_case, draw_panel, rejected
 from tests.verify.actors import Actor, nothing, peers_of, play, window_key, within
 from tests.verify.simulated_network import a_network
 
@@ -106,15 +105,12 @@ def test_who_would_not_sit_offers_nothing() -> None:
 
 # --- nodes ---
 
-LONG = replace(NATIVE, round_blocks=20, checks=replace(NATIVE.checks, challenge_window_blocks=150))
-"""With rounds in which real files are written: blocks come meanwhile."""
-
 
 @pytest.mark.rule("V48")
 async def test_nodes_accept_honest_work_and_say_within_tolerance(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
-    case = a_native_case(LONG)
+    case = a_native_case()
     async with a_network(case, tmp_path) as network:
         network.start()
         await network.until_judged(400.0)
@@ -132,7 +128,7 @@ async def test_nodes_accept_honest_work_and_say_within_tolerance(
 async def test_nodes_send_a_liar_away_by_the_logs_that_it_signed(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
-    case = a_native_case(LONG)
+    case = a_native_case()
     before = [case.stake(key) for key in case.ledger.keys]
     async with a_network(case, tmp_path) as network:
         for manifest in network.solver.checks.log_store.manifests(window_of(case.record, 0)):
@@ -154,7 +150,7 @@ async def test_a_solver_that_is_gone_when_the_panel_sits_is_rejected_by_the_log_
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     """Adversary: it shows its log to whoever is drawn first, and to nobody else."""
-    case = a_native_case(LONG)
+    case = a_native_case()
     async with a_network(case, tmp_path) as network:
         for manifest in network.solver.checks.log_store.manifests(window_of(case.record, 0)):
             network.replays.answers[manifest.root] = REFUSED

@@ -23,9 +23,6 @@ from tests.fakes import FakeHost, FakeNetwork
 from tests.ledger.checking import Case, a_case
 from tests.verify.simulated_network import SimulatedNetwork, a_network
 
-pytestmark = pytest.mark.usefixtures("inline_threads")
-
-
 WIRE = fast_digest("test", b"wire")
 SENT = tuple(SentEntry(0, 0, step, 0, 0, WIRE, WIRE) for step in range(5))
 

@@ -139,7 +139,7 @@ def test_a_silence_outlasts_a_restart_until_the_owner_ends_it(tmp_path: Path) ->
 @pytest.mark.rule("L52", "S9b")
 @pytest.mark.parametrize("damage", ["rolled back", "moved away", "flipped", "cut", "no mark"])
 async def test_a_validator_whose_disk_forgot_votes_is_silent_until_the_next_epoch(
-    tmp_path: Path, inline_threads: None, autojump_clock: MockClock, damage: str
+    tmp_path: Path, autojump_clock: MockClock, damage: str
 ) -> None:
     """It follows the others meanwhile, signs no second vote, and votes again by itself."""
     net, genesis = MemoryNet(), a_genesis(4, epoch_blocks=EPOCH)
@@ -189,7 +189,7 @@ def forget(damage: str, home: Path, path: Path, early: Path) -> None:
 
 @pytest.mark.rule("L52", "S9b")
 async def test_a_lone_founder_whose_disk_forgot_signs_no_rival_and_its_owner_decides(
-    tmp_path: Path, inline_threads: None, autojump_clock: MockClock
+    tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     """Its follower has 19 blocks; what the founder gets back are those, and it adds none by itself."""
     net, genesis = MemoryNet(), a_genesis(1, epoch_blocks=60)

@@ -65,7 +65,7 @@ async def some_followers(
 
 @pytest.mark.rule("L63")
 async def test_two_dozen_followers_of_one_validator_are_no_crowd_at_it_and_none_is_behind(
-    tmp_path: Path, inline_threads: None, autojump_clock: MockClock
+    tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     net, genesis = MemoryNet(), a_genesis(1)
     founder = CountingHost(net, numbered_key(0))
@@ -83,7 +83,7 @@ async def test_two_dozen_followers_of_one_validator_are_no_crowd_at_it_and_none_
 
 @pytest.mark.rule("L63")
 async def test_followers_do_not_wait_for_a_block_at_each_other(
-    tmp_path: Path, inline_threads: None, autojump_clock: MockClock
+    tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     """Two that asked each other now and then once lost five seconds by it, and a reporter its bond."""
     net, genesis = MemoryNet(), a_genesis(1)
@@ -100,7 +100,7 @@ async def test_followers_do_not_wait_for_a_block_at_each_other(
 
 @pytest.mark.rule("L63")
 async def test_who_waits_at_a_peer_holds_no_request_of_it(
-    tmp_path: Path, inline_threads: None, autojump_clock: MockClock
+    tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     net, genesis = MemoryNet(), a_genesis(1, interval_ms=60_000)
     ours, other = MemoryHost(net, numbered_key(0)), MemoryHost(net, numbered_key(1))
@@ -121,7 +121,7 @@ async def test_who_waits_at_a_peer_holds_no_request_of_it(
 
 @pytest.mark.rule("L63")
 async def test_a_node_holds_so_many_requests_and_one_of_each_peer(
-    tmp_path: Path, inline_threads: None, autojump_clock: MockClock
+    tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     net, genesis = MemoryNet(), a_genesis(1, interval_ms=60_000)
     host = MemoryHost(net, numbered_key(0))
@@ -139,7 +139,7 @@ async def test_a_node_holds_so_many_requests_and_one_of_each_peer(
 
 @pytest.mark.rule("L119")
 async def test_attack_who_parks_in_all_places_keeps_neither_a_stake_nor_another_address_waiting(
-    tmp_path: Path, inline_threads: None, autojump_clock: MockClock
+    tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     """Sixty-four keys of one address wait in turns; 0 to 5 are those of the genesis, with a stake each."""
     net, genesis = MemoryNet(), a_genesis(1, interval_ms=60_000)
@@ -166,7 +166,7 @@ async def test_attack_who_parks_in_all_places_keeps_neither_a_stake_nor_another_
 
 @pytest.mark.rule("L119")
 async def test_attack_a_question_for_a_block_that_is_far_away_is_not_held(
-    tmp_path: Path, inline_threads: None, autojump_clock: MockClock
+    tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     net, genesis = MemoryNet(), a_genesis(1, interval_ms=60_000)
     host, asker = MemoryHost(net, numbered_key(0)), MemoryHost(net, numbered_key(1))
@@ -179,7 +179,7 @@ async def test_attack_a_question_for_a_block_that_is_far_away_is_not_held(
 
 @pytest.mark.rule("L60", "L63")
 async def test_a_newcomer_gets_snapshot_and_blocks_from_a_follower_while_the_validator_is_gone(
-    tmp_path: Path, inline_threads: None, autojump_clock: MockClock
+    tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     net, genesis = MemoryNet(), a_genesis(1, epoch_blocks=EPOCH)
     hosts = [MemoryHost(net, numbered_key(number)) for number in range(3)]
@@ -204,7 +204,6 @@ async def test_a_newcomer_gets_snapshot_and_blocks_from_a_follower_while_the_val
 @pytest.mark.rule("L62")
 async def test_a_follower_drops_what_nobody_can_ask_for_and_a_launcher_keeps_all(
     tmp_path: Path,
-    inline_threads: None,
     autojump_clock: MockClock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -226,7 +225,7 @@ async def test_a_follower_drops_what_nobody_can_ask_for_and_a_launcher_keeps_all
 
 @pytest.mark.rule("L62")
 async def test_who_wants_all_blocks_says_so_where_nobody_has_them(
-    tmp_path: Path, inline_threads: None, autojump_clock: MockClock
+    tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     """It never takes a peer that has pruned them for one that has nothing new."""
     net, genesis = MemoryNet(), a_genesis(1, epoch_blocks=EPOCH)
@@ -257,7 +256,7 @@ async def test_who_wants_all_blocks_says_so_where_nobody_has_them(
 
 @pytest.mark.rule("L52", "L60")
 async def test_a_validator_that_lost_its_disk_begins_with_a_snapshot_and_is_silent_for_the_epoch(
-    tmp_path: Path, inline_threads: None, autojump_clock: MockClock
+    tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     net, genesis = MemoryNet(), a_genesis(4, epoch_blocks=EPOCH)
     homes = [a_home(tmp_path / f"home-{number}") for number in range(4)]

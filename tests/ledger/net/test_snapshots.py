@@ -131,7 +131,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.rule("L60", "L61")
 async def test_a_newcomer_goes_on_from_a_proved_snapshot(
-    tmp_path: Path, inline_threads: None, autojump_clock: MockClock, small_parts: None
+    tmp_path: Path, autojump_clock: MockClock, small_parts: None
 ) -> None:
     ledger = a_chain()
     async with a_network(tmp_path) as network:
@@ -152,7 +152,7 @@ async def test_a_newcomer_goes_on_from_a_proved_snapshot(
 
 @pytest.mark.rule("L60")
 async def test_who_is_near_follows_the_blocks_and_nobody_goes_back(
-    tmp_path: Path, inline_threads: None, autojump_clock: MockClock
+    tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     ledger = a_chain()
     async with a_network(tmp_path) as network:
@@ -170,7 +170,6 @@ async def test_who_is_near_follows_the_blocks_and_nobody_goes_back(
 @pytest.mark.rule("L60")
 async def test_after_a_crash_between_a_snapshot_and_the_blocks_before_it_the_chain_goes_on(
     tmp_path: Path,
-    inline_threads: None,
     autojump_clock: MockClock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -281,7 +280,6 @@ LIES: dict[str, Tamper] = {
 @pytest.mark.rule("L60", "L61", "S20")
 async def test_a_forged_snapshot_is_refused_and_another_peer_is_asked(
     tmp_path: Path,
-    inline_threads: None,
     autojump_clock: MockClock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -302,7 +300,7 @@ async def test_a_forged_snapshot_is_refused_and_another_peer_is_asked(
 
 
 async def test_a_snapshot_of_another_network_is_refused(
-    tmp_path: Path, inline_threads: None, autojump_clock: MockClock
+    tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     async with a_network(tmp_path) as network:
         await network.server(1, a_chain(name="other"))
@@ -320,7 +318,6 @@ async def served_offer(network: Network, number: int) -> Offer:
 @pytest.mark.rule("L61")
 async def test_a_server_that_stops_midway_costs_no_part_twice(
     tmp_path: Path,
-    inline_threads: None,
     autojump_clock: MockClock,
     small_parts: None,
     monkeypatch: pytest.MonkeyPatch,
@@ -354,7 +351,7 @@ async def test_a_server_that_stops_midway_costs_no_part_twice(
 
 @pytest.mark.rule("L60")
 async def test_a_stale_snapshot_does_not_hold_a_newcomer_back(
-    tmp_path: Path, inline_threads: None, autojump_clock: MockClock
+    tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     """Whoever is asked first, the newest that is proved counts; one that claims more is passed over."""
     async with a_network(tmp_path) as network:
@@ -369,7 +366,7 @@ async def test_a_stale_snapshot_does_not_hold_a_newcomer_back(
 
 @pytest.mark.rule("L61")
 async def test_a_server_that_never_ends_is_left_for_another(
-    tmp_path: Path, inline_threads: None, autojump_clock: MockClock
+    tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     async def dawdle(request: SnapshotRequest, reply: bytes) -> bytes:
         if request.subject == OFFER:
@@ -389,7 +386,7 @@ async def test_a_server_that_never_ends_is_left_for_another(
 
 @pytest.mark.rule("L62")
 async def test_blocks_before_a_snapshot_are_fetched_and_believed_by_their_hashes(
-    tmp_path: Path, inline_threads: None, autojump_clock: MockClock
+    tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     """The leaves that a dispute needs are in blocks from before a newcomer began."""
     ledger = a_chain()
@@ -426,7 +423,7 @@ def renamed(home: Path, number: int) -> Path:
 
 @pytest.mark.rule("L60", "L62")
 async def test_a_node_that_began_with_a_snapshot_votes_verifies_and_says_so(
-    tmp_path: Path, inline_threads: None, autojump_clock: MockClock
+    tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     """It offers to validate, is chosen, and agrees with the rest; its home says what was checked."""
     net, genesis = MemoryNet(), a_genesis(1, epoch_blocks=EPOCH)

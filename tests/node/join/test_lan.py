@@ -142,7 +142,7 @@ def a_node(addresses: list[str]) -> Any:  # noqa: ANN401
 
 @pytest.mark.rule("N26")
 async def test_a_node_tells_once_there_is_a_run_and_takes_it_back(
-    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock, inline_threads: None
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
     teller, node = Teller(), a_node(["/ip4/192.168.1.5/tcp/4001"])
     monkeypatch.setattr(lan, "_opened", lambda: teller)
@@ -162,7 +162,7 @@ async def test_a_node_tells_once_there_is_a_run_and_takes_it_back(
 
 @pytest.mark.rule("N26")
 async def test_a_node_that_moves_tells_its_new_addresses(
-    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock, inline_threads: None
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
     tellers, addresses = list[Teller](), ["/ip4/192.168.1.5/tcp/4001"]
     node = a_node(addresses)
@@ -189,7 +189,7 @@ async def test_a_node_that_moves_tells_its_new_addresses(
 
 @pytest.mark.rule("N26")
 async def test_who_is_on_its_own_machine_alone_tells_nobody_and_no_network_is_no_error(
-    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock, inline_threads: None
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
     teller, alone = Teller(), a_node(["/ip4/127.0.0.1/tcp/4001"])
     monkeypatch.setattr(lan, "_opened", lambda: teller)

@@ -41,9 +41,6 @@ from tests.verify.windows import CHAIN
 ITEMS = 32
 
 
-pytestmark = pytest.mark.usefixtures("inline_threads")
-
-
 @pytest.fixture(autouse=True)
 def _trained() -> None:
     """Train before the clock of a test runs."""
