@@ -1,6 +1,8 @@
 """Make every test a pure function of its seed, and print the seed of a failure.
 
 ``SWARM_TEST_SEED=N scripts/t PATH::NAME`` runs a test under another seed, or again under a failing one.
+``SWARM_TEST_JITTER=1 scripts/t`` lets threads begin and end late, as on a busy machine: a test that hangs on
+which of two things is done first fails then.
 """
 
 import os
@@ -12,7 +14,9 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import gc
 import random
+import time
 from collections.abc import Callable, Generator
+from typing import Any
 
 import pytest
 import trio
@@ -20,6 +24,9 @@ import trio._core._run as trio_run
 from trio.testing import MockClock
 
 SEED = int(os.environ.get("SWARM_TEST_SEED", "0"))
+HAS_JITTER = bool(int(os.environ.get("SWARM_TEST_JITTER", "0")))
+LATE_S = (0.0, 0.0, 0.001, 0.005, 0.02, 0.05)
+"""Seconds, one of which a thread begins late, and one of which it ends late, under jitter."""
 
 
 @pytest.fixture
@@ -39,6 +46,32 @@ def seeded_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trio_run, "_ALLOW_DETERMINISTIC_SCHEDULING", True)
     monkeypatch.setattr(trio_run, "_r", random.Random(SEED))
     random.seed(SEED)
+
+
+@pytest.fixture(autouse=HAS_JITTER)
+def late_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each thread begin and end late, by a time that is drawn."""
+    run: Any = trio.to_thread.run_sync
+    sleep, dice = time.sleep, random.Random(SEED)
+
+    async def run_late(
+        work: Callable[..., object],
+        *arguments: object,
+        abandon_on_cancel: bool = False,
+        limiter: trio.CapacityLimiter | None = None,
+    ) -> object:
+        before_s, after_s = dice.choices(LATE_S, k=2)
+
+        def work_late() -> object:
+            sleep(before_s)
+            try:
+                return work(*arguments)
+            finally:
+                sleep(after_s)
+
+        return await run(work_late, abandon_on_cancel=abandon_on_cancel, limiter=limiter)
+
+    monkeypatch.setattr(trio.to_thread, "run_sync", run_late)
 
 
 @pytest.hookimpl(wrapper=True)
