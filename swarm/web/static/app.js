@@ -83,13 +83,13 @@ function draw() {
   drawMap(byId("map"), state, pick);
   setText("map-note", tradesNote(state.trades ?? []));
   drawLoss(byId("loss"), state);
-  setText("loss-note", "nats per token, by round: mean of the live peers");
+  setText("loss-note", "nats per token, mean of the live peers");
   drawChecks(byId("checks-bar"), byId("checks"), byId("checks-note"), state);
   drawLedger(byId("ledger"), state.ledger);
   setText("ledger-note", ledgerNote(state.ledger ?? {}));
   drawPeers(byId("peers"), state, pick);
   drawEvents(byId("events"), state.events);
-  setText("node-note", `${state.node?.name ?? ""} · ${state.node?.state ?? ""} · up ${span(state.node?.uptime_s)}`);
+  setText("node-note", `${state.node?.name ?? ""} · up ${span(state.node?.uptime_s)}`);
   drawDrawer(state, picked, () => pick(null));
 }
 

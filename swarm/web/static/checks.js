@@ -87,21 +87,22 @@ function going(shape, flash, part) {
   return shape;
 }
 
+// What just came of a check: beams from the verifiers, which lie below the marks, and a ring and a sign above.
 export function drawFlashes(lanes) {
-  const group = svg("g", { class: "flashes" });
+  const beams = svg("g", { class: "beams" }), signs = svg("g", { class: "flashes" });
   const marks = lanes.flatMap((lane) => lane.marks);
   for (const [key, flash] of flashes) {
     const target = marks.find((mark) => mark.stage !== null && `${mark.stage}/${mark.index}` === key);
     if (!target) continue;
     for (const name of flash.verifiers) {
       const from = marks.find((mark) => mark.peer.name === name);
-      if (from && from !== target) group.append(going(svg("line", { class: `beam ${flash.kind}`, x1: from.x, y1: from.y, x2: target.x, y2: target.y }), flash, `beam ${name}`));
+      if (from && from !== target) beams.append(going(svg("line", { class: `beam ${flash.kind}`, x1: from.x, y1: from.y, x2: target.x, y2: target.y }), flash, `beam ${name}`));
     }
     const k = 6, x = target.x - target.r - 21, y = target.y - target.r + 2;
     const sign = flash.kind === "passed" ? `M${x - k} ${y}l${k * 0.7} ${k * 0.8}l${k * 1.1} ${-k * 1.5}` : `M${x - k} ${y - k}l${2 * k} ${2 * k}M${x + k} ${y - k}l${-2 * k} ${2 * k}`;
-    group.append(
+    signs.append(
       going(svg("circle", { class: `flash ${flash.kind}`, cx: target.x, cy: target.y, r: target.r + 9 }, svg("title", {}, flash.text ?? "")), flash, "flash"),
       going(svg("path", { class: `sign ${flash.kind}`, d: sign }), flash, "sign"));
   }
-  return group;
+  return { beams, signs };
 }

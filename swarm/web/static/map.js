@@ -106,7 +106,7 @@ function drawMark(mark, state, dense, onPick) {
   const about = `${peer.name}${peer.me ? " (you)" : ""}, ${note}, ${speech}`;
   const pick = () => onPick(peer.peer);
   const group = svg("g", {
-    "data-key": `${peer.peer} ${mark.stage}/${mark.index}`, class: `mark ${condition}${peer.me ? " me" : ""}`, tabindex: 0, role: "button", "aria-label": about,
+    "data-key": `${peer.peer} ${mark.stage}/${mark.index}`, class: `mark ${condition}${peer.me ? " me" : ""}${mark.stage === null ? "" : ` on${mark.stage % 6}`}`, tabindex: 0, role: "button", "aria-label": about,
     on: { click: pick, keydown: (event) => (event.key === "Enter" || event.key === " ") && pick() },
   }, svg("title", {}, about));
   if (peer.me) group.append(svg("circle", { class: "ring", cx: x, cy: y, r: r + 6 }));
@@ -145,8 +145,9 @@ export function drawMap(box, state, onPick) {
       links.append(svg("path", { class: "link", d: `M${a.x} ${a.y}C${a.x} ${middle} ${b.x} ${middle} ${b.x} ${b.y}` }));
     }
   }
-  picture.append(links, drawTrades(state, lanes));
+  const { beams, signs } = drawFlashes(lanes);
+  picture.append(links, drawTrades(state, lanes), beams);
   for (const lane of lanes) for (const mark of lane.marks) picture.append(drawMark(mark, state, dense, onPick));
-  picture.append(drawFlashes(lanes));
+  picture.append(signs);
   update(box, picture);
 }
