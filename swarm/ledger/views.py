@@ -14,6 +14,7 @@ from swarm.ledger.state.records import (
     Conviction,
     Run,
     RunPhase,
+    Seat,
     SegmentRecord,
 )
 from swarm.ledger.state.state import State
@@ -21,7 +22,7 @@ from swarm.ledger.transactions import TAKES_MOST
 from swarm.ledger.transition.market import price_of, taking_ask, threat
 from swarm.ledger.transition.prices import solver_stake
 from swarm.ledger.transition.runs import boundary_height, standing_of
-from swarm.ledger.transition.seats import seats_of, will_be_seated
+from swarm.ledger.transition.seats import TRIAL_SEGMENTS, seats_of, will_be_seated
 from swarm.primitives.crypto import peer_name
 from swarm.types import Digest, PeerId, RunIndex
 
@@ -175,12 +176,7 @@ def seat_outlook(state: State, run: Run, peer: PeerId, ask: int = TAKES_MOST) ->
     """
     seats = seats_of(run, peer)
     if seats:
-        where = "seated at " + ", ".join(f"{seat.stage}/{seat.index}" for seat in seats)
-        lower = threat(run, peer, partial(standing_of, state, run))
-        if lower is None:
-            return where
-        lost = f"your ask {seats[0].ask:,} is the highest, and a peer waits that asks {lower:,}"
-        return f"{where}; {lost}: swarm ask {lower} keeps the seat"
+        return _seated_outlook(state, run, seats)
     for position, waiter in enumerate(run.waiting, start=1):
         if waiter.peer == peer:
             return _queue_outlook(state, run, peer, position)
@@ -192,6 +188,32 @@ def seat_outlook(state: State, run: Run, peer: PeerId, ask: int = TAKES_MOST) ->
         blocks = rest_until - state.height
         return f"silent too often: it may ask for a seat again in {blocks} blocks"
     return "not in this run"
+
+
+def _seated_outlook(state: State, run: Run, seats: Sequence[Seat]) -> str:
+    """Return where a peer sits, and its trial or what threatens its seats, if there is any."""
+    peer = seats[0].peer
+    where = "seated at " + ", ".join(f"{seat.stage}/{seat.index}" for seat in seats)
+    trial = trial_text(state, run, peer)
+    if trial:
+        return f"{where}, {trial}"
+    lower = threat(run, peer, partial(standing_of, state, run))
+    if lower is None:
+        return where
+    lost = f"your ask {seats[0].ask:,} is the highest, and a peer waits that asks {lower:,}"
+    return f"{where}; {lost}: swarm ask {lower} keeps the seat"
+
+
+def trial_text(state: State, run: Run, peer: PeerId) -> str:
+    """Return how far the trial of a volunteer is; empty if no seat of it is on trial."""
+    if not any(seat.is_on_trial for seat in seats_of(run, peer)):
+        return ""
+    good = standing_of(state, run, peer).num_good
+    judged = "verified" if run.spec.is_exact else "committed"
+    return (
+        f"on trial as a volunteer: {good} of {TRIAL_SEGMENTS} segments {judged};"
+        " until then it is paid, but partners take nothing from it"
+    )
 
 
 def _queue_outlook(state: State, run: Run, peer: PeerId, position: int) -> str:

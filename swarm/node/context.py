@@ -91,6 +91,8 @@ class TradeRecord:
     source: PeerId
     target: PeerId | None
     is_done: bool
+    is_one_way: bool = False
+    """True if nothing was to come from the partner, which only receives."""
 
 
 @dataclass(frozen=True, slots=True)

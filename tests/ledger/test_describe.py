@@ -27,7 +27,8 @@ from swarm.ledger.transactions import (
     Unstake,
     parse_transaction,
 )
-from swarm.ledger.views import seat_outlook
+from swarm.ledger.transition.seats import seats_of
+from swarm.ledger.views import seat_outlook, trial_text
 from swarm.primitives.codec import encode, replace
 from swarm.primitives.crypto import peer_name
 from swarm.testing.ledger import InMemoryLedger, make_segment, small_run_spec
@@ -145,9 +146,7 @@ def test_a_peer_is_told_what_to_expect() -> None:
     ]
 
 
-def test_a_volunteer_that_waits_is_told_what_it_lacks_and_a_silent_one_when_it_may_ask_again() -> (
-    None
-):
+def test_a_volunteer_is_told_what_it_lacks_how_its_trial_is_and_when_it_may_ask_again() -> None:
     stage = InMemoryLedger()
     run = stage.open_run(small_run_spec())
     poor = stage.keys[20:23]
@@ -158,6 +157,13 @@ def test_a_volunteer_that_waits_is_told_what_it_lacks_and_a_silent_one_when_it_m
         "number 1 in the queue, every seat for peers without a stake of 720 is taken;"
         " next chance in 4 blocks"
     )
+    seated = next(key.peer for key in poor if seats_of(run, key.peer))
+    (seat,) = seats_of(run, seated)
+    assert seat_outlook(stage.state, run, seated) == (
+        f"seated at {seat.stage}/{seat.index}, on trial as a volunteer: 0 of 8 segments committed;"
+        " until then it is paid, but partners take nothing from it"
+    )
+    assert trial_text(stage.state, run, run.owner) == ""
     draft = Draft(stage.state, stage.keys[0].peer)
     work = draft.contribution(run.index, stage.keys[5].peer)
     until = Height(stage.state.height + 60)

@@ -153,3 +153,7 @@ def test_what_a_partner_that_only_pulls_acknowledged_moves_the_residual_of_a_sol
         assert all(one.offer is None for one in solo)
         assert all((one.receipt is not None) == (plan.round < ROUNDS - 1) for one in solo)
         check_replay(traders, plan, logs[0, 0], windows)
+    giver, taker = (context.stats for context in traders.contexts)
+    assert giver.solo == taker.trades > 0, "what goes one way is no trade that was missed"
+    assert all(note.is_one_way and not note.is_done and note.target for note in giver.notes)
+    assert all(note.is_done and not note.is_one_way for note in taker.notes)

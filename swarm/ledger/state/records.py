@@ -458,7 +458,7 @@ class SegmentRecord(Message, frozen=True):
     due: Height
     """Height at which silence changes its phase, or the record is forgotten."""
     partners: tuple[PeerId, ...]
-    """Peers the beacon paired with it for a trade: they may not check it."""
+    """Peers that may not check it: those the beacon paired with it for a trade; none for a volunteer's."""
     draws: tuple[Draw, ...]
     checks: tuple[Check, ...]
     contests: tuple[Contest, ...]

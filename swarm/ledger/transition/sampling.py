@@ -6,8 +6,8 @@ Some blocks after a commit the beacon is noted in its record. Every peer with th
 VRF over that beacon, hashed with the segment, whether it is drawn, in proportion to its stake; on average at
 most 2q are. A stake in many accounts is drawn no more often than in one, and an account below the stake of a
 solver is drawn for nothing. If no verifier asks for a window, verifiers are drawn again. The solver, its
-trading partners of that round, and stakes that grew since the commit are excluded: a peer that could choose
-its key or its stake after the beacon would draw itself.
+trading partners of that round (but not a volunteer's), and stakes that grew since the commit are excluded: a
+peer that could choose its key or its stake after the beacon would draw itself.
 
 Once the time for requests is over, a later beacon deals the windows of the segment to those that have asked:
 different ones, as far as there are. Who asks first, or for many, cannot choose: a window that was named by its

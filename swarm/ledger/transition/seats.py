@@ -105,8 +105,8 @@ def will_be_seated(run: Run, peer: PeerId, standing: Standings) -> bool:
 def draw_posters(run: Run, round_: RoundIndex, beacon: Digest) -> tuple[int, ...]:
     """Return per stage the seat that posts the checkpoint from the end of the round before, or -1.
 
-    Drawn by the beacon from the seats that were held through that round and whose last commit is recent; from
-    those of them whose work was verified lately, if there are any, and else from those that are not on trial.
+    Drawn by the beacon from the seats that were held through that round and whose last commit is recent. Seats
+    on trial are left out if there are others, and then those whose work was not verified lately.
     """
     every = run.spec.checkpoint_rounds
     if round_ == 0 or (round_ % every and round_ != run.final_round):
@@ -115,8 +115,9 @@ def draw_posters(run: Run, round_: RoundIndex, beacon: Digest) -> tuple[int, ...
     for stage, roster in enumerate(run.seats):
         able = _able(roster, round_) if run.rollbacks[stage].boundary != round_ else ()
         able = tuple(seat for seat in able if seat.anew_round < round_)
+        able = tuple(s for s in able if not s.is_on_trial) or able
         proven = tuple(s for s in able if s.last_verified_round >= max(round_ - PROVEN_ROUNDS, 0))
-        able = proven or tuple(s for s in able if not s.is_on_trial) or able
+        able = proven or able
         rng = stream(beacon, "ledger.checkpoint", run.index, stage, round_)
         drawn.append(rng.choice(able).index if able else NEVER)
     return tuple(drawn)

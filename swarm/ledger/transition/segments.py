@@ -38,7 +38,7 @@ from swarm.ledger.transition.storage import note_checkpoints
 from swarm.primitives.codec import replace
 from swarm.primitives.merkle import blake3_hash, verify_proof
 from swarm.primitives.state_parts import COMPONENTS, PHI
-from swarm.types import Amount, Height, RoundIndex
+from swarm.types import Amount, Height, PeerId, RoundIndex
 
 
 def statement_seat(reader: Reader, body: SeatStatement) -> Seat:
@@ -92,7 +92,7 @@ def commit_segment(draft: Draft, seat: Seat, body: CommitSegment) -> None:
         is_paid=False,
         phase=SegmentPhase.POSTED,
         due=Height(height + draft.globals.params.beacon_delay),
-        partners=tuple(partners_of(info, run.spec, run.spec_digest, body.stage, body.seat)),
+        partners=_barred_from_checks(run, info, body, seat),
         draws=(),
         checks=(),
         contests=(),
@@ -111,6 +111,19 @@ def commit_segment(draft: Draft, seat: Seat, body: CommitSegment) -> None:
         last_tokens=body.tokens,
     )
     _count(draft, with_changed_seat(run, changed), record)
+
+
+def _barred_from_checks(
+    run: Run, info: RoundInfo, body: CommitSegment, seat: Seat
+) -> tuple[PeerId, ...]:
+    """Return the partners of a seat, which may not check its segment; none of a volunteer's.
+
+    The only peers with a stake in a small network are mostly its partners: without them nobody would ever find
+    its work true, and its trial would not end.
+    """
+    if seat.is_volunteer:
+        return ()
+    return tuple(partners_of(info, run.spec, run.spec_digest, body.stage, body.seat))
 
 
 def post_checkpoint(draft: Draft, seat: Seat, body: PostCheckpoint) -> None:

@@ -86,7 +86,7 @@ class NodeRow(Document, frozen=True):
     """Object of its wait, as a noun phrase; empty if it waits for nothing."""
     outlook: str = ""
     """Prospects of a seat while it waits for one, and what it lacks; of losing it, if a cheaper peer waits;
-    empty otherwise."""
+    of the end of its trial, while that lasts; empty otherwise."""
     uptime_s: int = 0
     addresses: tuple[str, ...] = ()
     reach: str = "unknown"
@@ -368,7 +368,11 @@ class TradeRow(Document, frozen=True, rename={"source": "from", "target": "to"})
     stage: int = 0
     source: str = ""
     target: str | None = None
+    """The partner; null if there was none."""
     ok: bool = False
+    """True if the fragments of both went into the weights of this node."""
+    one_way: bool = False
+    """True if the partner only receives: it is new, on trial or far behind, and nothing was to come from it."""
 
 
 class EventRow(Document, frozen=True):

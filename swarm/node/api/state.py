@@ -20,7 +20,7 @@ from swarm.ledger.transition.market import price_of, threat
 from swarm.ledger.transition.prices import solver_stake
 from swarm.ledger.transition.runs import standing_of
 from swarm.ledger.trust import trust_text
-from swarm.ledger.views import conviction_row, recent_rows, run_checks, seat_outlook
+from swarm.ledger.views import conviction_row, recent_rows, run_checks, seat_outlook, trial_text
 from swarm.node.api.figures import node_state, replayed_share, swarm_rate
 from swarm.node.api.schema import (
     AuditRecord,
@@ -114,6 +114,7 @@ class StateBuilder:
                     source=peer_name(trade.source),
                     target=peer_name(trade.target) if trade.target else None,
                     ok=trade.is_done,
+                    one_way=trade.is_one_way,
                 )
                 for trade in context.stats.notes
             ),
@@ -251,13 +252,16 @@ class StateBuilder:
         )
 
     def _outlook(self, vitals: VitalsReading) -> str:
-        """Return this node's prospects of a seat, or of losing it; empty if it sits safely, or wants none."""
+        """Return this node's prospects of a seat, of losing it, or of the end of its trial; empty if it sits
+        safely, or wants none.
+        """
         context = self._context
         run = context.run
         if run is None or not context.config.solve:
             return ""
         standing = partial(standing_of, context.ledger.state, run)
-        if vitals.seats and threat(run, context.me, standing) is None:
+        is_on_trial = bool(trial_text(context.ledger.state, run, context.me))
+        if vitals.seats and not is_on_trial and threat(run, context.me, standing) is None:
             return ""
         return seat_outlook(context.ledger.state, run, context.me, context.config.ask)
 

@@ -19,7 +19,8 @@ from swarm.ledger.state.records import Account, Contribution, Run, RunPhase
 from swarm.ledger.state.state import State
 from swarm.ledger.transactions import ChangeAsk, Join, Stake, Validate
 from swarm.ledger.transition.prices import solver_stake, sufficient_fee
-from swarm.ledger.views import new_convictions, seat_outlook
+from swarm.ledger.transition.seats import seats_of
+from swarm.ledger.views import new_convictions, seat_outlook, trial_text
 from swarm.node.artifacts import checkpoints
 from swarm.node.context import NodeContext, TokenRate, validates
 from swarm.node.control.planner import (
@@ -127,6 +128,7 @@ class Controller:
         self._is_shortage_reported = False
         self._stake_from = 0
         self._round: int | None = None
+        self._trial = ""
         self._finished = False
         self._is_paused = False
 
@@ -405,6 +407,7 @@ class Controller:
             if newest % OUTLOOK_ROUNDS == 0 and any(w.peer == context.me for w in run.waiting):
                 text = seat_outlook(context.ledger.state, run, context.me, context.config.ask)
                 context.report(EventKind.PROGRESS, f"waits for a seat: {text}")
+            self._report_trial(run)
             self._trades = {key for key in self._trades if key[2] >= newest - 1}
             self._posted = {key for key in self._posted if key[1] >= newest - POSTED_ROUNDS}
         if (run.phase is RunPhase.PAUSED) != self._is_paused:
@@ -417,6 +420,15 @@ class Controller:
             if context.checks.log_store.reveals and keeps_windows(run.spec):
                 text += "; stay for its last segments, which are still being checked"
             context.report(EventKind.RUN_FINISHED, text)
+
+    def _report_trial(self, run: Run) -> None:
+        """Report how far this node's trial as a volunteer is, if that has changed, and its end."""
+        context, before = self._context, self._trial
+        self._trial = trial_text(context.ledger.state, run, context.me)
+        if self._trial and self._trial != before:
+            context.report(EventKind.PROGRESS, self._trial)
+        elif before and not self._trial and seats_of(run, context.me):
+            context.report(EventKind.PROGRESS, "the trial is over: partners take its weights now")
 
     async def _measure(self) -> None:
         rate, stats = TokenRate(trio.current_time()), self._context.stats

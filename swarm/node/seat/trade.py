@@ -27,7 +27,7 @@ from swarm.training.averaging.trade_plan import (
     TradePlan,
 )
 from swarm.training.plan import RoundPlan
-from swarm.types import PeerId, RoundIndex
+from swarm.types import RoundIndex
 
 NOTES_MAX = 50
 """Trades the map shows."""
@@ -106,7 +106,7 @@ async def trade(node: TradeNode, seat: TradeSeat, duty: TradeFragment) -> None:
     if seat.plan is None or seat.plan.round != duty.round_index:
         return  # The segment closed meanwhile: the next round trades this fragment again.
     if await seat.merge(merge):
-        _note(node, duty, trade_plan.partner, merge)
+        _note(node, duty, trade_plan, merge)
 
 
 async def _settled(
@@ -140,9 +140,9 @@ async def _carried_out(
             return plan.acknowledged(await trades.acknowledged(plan.key, deadline=until))
 
 
-def _note(node: TradeNode, duty: TradeFragment, paired: PeerId | None, merge: Merge) -> None:
+def _note(node: TradeNode, duty: TradeFragment, plan: TradePlan, merge: Merge) -> None:
     """Record a trade for the map, and report it."""
-    stats = node.stats
+    stats, paired = node.stats, plan.partner
     is_done = merge.theta_hat_P is not None
     peer = merge.partner if is_done else paired
     note = TradeRecord(
@@ -152,6 +152,7 @@ def _note(node: TradeNode, duty: TradeFragment, paired: PeerId | None, merge: Me
         source=node.me,
         target=peer,
         is_done=is_done,
+        is_one_way=plan.is_one_way and not is_done,
     )
     stats.notes = [*stats.notes, note][-NOTES_MAX:]
     where = f"round {duty.round_index}, stage {duty.stage}, fragment {merge.snapshot.fragment}"
@@ -162,4 +163,5 @@ def _note(node: TradeNode, duty: TradeFragment, paired: PeerId | None, merge: Me
         node.report(EventKind.TRADED, f"traded with {peer_name(peer)}{instead}: {where}")
     else:
         stats.solo += 1
-        node.report(EventKind.SOLO, f"stepped solo: {where}")
+        taker = f", {peer_name(paired)} only receives as yet" if paired and note.is_one_way else ""
+        node.report(EventKind.SOLO, f"stepped solo{taker}: {where}")

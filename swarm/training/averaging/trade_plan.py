@@ -142,6 +142,11 @@ class TradePlan:
         """The peer that the beacon drew; None if the seat is left over."""
         return None if self._pairing is None else self._pairing.partner.peer
 
+    @property
+    def is_one_way(self) -> bool:
+        """True if the peer that the beacon drew only receives: it is new, on trial or far behind."""
+        return self._pairing is not None and not self._pairing.gives
+
     def start(self, snapshot: FragmentSnapshot) -> Publish | Settle:
         """Begin with the fragment as it is at the step of the trade."""
         self._expect(Phase.READY)

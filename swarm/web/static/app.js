@@ -73,6 +73,7 @@ function drawLegend() {
     el("span", {}, sample(svg("circle", { class: "flash passed still", cx: 13, cy: 10, r: 7 })), "check just passed"),
     el("span", {}, sample(svg("path", { class: "arc done age0", d: "M3 15C8 3 18 3 23 15" })), "traded"),
     el("span", {}, sample(svg("path", { class: "arc failed age0", d: "M3 15C8 3 18 3 23 15" })), "trade missed"),
+    el("span", {}, sample(svg("path", { class: "arc given age0", d: "M3 15C8 3 18 3 23 15" })), "one way"),
     el("span", { class: "quiet" }, "size = tokens a second"));
 }
 
@@ -95,9 +96,10 @@ function draw() {
 
 // A solo step by draw missed no partner.
 function tradesNote(trades) {
-  const meant = trades.filter((trade) => trade.to), solo = trades.length - meant.length;
+  const given = trades.filter((trade) => trade.one_way).length;
+  const meant = trades.filter((trade) => trade.to && !trade.one_way), solo = trades.length - meant.length - given;
   const found = meant.length ? `${meant.filter((trade) => trade.ok).length} of the last ${meant.length} trades found their partner` : "";
-  return [found, solo ? `${solo} solo ${solo === 1 ? "step" : "steps"} by draw` : ""].filter(Boolean).join(" · ");
+  return [found, given ? `${given} went one way, to a peer that only receives as yet` : "", solo ? `${solo} solo ${solo === 1 ? "step" : "steps"} by draw` : ""].filter(Boolean).join(" · ");
 }
 
 function ledgerNote(ledger) {

@@ -93,8 +93,10 @@ function drawTrades(state, lanes) {
     const key = [trade.stage, ...[trade.from, trade.to].sort()].join("|");
     if (!a || !b || a === b || drawn.has(key)) continue;
     drawn.add(key);
-    group.append(svg("path", { "data-key": key, class: `arc ${trade.ok ? "done" : "failed"} age${age}`, d: arc(a, b, lane.top) },
-      svg("title", {}, `round ${trade.round}, fragment ${trade.fragment}: ${trade.from} and ${trade.to} ${trade.ok ? "traded" : "did not trade"}`)));
+    const { from, to } = trade, kind = trade.ok ? "done" : trade.one_way ? "given" : "failed";
+    const what = trade.ok ? `${from} and ${to} traded` : trade.one_way ? `${from} offered, ${to} only receives as yet` : `${from} and ${to} did not trade`;
+    group.append(svg("path", { "data-key": key, class: `arc ${kind} age${age}`, d: arc(a, b, lane.top) },
+      svg("title", {}, `round ${trade.round}, fragment ${trade.fragment}: ${what}`)));
   }
   return group;
 }

@@ -358,6 +358,8 @@ def test_checkpoints_come_from_seats_whose_work_was_verified_lately_if_there_are
     assert who(run)[0] == [0, 1, 3]
     late = with_changed_seat(run, replace(run.seats[0][2], is_on_trial=True))
     assert drawn(late) == {0, 1}, "nobody is verified, so anybody but who is on trial"
+    honest_once = replace(run.seats[0][2], is_on_trial=True, last_verified_round=RoundIndex(11))
+    assert drawn(with_changed_seat(run, honest_once)) == {0, 1}, "one good segment ends no trial"
     for verified, wanted in ((6, {1}), (5, {0, 1, 2})):
         proven = with_changed_seat(run, replace(run.seats[0][1], last_verified_round=verified))
         assert drawn(proven) == wanted

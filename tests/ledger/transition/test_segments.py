@@ -19,6 +19,7 @@ from swarm.ledger.transactions import (
 )
 from swarm.ledger.transition.prices import CHECKS_MAX, PANEL_SIZE, check_pay, segment_tokens_max
 from swarm.ledger.transition.runs import checkpoints_kept, round_info
+from swarm.ledger.transition.sampling import check_eligible, record_draw
 from swarm.ledger.transition.segments import commit_segment
 from swarm.ledger.transition.starts import may_not_begin_anew, shortened
 from swarm.primitives.codec import replace
@@ -99,6 +100,31 @@ def test_who_traded_with_a_seat_is_noted_with_its_commit() -> None:
         pairs = pair_up(roster, info.beacon, run.spec_digest, StageIndex(0), fragment, info.round)
         wanted |= {pairs[me].peer} if me in pairs else set()
     assert record_of(stage, body).partners == tuple(sorted(wanted))
+
+
+@pytest.mark.rule("L36")
+def test_the_launcher_may_check_a_volunteer_that_trades_with_nobody_else() -> None:
+    """A launcher and a machine without a stake: nobody else could ever end its trial."""
+    stage, run = a_stage()
+    seat = run.rounds[0].seats[0][1]
+    key, owner = stage.key_of(seat.peer), run.owner
+    body = stage.commit(run, 0, 0, seat.index)
+    stage.block(stage.sign(key, body))
+    assert record_of(stage, body).partners == (owner,)
+    with pytest.raises(InvalidStatement, match="traded with who did"):
+        check_eligible(stage.state, record_of(stage, body), run.spec, owner)
+    stage.block(stage.sign(key, Unstake(Amount(stage.state.account(seat.peer).stake))))
+    run = stage.reach_round(run, 4)
+    later = stage.commit(run, 3, 0, seat.index)
+    stage.block(stage.sign(key, later))
+    record = record_of(stage, later)
+    assert record.is_volunteer
+    assert record_draw(stage.state, record).stake == stage.state.globals.staked, (
+        "by its share alone"
+    )
+    assert check_eligible(stage.state, record, run.spec, owner) == stage.state.account(owner).stake
+    with pytest.raises(InvalidStatement, match="it trained this"):
+        check_eligible(stage.state, record, run.spec, seat.peer)
 
 
 @pytest.mark.rule("L24")

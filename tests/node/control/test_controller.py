@@ -27,6 +27,7 @@ from swarm.ledger.transactions import (
 from swarm.ledger.transition.prices import solver_stake, sufficient_fee
 from swarm.node.artifacts import checkpoints
 from swarm.node.context import NodeStats
+from swarm.node.control import controller
 from swarm.node.control.controller import (
     JOIN_RETRY_BLOCKS,
     POLL_S,
@@ -574,6 +575,24 @@ async def test_a_checkpoint_is_fetched_until_it_is_here(
     assert harness.context.checkpoints_held == {1: 4}
     await harness.block(count=2)
     assert artifacts.fetched == [(1, 4)] * 2
+
+
+@pytest.mark.rule("N2")
+async def test_a_trial_and_its_end_are_reported_when_they_change(
+    begin: Begin, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harness = begin()
+    said = ["on trial: 0 of 8", "on trial: 0 of 8", "on trial: 1 of 8", "", ""]
+    monkeypatch.setattr(controller, "trial_text", lambda *_: said.pop(0))
+    for number in range(5):
+        await harness.reach_round(number)
+    assert said == []
+    texts = [text for text in harness.context.texts(EventKind.PROGRESS) if "trial" in text]
+    assert texts == [
+        "on trial: 0 of 8",
+        "on trial: 1 of 8",
+        "the trial is over: partners take its weights now",
+    ]
 
 
 @pytest.mark.rule("N2")
