@@ -11,7 +11,7 @@ A volunteer is a peer without the stake of a solver. Keys are free, so volunteer
 seats of a stage, and partners give a volunteer no weight until ``TRIAL_SEGMENTS`` of its segments have stood.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from swarm.ledger.state.records import Checkpoint, Run, Seat, Waiter
@@ -258,8 +258,7 @@ def _owner_yields(run: Run) -> Run:
         carried = [
             (-len(roster), stage)
             for stage, roster in enumerate(run.seats)
-            if any(s.peer == run.owner for s in roster)
-            and any(s.peer != run.owner and is_proven(run, s) for s in roster)
+            if any(s.peer == run.owner for s in roster) and _is_carried(run, roster)
         ]
         if not carried:
             break
@@ -268,6 +267,16 @@ def _owner_yields(run: Run) -> Run:
         seats = tuple(roster if i == chosen else r for i, r in enumerate(run.seats))
         run = replace(run, seats=seats)
     return run
+
+
+def _is_carried(run: Run, roster: Sequence[Seat]) -> bool:
+    """Return True if a stage goes on well without its owner: one other has a stake, or there are two others.
+
+    A volunteer loses nothing by going: if it alone held a stage, the run would stand still until the stage is
+    seen to be empty.
+    """
+    proven = [seat for seat in roster if seat.peer != run.owner and is_proven(run, seat)]
+    return len(proven) > 1 or any(not seat.is_volunteer for seat in proven)
 
 
 def is_proven(run: Run, seat: Seat) -> bool:

@@ -305,10 +305,16 @@ def test_a_volunteer_is_on_trial_until_enough_of_its_work_has_stood() -> None:
 
 
 @pytest.mark.rule("L15", "L57")
-def test_the_owner_does_not_yield_to_a_volunteer_on_trial() -> None:
-    run = committed(at(waiting(a_run(), 1), 1, standing=volunteers(1)), 1)
-    assert who(at(run, 3, standing=volunteers(1, good=7))) == [[0, 1], [0]]
-    assert who(at(run, 3, standing=volunteers(1, good=8))) == [[1], [0]]
+def test_the_owner_yields_to_two_volunteers_and_to_none_on_trial() -> None:
+    """One that is alone in a stage could go, and lose nothing, and the run would stand still for six rounds."""
+    run = at(waiting(a_run(replicas_max=8), 1, 2, 3), 1, standing=volunteers(1, 2, 3))
+    assert who(run) == [[0, 1, 3], [0, 2]]
+    run = committed(run, 1)
+    assert who(at(run, 3, standing=volunteers(1, 2, 3, good=7))) == [[0, 1, 3], [0, 2]]
+    assert who(at(run, 3, standing=volunteers(1, 2, 3, good=8))) == [[1, 3], [0, 2]]
+    alone = committed(at(waiting(a_run(), 1), 1, standing=volunteers(1)), 1)
+    assert who(at(alone, 3, standing=volunteers(1, good=8))) == [[0, 1], [0]]
+    assert who(at(alone, 3, standing=with_stake)) == [[1], [0]]
 
 
 @pytest.mark.rule("L15")
