@@ -140,7 +140,8 @@ class World:
     def eligible(self) -> int:
         """Stake of all that could be drawn, the absent included."""
         state = self.ledger.state
-        out = (OWNER, SOLVER)
+        is_volunteer = self.run.seats[0][1].is_volunteer
+        out = (SOLVER,) if is_volunteer else (OWNER, SOLVER)  # the owner trades with the solver
         return state.globals.staked - sum(self.stake(self.ledger.keys[n]) for n in out)
 
     @property

@@ -334,7 +334,10 @@ class EdgeWatch:
         if record is None or body is None:
             return
         what = SIGNED_TEXTS[type(body.message)]
-        text = f"nobody serves the list of what {where(record)} sent: this node demands where it has {what}"
+        text = (
+            f"nobody serves the list of what {where(record)} sent: the ledger asks its solver to"
+            f" show in it {what} that this node received"
+        )
         fields = {"round": record.round, "stage": record.stage, "seat": record.seat}
         self._report(EventKind.WARNING, text, **fields)
         with suppress(InvalidStatement):  # others were first; else it is tried again
