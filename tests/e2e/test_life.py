@@ -45,11 +45,16 @@ def test_a_joiner_takes_a_seat_trades_and_commits(launcher: Node, joiner: Node) 
     joiner.wait_event("traded")
     launcher.wait("the joiner's seat", lambda s: name in {seat["name"] for seat in s["seats"]})
 
-    def carries(state: State) -> bool:
-        """Without a stake it was on trial: the launcher took nothing from it before, and now yields to it."""
-        return [seat["name"] for seat in state["seats"] if seat["stage"] == 0] == [name]
+    joiner.wait_event("progress", "on trial as a volunteer")
+    joiner.wait_event("progress", "the trial is over")
+    launcher.wait_event("traded", name)
 
-    launcher.wait("the joiner to carry its stage", carries)
+    def is_shared(state: State) -> bool:
+        """The launcher leaves no stage to one volunteer alone."""
+        names = {seat["name"] for seat in state["seats"] if seat["stage"] == 0}
+        return names == {name, state["node"]["name"]}
+
+    launcher.wait("both in one stage", is_shared)
     assert (joiner.home / "identity.key").stat().st_mode & 0o777 == 0o600
 
 
