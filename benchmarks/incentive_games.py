@@ -206,7 +206,8 @@ def make_world(
 
     Args:
         share: The friends' part of the stake that answers.
-        present: That stake, in stakes of a solver; as much again belongs to verifiers that never answer.
+        present: That stake, in stakes of a solver; as much again belongs to verifiers that never answer,
+            the owner among them where it may check.
         num_friends: Accounts of the friends; None for as many as have the stake of a solver each.
         is_volunteer: True if the solver begins without a stake, and without any money.
         earned: Segments that a volunteer has been paid for: that is in its stake.
@@ -223,7 +224,8 @@ def make_world(
     reward = reward_max(spec, segment_tokens_max(spec, 1))
     stakes = [unit, earned * reward if is_volunteer else unit, *[int(each)] * NUM_HONEST]
     stakes += [int(theirs // count)] * count if count else []
-    stakes.append(int(present * unit))
+    is_owner_able = is_volunteer and earned * reward < unit
+    stakes.append(int(present * unit) - is_owner_able * unit)
     keys = [numbered_key(number) for number in range(len(stakes))]
     accounts = (
         GenesisAccount(key.peer, Amount(0 if is_volunteer and n == SOLVER else BALANCE), Amount(s))
