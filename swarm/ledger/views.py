@@ -204,6 +204,12 @@ def _seated_outlook(state: State, run: Run, seats: Sequence[Seat]) -> str:
     return f"{where}; {lost}: swarm ask {lower} keeps the seat"
 
 
+def is_seated_safely(state: State, run: Run, peer: PeerId) -> bool:
+    """Return True if a seated peer is on trial in no seat, and no cheaper peer waits for one of its seats."""
+    is_threatened = threat(run, peer, partial(standing_of, state, run)) is not None
+    return not is_threatened and not trial_text(state, run, peer)
+
+
 def trial_text(state: State, run: Run, peer: PeerId) -> str:
     """Return how far the trial of a volunteer is; empty if no seat of it is on trial."""
     if not any(seat.is_on_trial for seat in seats_of(run, peer)):

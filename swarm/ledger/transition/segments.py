@@ -92,7 +92,7 @@ def commit_segment(draft: Draft, seat: Seat, body: CommitSegment) -> None:
         is_paid=False,
         phase=SegmentPhase.POSTED,
         due=Height(height + draft.globals.params.beacon_delay),
-        partners=_barred_from_checks(run, info, body, seat),
+        partners=_excluded_partners(run, info, body, seat),
         draws=(),
         checks=(),
         contests=(),
@@ -113,7 +113,7 @@ def commit_segment(draft: Draft, seat: Seat, body: CommitSegment) -> None:
     _count(draft, with_changed_seat(run, changed), record)
 
 
-def _barred_from_checks(
+def _excluded_partners(
     run: Run, info: RoundInfo, body: CommitSegment, seat: Seat
 ) -> tuple[PeerId, ...]:
     """Return the partners of a seat, which may not check its segment; none of a volunteer's.

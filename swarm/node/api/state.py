@@ -5,7 +5,6 @@ Shell: reads the packages and the clock; ``figures`` and ``health`` decide, ``sc
 
 import os
 import time
-from functools import partial
 
 import trio
 
@@ -16,11 +15,16 @@ from swarm.ledger.describe_checks import record_row
 from swarm.ledger.run_views import escrow_rounds, storage_text
 from swarm.ledger.state.records import Run
 from swarm.ledger.state.state import audit_supply
-from swarm.ledger.transition.market import price_of, threat
+from swarm.ledger.transition.market import price_of
 from swarm.ledger.transition.prices import solver_stake
-from swarm.ledger.transition.runs import standing_of
 from swarm.ledger.trust import trust_text
-from swarm.ledger.views import conviction_row, recent_rows, run_checks, seat_outlook, trial_text
+from swarm.ledger.views import (
+    conviction_row,
+    is_seated_safely,
+    recent_rows,
+    run_checks,
+    seat_outlook,
+)
 from swarm.node.api.figures import node_state, replayed_share, swarm_rate
 from swarm.node.api.schema import (
     AuditRecord,
@@ -259,11 +263,10 @@ class StateBuilder:
         run = context.run
         if run is None or not context.config.solve:
             return ""
-        standing = partial(standing_of, context.ledger.state, run)
-        is_on_trial = bool(trial_text(context.ledger.state, run, context.me))
-        if vitals.seats and not is_on_trial and threat(run, context.me, standing) is None:
+        state = context.ledger.state
+        if vitals.seats and is_seated_safely(state, run, context.me):
             return ""
-        return seat_outlook(context.ledger.state, run, context.me, context.config.ask)
+        return seat_outlook(state, run, context.me, context.config.ask)
 
     def _ticket(self) -> str | None:
         raw = self._context.store.get(TABLE, TICKET_KEY)

@@ -8,6 +8,7 @@ import { badge, conditionOf, glyph, remark, validates } from "./peers.js";
 const GUTTER = 132, PAD = 18, GAP = 26, HEAD = 54, ROW = 112, DENSE_ROW = 46;
 const NARROW = 560, LABEL = 34; // below so many pixels the name of a lane stands above its marks
 const ARCS_MAX = 60;
+const hueOf = (stage) => (stage === null ? "free" : `hue${stage % 6}`);
 
 function lanesOf(state) {
   const peers = state.peers ?? [];
@@ -94,7 +95,7 @@ function drawTrades(state, lanes) {
     if (!a || !b || a === b || drawn.has(key)) continue;
     drawn.add(key);
     const { from, to } = trade, kind = trade.ok ? "done" : trade.one_way ? "given" : "failed";
-    const what = trade.ok ? `${from} and ${to} traded` : trade.one_way ? `${from} offered, ${to} only receives as yet` : `${from} and ${to} did not trade`;
+    const what = { done: `${from} and ${to} traded`, given: `${from} offered, ${to} only receives as yet`, failed: `${from} and ${to} did not trade` }[kind];
     group.append(svg("path", { "data-key": key, class: `arc ${kind} age${age}`, d: arc(a, b, lane.top) },
       svg("title", {}, `round ${trade.round}, fragment ${trade.fragment}: ${what}`)));
   }
@@ -108,7 +109,7 @@ function drawMark(mark, state, dense, onPick) {
   const about = `${peer.name}${peer.me ? " (you)" : ""}, ${note}, ${speech}`;
   const pick = () => onPick(peer.peer);
   const group = svg("g", {
-    "data-key": `${peer.peer} ${mark.stage}/${mark.index}`, class: `mark ${condition}${peer.me ? " me" : ""}${mark.stage === null ? "" : ` on${mark.stage % 6}`}`, tabindex: 0, role: "button", "aria-label": about,
+    "data-key": `${peer.peer} ${mark.stage}/${mark.index}`, class: `mark ${condition}${peer.me ? " me" : ""} ${hueOf(mark.stage)}`, tabindex: 0, role: "button", "aria-label": about,
     on: { click: pick, keydown: (event) => (event.key === "Enter" || event.key === " ") && pick() },
   }, svg("title", {}, about));
   if (peer.me) group.append(svg("circle", { class: "ring", cx: x, cy: y, r: r + 6 }));
@@ -131,7 +132,7 @@ export function drawMap(box, state, onPick) {
   for (const lane of lanes) for (const mark of lane.marks) mark.r = radius(mark.peer, fastest, dense, mark.isLost);
   const picture = svg("svg", { class: "map", viewBox: `0 0 ${width} ${height}`, width: "100%", height, role: "group", "aria-label": "peers by stage" });
   lanes.forEach((lane, i) => {
-    picture.append(svg("rect", { "data-key": `lane ${lane.stage}`, class: `lane ${lane.stage === null ? "free" : `hue${lane.stage % 6}`}`, x: 0.5, y: lane.top, width: width - 1, height: lane.height, rx: 12 }));
+    picture.append(svg("rect", { "data-key": `lane ${lane.stage}`, class: `lane ${hueOf(lane.stage)}`, x: 0.5, y: lane.top, width: width - 1, height: lane.height, rx: 12 }));
     picture.append(laneLabel(lane, state, isNarrow));
     const next = lanes[i + 1];
     if (next && next.stage !== null) {
